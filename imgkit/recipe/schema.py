@@ -70,6 +70,7 @@ class TrainSettings(Strict):
     batch_norm: Literal["frozen", "train"] = "frozen"  # statistics; a frozen stage is always frozen
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of averaged weights; 0: no averaging
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # rate of a group = lr * layer_decay**depth below the head
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster one, measured once and then kept
 
 
 class AugmentSettings(Strict):
@@ -163,10 +164,9 @@ class SaveSettings(Strict):
 
 
 class RunSettings(Strict):
-    """`[run]`: the format and the machine. None of these changes what is learned, but bits may differ."""
+    """`[run]`: the machine. None of these changes what is learned, but the last bits may differ."""
 
     device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster one, measured once
     deterministic: bool = False  # same bits in two runs: float32, deterministic kernels, fixed threads
     workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; None: from the number of cores
     threads: PositiveInt | None = None  # None: torch's own choice
