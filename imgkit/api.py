@@ -1,0 +1,197 @@
+"""imgkit in Python: what the commands do, as functions.
+
+    run = imgkit.finetune("resnet50", data="cells/", epochs=4)
+    run.evaluate(split="test")["f1_macro"]
+    for answer in run.predict(["photos/"]):
+        print(answer.path, answer.label, answer.prob)
+
+torch is imported when something is trained, scored or predicted, not before.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from imgkit.recipe.load import Flag, load_recipe
+from imgkit.run import RunFolder
+from imgkit.screen import Screen
+
+if TYPE_CHECKING:
+    from imgkit.data.load import LoadedData
+    from imgkit.predict import Prediction
+    from imgkit.prepare import Setup
+
+RUNS = Path("runs")
+
+
+class Run:
+    """A finished or unfinished run: its folder, and what its model can do.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r})"
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Metrics of each stored evaluation by name ("val@1200", "test@1200"), as in their metrics.json."""
+        return self.folder.evaluations()
+
+    def evaluate(
+        self, *, data: str | None = None, split: str | None = None, screen: Screen | None = None
+    ) -> dict[str, Any]:
+        """Score the best weights on a split of the run's data, or on other data by class name.
+
+        Args:
+            data: a folder or CSV; None: the data of the run.
+            split: "train", "val" or "test"; None: test if there is one, else val; of other data all images.
+            screen: where to say what is going on; None: nowhere.
+
+        Returns:
+            What metrics.json holds, and "folder": where predictions and tables were written.
+
+        Raises:
+            DataError: if the data hold a class the model does not know.
+            UsageError: if there is no such split or the run has no model yet.
+        """
+        from imgkit.evaluate import evaluate_run
+
+        return evaluate_run(self.folder, data=data, split=split, screen=screen or Screen(quiet=True))
+
+    def predict(self, inputs: Iterable[str | Path], *, top_k: int = 1) -> Iterator["Prediction"]:
+        """Label files, folders or the images a CSV lists; one answer per image, in input order.
+
+        An unreadable file gives an answer with `error` instead of a label. Memory does not grow with the number of
+        images.
+        """
+        from imgkit.evaluate import load_run_model
+        from imgkit.predict import expand_inputs, predict_files
+
+        loaded = load_run_model(self.folder)
+        yield from predict_files(loaded, expand_inputs([str(item) for item in inputs]), top_k=top_k)
+
+
+class Options(TypedDict, total=False):
+    """What `finetune` and `scratch` take besides the model and the recipe.
+
+    Attributes:
+        data: a folder or a CSV; left out: $IMGKIT_DATA, then ./data.
+        epochs: length of the only gradient phase.
+        lr: rate of the only gradient phase.
+        sets: "key.path=value" for any other key of the recipe.
+        flags: recipe keys by path, with the spelling for messages (the command line's way in).
+        out: folder of run folders.
+        name: of the run's folder; left out: made from time, verb, model and data.
+        smoke: a few images and steps, to see that everything works.
+        screen: where to say what is going on; left out: nowhere.
+        command: the command line, for run.json.
+    """
+
+    data: str | Path
+    epochs: int
+    lr: float
+    sets: Sequence[str]
+    flags: Mapping[str, Flag]
+    out: str | Path
+    name: str | None
+    smoke: bool
+    screen: Screen
+    command: str
+
+
+def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[Options]) -> Run:
+    """Fine-tune a pretrained network of timm's registry by a shipped recipe or a TOML file.
+
+    Raises:
+        ImgkitError: the kind says what has to be mended.
+    """
+    return _train("finetune", model, recipe, options)
+
+
+def scratch(model: str, *, recipe: str = "scratch", **options: Unpack[Options]) -> Run:
+    """Train a network of timm's registry from random weights.
+
+    Raises:
+        ImgkitError: the kind says what has to be mended.
+    """
+    return _train("scratch", model, recipe, options)
+
+
+def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[Options]) -> None:
+    """Say what `finetune` or `scratch` would do: phases, steps, rates, sizes, images per class. Writes nothing."""
+    from imgkit.prepare import plan_lines
+
+    setup, _, screen = _prepare(verb, model, recipe, options)
+    screen.fact("Plan", *plan_lines(setup))
+
+
+def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
+    setup, found, screen = _prepare(verb, model, recipe, options)
+    from imgkit.experiment import Experiment, begin
+
+    folder = begin(setup, found, out=Path(options.get("out", RUNS)), name=options.get("name"))
+    screen.log_to(folder.path / "log.txt")
+    screen.fact("Writes", f"{folder.path}/")
+    with folder.lock():
+        Experiment(folder, setup, screen).run()
+    return Run(folder)
+
+
+def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Setup", "LoadedData", Screen]:
+    loaded = load_recipe(recipe, flags=_flags(model, options), sets=options.get("sets", ()))
+    from imgkit.prepare import prepare
+
+    screen = options.get("screen") or Screen(quiet=True)
+    screen.header()
+    command, smoke = options.get("command", ""), options.get("smoke", False)
+    setup, found = prepare(loaded, verb=verb, command=command, smoke=smoke, screen=screen)
+    return setup, found, screen
+
+
+def _flags(model: str, options: Options) -> dict[str, Flag]:
+    flags = {"model.name": Flag("MODEL", model)}
+    if "data" in options:
+        flags["data.path"] = Flag("data=", str(options["data"]))
+    if "epochs" in options:
+        flags["epochs"] = Flag("epochs=", options["epochs"])
+    if "lr" in options:
+        flags["lr"] = Flag("lr=", options["lr"])
+    return {**flags, **options.get("flags", {})}
+
+
+def resume(name: str, *, out: str | Path = RUNS, screen: Screen | None = None) -> Run:
+    """Go on with a run that was stopped or killed, to the same weights it would have had.
+
+    Raises:
+        UsageError: if there is no such run, or another process works on it.
+        DataError: if its data changed.
+    """
+    screen = screen or Screen(quiet=True)
+    folder = RunFolder.open(name, Path(out))
+    with folder.lock():
+        if folder.read_json("status.json")["state"] == "finished":
+            screen.note(f"{folder.name} is finished already.")
+            return Run(folder)
+        from imgkit.checkpoint import steps
+        from imgkit.experiment import Experiment
+        from imgkit.prepare import reopen
+
+        screen.header()
+        screen.log_to(folder.path / "log.txt")
+        setup = reopen(folder, fresh=not steps(folder.path / "checkpoints"))
+        Experiment(folder, setup, screen).run()
+    return Run(folder)
+
+
+def open_run(name: str, out: str | Path = RUNS) -> Run:
+    """The run called `name`: a folder under `out`, a path, or "latest".
+
+    Raises:
+        UsageError: if there is none.
+    """
+    return Run(RunFolder.open(name, Path(out)))

@@ -1,0 +1,217 @@
+"""Checkpoints: step folders of safetensors and JSON, each byte covered by a manifest of SHA-256.
+
+    checkpoints/
+    ├─ step-00001200/  model.safetensors  train.safetensors  state.json  MANIFEST.json
+    └─ best.json
+
+A checkpoint is written into a hidden folder, flushed to the disk and then renamed: the rename is the moment it exists.
+A kill at any instant leaves the checkpoints that were there before. A damaged one is noticed, named and passed over.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as write_tensors
+from torch import Tensor
+
+from imgkit.errors import DiskError
+from imgkit.run import replace_text
+
+FORMAT = 1
+_CHUNK = 8 << 20
+_STEP = re.compile(r"^step-(\d{8,})$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything needed to go on from `step` as if nothing had happened.
+
+    `model` is the network's state dict; `train` holds the optimizer's and the averaged weights' tensors by name;
+    `state` is JSON: history, best, counters.
+    """
+
+    step: int
+    model: Mapping[str, Tensor]
+    train: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def reached(point: str) -> None:
+    """A named point of the save protocol. Does nothing; tests replace it to fail or to kill the process there."""
+
+
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], best: int | None) -> Path:
+    """Write a checkpoint under `folder` and remove the ones no longer kept; returns its folder.
+
+    The newest `keep` and the step `best` stay.
+
+    Raises:
+        DiskError: if it cannot be written; what was there before is untouched.
+    """
+    target = folder / f"step-{checkpoint.step:08d}"
+    temporary = folder / f".{target.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}"
+    payload = {
+        "model.safetensors": write_tensors(_plain(checkpoint.model)),
+        "train.safetensors": write_tensors(_plain(checkpoint.train)),
+        "state.json": json.dumps(checkpoint.state, indent=1).encode(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_space(folder, sum(map(len, payload.values())))
+        reached("before mkdir")
+        temporary.mkdir()
+        files = {name: _write(temporary / name, data) for name, data in payload.items()}
+        _write(temporary / "MANIFEST.json", _manifest(checkpoint.step, files))
+        _sync_folder(temporary)
+        reached("before rename")
+        if target.exists():  # a damaged one that resume passed over
+            _trash(target)
+        temporary.rename(target)
+        reached("after rename")
+        _sync_folder(folder)
+        if best is not None:
+            replace_text(folder / "best.json", json.dumps({"step": best}) + "\n")
+        reached("before prune")
+        _prune(folder, keep, {checkpoint.step, best})
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise DiskError(
+            f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {error.strerror or error}.",
+            "Checkpoints written before are untouched. Free some space, then: imgkit resume",
+        ) from error
+    return target
+
+
+def load(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint under `folder` that is whole; None where there is none at all.
+
+    Each damaged one is named in a call of `warn`.
+
+    Raises:
+        DiskError: if there are checkpoints and every one is damaged.
+    """
+    tried = []
+    for step in sorted(steps(folder), reverse=True):
+        try:
+            return read(folder, step)
+        except DiskError as error:
+            tried.append(error.message)
+            warn(f"{error.message} Using the one before.")
+    if tried:
+        raise DiskError(
+            "No checkpoint can be used:\n  " + "\n  ".join(tried), "Start again: the recipe is in recipe.toml"
+        )
+    return None
+
+
+def read(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of one step, every byte checked before any of it is used.
+
+    Raises:
+        DiskError: if it is missing or damaged; the message names the file and what is wrong.
+    """
+    place = folder / f"step-{step:08d}"
+    files = _verified(place)
+    try:
+        model, train = read_tensors(files["model.safetensors"]), read_tensors(files["train.safetensors"])
+        state = json.loads(files["state.json"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DiskError(f"{place}: cannot be read ({error}).") from error
+    for name, tensor in [*model.items(), *train.items()]:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DiskError(f"{place}: {name} holds numbers that are not finite.")
+    return Checkpoint(step, model, train, state)
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps that have a checkpoint folder, in order; nothing is verified."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(match[1]) for entry in folder.iterdir() if (match := _STEP.match(entry.name)))
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # safetensors wants row-major tensors that own their memory.
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _write(file: Path, data: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with file.open("xb") as stream:
+        for start in range(0, len(data), _CHUNK):
+            reached(f"write {file.name}")
+            stream.write(data[start : start + _CHUNK])
+            digest.update(data[start : start + _CHUNK])
+        stream.flush()
+        reached(f"before fsync {file.name}")
+        os.fsync(stream.fileno())
+    return {"size": len(data), "sha256": digest.hexdigest()}
+
+
+def _manifest(step: int, files: Mapping[str, Mapping[str, Any]]) -> bytes:
+    body = json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1)
+    return json.dumps({"body": body, "sha256": hashlib.sha256(body.encode()).hexdigest()}).encode()
+
+
+def _verified(place: Path) -> dict[str, bytes]:
+    """The bytes of each file of a checkpoint, after manifest, sizes and hashes agree."""
+    try:
+        outer = json.loads((place / "MANIFEST.json").read_bytes())
+        body = outer["body"]
+        if hashlib.sha256(body.encode()).hexdigest() != outer["sha256"]:
+            raise DiskError(f"{place}: MANIFEST.json is damaged.")
+        manifest = json.loads(body)
+        if manifest["format"] != FORMAT:
+            raise DiskError(f"{place}: written in format {manifest['format']}; this imgkit reads format {FORMAT}.")
+        files = {}
+        for name, told in manifest["files"].items():
+            data = (place / Path(name).name).read_bytes()
+            if len(data) != told["size"] or hashlib.sha256(data).hexdigest() != told["sha256"]:
+                raise DiskError(f"{place}: {name} is damaged (its size or SHA-256 differs from MANIFEST.json).")
+            files[name] = data
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DiskError(f"{place}: incomplete or damaged ({type(error).__name__}: {error}).") from error
+    if f"step-{manifest['step']:08d}" != place.name:
+        raise DiskError(f"{place}: holds the checkpoint of step {manifest['step']}.")
+    return files
+
+
+def _check_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < 1.1 * size:
+        raise OSError(f"{size / 2**20:.0f} MiB are needed and {free / 2**20:.0f} MiB are free")
+
+
+def _prune(folder: Path, keep: int | Literal["all"], kept: Iterable[int | None]) -> None:
+    if keep == "all":
+        return
+    present = steps(folder)
+    for step in set(present) - set(present[-keep:]) - set(kept):
+        _trash(folder / f"step-{step:08d}")
+
+
+def _trash(place: Path) -> None:
+    # Renamed first, so that a kill in the middle never leaves half a checkpoint under a valid name.
+    trash = place.with_name(f".trash-{os.getpid():x}-{secrets.token_hex(4)}")
+    place.rename(trash)
+    reached("prune")
+    shutil.rmtree(trash)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

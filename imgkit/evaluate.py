@@ -1,0 +1,178 @@
+"""Scores a network on a split, and stores what it answered."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from imgkit.data.batches import eval_batches
+from imgkit.data.index import SPLITS, Index
+from imgkit.data.load import load_data
+from imgkit.data.transforms import Preprocessing
+from imgkit.device import choose_device
+from imgkit.errors import DataError, UsageError
+from imgkit.evaluations import write_evaluation
+from imgkit.models.folder import LoadedModel, load_model_folder
+from imgkit.recipe.load import load_recipe
+from imgkit.recipe.schema import DataSettings
+from imgkit.run import RunFolder
+from imgkit.screen import Screen
+
+_BATCH = 32  # images a forward pass; results do not depend on it beyond rounding
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network answered: logits float32 (N, K), targets int64 (N,), ids int64 (N,), in the order of the rows."""
+
+    logits: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.int64]
+
+
+def score(
+    model: nn.Module,
+    index: Index,
+    rows: npt.NDArray[np.int64],
+    *,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    workers: int,
+    max_pixels: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Run `model` over rows of the index in evaluation mode and float32."""
+    model.eval()
+    logits, targets, ids = [], [], []
+    batches = eval_batches(
+        index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels
+    )
+    done = 0
+    with torch.inference_mode():
+        for batch in batches:
+            images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
+            logits.append(model(images.contiguous(memory_format=torch.channels_last)).float().cpu())  # device sync
+            targets.append(batch.targets)
+            ids.append(batch.ids)
+            done += len(batch.ids)
+            if progress is not None:
+                progress(done, len(rows))
+    found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy())
+    assert np.array_equal(found.ids, rows), "every row is scored once, in order"
+    return found
+
+
+def store(
+    folder: Path, scores: Scores, index: Index, *, split: str, step: int | None, seed: int, **extra: object
+) -> dict[str, Any]:
+    """Write predictions, metrics and tables of one evaluation into `folder`; returns its metrics."""
+    paths = [index.paths[int(row)] for row in scores.ids]
+    return write_evaluation(
+        folder,
+        paths=paths,
+        targets=scores.targets,
+        logits=scores.logits,
+        classes=index.classes,
+        split=split,
+        step=step,
+        seed=seed,
+        extra={"data": index.select(scores.ids).fingerprint, **extra},
+    )
+
+
+def evaluate_run(
+    folder: RunFolder, *, data: str | None = None, split: str | None = None, screen: Screen
+) -> dict[str, Any]:
+    """Score a finished run's model on one of its splits, or on other data by the names of its classes.
+
+    Without `split`: of its own data the test split if there is one, else the validation split; of other data, all rows.
+    `split="gap"` is not a split: use `train` and `test` and compare.
+
+    Returns:
+        The metrics, as written to `evaluations/NAME/metrics.json`; "folder" is where.
+    """
+    about = folder.read_json("run.json")
+    recipe = load_recipe(str(folder.path / "recipe.toml")).recipe
+    loaded = load_run_model(folder)
+    device = choose_device(recipe.run.device)
+    index, where = _data_of(folder, about, recipe.data, loaded, data)
+    name, rows = _rows(index, split, own=data is None)
+    step = folder.read_json("checkpoints/best.json")["step"]
+    screen.fact("Data", f"{where} · {name} · {len(rows):,} images · {len(index.classes)} classes")
+    with screen.progress("scoring") as progress:
+        scores = score(
+            loaded.model.to(device),
+            index,
+            rows,
+            preprocessing=loaded.preprocessing,
+            device=device,
+            workers=recipe.run.workers or 0,
+            max_pixels=recipe.data.max_pixels,
+            progress=progress,
+        )
+    label = f"{name}@{step}" if data is None else f"{Path(data).name or 'data'}-{name}@{step}"
+    place = folder.path / "evaluations" / label
+    metrics = store(place, scores, index, split=name, step=step, seed=recipe.seed, where=where)
+    return metrics | {"folder": str(place)}
+
+
+def load_run_model(folder: RunFolder) -> LoadedModel:
+    """The best weights of a run.
+
+    Raises:
+        UsageError: if the run has not been finished.
+    """
+    if not (folder.path / "model" / "config.json").is_file():
+        raise UsageError(f"{folder.name} has no finished model yet.", f"Finish it: imgkit resume {folder.name}")
+    return load_model_folder(folder.path / "model")
+
+
+def read_index(folder: RunFolder, about: Mapping[str, Any]) -> Index:
+    """The index a run was trained with."""
+    return Index.read_csv(folder.path / "data" / "index.csv", Path(about["data"]["root"]), tuple(about["classes"]))
+
+
+def check_files(index: Index) -> None:
+    """See that every file of a run's data is still there and as long as it was.
+
+    Raises:
+        DataError: naming the first file that is not.
+    """
+    for row in range(len(index)):
+        path = index.path(row)
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = -1
+        if size != index.sizes[row]:
+            what = "is gone" if size < 0 else f"has {size} bytes, not {index.sizes[row]}"
+            raise DataError(f"{path} {what}: the data changed since the run began.", "Put it back, or start a new run.")
+
+
+def _data_of(
+    folder: RunFolder, about: Mapping[str, Any], own: DataSettings, loaded: LoadedModel, data: str | None
+) -> tuple[Index, str]:
+    if data is None:
+        index = read_index(folder, about)
+        check_files(index)
+        return index, str(about["data"]["where"])
+    settings = DataSettings(
+        path=data, image_col=own.image_col, label_col=own.label_col, on_bad=own.on_bad, max_pixels=own.max_pixels
+    )
+    found = load_data(settings, 0, classes=loaded.classes)
+    return found.index, found.where
+
+
+def _rows(index: Index, split: str | None, *, own: bool) -> tuple[str, npt.NDArray[np.int64]]:
+    if split is None and not own:
+        return "all", np.arange(len(index), dtype=np.int64)
+    present = [name for name in SPLITS if len(index.rows(name))]
+    name = split or ("test" if "test" in present else "val")
+    if name not in present:
+        raise UsageError(f"There is no split {name!r} in these data.", f"There are: {', '.join(present)}.")
+    return name, index.rows(name)

@@ -1,0 +1,217 @@
+"""The folder of one evaluation: text that a report reads, plus the raw scores.
+
+    predictions.csv      path, label, predicted, prob, label_prob, label_rank and, up to 100 classes, one `p:CLASS` each
+    scores.safetensors   logits, float32 (N, K)
+    metrics.json         `imgkit.metrics.summarise`, schema, split, step
+    per_class.csv        `imgkit.metrics.per_class`
+    confusion.csv        counts, true class by predicted class
+
+The metrics are computed from the numbers as predictions.csv has them, so anybody can compute them again from it. A cell
+that holds a path or a class and starts with = + - @ TAB or CR (after any apostrophes) gets one apostrophe in front, so
+that no spreadsheet takes it for a formula; reading takes that apostrophe away. Bytes of a name that are not UTF-8 are
+shown as `\\udcXX`.
+"""
+
+import csv
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
+from imgkit.errors import DiskError, printable
+from imgkit.metrics import Floats, Ints, Scored, confusion_matrix, per_class, score, softmax, summarise_scored
+
+SCHEMA = 1
+WIDEST = 100  # classes up to which predictions.csv has a column for each
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_COLUMNS = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
+
+
+class Prediction(NamedTuple):
+    """One row of predictions.csv."""
+
+    path: str
+    label: str
+    predicted: str
+    prob: float  # of the predicted class
+    label_prob: float  # of the label
+    label_rank: int  # 1: the label was predicted
+
+
+def write_evaluation(
+    folder: Path,
+    *,
+    paths: Sequence[str],
+    targets: Ints,
+    logits: npt.NDArray[np.float32],
+    classes: Sequence[str],
+    split: str,
+    step: int | None,
+    seed: int,
+    extra: Mapping[str, object],
+) -> dict[str, Any]:
+    """Write an evaluation of logits (N, K) against targets (N,) as `folder`, in place of one that is there.
+
+    Returns what metrics.json holds; the keys of `extra` stand beside the metrics. `seed` draws the bootstrap.
+
+    Raises:
+        DataError: if there is no image, or one without a label.
+        DivergedError: if the scores are not finite.
+        DiskError: if the folder cannot be written; what was there before stays.
+    """
+    paths = [_visible(paths[row]) for row in range(len(targets))]
+    classes = [_visible(name) for name in classes]
+    probs = softmax(logits)
+    if len(classes) <= WIDEST:
+        probs = _as_written(probs)
+    scored = score(probs, targets)
+    scored = scored._replace(label_prob=_as_written(scored.label_prob[:, None])[:, 0])
+    metrics = {"schema": SCHEMA, "split": split, "step": step, **extra, **summarise_scored(scored, classes, seed=seed)}
+    confusion = confusion_matrix(scored, len(classes))
+    rows = per_class(confusion, classes)
+
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        _write_csv(temporary / "predictions.csv", _prediction_rows(paths, scored, probs, classes))
+        save_file({"logits": np.ascontiguousarray(logits, dtype=np.float32)}, temporary / "scores.safetensors")
+        (temporary / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+        _write_csv(temporary / "per_class.csv", _class_rows(rows))
+        _write_csv(temporary / "confusion.csv", _confusion_rows(confusion, classes))
+        _put_in_place(temporary, folder)
+    except OSError as error:
+        raise DiskError(
+            f"Cannot write the evaluation {printable(str(folder))}: {error.strerror or error}.",
+            "Free some space or mend the permissions, then: imgkit evaluate",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return metrics
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What metrics.json holds.
+
+    Raises:
+        DiskError: if it is missing, damaged, or of another schema.
+    """
+    try:
+        found = json.loads((folder / "metrics.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder / "metrics.json", error) from error
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise _unreadable(folder / "metrics.json", ValueError(f"its schema is not {SCHEMA}"))
+    return found
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """The rows of predictions.csv in the order of the split, without the columns of single classes.
+
+    Raises:
+        DiskError: if it is missing or damaged.
+    """
+    try:
+        with (folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+            lines = csv.reader(stream)
+            if tuple(next(lines, ()))[:6] != _COLUMNS:
+                raise ValueError(f"it does not start with the columns {', '.join(_COLUMNS)}")
+            return [
+                Prediction(_bare(path), _bare(label), _bare(guess), float(prob), float(label_prob), int(rank))
+                for path, label, guess, prob, label_prob, rank, *_ in lines
+            ]
+    except (OSError, ValueError, csv.Error) as error:
+        raise _unreadable(folder / "predictions.csv", error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> DiskError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return DiskError(f"Cannot read {printable(str(file))}: {reason}.", "Write it again: imgkit evaluate")
+
+
+def _prediction_rows(
+    paths: Sequence[str], scored: Scored, probs: Floats, classes: Sequence[str]
+) -> Iterator[Sequence[str]]:
+    wide = len(classes) <= WIDEST
+    yield [*_COLUMNS, *(f"p:{name}" for name in classes if wide)]
+    names = [_guarded(name) for name in classes]
+    numbers = _form(len(classes))
+    for row, (path, target, predicted, label_prob, rank) in enumerate(
+        zip(paths, *(column.tolist() for column in scored), strict=True)
+    ):
+        yield [
+            _guarded(path),
+            names[target],
+            names[predicted],
+            f"{probs[row, predicted]:.9g}",
+            f"{label_prob:.9g}",
+            str(rank),
+            *((numbers % tuple(probs[row].tolist())).split(",") if wide else ()),
+        ]
+
+
+def _class_rows(rows: Sequence[Mapping[str, str | int | float]]) -> Iterator[Sequence[str]]:
+    yield list(rows[0])
+    for row in rows:
+        yield [_guarded(cell) if isinstance(cell, str) else repr(cell) for cell in row.values()]
+
+
+def _confusion_rows(confusion: Ints, classes: Sequence[str]) -> Iterator[Sequence[str]]:
+    names = [_guarded(name) for name in classes]
+    yield ["label", *names]
+    for name, counts in zip(names, confusion.tolist(), strict=True):
+        yield [name, *map(str, counts)]
+
+
+def _write_csv(file: Path, rows: Iterable[Sequence[str]]) -> None:
+    with file.open("x", encoding="utf-8", newline="") as stream:
+        # The usual CR LF ends a line: csv quotes a name with a CR or LF only where these end lines.
+        csv.writer(stream).writerows(rows)
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    for place in (*temporary.iterdir(), temporary):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    trash = folder.with_name(f".trash-{os.getpid():x}-{secrets.token_hex(4)}")
+    folder.rename(trash)
+    temporary.rename(folder)
+    shutil.rmtree(trash)
+
+
+def _as_written(values: Floats) -> Floats:
+    """Values (N, K) as they read back from text of nine significant digits."""
+    form = _form(values.shape[1])
+    found = np.empty_like(values)
+    for row, numbers in enumerate(values):
+        found[row] = [float(text) for text in (form % tuple(numbers.tolist())).split(",")]
+    return found
+
+
+def _form(count: int) -> str:
+    return ",".join(["%.9g"] * count)
+
+
+def _visible(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _guarded(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def _bare(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -1,0 +1,130 @@
+"""After the last step: the best weights become `model/`, test is scored once, and the result is said."""
+
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imgkit import checkpoint
+from imgkit.duration import format_seconds
+from imgkit.evaluate import load_run_model, score, store
+from imgkit.models.folder import save_model_folder
+from imgkit.prepare import Setup
+from imgkit.run import RunFolder
+from imgkit.screen import Screen
+
+_FALL = 0.005  # a fine-tuning that loses more than this against its own solved head says so
+
+
+def finish(
+    folder: RunFolder, setup: Setup, history: Sequence[Mapping[str, Any]], seconds: float, screen: Screen
+) -> None:
+    """Export, score test once if there is a test split, and say how it went."""
+    best = max((row for row in history if row["best"]), key=lambda row: row["step"])
+    export_best(folder, setup, best["step"])
+    metrics = {"val": folder.evaluations()[f"val@{best['step']}"]}
+    if len(setup.index.rows("test")):
+        metrics["test"] = _score_test(folder, setup, best["step"], screen)
+    _say_result(folder, setup, history, best, metrics, seconds, screen)
+
+
+def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
+    """Write `model/` from the checkpoint of `step`: the averaged weights where the run averages."""
+    saved = checkpoint.read(folder.path / "checkpoints", step)
+    averaged = {name[4:]: value for name, value in saved.train.items() if name.startswith("ema/")}
+    temporary = folder.path / f".model.tmp-{secrets.token_hex(4)}"
+    temporary.mkdir()
+    save_model_folder(
+        temporary,
+        model=setup.model,
+        model_name=setup.about["model"],
+        state=averaged or saved.model,
+        classes=setup.index.classes,
+        preprocessing=setup.preprocessing,
+        extra={"run": folder.name, "step": step, "weights": setup.about["weights"]},
+    )
+    shutil.rmtree(folder.path / "model", ignore_errors=True)
+    temporary.rename(folder.path / "model")
+
+
+def _score_test(folder: RunFolder, setup: Setup, step: int, screen: Screen) -> dict[str, Any]:
+    """Score the exported model on test, unless a run that was cut after it did so already."""
+    name = f"test@{step}"
+    if name not in folder.evaluations():
+        model = load_run_model(folder).model.to(setup.device)
+        with screen.progress("scoring test") as progress:
+            scores = score(
+                model,
+                setup.index,
+                setup.index.rows("test"),
+                preprocessing=setup.preprocessing,
+                device=setup.device,
+                workers=setup.workers,
+                max_pixels=setup.recipe.data.max_pixels,
+                progress=progress,
+            )
+        store(folder.path / "evaluations" / name, scores, setup.index, split="test", step=step, seed=setup.recipe.seed)
+    return folder.evaluations()[name]
+
+
+def _say_result(
+    folder: RunFolder,
+    setup: Setup,
+    history: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, Any]],
+    seconds: float,
+    screen: Screen,
+) -> None:
+    lines = [score_line(split, found) for split, found in metrics.items()]
+    if "test" in metrics:
+        lines.append("Validation chose the weights; test was scored once and chose nothing.")
+    else:
+        lines.append("Validation chose the weights, so its score flatters: hold out a test with --set data.test=0.2")
+    lines.append(f"Best at epoch {best['epoch']} (phase {best['phase']}) by {setup.recipe.monitor}")
+    lines += _advice(setup, history, best, metrics)
+    lines.append(f"Model   {folder.path / 'model'}  (loads in plain timm)")
+    following = [f"imgkit predict {folder.name} PHOTOS/", f"imgkit report {folder.path.parent}"]
+    screen.result(f"Done in {format_seconds(seconds)}", lines, following)
+
+
+def score_line(split: str, metrics: Mapping[str, Any]) -> str:
+    """`test   top-1 85.3 % (82.1 to 88.1) · macro F1 …`: with n, 95 % intervals and the chance level."""
+    parts = []
+    for name, title in (("top1", "top-1"), ("f1_macro", "macro F1")):
+        low, high = metrics["intervals"][name]
+        parts.append(f"{title} {100 * metrics[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
+    chance = metrics["chance"]
+    return (
+        f"{split:<6}  {' · '.join(parts)} · {metrics['n']:,} images, 95 % intervals; "
+        f"always answering {chance['majority_class']!r} gives {100 * chance['majority']:.1f} %"
+    )
+
+
+def _advice(
+    setup: Setup,
+    history: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """What the numbers ask for: a fine-tuning below its own probe, a result no better than chance."""
+    advice = []
+    monitor, last = setup.recipe.monitor, history[-1]
+    solved = [row for row in history if row["solved"]]
+    if solved and not last["solved"]:
+        tuned = [row for row in history if not row["solved"]]
+        better = min if monitor == "val/loss" else max
+        top, probe = better(row[monitor] for row in tuned), solved[0][monitor]
+        fall = (top - probe) if monitor == "val/loss" else (probe - top)
+        if fall > _FALL:
+            advice.append(
+                f"Fine-tuning ended below its own solved head ({monitor} {top:.3f} against {probe:.3f}), whose "
+                "weights are kept. Try a smaller rate (--lr 3e-5), fewer epochs, or keep the head alone: --recipe probe"
+            )
+    chosen = metrics.get("test", metrics["val"])
+    if chosen["intervals"]["top1"][0] <= chosen["chance"]["majority"]:
+        advice.append(
+            "This cannot be told from always answering the largest class. Check the labels: imgkit data check; "
+            "or try ten times the rate."
+        )
+    return advice

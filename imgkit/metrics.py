@@ -1,0 +1,234 @@
+"""Metrics of a scored split, with intervals: everything that metrics.json says.
+
+Precision, recall and F1 are scikit-learn's, with `labels` = the classes that have support in the split and
+`zero_division=0`, computed from the int64 confusion matrix. All shares are fractions in [0, 1].
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from imgkit.errors import DataError, DivergedError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+METRICS: dict[str, Literal["max", "min"]] = {
+    "loss": "min",
+    "top1": "max",
+    "topk": "max",
+    "f1_macro": "max",
+    "f1_micro": "max",
+    "f1_weighted": "max",
+    "precision_macro": "max",
+    "precision_micro": "max",
+    "precision_weighted": "max",
+    "recall_macro": "max",
+    "recall_micro": "max",
+    "recall_weighted": "max",
+}
+"""What may be watched, as "val/NAME", and which direction is better."""
+
+DRAWS = 2000  # of the bootstrap
+_Z = 1.959963984540054  # 97.5 % point of the normal distribution
+_BLOCK = 4_000_000  # scores ranked at once
+
+
+class Scored(NamedTuple):
+    """What the metrics need of each image, all (N,)."""
+
+    targets: Ints  # true class
+    predicted: Ints  # class of the greatest score, the first of equal ones
+    label_prob: Floats  # probability of the true class
+    label_rank: Ints  # 1 + classes with a greater score + classes of lower number with an equal one
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> Floats:
+    """Probabilities (N, K), float64, of logits (N, K); NaN where a row's greatest logit is not finite."""
+    probs = logits.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        probs -= probs.max(axis=1, keepdims=True)
+        np.exp(probs, out=probs)
+        probs /= probs.sum(axis=1, keepdims=True)
+    return probs
+
+
+def score(probs: Floats, targets: Ints) -> Scored:
+    """Predictions and ranks of probs (N, K) for targets (N,).
+
+    Raises:
+        DataError: if there is no image, or one without a label.
+        DivergedError: if a probability is not finite: it would rank first.
+    """
+    n, classes = probs.shape
+    _check(n, targets)
+    predicted, rank = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    block = max(1, _BLOCK // classes)
+    numbers = np.arange(classes)
+    for start in range(0, n, block):
+        rows = slice(start, start + block)
+        part, labels = probs[rows], targets[rows]
+        if not np.isfinite(part).all():
+            raise DivergedError(
+                "The network's scores are not finite, so they cannot be ranked.", "Score an earlier checkpoint."
+            )
+        own = np.take_along_axis(part, labels[:, None], axis=1)
+        before = (part > own) | ((part == own) & (numbers < labels[:, None]))  # (rows, K)
+        predicted[rows], rank[rows] = part.argmax(axis=1), 1 + before.sum(axis=1)
+    return Scored(targets, predicted, probs[np.arange(n), targets], rank)
+
+
+def confusion_matrix(scored: Scored, classes: int) -> Ints:
+    """Counts (K, K): true class by predicted class."""
+    counts = np.bincount(scored.targets * classes + scored.predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+def summarise(
+    probs: Floats,
+    targets: Ints,
+    classes: Sequence[str],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """The metrics of probs (N, K) against targets (N,), ready for JSON.
+
+    `loss` is the mean of -log p of the label, p no smaller than the smallest normal float64. `topk` counts labels of
+    rank <= `k` = min(5, K). Macro and weighted values average over the classes with support; micro ones pool them.
+    `chance` is what guessing gives. `intervals` hold 95 %: Wilson's (1927) for `top1`; for `f1_macro` a percentile
+    bootstrap of `draws` draws stratified by true class (see `bootstrap_f1`). `quick` leaves the intervals out.
+
+    Raises:
+        DataError: if there is no image, or one without a label.
+        DivergedError: if a probability is not finite.
+    """
+    return summarise_scored(score(probs, targets), classes, draws=draws, seed=seed, quick=quick)
+
+
+def summarise_scored(
+    scored: Scored, classes: Sequence[str], *, draws: int = DRAWS, seed: int = 0, quick: bool = False
+) -> dict[str, Any]:
+    """`summarise` of images that are scored already."""
+    n, k = len(scored.targets), min(5, len(classes))
+    confusion = confusion_matrix(scored, len(classes))
+    support = confusion.sum(axis=1)
+    right = int(np.trace(confusion))
+    averages = _averages(confusion)
+    most = int(support.argmax())
+    summary: dict[str, Any] = {
+        "n": n,
+        "classes": len(classes),
+        "classes_with_support": int((support > 0).sum()),
+        "classes_without_support": [name for name, count in zip(classes, support, strict=True) if count == 0],
+        "loss": float(-np.log(np.maximum(scored.label_prob, np.finfo(np.float64).tiny)).mean()),
+        "top1": right / n,
+        "k": k,
+        "topk": int((scored.label_rank <= k).sum()) / n,
+        **averages,
+        "chance": {
+            "uniform": 1.0 / len(classes),
+            "majority": int(support[most]) / n,
+            "majority_class": classes[most],
+        },
+    }
+    if not quick:
+        summary["intervals"] = {
+            "top1": list(wilson(right, n)),
+            "f1_macro": list(bootstrap_f1(confusion, draws=draws, seed=seed)),
+        }
+        summary["bootstrap"] = {"draws": draws, "seed": seed}
+    return summary
+
+
+def per_class(confusion: Ints, classes: Sequence[str]) -> list[dict[str, str | int | float]]:
+    """One row a class from counts (K, K).
+
+    `confused` images of the class, more than of any other wrong class, were taken for `most_confused_with` (empty
+    where there was no mistake). A share with denominator 0 is 0.
+    """
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall, f1 = _shares(np.diagonal(confusion), support, predicted)
+    wrong = confusion - np.diag(np.diagonal(confusion))
+    worst = wrong.argmax(axis=1)
+    return [
+        {
+            "class": name,
+            "support": int(support[row]),
+            "predicted": int(predicted[row]),
+            "precision": float(precision[row]),
+            "recall": float(recall[row]),
+            "f1": float(f1[row]),
+            "most_confused_with": classes[worst[row]] if wrong[row, worst[row]] else "",
+            "confused": int(wrong[row, worst[row]]),
+        }
+        for row, name in enumerate(classes)
+    ]
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval (1927), 95 %, of a share of k in n > 0."""
+    share = k / n
+    centre = share + _Z**2 / (2 * n)
+    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    scale = 1 + _Z**2 / n
+    return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
+
+
+def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap (Efron 1979), 95 %, of macro F1, stratified by true class, from counts (K, K).
+
+    Drawing a class's images with replacement is a multinomial draw on its row of the confusion matrix. The draws are
+    `rng = numpy.random.default_rng(seed)`, then for each class with support, in order,
+    `rng.multinomial(support, cells / support, size=draws)` over the row's non-zero cells; the ends are numpy's 2.5 and
+    97.5 percentiles, moved outwards where needed to contain the value itself (F1 is biased in small classes).
+    """
+    rng = np.random.default_rng(seed)
+    support = confusion.sum(axis=1)
+    hits, predicted = np.zeros((draws, len(confusion)), dtype=np.int64), np.zeros((draws, len(confusion)), np.int64)
+    kept = np.flatnonzero(support)
+    for row in kept:
+        cells = np.flatnonzero(confusion[row])
+        drawn = rng.multinomial(support[row], confusion[row, cells] / support[row], size=draws)  # (draws, cells)
+        predicted[:, cells] += drawn
+        if confusion[row, row]:
+            hits[:, row] = drawn[:, np.searchsorted(cells, row)]
+    f1 = 2 * hits[:, kept] / (support[kept] + predicted[:, kept])  # (draws, classes with support)
+    low, high = np.percentile(f1.mean(axis=1), [2.5, 97.5])
+    value = _averages(confusion)["f1_macro"]
+    return min(float(low), value), max(float(high), value)
+
+
+def _check(n: int, targets: Ints) -> None:
+    if n == 0:
+        raise DataError("There is no image to score.", "Choose a split that has images, or other data: --data")
+    unlabelled = int((targets < 0).sum())
+    if unlabelled:
+        raise DataError(f"{unlabelled} of {n} images to score have no label.", "Label them, or use: imgkit predict")
+
+
+def _averages(confusion: Ints) -> dict[str, float]:
+    support, predicted, hits = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
+    kept = support > 0
+    pooled = _shares(*(counts[kept].sum(keepdims=True) for counts in (hits, support, predicted)))
+    found = {}
+    for name, values, micro in zip(
+        ("precision", "recall", "f1"), _shares(hits, support, predicted), pooled, strict=True
+    ):
+        found[f"{name}_macro"] = float(values[kept].mean())
+        found[f"{name}_micro"] = float(micro[0])
+        found[f"{name}_weighted"] = float(np.average(values[kept], weights=support[kept]))
+    return found
+
+
+def _shares(hits: Ints, support: Ints, predicted: Ints) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1 of each class, 0 where the denominator is 0."""
+    return _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
+
+
+def _ratio(part: Ints, whole: Ints) -> Floats:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

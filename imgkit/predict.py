@@ -1,0 +1,221 @@
+"""Labels for pictures: one row for each input, in order, with memory that does not grow with their number."""
+
+import csv
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from imgkit.errors import BadImage, DataError, printable
+
+if TYPE_CHECKING:
+    import torch
+
+    from imgkit.models.folder import LoadedModel
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_COLUMNS = ("path", "image", "image_path", "file", "file_name", "filename", "filepath")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one file.
+
+    Args:
+        path: the file, as given.
+        label: the most likely class; "" where the file cannot be read.
+        prob: its probability in [0, 1]; 0.0 where the file cannot be read.
+        top: the most likely classes with their probabilities, best first.
+        error: why the file cannot be read; "" where it can.
+    """
+
+    path: str
+    label: str
+    prob: float
+    top: tuple[tuple[str, float], ...]
+    error: str = ""
+
+
+def predict_files(
+    loaded: "LoadedModel",
+    paths: Iterable[str],
+    *,
+    top_k: int = 1,
+    batch_size: int = 32,
+    workers: int = 0,
+    device: "torch.device | str" = "cpu",
+    max_pixels: int = 64_000_000,
+) -> Iterator[Prediction]:
+    """Label files as they come: one prediction for each path, in the order of `paths`.
+
+    Args:
+        loaded: a model folder's content; its network is moved to `device` and put into evaluation mode.
+        paths: files; the iterable is read at most `batch_size` + 2 · `workers` ahead.
+        top_k: classes to tell for each file; more than there are means all.
+        batch_size: images in a forward pass.
+        workers: threads that decode; 0: this thread does.
+        device: where the network runs.
+        max_pixels: larger images are not opened.
+
+    Yields:
+        A prediction for each path; a file that cannot be read has `error` instead of a label.
+    """
+    from imgkit.data.decode import load_image
+
+    model = loaded.model.to(device).eval()
+    preprocessing = loaded.preprocessing
+
+    def load(path: str) -> "torch.Tensor | str":
+        """The image, uint8 (3, H, W), or why there is none."""
+        try:
+            image = load_image(Path(path), max_pixels=max_pixels, min_side=preprocessing.min_side)
+        except BadImage as error:
+            return error.reason
+        return preprocessing(image)
+
+    decoded = _decoded(paths, load, workers)
+    while chunk := list(islice(decoded, batch_size)):
+        images = [image for _, image in chunk if not isinstance(image, str)]
+        answers = iter(_answers(model, preprocessing.normalise, images, top_k, loaded.classes, device))
+        for path, image in chunk:
+            if isinstance(image, str):
+                yield Prediction(path, "", 0.0, (), image)
+            else:
+                top = next(answers)
+                yield Prediction(path, top[0][0], top[0][1], top)
+
+
+def _answers(
+    model: "torch.nn.Module",
+    normalise: "Callable[[torch.Tensor], torch.Tensor]",
+    images: "list[torch.Tensor]",
+    top_k: int,
+    classes: tuple[str, ...],
+    device: "torch.device | str",
+) -> list[tuple[tuple[str, float], ...]]:
+    """For each image the `top_k` most likely classes with probabilities, best first."""
+    import torch
+
+    if not images:
+        return []
+    with torch.inference_mode():  # not around a yield: the caller's own code would run in it
+        batch = normalise(torch.stack(images).to(device))  # (B, 3, H, W)
+        probs = model(batch).double().softmax(1)  # (B, K)
+        best = probs.topk(min(top_k, len(classes)), dim=1)
+    values, codes = best.values.tolist(), best.indices.tolist()  # device sync
+    return [
+        tuple((classes[code], value) for code, value in zip(row_codes, row_values, strict=True))
+        for row_codes, row_values in zip(codes, values, strict=True)
+    ]
+
+
+def _decoded(
+    paths: Iterable[str], load: "Callable[[str], torch.Tensor | str]", workers: int
+) -> "Iterator[tuple[str, torch.Tensor | str]]":
+    """Each path with its image, in order; with workers at most 2 · `workers` images wait."""
+    if workers == 0:
+        for path in paths:
+            yield path, load(path)
+        return
+    waiting: deque[tuple[str, Future[torch.Tensor | str]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for path in paths:
+                waiting.append((path, pool.submit(load, path)))
+                if len(waiting) >= 2 * workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for first, future in waiting:
+                yield first, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def expand_inputs(inputs: Iterable[str | Path]) -> Iterator[str]:
+    """The files that `inputs` mean, lazily and in order.
+
+    A folder gives its images, recursively and sorted, hidden entries left out; a .csv file the paths of its image
+    column, from the CSV's folder; "-" the paths on stdin, one a line. Anything else is passed on as it is: a missing
+    file becomes a row with an error.
+
+    Raises:
+        DataError: if a CSV file has no image column.
+    """
+    for given in inputs:
+        text = os.fspath(given)
+        if text == "-":
+            yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
+        elif Path(text).is_dir():
+            yield from _images_under(text)
+        elif text.lower().endswith(".csv"):
+            yield from _paths_of_csv(Path(text))
+        else:
+            yield text
+
+
+def _images_under(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _images_under(entry.path)
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            yield entry.path
+
+
+def _paths_of_csv(file: Path) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            rows = csv.reader(stream)
+            header = next(rows, [])
+            column = next((header.index(name) for name in IMAGE_COLUMNS if name in header), None)
+            if column is None:
+                raise DataError(
+                    f"{printable(str(file))} has no column of images. Columns: {printable(', '.join(header)) or 'none'}.",
+                    f"Call it one of: {', '.join(IMAGE_COLUMNS)}.",
+                )
+            for row in rows:
+                if len(row) > column and row[column]:
+                    yield os.fspath(file.parent / row[column])
+    except (OSError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"{printable(str(file))} cannot be read: {reason}.") from error
+
+
+def write_csv(predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1) -> Iterator[Prediction]:
+    """Write each prediction as a CSV row, and pass it on.
+
+    The header is path,label,prob,label_2,prob_2,…,error. A cell that a spreadsheet would take for a formula gets a
+    leading apostrophe.
+    """
+    rows = csv.writer(file, lineterminator="\n")
+    more = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"prob_{rank}")]
+    rows.writerow(["path", "label", "prob", *more, "error"])
+    for given in predictions:
+        cells = [cell for label, prob in given.top[:top_k] for cell in (plain_cell(label), f"{prob:.6f}")]
+        cells += [""] * (2 * top_k - len(cells))
+        rows.writerow([plain_cell(given.path), *cells, plain_cell(given.error)])
+        yield given
+
+
+def write_jsonl(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Prediction]:
+    """Write each prediction as a line of JSON (path, label, prob, top, error), and pass it on."""
+    for given in predictions:
+        top = [{"label": label, "prob": round(prob, 6)} for label, prob in given.top]
+        row = {"path": given.path, "label": given.label, "prob": round(given.prob, 6), "top": top, "error": given.error}
+        file.write(json.dumps(row) + "\n")
+        yield given
+
+
+def plain_cell(text: str) -> str:
+    """`text` so that no spreadsheet runs it as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -1,0 +1,235 @@
+"""From a request to everything that training needs: data, plan, network, device; and back from a run's folder."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from imgkit.data.index import SPLITS, Index
+from imgkit.data.load import LoadedData, load_data
+from imgkit.data.transforms import Preprocessing
+from imgkit.device import choose_device, choose_precision, describe, keep_freed_memory, versions
+from imgkit.errors import DataError
+from imgkit.evaluate import check_files, read_index
+from imgkit.models.create import create_model
+from imgkit.models.freeze import set_trainable
+from imgkit.optimizers import make_optimizer
+from imgkit.recipe.load import Loaded, load_recipe
+from imgkit.recipe.plan import PhasePlan, Plan, make_plan, shrink
+from imgkit.recipe.schema import Recipe
+from imgkit.run import RunFolder
+from imgkit.screen import Screen
+
+_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+_SMOKE_IMAGES = 4  # of each class and split
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the training loop works with. `about` is the content of run.json."""
+
+    loaded: Loaded
+    index: Index
+    plan: Plan
+    model: nn.Module
+    preprocessing: Preprocessing
+    device: torch.device
+    autocast: torch.dtype | None
+    workers: int
+    about: Mapping[str, Any]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe's values."""
+        return self.loaded.recipe
+
+
+def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Screen) -> tuple[Setup, LoadedData]:
+    """Look at the data, make the plan and the network, and say what was found and chosen.
+
+    Raises:
+        ImgkitError: of the kind that fits, before anything is written.
+    """
+    if smoke:
+        loaded = shrink(loaded)
+        screen.note("smoke run: a few images, two steps a phase; the result means nothing")
+    recipe = loaded.recipe
+    device = _set_up_machine(recipe)
+    with screen.progress("reading images") as progress:
+        data = load_data(recipe.data, recipe.seed, progress=progress)
+    index = _some(data.index) if smoke else data.index
+    _say_data(data, index, screen)
+    if not len(index.rows("val")):
+        raise DataError(
+            "There is no validation split, and validation chooses the weights.", "Give a share: --set data.val=0.2"
+        )
+    plan = make_plan(loaded, len(index.rows("train")))
+    created = create_model(recipe.model, len(index.classes), recipe.seed)
+    model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    autocast, why = _precision(plan, recipe, model, device, created.preprocessing)
+    workers = recipe.run.workers if recipe.run.workers is not None else _default_workers(device)
+    about = {
+        "schema": 1,
+        "verb": verb,
+        "command": command,
+        "model": created.name,
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "smoke": smoke,
+        "device": str(device),
+        "machine": describe(device),
+        "threads": torch.get_num_threads(),
+        "format": {"precision": "float32" if autocast is None else "bfloat16", "why": why, "memory": "channels_last"},
+        "versions": versions(),
+        "data": {
+            "where": data.where,
+            "root": str(index.root.resolve()),
+            "fingerprint": index.fingerprint,
+            "n": {split: len(index.rows(split)) for split in SPLITS},
+            "notes": [*data.notes, *data.warnings],
+        },
+        "classes": list(index.classes),
+        "weights": {
+            "kind": created.weights.kind,
+            "detail": created.weights.detail,
+            "licence": created.weights.licence,
+        },
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "preprocessing": created.preprocessing.to_dict(),
+    }
+    setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)
+    _say_setup(setup, screen)
+    return setup, data
+
+
+def reopen(folder: RunFolder, *, fresh: bool) -> Setup:
+    """The setup of a run that began earlier: its recipe, index, format and threads; nothing is chosen anew.
+
+    Args:
+        folder: the run.
+        fresh: whether the run has no checkpoint yet, so that the starting weights are needed again.
+    """
+    about = folder.read_json("run.json")
+    loaded = load_recipe(str(folder.path / "recipe.toml"))
+    recipe = loaded.recipe
+    _set_up_machine(recipe)
+    torch.set_num_threads(about["threads"])
+    device = choose_device(about["device"])
+    index = read_index(folder, about)
+    check_files(index)
+    settings = recipe.model if fresh else recipe.model.model_copy(update={"weights": "none"})
+    created = create_model(settings.model_copy(update={"name": about["model"]}), len(index.classes), recipe.seed)
+    return Setup(
+        loaded=loaded,
+        index=index,
+        plan=make_plan(loaded, len(index.rows("train"))),
+        model=created.model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+        device=device,
+        autocast=_PRECISIONS[about["format"]["precision"]],
+        workers=recipe.run.workers if recipe.run.workers is not None else _default_workers(device),
+        about=about,
+    )
+
+
+def plan_lines(setup: Setup) -> list[str]:
+    """The plan for people: phases, steps, rates per group of parameters, sizes, images per class."""
+    lines = []
+    for phase in setup.plan.phases:
+        lines.append(f"{phase.name}: {_phase_words(phase)}")
+        set_trainable(setup.model, phase.train)
+        trainable = sum(weight.numel() for weight in setup.model.parameters() if weight.requires_grad)
+        lines.append(f"  trains {phase.train}: {trainable:,} of {setup.about['parameters']:,} parameters")
+        if phase.lr is not None:
+            optimizer = make_optimizer(setup.model, phase.settings, phase.lr)
+            for group in optimizer.param_groups:
+                count = sum(parameter.numel() for parameter in group["params"])
+                rate = phase.lr * group["lr_scale"]
+                lines.append(f"  lr {rate:.3g} · weight decay {group['weight_decay']:g} · {count:,} parameters")
+    mib = setup.about["parameters"] * 4 / 2**20
+    lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {setup.preprocessing.size}")
+    counts = {split: setup.index.counts(split) for split in SPLITS}
+    for code, name in enumerate(setup.index.classes):
+        lines.append(f"class {name}: " + ", ".join(f"{split} {counts[split][code]:,}" for split in SPLITS))
+    return [*lines, *setup.plan.notes]
+
+
+def _set_up_machine(recipe: Recipe) -> torch.device:
+    keep_freed_memory()
+    if recipe.run.threads is not None:
+        torch.set_num_threads(recipe.run.threads)
+    torch.use_deterministic_algorithms(recipe.run.deterministic)
+    return choose_device(recipe.run.device)
+
+
+def _precision(
+    plan: Plan, recipe: Recipe, model: nn.Module, device: torch.device, preprocessing: Preprocessing
+) -> tuple[torch.dtype | None, str]:
+    """The number format of all gradient phases, decided once."""
+    if recipe.train.precision != "auto":
+        return _PRECISIONS[recipe.train.precision], "asked for"
+    if recipe.run.deterministic:
+        return None, "float32: deterministic runs do not choose by a measurement"
+    batches = [phase.settings.micro_batch or phase.settings.batch_size for phase in plan.phases if phase.lr is not None]
+    if not batches:
+        return None, "float32: no phase takes gradients"
+    return choose_precision(model, device, preprocessing.size, max(batches))
+
+
+def _default_workers(device: torch.device) -> int:
+    cores = os.cpu_count() or 1
+    return min(8, cores) if device.type == "cuda" else min(2, cores - 1)
+
+
+def _some(index: Index) -> Index:
+    """The first few images of each class and split."""
+    labels, kept = index.labels(), []
+    for split in SPLITS:
+        rows = index.rows(split)
+        kept += [rows[labels[rows] == code][:_SMOKE_IMAGES] for code in range(len(index.classes))]
+    return index.select(np.sort(np.concatenate(kept)))
+
+
+def _say_data(data: LoadedData, index: Index, screen: Screen) -> None:
+    sizes = " · ".join(f"{split} {len(index.rows(split)):,}" for split in SPLITS if len(index.rows(split)))
+    screen.fact("Data", data.where, f"{len(index.classes)} classes · {sizes} images")
+    for text in data.notes:
+        screen.note(text)
+    for text in data.warnings:
+        screen.warn(text)
+    if data.bad:
+        screen.warn(f"{len(data.bad)} unreadable files are left out; they are listed in data/bad.csv")
+
+
+def _say_setup(setup: Setup, screen: Screen) -> None:
+    about, weights = setup.about, setup.about["weights"]
+    height, width = setup.preprocessing.size
+    licence = f" · licence {weights['licence']}" if weights["licence"] else ""
+    source = "random weights" if weights["kind"] == "none" else f"weights: {weights['detail']}{licence}"
+    screen.fact(
+        "Model",
+        f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}",
+        f"{source} · new head for {len(setup.index.classes)} classes",
+    )
+    screen.fact(
+        "Recipe",
+        f"{setup.recipe.name} · seed {setup.recipe.seed} · best by {setup.recipe.monitor}",
+        *(f"{phase.name}: {_phase_words(phase)}" for phase in setup.plan.phases),
+    )
+    screen.fact("Machine", f"{about['machine']} · {about['format']['why']}")
+    for text in setup.plan.notes:
+        screen.note(text)
+
+
+def _phase_words(phase: PhasePlan) -> str:
+    if phase.solver == "logistic":
+        return f"train {phase.train}, solved by logistic regression on features computed once"
+    schedule = phase.schedule.name.replace("_", " ")
+    return (
+        f"train {phase.train}, {phase.epochs} epochs of {phase.steps_per_epoch} steps ({phase.steps} in all), "
+        f"{phase.settings.optimizer} lr {phase.lr:g} ({schedule}), batch {phase.settings.batch_size}"
+    )

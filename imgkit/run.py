@@ -1,0 +1,225 @@
+"""The run folder: what was asked, what happened, what came out, as text.
+
+The layout is described in docs/run-folder.md. Nothing here knows tensors.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from imgkit.errors import DiskError, UsageError, printable, suggestion
+
+State = Literal["running", "finished", "stopped", "failed"]
+_SAFE = re.compile(r"[^A-Za-z0-9_.]+")
+_LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
+_HEARTBEAT_S = 5.0
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: the folder, which exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last_beat = 0.0
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which every command accepts."""
+        return self.path.name
+
+    @classmethod
+    def create(cls, out: Path, *, verb: str, model: str, data: str, name: str | None = None) -> "RunFolder":
+        """Make a new folder under `out`; two runs started at once never share one.
+
+        Raises:
+            UsageError: if `name` is taken or cannot be a folder's name.
+            DiskError: if the folder cannot be made.
+        """
+        if name is not None and (name != Path(name).name or name in {"", ".", "..", "latest"} or len(name) > 200):
+            raise UsageError(
+                f"--name {printable(name)!r} cannot be the name of a folder.", "Use letters, digits, - and _."
+            )
+        chosen = name or _fresh_name(verb, model, data)
+        path = out / chosen
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+            for part in ("data", "checkpoints", "evaluations"):
+                (path / part).mkdir()
+        except FileExistsError:
+            raise UsageError(
+                f"There is a run called {chosen!r} in {out} already.",
+                f"Go on with it: imgkit resume {chosen}   or choose another --name.",
+            ) from None
+        except OSError as error:
+            raise DiskError(
+                f"Cannot make the run folder {path}: {error.strerror}.", "Choose another place: --out"
+            ) from error
+        return cls(path)
+
+    def announce(self) -> None:
+        """Make this run the one that `latest` means."""
+        replace_text(self.path.parent / "latest", self.name + "\n")
+
+    @classmethod
+    def open(cls, name: str, out: Path = Path("runs")) -> "RunFolder":
+        """The run called `name`: a folder under `out`, a path, or "latest".
+
+        Raises:
+            UsageError: if there is none; the message suggests the nearest name.
+        """
+        if name == "latest":
+            pointer = out / "latest"
+            if not pointer.is_file():
+                raise UsageError(
+                    f"There is no run in {out} yet.", "Train one: imgkit finetune resnet50 --data PICTURES"
+                )
+            name = pointer.read_text().strip()
+        for path in (out / name, Path(name)):
+            if (path / "run.json").is_file():
+                return cls(path)
+        known = [entry.name for entry in out.iterdir() if (entry / "run.json").is_file()] if out.is_dir() else []
+        raise UsageError(
+            f"There is no run called {printable(name)!r} in {out}{suggestion(name, known)}",
+            "The newest run is called latest; all of them: imgkit report " + str(out),
+        )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            UsageError: if another process holds it; the message names it.
+        """
+        lock = FileLock(self.path / "run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            holder = self.read_json("status.json") if (self.path / "status.json").is_file() else {}
+            raise UsageError(
+                f"{self.name} is being written by process {holder.get('pid', '?')} on {holder.get('host', '?')}.",
+                "Wait for it, or stop that process first.",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def clean(self) -> None:
+        """Remove what a killed write left behind. Call it only while holding the lock."""
+        for place in (self.path, *(self.path / part for part in ("data", "checkpoints", "evaluations"))):
+            for entry in place.iterdir():
+                if _LEFTOVER.match(entry.name):
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write `name` so that it is always either the old or the new content."""
+        replace_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file of the run, old or new but never half."""
+        replace_text(self.path / name, text)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the run.
+
+        Raises:
+            DiskError: if it is missing or damaged.
+        """
+        try:
+            content = json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise DiskError(f"{self.path / name} cannot be read: {error}.") from error
+        if not isinstance(content, dict):
+            raise DiskError(f"{self.path / name} should hold a JSON object.")
+        return content
+
+    def set_status(self, state: State, *, step: int, total_steps: int, reason: str = "", **more: object) -> None:
+        """Write status.json with this process and a heartbeat."""
+        self._last_beat = time.monotonic()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        who = {"heartbeat": now, "host": socket.gethostname(), "pid": os.getpid()}
+        self.write_json(
+            "status.json", {"state": state, "step": step, "total_steps": total_steps, "reason": reason, **who, **more}
+        )
+
+    def beat(self, *, step: int, total_steps: int) -> None:
+        """Refresh status.json, at most every few seconds."""
+        if time.monotonic() - self._last_beat > _HEARTBEAT_S:
+            self.set_status("running", step=step, total_steps=total_steps)
+
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a JSON-lines file anew: the rows are the truth, the file follows."""
+        replace_text(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def append_row(self, name: str, row: Mapping[str, Any]) -> None:
+        """Append one row to a JSON-lines file."""
+        with (self.path / name).open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a JSON-lines file; a last line cut by a kill is left out."""
+        file = self.path / name
+        if not file.is_file():
+            return []
+        found = []
+        for line in file.read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+        return found
+
+    def history(self) -> list[dict[str, Any]]:
+        """One row an epoch, in order."""
+        return self.rows("history.jsonl")
+
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """The metrics of each stored evaluation by name ("val@1200")."""
+        found = {}
+        for file in sorted((self.path / "evaluations").glob("*/metrics.json")):
+            if not file.parent.name.startswith("."):
+                found[file.parent.name] = self.read_json(str(file.relative_to(self.path)))
+        return found
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Write `file` through a hidden neighbour and a rename, so that it is never half written.
+
+    Raises:
+        DiskError: if the disk says no; the old content stays.
+    """
+    temporary = file.with_name(f".{file.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("x", encoding="utf-8", errors="surrogateescape") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DiskError(
+            f"Cannot write {file}: {error.strerror or error}.", "Free some space, or choose another --out."
+        ) from error
+
+
+def _fresh_name(verb: str, model: str, data: str) -> str:
+    now = datetime.now(UTC)
+    stamp = now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}"
+    words = [_SAFE.sub("-", word).strip("-.")[:40] or "x" for word in (verb, model, data)]
+    return "-".join([stamp, *words, secrets.token_hex(2)])

@@ -1,0 +1,331 @@
+"""What a person sees while imgkit works: facts, one line an epoch, a result, what to type next.
+
+Everything goes to stderr, so that a pipe on stdout carries data only. Nothing is live unless stderr is a terminal;
+colour is never the only carrier of a meaning; names are shown with control characters made visible. The same lines
+can be copied with time stamps into a run's log.txt.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from imgkit.errors import ImgkitError, printable
+
+TOPIC_WIDTH = 8  # of the topics in `fact`, the space after them included
+_PROGRESS_EVERY_S = 0.1
+_ASCII = str.maketrans({"·": "-", "★": "*", "─": "-", "–": "-", "×": "x", "→": ">", "…": "...", "✔": "+", "≤": "<="})
+
+
+class Screen:
+    """Lines for people, on stderr by default.
+
+    Args:
+        quiet: print warnings and errors only; the log still gets every line.
+        file: where to print; None: stderr as it is at each moment.
+        width: columns; None: of the terminal, 80 in a pipe.
+        color: None: where the terminal has it and NO_COLOR is not set.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, file: TextIO | None = None, width: int | None = None, color: bool | None = None
+    ) -> None:
+        self.quiet = quiet
+        self._console = make_console(file, width=width, color=color)
+        self._log: Path | None = None
+        self._epochs: _EpochTable | None = None
+        self._progress = ""  # the live line now on the terminal
+        self._progress_at = 0.0  # when it was drawn, time.monotonic
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; 80 in a pipe."""
+        return self._console.width
+
+    def log_to(self, path: Path) -> None:
+        """Append every line from now on to `path`, as plain text with UTC time stamps."""
+        self._log = path
+
+    def header(self, line: str) -> None:
+        """The first line: versions and device."""
+        self._print(line, style="dim")
+        self._print("")
+
+    def fact(self, topic: str, *lines: str) -> None:
+        """`Data    1,797 images`, further lines under the first, wrapped with a hanging indent."""
+        margin = max(TOPIC_WIDTH, cell_len(topic) + 1)
+        for number, line in enumerate(lines):
+            self._print(line, first=set_cell_size(topic if number == 0 else "", margin), rest=" " * margin)
+
+    def note(self, text: str) -> None:
+        """Something worth knowing; nothing is wrong."""
+        self._print(text, first="note: ", rest="      ")
+
+    def warn(self, text: str) -> None:
+        """Something is likely wrong, and work goes on. Printed even where `quiet`."""
+        self._print(text, first="warning: ", rest="         ", style="yellow", always=True)
+
+    def error(self, error: ImgkitError) -> None:
+        """The message of `error` and, indented, what to do about it. Printed even where `quiet`."""
+        self._print(error.message, first="error: ", rest="       ", style="bold red", always=True)
+        if error.hint:
+            self._print(error.hint, first="  ", rest="  ", always=True)
+
+    def phase(self, text: str) -> None:
+        """A stage of the work begins. Once the table of epochs has begun its rows say so, and only the log gets this."""
+        self._print(text, style="bold", shown=self._epochs is None)
+
+    def line(self, text: str = "") -> None:
+        """`text` as it is, wrapped."""
+        self._print(text)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """One line of the table of epochs; its header comes before the first one.
+
+        Args:
+            row: as in history.jsonl: epoch, phase, train_loss, val/loss, val/top1, val/f1_macro (fractions),
+                images_per_second, seconds, left_s, best. A missing or None value is shown as "-".
+        """
+        if self._epochs is None:
+            self._epochs = _EpochTable(self.width)
+            self._print("")
+            self._print(self._epochs.header(), style="dim", wrap=False)
+        self._print(self._epochs.row(row), style="green" if row.get("best") else "", wrap=False)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
+        """A line that is overwritten while work goes on: call the given function with (done, total).
+
+        Only on a terminal, at most ten times a second; gone at the end. In a pipe nothing is printed.
+        """
+        try:
+            yield lambda done, total: self._show_progress(f"{label}  {_done(done, total)}")
+        finally:
+            self._clear_progress()
+
+    def update(self, step: int, total_steps: int, left_s: float | None = None) -> None:
+        """The live line of training: the step and the time left. Printing anything else removes it."""
+        left = "" if left_s is None else f"  {clock(left_s)} left"
+        self._show_progress(f"step {_done(step, total_steps)}{left}")
+
+    def result(self, title: str, lines: Sequence[str] = (), next_commands: Sequence[str] = ()) -> None:
+        """The end: a title, what came out, and the commands to type next."""
+        self._print("")
+        self._print(f"── {title} ".ljust(min(self.width, 78), "─"), style="bold green", wrap=False)
+        for line in lines:
+            self._print(line, first="  ", rest="    ")
+        for number, command in enumerate(next_commands):
+            if number == 0:
+                self._print("")
+            self._print(command, first="Next:  " if number == 0 else "       ", rest="         ", style="bold")
+
+    def _print(
+        self,
+        text: str,
+        *,
+        first: str = "",
+        rest: str = "",
+        style: str = "",
+        wrap: bool = True,
+        shown: bool = True,
+        always: bool = False,
+    ) -> None:
+        """Print `text` (its line breaks kept), each line printable and wrapped, `first` before the first line."""
+        lines: list[str] = []
+        for part in text.split("\n"):
+            before = rest if lines else first
+            width = self.width if wrap else sys.maxsize
+            lines.extend(wrap_line(printable(part), width, printable(before), rest))
+        for line in lines:
+            self._write_log(line)
+        if not shown or (self.quiet and not always):
+            return
+        self._clear_progress()
+        for line in lines:
+            self._console.print(Text(encodable(line, self._console.encoding), style=style), soft_wrap=True)
+
+    def _write_log(self, line: str) -> None:
+        if self._log is None:
+            return
+        try:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}  {line}".rstrip() + "\n")
+        except OSError as error:
+            # A full disk must not end a training for want of a log.
+            path, self._log = self._log, None
+            self.warn(f"cannot write {path}: {error.strerror}; going on without this log")
+
+    def _show_progress(self, text: str) -> None:
+        now = time.monotonic()
+        if self.quiet or not self._is_live() or now - self._progress_at < _PROGRESS_EVERY_S:
+            return
+        text = printable(text)
+        text = set_cell_size(text, min(cell_len(text), self.width - 1))
+        self._write_raw("\r" + text + " " * (cell_len(self._progress) - cell_len(text)))
+        self._progress, self._progress_at = text, now
+
+    def _is_live(self) -> bool:
+        return self._console.file.isatty() and not self._console.is_dumb_terminal
+
+    def _clear_progress(self) -> None:
+        if self._progress:
+            self._write_raw("\r" + " " * cell_len(self._progress) + "\r")
+            self._progress = ""
+
+    def _write_raw(self, text: str) -> None:
+        file = self._console.file
+        file.write(encodable(text, self._console.encoding))
+        file.flush()
+
+
+def make_console(file: TextIO | None, *, width: int | None = None, color: bool | None = None) -> Console:
+    """A rich console that adds nothing of its own: no markup, emoji or highlighting.
+
+    Args:
+        file: where to print; None: stderr.
+        width: columns; None: of the terminal, 80 in a pipe.
+        color: None: where the terminal has it and NO_COLOR is not set. Without colour no escape code is written,
+            bold included.
+    """
+    console = Console(
+        file=file, stderr=file is None, width=width, markup=False, emoji=False, highlight=False, force_terminal=color
+    )
+    if color is False or (color is None and console.no_color):
+        return Console(
+            file=file, stderr=file is None, width=width, markup=False, emoji=False, highlight=False, color_system=None
+        )
+    return console
+
+
+def encodable(text: str, encoding: str) -> str:
+    """`text` with what `encoding` cannot write replaced: `★` by `*`, other characters by an escape."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def wrap_line(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str]:
+    """`text` in lines of at most `width` cells, with `first` before the first line and `rest` before the others.
+
+    Breaks at spaces only: a long path stays whole, so that it can be copied.
+    """
+    if cell_len(first) + cell_len(text) <= width:
+        yield (first + text).rstrip()
+        return
+    line, empty = first, True
+    for word in text.split(" "):
+        if not empty and cell_len(line) + 1 + cell_len(word) > width:
+            yield line.rstrip()
+            line, empty = rest, True
+        line = line + word if empty else f"{line} {word}"
+        empty = False
+    yield line.rstrip()
+
+
+def percent(fraction: float) -> str:
+    """`98.9 %` for 0.989."""
+    return f"{100 * fraction:.1f} %"
+
+
+def score_line(
+    name: str, value: float, interval: Sequence[float] | None = None, *, n: int = 0, chance: float | None = None
+) -> str:
+    """`Top-1 98.9 %  (95 % interval 97.2 to 99.6, 360 images; guessing gives 10.0 %)`.
+
+    Args:
+        name: of the metric.
+        value: a fraction in [0, 1].
+        interval: low and high end, fractions, 95 %.
+        n: images scored; 0: not said.
+        chance: what guessing gives, a fraction.
+    """
+    facts = []
+    if interval is not None:
+        facts.append(f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}")
+    if n:
+        facts.append(f"{n:,} image{'s' if n != 1 else ''}")
+    inner = ", ".join(facts)
+    if chance is not None:
+        inner += ("; " if inner else "") + f"guessing gives {percent(chance)}"
+    return f"{name} {percent(value)}" + (f"  ({inner})" if inner else "")
+
+
+def clock(seconds: float) -> str:
+    """`0:08`, `12:05`, `1:02:05`."""
+    whole = max(0, round(seconds))
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    key: str
+    width: int
+    kind: str  # loss | share | rate | clock
+    keep: int  # the smaller, the longer it stays on a narrow screen
+
+
+_LABEL_WIDTH = 8
+_COLUMNS = (
+    _Column("train loss", "train_loss", 11, "loss", 4),
+    _Column("val loss", "val/loss", 10, "loss", 2),
+    _Column("top-1", "val/top1", 9, "share", 0),
+    _Column("macro F1", "val/f1_macro", 10, "share", 1),
+    _Column("img/s", "images_per_second", 7, "rate", 6),
+    _Column("time", "seconds", 8, "clock", 3),
+    _Column("left", "left_s", 8, "clock", 5),
+)
+
+
+class _EpochTable:
+    """Which columns fit into `width`, and their texts."""
+
+    def __init__(self, width: int) -> None:
+        room = width - 1 - _LABEL_WIDTH - 3  # 3: the mark of the best row
+        chosen: list[_Column] = []
+        for column in sorted(_COLUMNS, key=lambda column: column.keep):
+            if column.width <= room:
+                chosen.append(column)
+                room -= column.width
+            else:
+                break
+        self._columns = [column for column in _COLUMNS if column in chosen]
+        self._mark = "  ★ best" if room + 3 >= 8 else "  ★"
+
+    def header(self) -> str:
+        return " " + "epoch".ljust(_LABEL_WIDTH) + "".join(c.title.rjust(c.width) for c in self._columns)
+
+    def row(self, row: Mapping[str, Any]) -> str:
+        phase, epoch = str(row.get("phase") or ""), row.get("epoch")
+        # A solved head belongs to no epoch: its phase alone names it.
+        number = f" {epoch}" if epoch else ""
+        name = phase if cell_len(phase) + len(number) <= _LABEL_WIDTH else phase[: _LABEL_WIDTH - len(number) - 1] + "…"
+        cells = "".join(_cell(row.get(c.key), c.kind).rjust(c.width) for c in self._columns)
+        return " " + f"{name}{number}".strip().ljust(_LABEL_WIDTH) + cells + (self._mark if row.get("best") else "")
+
+
+def _done(done: int, total: int) -> str:
+    return f"{done:,} of {total:,}" + (f" ({100 * done / total:.0f} %)" if total else "")
+
+
+def _cell(value: float | None, kind: str) -> str:
+    if value is None:
+        return "-"
+    if kind == "share":
+        return percent(value)
+    if kind == "clock":
+        return clock(value)
+    if kind == "rate":
+        return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.2e}"

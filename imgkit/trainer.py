@@ -1,0 +1,232 @@
+"""Turns batches into better weights: the gradient step.
+
+The trainer knows tensors and the plan of a phase; no files, names or printing. Everything random in step `s` is seeded
+by (seed, s), and every rate is a function of `s`, so nothing has to be remembered but weights, optimizer and averages.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from imgkit.data.batches import Batch
+from imgkit.data.transforms import Preprocessing
+from imgkit.errors import DivergedError
+from imgkit.features import Solution, load_solution
+from imgkit.keys import key, seed_everything
+from imgkit.losses import make_loss
+from imgkit.models.freeze import set_trainable, train_mode
+from imgkit.optimizers import make_optimizer, set_rates
+from imgkit.recipe.plan import PhasePlan
+from imgkit.schedules import make_schedule
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one optimizer update did. `step` counts updates done; `loss` is the mean over `images` images."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    lr: float
+    images: int
+
+
+class Trainer:
+    """The network while it learns.
+
+    Args:
+        model: gives logits (B, K); lies on `device`.
+        preprocessing: normalises images on the device.
+        device: where the arithmetic happens.
+        autocast: dtype of mixed precision, or None for float32 throughout.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        autocast: torch.dtype | None,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.preprocessing = preprocessing
+        self.device = device
+        self.autocast = autocast
+        self.seed = seed
+        self.averaged: ModelEmaV3 | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._slots: dict[str, dict[str, Any]] = {}
+        self._slots_of = ""
+        self._count = 0  # some of timm's optimizers count their steps in the group instead of the parameter
+
+    @property
+    def scored_model(self) -> nn.Module:
+        """The network whose weights are evaluated and kept: the averaged one where averaging is on."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    def begin(self, phase: PhasePlan) -> None:
+        """Enter a phase: what trains, the averages, and an optimizer that keeps the moments of parameters it knew."""
+        self._remember_moments()
+        set_trainable(self.model, phase.train)
+        self._optimizer = None
+        if phase.settings.ema == 0.0:
+            self.averaged = None
+        elif self.averaged is None:
+            self.averaged = ModelEmaV3(self.model, decay=phase.settings.ema, use_warmup=True)
+        if self.averaged is not None:
+            self.averaged.decay = phase.settings.ema
+        if phase.lr is not None:
+            self._optimizer = make_optimizer(self.model, phase.settings, phase.lr)
+            if self._slots_of == phase.settings.optimizer:
+                self._restore_moments(self._optimizer)
+            self._slots_of = phase.settings.optimizer
+
+    def solve(self, solution: Solution) -> None:
+        """Put a solved head in place; the averages start again from it."""
+        load_solution(self.model, solution)
+        if self.averaged is not None:
+            self.averaged.set(self.model)
+
+    def train(self, phase: PhasePlan, batches: Iterator[Batch], start: int) -> Iterator[Update]:
+        """Make the updates `start`..`phase.stop - 1` from `batches`, yielding after each one.
+
+        The caller may evaluate or save between two updates: the next one seeds everything anew.
+
+        Raises:
+            DivergedError: if loss or gradient stop being finite; the weights are those before that step.
+        """
+        loss_of = make_loss(phase.loss)
+        factor = make_schedule(phase.schedule, steps=phase.steps, steps_per_epoch=phase.steps_per_epoch)
+        for step in range(start, phase.stop):
+            lr = (phase.lr or 0.0) * factor((step - phase.first_step) / phase.steps)
+            yield self._update(phase, next(batches), step, lr, loss_of)
+
+    def _update(
+        self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Callable[[Tensor, Tensor], Tensor]
+    ) -> Update:
+        assert self._optimizer is not None
+        train_mode(self.model, batch_norm=phase.settings.batch_norm)
+        set_rates(self._optimizer, lr)
+        loss = self._backward(batch, step, phase.settings.micro_batch or len(batch.ids), loss_of)
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        largest = phase.settings.clip_norm or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
+        if not (_finite(loss) and _finite(norm)):
+            raise _diverged(loss, norm, step, phase.name, lr)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self.averaged is not None:
+            self.averaged.update(self.model, step=step)
+        return Update(step + 1, loss, norm, lr, len(batch.ids))
+
+    def _backward(
+        self, batch: Batch, step: int, micro_batch: int, loss_of: Callable[[Tensor, Tensor], Tensor]
+    ) -> float:
+        """Add up the gradient of the batch's mean loss, `micro_batch` images at a time; returns that loss."""
+        total = 0.0
+        parts = zip(batch.images.split(micro_batch), batch.targets.split(micro_batch), strict=True)
+        for part, (images, targets) in enumerate(parts):
+            seed_everything(key(self.seed, "step", step, part))
+            pixels = self.preprocessing.normalise(images.to(self.device, non_blocking=True))
+            with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+                logits = self.model(pixels.contiguous(memory_format=torch.channels_last))
+            loss: Tensor = loss_of(logits.float(), targets.to(self.device, non_blocking=True)) * (
+                len(targets) / len(batch.ids)
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()  # device sync
+        return total
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The optimizer's and the averages' tensors by name: `opt/PARAMETER/SLOT` and `ema/NAME`."""
+        self._remember_moments()
+        found = {
+            f"opt/{name}/{slot}": value
+            for name, slots in self._slots.items()
+            for slot, value in slots.items()
+            if isinstance(value, Tensor)
+        }
+        if self.averaged is not None:
+            found |= {f"ema/{name}": value for name, value in self.averaged.module.state_dict().items()}
+        return found
+
+    def numbers(self) -> dict[str, Any]:
+        """What the optimizer keeps besides tensors, as JSON: its name and plain numbers by parameter and slot."""
+        self._remember_moments()
+        plain = {
+            name: {slot: value for slot, value in slots.items() if not isinstance(value, Tensor)}
+            for name, slots in self._slots.items()
+        }
+        return {
+            "optimizer": self._slots_of,
+            "count": self._count,
+            "slots": {name: slots for name, slots in plain.items() if slots},
+        }
+
+    def restore(
+        self, model: Mapping[str, Tensor], tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], phase: PhasePlan
+    ) -> None:
+        """Take up the state that `tensors` and `numbers` described, in the phase that it was saved in."""
+        self.model.load_state_dict(model, strict=True)
+        self._slots_of, self._count = numbers["optimizer"], numbers["count"]
+        self._slots = {name: dict(slots) for name, slots in numbers["slots"].items()}
+        for path, value in tensors.items():
+            kind, rest = path.split("/", 1)
+            if kind == "opt":
+                name, slot = rest.rsplit("/", 1)
+                self._slots.setdefault(name, {})[slot] = value
+        averages = {path[4:]: value for path, value in tensors.items() if path.startswith("ema/")}
+        if averages:
+            self.averaged = ModelEmaV3(self.model, decay=phase.settings.ema, use_warmup=True)
+            self.averaged.module.load_state_dict(averages, strict=True)
+        self.begin(phase)
+
+    def _remember_moments(self) -> None:
+        if self._optimizer is None:
+            return
+        self._slots = {
+            name: dict(self._optimizer.state[parameter])
+            for group in self._optimizer.param_groups
+            for name, parameter in zip(group["names"], group["params"], strict=True)
+            if self._optimizer.state.get(parameter)
+        }
+        self._count = max(group.get("step", 0) for group in self._optimizer.param_groups)
+
+    def _restore_moments(self, optimizer: torch.optim.Optimizer) -> None:
+        for group in optimizer.param_groups:
+            if self._count:
+                group["step"] = self._count
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                if name in self._slots:
+                    optimizer.state[parameter] = {
+                        slot: _placed(value, parameter) for slot, value in self._slots[name].items()
+                    }
+
+
+def _placed(value: Any, parameter: Tensor) -> Any:
+    """A moment as the optimizer keeps it: on the parameter's device and in its memory layout."""
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return value
+    moment = (
+        torch.empty_like(parameter, dtype=value.dtype) if value.shape == parameter.shape else torch.empty_like(value)
+    )
+    return moment.copy_(value)
+
+
+def _finite(number: float) -> bool:
+    return number - number == 0.0
+
+
+def _diverged(loss: float, norm: float, step: int, phase: str, lr: float) -> DivergedError:
+    what, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
+    return DivergedError(
+        f"The {what} is {value} at step {step + 1} of phase {phase!r}, lr {lr:.3g}.",
+        f"Checkpoints hold the weights before it. Try a tenth of the rate: --set phases.{phase}.lr={lr / 10:.1g}",
+    )
