@@ -4,8 +4,24 @@ import imgkit
 run = imgkit.finetune("resnet50", data="cells/")
 """
 
-from imgkit.api import Run, finetune, open_run, resume, scratch
-from imgkit.errors import ImgkitError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imgkit.api import Run, finetune, open_run, resume, scratch
+    from imgkit.errors import ImgkitError
 
 __version__ = "0.1.0"
 __all__ = ["ImgkitError", "Run", "__version__", "finetune", "open_run", "resume", "scratch"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the public names when they are asked for, so that `import imgkit` and `imgkit --help` stay quick."""
+    if name == "ImgkitError":
+        from imgkit.errors import ImgkitError
+
+        return ImgkitError
+    if name in __all__:
+        from imgkit import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'imgkit' has no attribute {name!r}")

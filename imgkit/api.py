@@ -164,8 +164,16 @@ def _flags(model: str, options: Options) -> dict[str, Flag]:
     return {**flags, **options.get("flags", {})}
 
 
-def resume(name: str, *, out: str | Path = RUNS, screen: Screen | None = None) -> Run:
+def resume(
+    name: str, *, out: str | Path = RUNS, workers: int | None = None, screen: Screen | None = None
+) -> Run:
     """Go on with a run that was stopped or killed, to the same weights it would have had.
+
+    Args:
+        name: of the run, a path, or "latest".
+        out: folder of run folders.
+        workers: loader processes; None: as before. Their number never changes a result.
+        screen: where to say what is going on; None: nowhere.
 
     Raises:
         UsageError: if there is no such run, or another process works on it.
@@ -183,7 +191,7 @@ def resume(name: str, *, out: str | Path = RUNS, screen: Screen | None = None) -
 
         screen.header()
         screen.log_to(folder.path / "log.txt")
-        setup = reopen(folder, fresh=not steps(folder.path / "checkpoints"))
+        setup = reopen(folder, fresh=not steps(folder.path / "checkpoints"), workers=workers)
         Experiment(folder, setup, screen).run()
     return Run(folder)
 

@@ -1,4 +1,4 @@
-"""The folder of one evaluation: text that a report reads, plus the raw scores.
+r"""The folder of one evaluation: text that a report reads, plus the raw scores.
 
     predictions.csv      path, label, predicted, prob, label_prob, label_rank and, up to 100 classes, one `p:CLASS` each
     scores.safetensors   logits, float32 (N, K)
@@ -9,7 +9,7 @@
 The metrics are computed from the numbers as predictions.csv has them, so anybody can compute them again from it. A cell
 that holds a path or a class and starts with = + - @ TAB or CR (after any apostrophes) gets one apostrophe in front, so
 that no spreadsheet takes it for a formula; reading takes that apostrophe away. Bytes of a name that are not UTF-8 are
-shown as `\\udcXX`.
+shown as `\udcXX`.
 """
 
 import csv

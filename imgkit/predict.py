@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from imgkit.data.rows import EXTENSIONS
 from imgkit.errors import BadImage, DataError, printable
 
 if TYPE_CHECKING:
@@ -19,9 +21,8 @@ if TYPE_CHECKING:
 
     from imgkit.models.folder import LoadedModel
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 IMAGE_COLUMNS = ("path", "image", "image_path", "file", "file_name", "filename", "filepath")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # as in evaluations.py, so that one rule reads all tables back
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _images_under(folder: str) -> Iterator[str]:
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _images_under(entry.path)
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+        elif entry.name.lower().endswith(EXTENSIONS):
             yield entry.path
 
 
@@ -218,4 +219,4 @@ def write_jsonl(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Pre
 
 def plain_cell(text: str) -> str:
     """`text` so that no spreadsheet runs it as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return f"'{text}" if _FORMULA.match(text) else text

@@ -71,7 +71,7 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
     created = create_model(recipe.model, len(index.classes), recipe.seed)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     autocast, why = _precision(plan, recipe, model, device, created.preprocessing)
-    workers = recipe.run.workers if recipe.run.workers is not None else _default_workers(device)
+    workers = _workers(recipe, device)
     about = {
         "schema": 1,
         "verb": verb,
@@ -106,12 +106,13 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
     return setup, data
 
 
-def reopen(folder: RunFolder, *, fresh: bool) -> Setup:
+def reopen(folder: RunFolder, *, fresh: bool, workers: int | None) -> Setup:
     """The setup of a run that began earlier: its recipe, index, format and threads; nothing is chosen anew.
 
     Args:
         folder: the run.
         fresh: whether the run has no checkpoint yet, so that the starting weights are needed again.
+        workers: loader processes; None: as the recipe says.
     """
     about = folder.read_json("run.json")
     loaded = load_recipe(str(folder.path / "recipe.toml"))
@@ -131,7 +132,7 @@ def reopen(folder: RunFolder, *, fresh: bool) -> Setup:
         preprocessing=Preprocessing.from_dict(about["preprocessing"]),
         device=device,
         autocast=_PRECISIONS[about["format"]["precision"]],
-        workers=recipe.run.workers if recipe.run.workers is not None else _default_workers(device),
+        workers=_workers(recipe, device) if workers is None else workers,
         about=about,
     )
 
@@ -180,7 +181,9 @@ def _precision(
     return choose_precision(model, device, preprocessing.size, max(batches))
 
 
-def _default_workers(device: torch.device) -> int:
+def _workers(recipe: Recipe, device: torch.device) -> int:
+    if recipe.run.workers is not None:
+        return recipe.run.workers
     cores = os.cpu_count() or 1
     return min(8, cores) if device.type == "cuda" else min(2, cores - 1)
 

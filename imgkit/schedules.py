@@ -53,7 +53,8 @@ def cosine(settings: Cosine, steps: int, steps_per_epoch: int) -> Schedule:
 def cosine_restarts(settings: CosineRestarts, steps: int, steps_per_epoch: int) -> Schedule:
     """Cosine cycles from 1 towards `end`, each `mult` times as long as the one before (Loshchilov and Hutter 2017).
 
-    The first cycle starts at the end of the warm-up. A cycle holds its start but not its end, where the next one is at 1.
+    The first cycle starts at the end of the warm-up. A cycle holds its start but not its end: there the next
+    one starts, at 1.
 
     Raises:
         RecipeError: if the first cycle has no length.

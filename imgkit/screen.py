@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +19,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from imgkit import __version__
 from imgkit.errors import ImgkitError, printable
 
 TOPIC_WIDTH = 8  # of the topics in `fact`, the space after them included
@@ -54,9 +56,9 @@ class Screen:
         """Append every line from now on to `path`, as plain text with UTC time stamps."""
         self._log = path
 
-    def header(self, line: str) -> None:
-        """The first line: versions and device."""
-        self._print(line, style="dim")
+    def header(self, line: str = "") -> None:
+        """The first line; without one given, the versions that matter."""
+        self._print(line or versions_line(), style="dim")
         self._print("")
 
     def fact(self, topic: str, *lines: str) -> None:
@@ -186,6 +188,12 @@ class Screen:
         file.flush()
 
 
+def versions_line() -> str:
+    """`imgkit 0.1.0 · Python 3.11 · torch 2.14.1 · timm 1.0.31`, without importing any of them."""
+    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    return " · ".join([f"imgkit {__version__}", python, *(f"{name} {version(name)}" for name in ("torch", "timm"))])
+
+
 def make_console(file: TextIO | None, *, width: int | None = None, color: bool | None = None) -> Console:
     """A rich console that adds nothing of its own: no markup, emoji or highlighting.
 
@@ -235,29 +243,6 @@ def wrap_line(text: str, width: int, first: str = "", rest: str = "") -> Iterato
 def percent(fraction: float) -> str:
     """`98.9 %` for 0.989."""
     return f"{100 * fraction:.1f} %"
-
-
-def score_line(
-    name: str, value: float, interval: Sequence[float] | None = None, *, n: int = 0, chance: float | None = None
-) -> str:
-    """`Top-1 98.9 %  (95 % interval 97.2 to 99.6, 360 images; guessing gives 10.0 %)`.
-
-    Args:
-        name: of the metric.
-        value: a fraction in [0, 1].
-        interval: low and high end, fractions, 95 %.
-        n: images scored; 0: not said.
-        chance: what guessing gives, a fraction.
-    """
-    facts = []
-    if interval is not None:
-        facts.append(f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}")
-    if n:
-        facts.append(f"{n:,} image{'s' if n != 1 else ''}")
-    inner = ", ".join(facts)
-    if chance is not None:
-        inner += ("; " if inner else "") + f"guessing gives {percent(chance)}"
-    return f"{name} {percent(value)}" + (f"  ({inner})" if inner else "")
 
 
 def clock(seconds: float) -> str:

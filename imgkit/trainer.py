@@ -210,14 +210,12 @@ class Trainer:
                     }
 
 
-def _placed(value: Any, parameter: Tensor) -> Any:
+def _placed(value: object, parameter: Tensor) -> object:
     """A moment as the optimizer keeps it: on the parameter's device and in its memory layout."""
     if not isinstance(value, Tensor) or value.dim() == 0:
         return value
-    moment = (
-        torch.empty_like(parameter, dtype=value.dtype) if value.shape == parameter.shape else torch.empty_like(value)
-    )
-    return moment.copy_(value)
+    like = parameter if value.shape == parameter.shape else value.to(parameter.device)
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
 def _finite(number: float) -> bool:

@@ -1,14 +1,25 @@
 """The recipe: everything that describes one training, as frozen typed values.
 
 Unknown keys are errors. A key left out has the default written here. Sections are common to all phases; a phase
-may override any key of `[train]` (written directly in the phase) and of `[augment]`, `[loss]`, `[schedule]`.
+may override any key of `[train]` but `precision` (written directly in the phase) and of `[augment]`, `[loss]`,
+`[schedule]`. TOML has no null: the text "none" turns off a key that may be off (`crop = "none"`, `clip_norm = "none"`).
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from imgkit.duration import Duration
+from imgkit.errors import suggestion
+
+MONITORS = (
+    "loss",
+    "top1",
+    "topk",
+    *(f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in ("macro", "micro", "weighted")),
+)
+"""Names that may stand after "val/" in `monitor`; `metrics.METRICS` has the same."""
 
 
 def _check_length(text: str) -> str:
@@ -16,16 +27,66 @@ def _check_length(text: str) -> str:
     return text
 
 
+def known_monitors() -> tuple[str, ...]:
+    """Every value of `monitor`."""
+    return tuple(f"val/{name}" for name in MONITORS)
+
+
+def _check_monitor(text: str) -> str:
+    if text not in known_monitors():
+        raise ValueError(
+            f"{text!r} is not known{suggestion(text, known_monitors())} (write val/ and one of {', '.join(MONITORS)})"
+        )
+    return text
+
+
+def _check_phase_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", text):
+        raise ValueError(f"must be small letters, digits, '-' and '_', beginning with a letter, got {text!r}")
+    return text
+
+
+def _check_part(text: str) -> str:
+    if not re.fullmatch(r"head|all|last:[1-9][0-9]*", text):
+        raise ValueError(f"must be 'head', 'all' or 'last:N' (N groups of layers), got {text!r}")
+    return text
+
+
+def _check_device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
+        raise ValueError(f"must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {text!r}")
+    return text
+
+
+def _check_range(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the smaller number comes first, got {list(pair)}")
+    return pair
+
+
+def _check_area(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[1] > 1:
+        raise ValueError(f"a share of the image's area is at most 1, got {list(pair)}")
+    return _check_range(pair)
+
+
+def _check_jitter(jitter: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if min(jitter) < 0 or jitter[3] > 0.5:
+        raise ValueError(f"needs numbers >= 0 and a hue (the last) of at most 0.5, got {list(jitter)}")
+    return jitter
+
+
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Pair = tuple[PositiveFloat, PositiveFloat]
 Length = Annotated[str, AfterValidator(_check_length)]
 """A length with its unit: "10%" of the phase, "3 epochs" or "500 steps"."""
 
 
 class Strict(BaseModel):
-    """Frozen, and closed to keys it does not know."""
+    """Frozen, closed to keys it does not know, and without infinities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSettings(Strict):
@@ -69,18 +130,20 @@ class TrainSettings(Strict):
     clip_norm: PositiveFloat | None = None  # largest norm of the gradient
     batch_norm: Literal["frozen", "train"] = "frozen"  # statistics; a frozen stage is always frozen
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of averaged weights; 0: no averaging
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # rate of a group = lr * layer_decay**depth below the head
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # a group's rate: lr * layer_decay**depth below the head
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster one, measured once and then kept
 
 
 class AugmentSettings(Strict):
     """`[augment]`: what happens to a training image, keyed by (seed, epoch, sample)."""
 
-    crop: tuple[PositiveFloat, PositiveFloat] | None = (0.5, 1.0)  # area share of a random resized crop; None: the evaluation crop
-    ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)  # aspect ratio of that crop
+    # area share of a random resized crop; None: the evaluation crop
+    crop: Annotated[Pair, AfterValidator(_check_area)] | None = (0.5, 1.0)
+    ratio: Annotated[Pair, AfterValidator(_check_range)] = (3 / 4, 4 / 3)  # aspect ratio of that crop
     hflip: Probability = 0.5
     vflip: Probability = 0.0
-    jitter: tuple[float, float, float, float] | None = None  # brightness, contrast, saturation, hue
+    # brightness, contrast, saturation, hue
+    jitter: Annotated[tuple[float, float, float, float], AfterValidator(_check_jitter)] | None = None
     jitter_p: Probability = 1.0  # probability of the jitter
 
 
@@ -100,6 +163,7 @@ class Focal(Strict):
 
 
 LossSettings = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
+LOSS_TYPES: dict[str, type[CrossEntropy] | type[Focal]] = {"cross_entropy": CrossEntropy, "focal": Focal}
 
 
 class Constant(Strict):
@@ -137,17 +201,23 @@ class OneCycle(Strict):
 
 
 ScheduleSettings = Annotated[Constant | Cosine | CosineRestarts | OneCycle, Field(discriminator="name")]
+SCHEDULE_TYPES: dict[str, type[Constant] | type[Cosine] | type[CosineRestarts] | type[OneCycle]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "cosine_restarts": CosineRestarts,
+    "one_cycle": OneCycle,
+}
 
 
 class PhaseSettings(Strict):
     """One of `[[phases]]`: how long, what trains, and settings of its own over the common ones.
 
     `overrides` is filled by the loader: keys of `[train]` given in the phase, and its tables `augment`, `loss`,
-    `schedule`, as given. `plan.py` lays them over the sections.
+    `schedule`, with checked values. `phases.resolve` lays them over the sections.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-    train: Annotated[str, Field(pattern=r"^(head|all|last:[1-9][0-9]*)$")]
+    name: Annotated[str, AfterValidator(_check_phase_name)]
+    train: Annotated[str, AfterValidator(_check_part)]
     solver: Literal["logistic", "sgd"] = "sgd"  # logistic: the head, solved on features computed once
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
@@ -166,7 +236,7 @@ class SaveSettings(Strict):
 class RunSettings(Strict):
     """`[run]`: the machine. None of these changes what is learned, but the last bits may differ."""
 
-    device: str = "auto"  # auto | cpu | cuda | cuda:N | mps
+    device: Annotated[str, AfterValidator(_check_device)] = "auto"  # auto | cpu | cuda | cuda:N | mps
     deterministic: bool = False  # same bits in two runs: float32, deterministic kernels, fixed threads
     workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; None: from the number of cores
     threads: PositiveInt | None = None  # None: torch's own choice
@@ -178,7 +248,9 @@ class Recipe(Strict):
     schema_version: Literal[1] = Field(alias="schema")
     name: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    monitor: str = "val/f1_macro"  # chooses the best checkpoint and stops early
+    monitor: Annotated[str, AfterValidator(_check_monitor)] = (
+        "val/f1_macro"  # chooses the best checkpoint and stops early
+    )
     early_stop: PositiveInt | None = None  # epochs without improvement; None: never
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()

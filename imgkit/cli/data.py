@@ -1,0 +1,118 @@
+"""`imgkit demo` and `imgkit data check`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgkit.cli.options import recipe_flags
+from imgkit.cli.train import smoke_asked
+from imgkit.errors import DataError, printable
+from imgkit.screen import Screen
+
+if TYPE_CHECKING:
+    from imgkit.data.load import LoadedData
+    from imgkit.recipe.schema import DataSettings
+
+PANEL = "Start here"
+_SHOWN = 10  # files named on the screen
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command(rich_help_panel=PANEL)(demo)
+    group = typer.Typer(help="Look at your images before you train.", short_help="Look at your images before you train")
+    group.callback()(lambda: None)  # a group even while it has one command
+    group.command("check")(check)
+    app.add_typer(group, name="data", rich_help_panel=PANEL)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("runs"),
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few steps only.")] = False,
+) -> None:
+    """See a training from end to end, without a download."""
+    from imgkit import demo as shown
+
+    shown.run(out=out, smoke=smoke_asked(smoke), screen=Screen())
+
+
+def check(
+    path: Annotated[str | None, typer.Argument(help="Folder or CSV.  [else $IMGKIT_DATA, ./data]")] = None,
+    train: Annotated[str | None, typer.Option(help="Folder to train on; goes with --val.")] = None,
+    val: Annotated[str | None, typer.Option(help="Validation folder; or a share of train.")] = None,
+    image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
+    label_col: Annotated[str | None, typer.Option(help="CSV column with the labels.")] = None,
+    split_col: Annotated[str | None, typer.Option(help="CSV column with train, val or test.")] = None,
+    group_col: Annotated[str | None, typer.Option(help="CSV column of what must not be split.")] = None,
+    root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes to expect.")] = None,
+    max_pixels: Annotated[str | None, typer.Option(help="Larger images are refused, such as 300M.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+) -> None:
+    """Look for problems in a folder or CSV. Exit 3 where something must be mended."""
+    from imgkit.data.load import load_data
+
+    given = {
+        "data": path,
+        "train": train,
+        "val": val,
+        "image_col": image_col,
+        "label_col": label_col,
+        "split_col": split_col,
+        "group_col": group_col,
+        "root": root,
+        "classes": classes,
+        "max_pixels": max_pixels,
+    }
+    settings = _settings({key: value for key, (_, value) in recipe_flags(given).items()})
+    screen = Screen()
+    with screen.progress("reading images") as progress:
+        found = load_data(settings, seed, progress=progress)
+    _print_findings(found, screen)
+    if found.bad:
+        raise DataError(
+            f"{_many(len(found.bad), 'file')} cannot be used as an image.",
+            "Mend or remove them, or train without them:  --on-bad skip",
+        )
+    screen.line()
+    screen.line(f"Next:  imgkit finetune resnet50 --data {path or 'PICTURES'}")
+
+
+def _settings(values: dict[str, object]) -> "DataSettings":
+    """The data section of a recipe from the command line; all bad files are to be found, not only the first."""
+    from imgkit.recipe.load import Flag, load_recipe
+
+    flags = {key: Flag("--" + key.removeprefix("data.").replace("_", "-"), value) for key, value in values.items()}
+    return load_recipe("finetune", flags=flags).recipe.data.model_copy(update={"on_bad": "skip"})
+
+
+def _print_findings(found: "LoadedData", screen: Screen) -> None:
+    from imgkit.data.index import SPLITS
+
+    index = found.index
+    counts = {split: index.counts(split) for split in SPLITS if len(index.rows(split))}
+    per_class = sum(counts.values())
+    splits = " · ".join(f"{split} {int(count.sum()):,}" for split, count in counts.items())
+    screen.line(f"Read {found.where}")
+    screen.line(
+        f"{_many(len(index), 'image')} · {_many(len(index.classes), 'class', 'classes')} · "
+        f"{int(per_class.min()):,} to {int(per_class.max()):,} a class · {splits}"
+    )
+    screen.line()
+    if not found.bad:
+        screen.line(" ✔ all files open")
+    for text in found.notes:
+        screen.line(f" i {text}")
+    for text in found.warnings:
+        screen.line(f" ! {text}")
+    for bad in found.bad[:_SHOWN]:
+        screen.line(f" ✗ {printable(bad.path)}: {bad.reason}")
+    if len(found.bad) > _SHOWN:
+        screen.line(f"   … and {_many(len(found.bad) - _SHOWN, 'more file')}")
+    screen.line()
+    screen.line(f"{_many(len(found.warnings), 'warning')}, {_many(len(found.bad), 'error')}")
+
+
+def _many(count: int, one: str, many: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

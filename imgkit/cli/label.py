@@ -1,0 +1,116 @@
+"""`imgkit predict`."""
+
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+
+import typer
+
+from imgkit.errors import DataError, DiskError, UsageError, printable
+from imgkit.screen import Screen, encodable, make_console
+
+if TYPE_CHECKING:
+    from imgkit.predict import Prediction
+
+Format = Literal["csv", "jsonl"]
+_ON_TERMINAL = 3  # classes a line for people tells at least
+_WORTH_SAYING = 0.005  # a runner-up below this probability is left out of such a line
+
+
+def predict(
+    name: Annotated[str, typer.Argument(help="A run under --runs, a path, or: latest")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders, a CSV of images, or - for paths on stdin.")],
+    out: Annotated[Path | None, typer.Option(help="Write to this .csv or .jsonl file.  [else stdout]")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Classes to tell for each image.")] = 1,
+    form: Annotated[Format | None, typer.Option("--format", help="The form, whatever the file is called.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+) -> None:
+    """Label new images."""
+    from imgkit import api
+    from imgkit.predict import expand_inputs, write_csv, write_jsonl
+
+    form = choose_format(out, form, terminal=sys.stdout.isatty())
+    if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
+        raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
+    wanted = top_k if form else max(top_k, _ON_TERMINAL)
+    answers = api.open_run(name, out=runs).predict(expand_inputs(inputs), top_k=wanted)
+    if form is None:
+        written = _write_lines(answers)
+        _say_count(written, out)
+        return
+    with _destination(out) as stream:
+        rows = write_csv(answers, stream, top_k=top_k) if form == "csv" else write_jsonl(answers, stream)
+        _say_count(rows, out)
+
+
+def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> Format | None:
+    """csv or jsonl; None: lines for people, on a terminal.
+
+    Raises:
+        UsageError: if the file's name does not say.
+    """
+    if form is not None or (out is None and terminal):
+        return form
+    if out is None or out.suffix.lower() == ".csv":
+        return "csv"
+    if out.suffix.lower() in {".jsonl", ".ndjson"}:
+        return "jsonl"
+    raise UsageError(f"--out {printable(str(out))} ends neither in .csv nor in .jsonl.", "Add  --format csv")
+
+
+def friendly_line(answer: "Prediction") -> str:
+    """`photo.jpg   birman 0.91 · ragdoll 0.07`."""
+    if answer.error:
+        return f"{printable(answer.path)}   cannot be read: {printable(answer.error)}"
+    likely = [pair for rank, pair in enumerate(answer.top) if rank == 0 or pair[1] >= _WORTH_SAYING]
+    return f"{printable(answer.path)}   {' · '.join(f'{printable(label)} {prob:.2f}' for label, prob in likely)}"
+
+
+def _write_lines(answers: Iterable["Prediction"]) -> Iterator["Prediction"]:
+    console = make_console(sys.stdout)
+    for answer in answers:
+        console.print(encodable(friendly_line(answer), console.encoding), soft_wrap=True)
+        yield answer
+
+
+@contextmanager
+def _destination(out: Path | None) -> Iterator[TextIO]:
+    """The file, or stdout, as UTF-8; a name that is not UTF-8 keeps its bytes."""
+    if out is not None:
+        try:
+            stream: TextIO = out.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        except OSError as error:
+            raise DiskError(f"Cannot write {printable(str(out))}: {error.strerror}.") from error
+        with stream:
+            yield stream
+        return
+    wrapper = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", errors="surrogateescape", newline="")
+    try:
+        yield wrapper
+        wrapper.flush()
+    finally:
+        wrapper.detach()
+
+
+def _say_count(written: Iterable["Prediction"], out: Path | None) -> None:
+    """Draw the rows through, and say on stderr how many there were and how many files did not open.
+
+    Raises:
+        DataError: if no file could be read.
+    """
+    total = failed = 0
+    for answer in written:
+        total += 1
+        failed += bool(answer.error)
+    if total == 0:
+        raise DataError("There is no image in what was given.", "Give images, folders of images, or a CSV of paths.")
+    if failed == total:
+        raise DataError(f"None of {total:,} files could be read as an image.", "The column error says why for each.")
+    screen = Screen()
+    if failed:
+        screen.warn(f"{failed:,} of {total:,} files could not be read; the column error says why")
+    if out is not None:
+        screen.line(f"Wrote {out} ({total:,} rows)")

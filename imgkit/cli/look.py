@@ -1,0 +1,120 @@
+"""`imgkit evaluate`, `report`, `models` and `recipes`."""
+
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imgkit.cli.label import predict
+from imgkit.errors import DiskError, UsageError, printable, suggestion
+from imgkit.screen import Screen, make_console, percent
+
+PANEL = "Look"
+_WEAKEST = 5  # classes named by `evaluate`
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (evaluate, predict, report, models, recipes):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def evaluate(
+    name: Annotated[str, typer.Argument(help="A run under --runs, a path, or: latest")],
+    data: Annotated[str | None, typer.Option(help="Other data: a folder or CSV.  [else the run's own]")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test.  [else test, or val without test]")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+) -> None:
+    """Measure a trained run on a split or on other data."""
+    from imgkit import api
+
+    screen = Screen()
+    metrics = api.open_run(name, out=runs).evaluate(data=data, split=split, screen=screen)
+    print_metrics(metrics, Screen(file=sys.stdout))
+
+
+def report(
+    path: Annotated[str, typer.Argument(help="A folder of runs, or one run.")] = "runs",
+) -> None:
+    """Compare runs: a table here, report.md and leaderboard.csv beside them; or show one run."""
+    from imgkit.report.collect import collect
+    from imgkit.report.leaderboard import write_reports
+    from imgkit.report.table import print_run, print_runs
+    from imgkit.run import RunFolder
+
+    folder = Path(path)
+    if not folder.is_dir() or (folder / "run.json").exists():
+        print_run(RunFolder.open(path), Screen(file=sys.stdout))
+        return
+    found = collect(folder)
+    if not found:
+        raise UsageError(f"There is no run in {printable(path)}.", "Train one:  imgkit demo")
+    print_runs(found, make_console(sys.stdout))
+    files = write_reports(folder, found)
+    Screen().line(f"Wrote {' and '.join(str(file) for file in files)}")
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None,
+) -> None:
+    """List the recipes that come with imgkit, or print one."""
+    from imgkit.recipe.load import recipe_summary, shipped_recipes
+
+    shipped = shipped_recipes()
+    if name is None:
+        screen = Screen(file=sys.stdout)
+        for known, file in shipped.items():
+            screen.fact(known.ljust(16), recipe_summary(file).removeprefix(f"{known}: "))
+        screen.line()
+        screen.line("Print one:  imgkit recipes NAME     Use it:  imgkit finetune MODEL --recipe NAME")
+    elif name in shipped:
+        print(shipped[name].read_text(encoding="utf-8"), end="")
+    else:
+        raise UsageError(
+            f"unknown recipe {printable(name)!r}{suggestion(name, shipped)}", f"Known: {', '.join(sorted(shipped))}."
+        )
+
+
+def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
+    """The scores of one evaluation, its weakest classes, and where the rest is."""
+    screen.fact("Scored", f"{metrics['split']} · {metrics['n']:,} images · {metrics['classes']:,} classes")
+    missing = metrics["classes_without_support"]
+    if missing:
+        screen.fact("", f"{len(missing):,} classes have no image here and are left out of the averages")
+    for key, title in (("top1", "Top-1"), ("f1_macro", "Macro F1")):
+        low, high = metrics["intervals"][key]
+        screen.fact(title.ljust(10), f"{percent(metrics[key])}  (95 % interval {100 * low:.1f} to {100 * high:.1f})")
+    if metrics["classes"] > metrics["k"]:
+        screen.fact(f"Top-{metrics['k']}".ljust(10), percent(metrics["topk"]))
+    screen.fact("Loss".ljust(10), f"{metrics['loss']:.3f}")
+    chance = metrics["chance"]
+    screen.fact("Guessing".ljust(10), f"always {chance['majority_class']!r} gives {percent(chance['majority'])}")
+    weakest = weakest_classes(Path(metrics["folder"]) / "per_class.csv")
+    if weakest:
+        screen.line()
+        screen.line("Weakest classes by F1")
+        width = max(len(row["class"]) for row in weakest)
+        for row in weakest:
+            confused = f"  most often taken for {row['most_confused_with']}" if row["most_confused_with"] else ""
+            screen.line(
+                f"  {row['class'].ljust(width)}  F1 {percent(float(row['f1']))}  {int(row['support']):,} images{confused}"
+            )
+    screen.line()
+    screen.fact("All", f"{metrics['folder']}/")
+
+
+def weakest_classes(file: Path) -> list[dict[str, str]]:
+    """The rows of per_class.csv with the lowest F1 among classes with support, the lowest first.
+
+    Raises:
+        DiskError: if the file cannot be read.
+    """
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if int(row["support"]) > 0]
+        return sorted(rows, key=lambda row: float(row["f1"]))[:_WEAKEST]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DiskError(f"{printable(str(file))} cannot be read: {error}.", "Write it again: imgkit evaluate") from error

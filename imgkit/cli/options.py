@@ -1,0 +1,135 @@
+"""The options that `finetune` and `scratch` share: one table gives the command line and the recipe keys."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from imgkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the training commands.
+
+    Args:
+        flag: as typed, "--batch-size".
+        key: the recipe key it sets, "train.batch_size"; "" where it is no recipe value.
+        kind: the type of its value.
+        text: the line in --help.
+        panel: the group in --help.
+        default: the value where it is not given; None for every recipe value.
+        metavar: how the value is called in --help; None: from the type.
+    """
+
+    flag: str
+    key: str
+    kind: Any
+    text: str
+    panel: str
+    default: Any = None
+    metavar: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its parameter in Python."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    def parameter(self) -> inspect.Parameter:
+        """The parameter that Typer reads."""
+        info = typer.Option(
+            self.flag, help=self.text, rich_help_panel=self.panel, metavar=self.metavar, show_default=bool(self.default)
+        )
+        optional = self.kind if self.default is not None else self.kind | None
+        return inspect.Parameter(
+            self.name, inspect.Parameter.KEYWORD_ONLY, default=self.default, annotation=Annotated[optional, info]
+        )
+
+
+_DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
+
+OPTIONS = (
+    Option("--data", "data.path", str, "Folder of class folders, or a CSV file.  [else $IMGKIT_DATA, ./data]", _DATA),
+    Option("--train", "data.train", str, "Folder of class folders to train on; goes with --val.", _DATA),
+    Option("--val", "data.val_path", str, "Validation folder; or a share of train, such as 0.2.", _DATA),
+    Option("--image-col", "data.image_col", str, "CSV column with the image paths.", _DATA, metavar="COLUMN"),
+    Option("--label-col", "data.label_col", str, "CSV column with the labels.", _DATA, metavar="COLUMN"),
+    Option("--split-col", "data.split_col", str, "CSV column with train, val or test.", _DATA, metavar="COLUMN"),
+    Option("--group-col", "data.group_col", str, "CSV column of what must not be split.", _DATA, metavar="COLUMN"),
+    Option("--root", "data.root", str, "Where relative paths of a CSV start.", _DATA, metavar="FOLDER"),
+    Option("--classes", "data.classes", int, "Number of classes, checked against the data.", _DATA),
+    Option("--on-bad", "data.on_bad", Literal["stop", "skip"], "What to do about files that do not open.", _DATA),
+    Option("--max-pixels", "data.max_pixels", str, "Larger images are refused, such as 300M.", _DATA, metavar="N"),
+    Option("--recipe", "", str, "A shipped recipe or a TOML file.  [imgkit recipes lists them]", _RECIPE),
+    Option("--set", "", list[str], "Any recipe value: --set phases.all.lr=3e-4. Repeatable.", _RECIPE, metavar="KEY=X"),
+    Option("--epochs", "epochs", int, "Epochs of the phase that has them.", _RECIPE),
+    Option("--batch-size", "train.batch_size", int, "Images per update.", _RECIPE),
+    Option("--micro-batch", "train.micro_batch", int, "Images per forward pass; less memory.", _RECIPE),
+    Option("--image-size", "model.image_size", int, "Side of the images, in pixels.", _RECIPE),
+    Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
+    Option("--seed", "seed", int, "The same seed gives the same run.", _RECIPE),
+    Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),
+    Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
+    Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),
+    Option("--device", "run.device", str, "auto, cpu, cuda, cuda:N or mps.", _MACHINE),
+    Option("--workers", "run.workers", int, "Processes that load images.", _MACHINE),
+    Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
+    Option("--name", "", str, "Name of the run's folder.  [else made from time, model and data]", _RUN),
+    Option("--dry-run", "", bool, "Show the plan and stop: nothing is trained.", _RUN, False),
+    Option("--print-recipe", "", bool, "Print the full recipe as TOML and stop.", _RUN, False),
+    Option("--smoke", "", bool, "Run everything for a few steps, to see whether it works.", _RUN, False),
+)
+
+
+def signature(verb: str) -> inspect.Signature:
+    """The signature of the training command `verb`: MODEL and the options; `scratch` has no --weights."""
+    model = typer.Argument(help="A timm model, such as resnet50.  [imgkit models lists them]", show_default=False)
+    first = inspect.Parameter(
+        "model", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[str | None, model]
+    )
+    chosen = [option for option in OPTIONS if not (verb == "scratch" and option.flag == "--weights")]
+    return inspect.Signature([first, *(option.parameter() for option in chosen)])
+
+
+def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS) -> dict[str, tuple[str, object]]:
+    """Recipe key -> (the flag as typed, its value) for the options that were given.
+
+    Args:
+        given: parameter name -> value; None where not given.
+        options: the options to look for.
+
+    Raises:
+        UsageError: if --max-pixels is no number.
+    """
+    flags: dict[str, tuple[str, object]] = {}
+    for option in options:
+        value = given.get(option.name)
+        if not option.key or value is None:
+            continue
+        key = option.key
+        if option.flag == "--val" and (share := _share(value)) is not None:
+            key, value = "data.val", share
+        elif option.flag == "--max-pixels":
+            value = _count(value)
+        flags[key] = (option.flag, value)
+    return flags
+
+
+def _share(text: str) -> float | None:
+    """The number, where `--val` was given one; a folder called 0.2 can be written ./0.2."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _count(text: str) -> int:
+    """`64000000`, `64_000_000` or `64M`."""
+    plain = text.upper()
+    try:
+        return int(float(plain[:-1]) * 1_000_000) if plain.endswith("M") else int(plain)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--max-pixels {text!r} is not a number.", "Write 300000000 or 300M.") from None

@@ -1,0 +1,103 @@
+"""`imgkit finetune`, `scratch` and `resume`."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgkit.cli.options import recipe_flags, signature
+from imgkit.errors import UsageError
+from imgkit.screen import Screen
+
+if TYPE_CHECKING:
+    from imgkit.recipe.load import Flag
+
+PANEL = "Train"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for verb, text in (("finetune", "Fine-tune a pretrained model on your images"), ("scratch", "Train from random weights")):
+        app.command(verb, help=f"{text}.", short_help=text, rich_help_panel=PANEL, no_args_is_help=True)(_command(verb))
+    app.command(rich_help_panel=PANEL)(resume)
+
+
+def resume(
+    name: Annotated[str, typer.Argument(help="A run under --out, a path, or: latest")],
+    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+) -> None:
+    """Go on with a run that was stopped or killed."""
+    from imgkit import api
+
+    api.resume(name, out=out, screen=Screen())
+
+
+def command_line() -> str:
+    """The command as typed, quoted for a shell."""
+    return shlex.join(["imgkit", *sys.argv[1:]])
+
+
+def smoke_asked(flag: bool) -> bool:
+    """Whether a trial of a few steps is wanted: --smoke, or IMGKIT_SMOKE=1 in the environment."""
+    return flag or os.environ.get("IMGKIT_SMOKE") == "1"
+
+
+def _command(verb: str) -> Callable[..., None]:
+    def command(model: str | None = None, **given: Any) -> None:
+        _train(verb, model, given)
+
+    command.__dict__["__signature__"] = signature(verb)  # where inspect, and so Typer, looks first
+    return command
+
+
+def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
+    flags, recipe, sets = _flags(given), given["recipe"] or verb, given["set"] or ()
+    if given["print_recipe"]:
+        _print_recipe(recipe, model, flags, sets)
+        return
+    from imgkit import api
+
+    api.train(
+        verb,
+        model or _model_of(recipe, flags, sets),
+        recipe=recipe,
+        flags=flags,
+        sets=sets,
+        out=given["out"],
+        name=given["name"],
+        smoke=smoke_asked(given["smoke"]),
+        dry_run=given["dry_run"],
+        screen=Screen(),
+        command=command_line(),
+    )
+
+
+def _flags(given: Mapping[str, Any]) -> "dict[str, Flag]":
+    from imgkit.recipe.load import Flag
+
+    return {key: Flag(flag, value) for key, (flag, value) in recipe_flags(given).items()}
+
+
+def _print_recipe(recipe: str, model: str | None, flags: "Mapping[str, Flag]", sets: list[str]) -> None:
+    from imgkit.recipe.load import Flag, load_recipe
+    from imgkit.recipe.write import render
+
+    named = {} if model is None else {"model.name": Flag("MODEL", model)}
+    print(render(load_recipe(recipe, flags={**named, **flags}, sets=sets)), end="")
+
+
+def _model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:
+    """The model that the recipe itself names, such as that of an earlier run."""
+    from imgkit.recipe.load import load_recipe
+
+    name = load_recipe(recipe, flags=flags, sets=sets).recipe.model.name
+    if name is None:
+        raise UsageError(
+            "Which model? Neither the command nor the recipe names one.",
+            "For example:  imgkit finetune resnet50 --data PICTURES     All of them:  imgkit models",
+        )
+    return name

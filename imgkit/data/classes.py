@@ -1,0 +1,151 @@
+"""The class map: sorted names of train, and how the other splits agree with it."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imgkit.data.index import Index
+from imgkit.data.rows import Row, Source, count, listed
+from imgkit.errors import DataError, printable
+from imgkit.recipe.schema import DataSettings
+
+
+def class_map(
+    rows: Sequence[Row], source: Source, settings: DataSettings
+) -> tuple[tuple[str, ...], list[str], list[str]]:
+    """Class names in the order of their codes, notes and warnings.
+
+    Raises:
+        DataError: if there is no train, one class only, a class outside train only, a name that cannot be a line of
+            text, or another number of classes than `settings.classes`.
+    """
+    _check_names(rows)
+    per_class = Counter(row.label for row in rows if row.split in {"train", None})
+    names = tuple(sorted(per_class))
+    if not names:
+        raise DataError(f"{source.shown} has no usable image in train.", "Nothing can be learned without train.")
+    for split in ("val", "test"):
+        unknown = sorted({row.label for row in rows if row.split == split} - set(names))
+        if unknown:
+            raise _only_outside_train(split, unknown, names, source)
+    if len(names) == 1:
+        raise _one_class(names[0], source)
+    if settings.classes is not None and settings.classes != len(names):
+        raise _wrong_number(settings.classes, names, source)
+    warnings = []
+    single = [name for name in names if per_class[name] == 1]
+    if single:
+        warnings.append(f"{count(len(single), 'class has', 'classes have')} one image in train: {listed(single)}.")
+    return names, _missing_notes(rows, names), warnings
+
+
+def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> list[str]:
+    """Notes on data that are scored with the class map of a trained run.
+
+    Raises:
+        DataError: if a label is not in `classes`; the message lists both sides.
+    """
+    found = {row.label for row in rows}
+    unknown, absent = sorted(found - set(classes)), [name for name in classes if name not in found]
+    if unknown:
+        raise DataError(
+            f"{shown} has {count(len(unknown), 'class', 'classes')} that the model does not know: {listed(unknown)}"
+            + _same_but(unknown, classes),
+            f"+ only in the data:   {listed(unknown, 20)}\n- only in the model:  {listed(absent, 20) or 'none'}\n"
+            "Rename or leave out these classes; labels are matched by name.",
+        )
+    if absent:
+        return [f"{count(len(absent), 'class', 'classes')} of the model without an image here: {listed(absent)}."]
+    return []
+
+
+def validation_warnings(index: Index) -> list[str]:
+    """What a missing or tiny validation set means."""
+    counts = index.counts("val")
+    images, empty = int(counts.sum()), int((counts == 0).sum())
+    if images == 0:
+        return ["There is no validation split, so nothing chooses the best checkpoint."]
+    if empty == 0:
+        return []
+    points = 98 / np.sqrt(images)  # half of a 95 % interval at 50 %, normal approximation
+    return [
+        f"The validation set has {count(images, 'image')} for {len(counts)} classes, "
+        f"{count(empty, 'class has', 'classes have')} none, and top-1 would be known only to about "
+        f"±{points:.0f} points."
+    ]
+
+
+def _check_names(rows: Sequence[Row]) -> None:
+    for name in sorted({row.label for row in rows}):
+        if len(name.splitlines()) != 1 or any(0xD800 <= ord(char) <= 0xDFFF for char in name):
+            raise DataError(
+                f"The class name {printable(name)!r} holds a line break or bytes that are not UTF-8.", "Rename it."
+            )
+
+
+def _missing_notes(rows: Sequence[Row], names: tuple[str, ...]) -> list[str]:
+    notes = []
+    for split in ("val", "test"):
+        present = {row.label for row in rows if row.split == split}
+        absent = [name for name in names if name not in present]
+        if present and absent:
+            what = count(len(absent), "class of train has", "classes of train have")
+            notes.append(f"{what} no image in {split}: {listed(absent)}.")
+    return notes
+
+
+def _only_outside_train(split: str, unknown: Sequence[str], names: Collection[str], source: Source) -> DataError:
+    what = "a class" if len(unknown) == 1 else f"{len(unknown):,} classes"
+    return DataError(
+        f"{split} has {what} that train does not have: {listed(unknown)}{_same_but(unknown, names)}",
+        f"Rename it in {source.shown}, or give the training images alone (--train FOLDER): imgkit then splits them.",
+    )
+
+
+def _same_but(unknown: Sequence[str], names: Collection[str]) -> str:
+    """`   (same as 'Persian' but for capitals?)` where a known name differs only so."""
+    plain = {_plain(name): name for name in names}
+    near = next((plain[_plain(name)] for name in unknown if _plain(name) in plain), None)
+    return f"   (same as {printable(near)!r} but for capitals, spaces or accents?)" if near is not None else ""
+
+
+def _plain(name: str) -> str:
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(char for char in letters if not unicodedata.combining(char) and char not in " _-")
+
+
+def _one_class(name: str, source: Source) -> DataError:
+    hint = "A classifier needs at least two classes."
+    folder = source.root / name
+    deeper = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+    if len(deeper) > 1:
+        hint = f"{hint}\nOne level too high?  --data {source.shown}/{printable(name)}   holds {listed(deeper)}."
+    return DataError(f"{source.shown} has one class only: {printable(name)}.", hint)
+
+
+def _wrong_number(asked: int, names: tuple[str, ...], source: Source) -> DataError:
+    first = ", ".join(map(printable, names[:3]))
+    lines = [
+        f"First: {first} ... last: {printable(names[-1])}",
+        "Leave out --classes (it is read from the data) or point --data at the data with "
+        f"{count(asked, 'class', 'classes')}.",
+    ]
+    if source.root.is_dir() and all((source.root / name).is_dir() for name in names):
+        above = source.root.parent
+        folders = len(_folders(above))
+        parent = printable(above.name) or "/"
+        lines.append(
+            f"One level too deep or too high?  {source.shown} is {len(names):,} folders of images; "
+            f"its parent {parent}/ has {count(folders, 'folder')}."
+        )
+    return DataError(f"--classes {asked}, but {source.shown} has {len(names):,} classes.", "\n".join(lines))
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        return [child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    except OSError:
+        return []

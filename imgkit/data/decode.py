@@ -1,0 +1,221 @@
+"""The one decoder: training, evaluation, prediction, the scan and the reports all read pictures here.
+
+Whatever is wrong with a file, the answer is `BadImage` with the path and a reason, so a caller has one class to catch.
+"""
+
+import os
+import stat
+import threading
+import warnings
+from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+# The plugins are imported by name: Pillow would otherwise import all of its plugins from whichever thread comes first.
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+from PIL.Image import Transpose
+
+from imgkit.errors import BadImage, printable
+
+MAX_PIXELS = 64_000_000
+_ORIENTATION = 0x0112  # EXIF tag
+_PLUGINS = (
+    JpegImagePlugin.JpegImageFile,  # also opens MPO, the JPEG with several pictures that phones write
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    TiffImagePlugin.TiffImageFile,
+)
+FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_OTHER_KINDS = (  # (offset, first bytes, what the file is)
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the picture itself (git lfs pull fetches it)"),
+    (0, b"<!doctype", "an HTML page"),
+    (0, b"<html", "an HTML page"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"%pdf", "a PDF document"),
+    (0, b"pk\x03\x04", "a ZIP archive"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"ftyp", "a HEIC image or a film"),
+    (0, b"\x00\x00\x00\x0cjp", "a JPEG 2000 image"),
+)
+
+
+class Decoded(NamedTuple):
+    """A decoded picture and what its file held."""
+
+    image: Image.Image  # RGB, upright
+    format: str  # Pillow's name: JPEG, MPO, PNG, ...
+    mode: str  # Pillow's mode of the file: RGB, L, P, CMYK, I;16, ...
+    width: int  # as stored, before the EXIF rotation
+    height: int
+    rotated: bool  # EXIF asked for a rotation or flip
+
+
+def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+    """Read one picture as upright 8-bit RGB; of several frames, the first.
+
+    Pixels are brought to 8 bits by these rules: 16-bit grey is scaled from its full range (v / 257, rounded); float
+    TIFF is scaled from [0, 1] and refused outside it; 32-bit integers have no known range and are refused; CMYK is
+    converted without colour profiles; transparency is laid over white; 1-bit becomes 0 or 255.
+
+    Args:
+        path: a regular file in one of `FORMATS`, whatever its extension.
+        max_pixels: more pixels than this are refused before anything is decoded.
+        min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as neither side gets shorter than this.
+
+    Raises:
+        BadImage: for any reason at all.
+    """
+    return read_image(path, max_pixels=max_pixels, min_side=min_side).image
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Decoded:
+    """As `load_image`, with the format, mode and size of the file.
+
+    Raises:
+        BadImage: for any reason at all.
+    """
+    try:
+        _check_file(path)
+        with _QUIET, path.open("rb") as file:
+            return _decode(path, file, max_pixels, min_side)
+    except BadImage:
+        raise
+    except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, MemoryError and others
+        raise BadImage(path, _reason(error)) from error
+
+
+def _check_file(path: Path) -> None:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise BadImage(path, "a folder")
+    if not stat.S_ISREG(status.st_mode):  # reading a FIFO or /dev/zero would never end
+        raise BadImage(path, "not a regular file")
+    if status.st_size == 0:
+        raise BadImage(path, "empty file (0 bytes)")
+
+
+def _decode(path: Path, file: BufferedReader, max_pixels: int, min_side: int | None) -> Decoded:
+    try:
+        image: Image.Image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise BadImage(path, _other_kind(file.read(256))) from None
+    width, height = image.size
+    if width * height > max_pixels:
+        limit = f"over the limit of {max_pixels / 1e6:g} (data.max_pixels)"
+        raise BadImage(path, f"{width} x {height} is {width * height / 1e6:.1f} megapixels, {limit}")
+    kind, mode = image.format or "", image.mode
+    if min_side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+        image.draft(None, (min_side, min_side))
+    image.load()
+    method = _UPRIGHT.get(_orientation(image))
+    rgb = _to_rgb(path, image)
+    if method is not None:
+        rgb = rgb.transpose(method)
+    rgb.info = {}  # a second reader of the EXIF bytes would rotate again
+    return Decoded(rgb, kind, mode, width, height, method is not None)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1-8; 1 where there is none or it cannot be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata does not make the pixels worse
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+    """`image` as RGB by the rules of `load_image`."""
+    if image.mode.startswith("I;16"):
+        values: npt.NDArray[np.uint32] = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "I":
+        raise BadImage(path, "32-bit integer pixels, whose range is not known")
+    if image.mode == "F":
+        floats = np.asarray(image)
+        if not (np.isfinite(floats).all() and floats.min() >= 0 and floats.max() <= 1):
+            raise BadImage(path, "float pixels outside [0, 1]")
+        return Image.fromarray(np.rint(floats * 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _other_kind(head: bytes) -> str:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower() if head[:1] != b"\x00" else head.lower()
+    for offset, magic, kind in _OTHER_KINDS:
+        if start[offset:].startswith(magic):
+            return f"{kind}; imgkit reads {', '.join(FORMATS)}"
+    return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image, or its header is damaged"
+
+
+def _reason(error: Exception) -> str:
+    """One line without the path."""
+    if isinstance(error, OSError) and error.strerror:
+        return os.strerror(error.errno) if error.errno else error.strerror
+    text = " ".join(str(error).split())[:160]
+    if not text:
+        return type(error).__name__
+    known = isinstance(error, OSError | ValueError | SyntaxError)
+    return printable(text if known else f"{type(error).__name__}: {text}")
+
+
+class _Quiet:
+    """While any thread decodes: no Pillow warnings, and no pixel limit but ours.
+
+    `warnings.catch_warnings` and `Image.MAX_IMAGE_PIXELS` are global to the process; the first thread in sets them and
+    the last one out restores them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            if self._inside == 0:
+                self._limit = Image.MAX_IMAGE_PIXELS
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+                Image.MAX_IMAGE_PIXELS = None
+            self._inside += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_QUIET = _Quiet()

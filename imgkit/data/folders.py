@@ -1,0 +1,246 @@
+"""Class folders: `CLASS/*.jpg`, or `train/CLASS/*.jpg` beside `val/` and `test/`."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from imgkit.data.index import SPLITS
+from imgkit.data.rows import EXTENSIONS, Row, Source, count, listed
+from imgkit.errors import DataError, printable
+
+FOLDER_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+
+
+@dataclass
+class Tree:
+    """What lies below a folder; all names relative to it, POSIX, sorted by `walk`."""
+
+    images: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # ignored files and folders
+    repeated: list[str] = field(default_factory=list)  # links to a folder that was read already
+    outside: list[str] = field(default_factory=list)  # links that lead out of the folder; followed
+    other: list[str] = field(default_factory=list)  # files that are no images
+
+
+def walk(root: Path) -> Tree:
+    """List a folder, each real folder once, real folders before links to them.
+
+    Raises:
+        DataError: if a folder cannot be listed.
+    """
+    tree = Tree()
+    real_root = os.path.realpath(root)
+    seen = {_identity(root)}
+    folders, links = [""], list[str]()
+    while folders or links:
+        inside = folders.pop() if folders else links.pop()
+        if inside and not _enter(root, inside, seen, tree):
+            continue
+        for entry in _entries(root, inside):
+            name = f"{inside}/{entry.name}" if inside else entry.name
+            if entry.name.startswith(".") or entry.name.lower() in _JUNK:
+                tree.hidden.append(name)
+                continue
+            if entry.is_symlink() and not _is_within(os.path.realpath(entry.path), real_root):
+                tree.outside.append(name)
+            if entry.is_dir():
+                (links if entry.is_symlink() else folders).append(name)
+            elif entry.name.lower().endswith(EXTENSIONS):
+                tree.images.append(name)
+            else:
+                tree.other.append(name)
+        links.sort(reverse=True)
+    for names in (tree.images, tree.folders, tree.hidden, tree.repeated, tree.outside, tree.other):
+        names.sort()
+    return tree
+
+
+def _enter(root: Path, inside: str, seen: set[tuple[int, int]], tree: Tree) -> bool:
+    identity = _identity(root / inside)
+    if identity in seen:
+        tree.repeated.append(inside)
+        return False
+    seen.add(identity)
+    tree.folders.append(inside)
+    return True
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _entries(root: Path, inside: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(root / inside) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(
+            f"{printable(str(root / inside))} cannot be listed: {error.strerror}", "Check the folder's permissions."
+        ) from error
+
+
+def _is_within(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def read_folder(root: Path, shown: str, *, training: bool) -> Source:
+    """Read class folders, with or without split folders above them.
+
+    Args:
+        root: absolute path of the folder.
+        shown: the folder as the user named it.
+        training: False: a data set without train/ is fine.
+
+    Raises:
+        DataError: if there are no images, or no class folders, or split folders without train/.
+    """
+    tree = walk(root)
+    source = Source(root, shown, [])
+    top = [name for name in tree.folders if "/" not in name]
+    _require_images(tree, shown)
+    splits = _split_folders(top, shown, training=training)
+    if splits:
+        unused = sorted({first for first in map(_first, tree.images) if first in top} - set(splits))
+        if unused:
+            source.notes.append(f"Ignored beside {_slashed(splits)}: {listed(map('{}/'.format, unused))}.")
+        _add_tree_notes(tree, source)
+        for folder, split in splits.items():
+            _add_rows(tree, source, split, folder=folder)
+    else:
+        _add_tree_notes(tree, source)
+        _add_rows(tree, source, None)
+        odd = [name for name in top if name.lower() in FOLDER_SPLITS]
+        if odd:
+            source.warnings.append(f"There is no train/ folder, so {listed(odd)} is taken for a class.")
+    if not source.rows:
+        within = f"{shown}/train" if splits else shown
+        raise DataError(
+            f"{shown} holds {count(len(tree.images), 'image')}, but none is in a class folder.",
+            f"imgkit expects   {within}/CLASS/*.jpg   or a CSV file.",
+        )
+    source.rows.sort()
+    return source
+
+
+def read_pair(train: Path, val: Path | None, shown: tuple[str, str]) -> Source:
+    """Read a training folder of class folders and, if given, the validation folder that goes with it.
+
+    Args:
+        train: absolute path.
+        val: absolute path; None: train is to be split.
+        shown: both as the user named them.
+
+    Raises:
+        DataError: if one lies inside the other, or holds no images or no class folders.
+    """
+    pair = {"train": train} if val is None else {"train": train, "val": val}
+    if val is not None and (train == val or train in val.parents or val in train.parents):
+        raise DataError(
+            f"The training folder {shown[0]} and the validation folder {shown[1]} overlap.",
+            "Give two folders that lie side by side, or one folder with train/ and val/ inside as --data.",
+        )
+    root = Path(os.path.commonpath(pair.values()))
+    source = Source(root, shown[0], [])
+    for (split, folder), name in zip(pair.items(), shown, strict=False):
+        tree = walk(folder)
+        _require_images(tree, name)
+        _add_tree_notes(tree, source)
+        before = len(source.rows)
+        prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
+        _add_rows(tree, source, None if val is None else split, prefix=prefix)
+        if len(source.rows) == before:
+            raise DataError(
+                f"{name} holds {count(len(tree.images), 'image')}, but none is in a class folder.",
+                f"imgkit expects   {name}/CLASS/*.jpg",
+            )
+    source.rows.sort()
+    return source
+
+
+def _split_folders(top: list[str], shown: str, *, training: bool) -> dict[str, str]:
+    """Folder name -> split, empty where the folders are classes."""
+    splits = {name: FOLDER_SPLITS[name.lower()] for name in top if name.lower() in FOLDER_SPLITS}
+    for split in SPLITS:
+        same = [name for name, which in splits.items() if which == split]
+        if len(same) > 1:
+            raise DataError(f"{shown} has two folders for {split}: {listed(same)}.", "Keep one of them.")
+    if "train" in splits.values():
+        return splits
+    if training and "training" in {name.lower() for name in top}:
+        raise DataError(
+            f"{shown} has a folder 'training'; imgkit looks for train/, val/ and test/.",
+            f"Rename it, or give the folders:  --train {shown}/training --val {shown}/testing",
+        )
+    if splits and len(splits) == len(top):
+        if training:
+            raise DataError(f"{shown} has {_slashed(splits)} but no train/.", "Nothing can be learned without train/.")
+        return splits
+    return {}
+
+
+def _add_rows(tree: Tree, source: Source, split: str | None, *, folder: str = "", prefix: str = "") -> None:
+    """Add the images of the class folders below `folder`; sub-folders of a class belong to the class."""
+    start = f"{folder}/" if folder else ""
+    where = printable(f"{folder}/" if folder else source.shown)
+    stray = 0
+    used: set[str] = set()
+    for image in tree.images:
+        if not image.startswith(start):
+            continue
+        label, slash, _ = image[len(start) :].partition("/")
+        if not slash:
+            stray += 1
+            continue
+        used.add(label)
+        source.rows.append(Row(prefix + image, label, split, None))
+    if stray:
+        source.notes.append(f"{count(stray, 'image')} directly in {where}, outside the class folders, ignored.")
+    inside = (name[len(start) :] for name in tree.folders if name.startswith(start))
+    empty = [name for name in inside if "/" not in name and name not in used]
+    if empty:
+        source.warnings.append(f"No images in {count(len(empty), 'class folder')} of {where}: {listed(empty)}.")
+
+
+def _add_tree_notes(tree: Tree, source: Source) -> None:
+    if tree.hidden:
+        names = sorted({PurePosixPath(name).name for name in tree.hidden})
+        what = count(len(tree.hidden), "hidden or system file or folder", "hidden or system files and folders")
+        source.notes.append(f"Ignored {what}: {listed(names)}.")
+    if tree.other:
+        kinds = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in tree.other)
+        what = ", ".join(f"{printable(kind)} {n:,}" for kind, n in kinds.most_common(5))
+        source.notes.append(f"Ignored {count(len(tree.other), 'file')} without an image extension ({what}).")
+    if tree.repeated:
+        source.notes.append(f"Links to folders that were read already, not followed: {listed(tree.repeated)}.")
+    if tree.outside:
+        what = count(len(tree.outside), "link leads", "links lead")
+        source.notes.append(f"{what} out of {source.shown} and was followed: {listed(tree.outside)}.")
+
+
+def _require_images(tree: Tree, shown: str) -> None:
+    if tree.images:
+        return
+    hint = f"imgkit expects   {shown}/CLASS/*.jpg   or   {shown}/train/CLASS/*.jpg   or a CSV file."
+    for suffix in _ARCHIVES:
+        files = [name for name in tree.other if name.lower().endswith(suffix)]
+        if files:
+            hint = f"It holds {count(len(files), f'{suffix} file')}: unpack {printable(files[0])} first."
+            break
+    tables = [name for name in tree.other if name.lower().endswith((".csv", ".tsv")) and "/" not in name]
+    if tables:
+        hint = f"It holds a table:  --data {shown}/{printable(tables[0])}"
+    raise DataError(f"No images in {shown} (looked for {' '.join(EXTENSIONS)}, at any depth).", hint)
+
+
+def _first(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def _slashed(names: Iterable[str]) -> str:
+    return ", ".join(f"{printable(name)}/" for name in names)

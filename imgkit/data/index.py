@@ -1,0 +1,182 @@
+"""The index: one table of where the pictures are, their labels, splits and groups."""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from imgkit.errors import DataError
+
+Ints = npt.NDArray[np.int64]
+SPLITS = ("train", "val", "test")
+COLUMNS = ("path", "label", "split", "group", "size")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a cell that starts so is a formula to a spreadsheet, or our mark
+
+
+@dataclass(frozen=True, eq=False)
+class PathTable:
+    """Paths in one buffer: a list of str would be copied into each loader worker, page by page.
+
+    Names that are not UTF-8 keep their bytes (Python's surrogateescape).
+    """
+
+    buffer: bytes
+    offsets: Ints  # (n + 1,)
+
+    @classmethod
+    def of(cls, paths: Iterable[str]) -> "PathTable":
+        """The table of `paths`, in their order."""
+        parts = [path.encode("utf-8", "surrogateescape") for path in paths]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return cls(b"".join(parts), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> str:
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        return self.buffer[self.offsets[row] : self.offsets[row + 1]].decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+    def select(self, rows: npt.ArrayLike) -> "PathTable":
+        """The paths of `rows`, in that order."""
+        return PathTable.of(self[int(row)] for row in np.asarray(rows, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A data set as a table of n rows. Labels are positions in `classes`."""
+
+    root: Path
+    paths: PathTable  # POSIX, relative to root where inside it
+    classes: tuple[str, ...]  # sorted by plain string order, from train
+    codes: Ints  # labels of row i are codes[offsets[i]:offsets[i + 1]]; none means unlabelled
+    offsets: Ints  # (n + 1,)
+    splits: npt.NDArray[np.int8]  # (n,) positions in SPLITS
+    groups: Ints | None  # (n,)
+    sizes: Ints  # (n,) bytes
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, row: int) -> Path:
+        """The file of a row."""
+        return self.root / self.paths[row]
+
+    def labels(self) -> Ints:
+        """The one label of each row, int64 (n,); -1 where unlabelled."""
+        counts = np.diff(self.offsets)
+        assert counts.max(initial=0) <= 1, "rows with several labels have no single code"
+        labels = np.full(len(self), -1, dtype=np.int64)
+        labels[counts == 1] = self.codes[self.offsets[:-1][counts == 1]]
+        return labels
+
+    def rows(self, split: str) -> Ints:
+        """Row numbers of a split, ascending."""
+        return np.flatnonzero(self.splits == SPLITS.index(split)).astype(np.int64)
+
+    def counts(self, split: str) -> Ints:
+        """Images of a split per class, int64 (K,)."""
+        labelled = np.repeat(self.splits, np.diff(self.offsets)) == SPLITS.index(split)
+        return np.bincount(self.codes[labelled], minlength=len(self.classes)).astype(np.int64)
+
+    def select(self, rows: npt.ArrayLike) -> "Index":
+        """The table of `rows`, in that order, with the same class map."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        counts = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        # position within the row + start of the row, for each label of each chosen row
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+        return Index(
+            root=self.root,
+            paths=self.paths.select(chosen),
+            classes=self.classes,
+            codes=self.codes[np.repeat(self.offsets[:-1][chosen], counts) + within],
+            offsets=offsets,
+            splits=self.splits[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
+            sizes=self.sizes[chosen],
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted (path, size, label names, split): the same data wherever they lie."""
+        lines = sorted(
+            "\0".join((path, str(size), names, split)).encode("utf-8", "surrogateescape")
+            for path, names, split, _, size in self._cells()
+        )
+        return hashlib.sha256(b"\0\n".join(lines)).hexdigest()
+
+    def write_csv(self, file: Path) -> None:
+        """Write the table: path,label,split,group,size.
+
+        Several labels of a row are lines of one cell. A cell that a spreadsheet would run as a formula gets a leading
+        apostrophe, which `read_csv` takes away.
+        """
+        with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for path, names, split, group, size in self._cells():
+                writer.writerow((_guard(path), _guard(names), split, group, size))
+
+    @staticmethod
+    def read_csv(file: Path, root: Path, classes: Sequence[str]) -> "Index":
+        """Read what `write_csv` wrote.
+
+        Raises:
+            DataError: if the file is missing or is not such a table, or a label is not in `classes`.
+        """
+        try:
+            with file.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
+                header, *lines = list(csv.reader(handle, strict=True))
+            if tuple(header) != COLUMNS:
+                raise ValueError(f"columns {header}")
+            return _parse(lines, root, tuple(classes))
+        except (OSError, ValueError, KeyError, csv.Error) as error:
+            raise DataError(f"{file} is not an index written by imgkit ({error})") from error
+
+    def _cells(self) -> Iterator[tuple[str, str, str, str, int]]:
+        for row, path in enumerate(self.paths):
+            codes = self.codes[self.offsets[row] : self.offsets[row + 1]]
+            names = "\n".join(self.classes[code] for code in codes)
+            group = "" if self.groups is None else str(self.groups[row])
+            yield path, names, SPLITS[self.splits[row]], group, int(self.sizes[row])
+
+
+def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...]) -> Index:
+    code_of = {name: code for code, name in enumerate(classes)}
+    codes: list[int] = []
+    offsets = [0]
+    for line in lines:
+        if len(line) != len(COLUMNS):
+            raise ValueError(f"a row of {len(line)} cells")
+        codes.extend(code_of[name] for name in _unguard(line[1]).split("\n") if name)
+        offsets.append(len(codes))
+    groups = [line[3] for line in lines]
+    return Index(
+        root=root,
+        paths=PathTable.of(_unguard(line[0]) for line in lines),
+        classes=classes,
+        codes=np.array(codes, dtype=np.int64),
+        offsets=np.array(offsets, dtype=np.int64),
+        splits=np.array([SPLITS.index(line[2]) for line in lines], dtype=np.int8),
+        groups=np.array([int(group) for group in groups], dtype=np.int64) if any(groups) else None,
+        sizes=np.array([int(line[4]) for line in lines], dtype=np.int64),
+    )
+
+
+def _guard(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _unguard(cell: str) -> str:
+    return cell.removeprefix("'")

@@ -1,0 +1,210 @@
+"""From settings to a checked index: find, read, map classes, scan, split."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from imgkit.data.classes import check_known, class_map, validation_warnings
+from imgkit.data.index import SPLITS, Index, PathTable
+from imgkit.data.rows import Row, Source, count
+from imgkit.data.scan import FileFacts, ScanReport, find_duplicates, scan
+from imgkit.data.sources import find_data, read_source
+from imgkit.data.split import assign_splits
+from imgkit.errors import BadImage, DataError, printable
+from imgkit.recipe.schema import DataSettings
+
+_BAD_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A data set that can be used, and what is worth saying about it."""
+
+    index: Index
+    where: str  # what was used and why: "cells/ (from --data)"
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    bad: tuple[BadImage, ...]  # left out because of on_bad="skip"
+
+
+def load_data(
+    settings: DataSettings,
+    seed: int,
+    *,
+    classes: tuple[str, ...] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LoadedData:
+    """Read a data set and check every file of it.
+
+    Args:
+        settings: `[data]` of a recipe.
+        seed: of the splits that imgkit makes.
+        classes: the class map of a trained run; labels are matched to it by name, nothing is split, and rows without a
+            split become test. None: the class map comes from train.
+        progress: called with (files done, files in all) during the scan.
+
+    Raises:
+        DataError: if the data cannot be used; see the readers, `class_map` and `check_known`. Bad files are one, too,
+            unless `settings.on_bad` is "skip".
+        UsageError: if the settings contradict each other.
+    """
+    place = find_data(settings)
+    source = read_source(place, settings, training=classes is None)
+    _classes(source, source.rows, settings, classes)  # quick, so before the scan
+    report = scan(
+        [str(source.root / row.path) for row in source.rows], max_pixels=settings.max_pixels, progress=progress
+    )
+    if report.bad and settings.on_bad == "stop":
+        raise _bad_files(report, source)
+    pairs = [(row, fact) for row, fact in zip(source.rows, report.facts, strict=True) if fact is not None]
+    if not pairs:
+        raise DataError(f"No usable image is left in {source.shown}.", _bad_files(report, source).message)
+    rows, facts = [row for row, _ in pairs], [fact for _, fact in pairs]
+    names, notes, warnings = _classes(source, rows, settings, classes)
+    splits, split_notes = _splits(rows, names, settings, seed, training=classes is None)
+    index = _index(source.root, rows, facts, names, splits)
+    if report.bad:
+        first = _line(report.bad[0], source.root)
+        warnings.append(f"{count(len(report.bad), 'file')} left out because they cannot be used, first {first}.")
+    warnings += _duplicate_warnings(index, facts) + _group_warnings(index)
+    if classes is None:
+        warnings += validation_warnings(index)
+    notes = source.notes + notes + split_notes + _picture_notes(report)
+    return LoadedData(index, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad)
+
+
+def _classes(
+    source: Source, rows: list[Row], settings: DataSettings, classes: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], list[str], list[str]]:
+    """The class map, notes and warnings about it."""
+    if classes is not None:
+        return classes, check_known(rows, source.shown, classes), []
+    return class_map(rows, source, settings)
+
+
+def _splits(
+    rows: list[Row], names: tuple[str, ...], settings: DataSettings, seed: int, *, training: bool
+) -> tuple[list[int], list[str]]:
+    """The split of each row as a position in SPLITS, and a note on what imgkit decided."""
+    unsaid = "train" if training else "test"
+    splits = [SPLITS.index(row.split or unsaid) for row in rows]
+    given = {row.split for row in rows}
+    val = 0.0 if "val" in given else settings.val
+    test = 0.0 if "test" in given else settings.test
+    if not training or val + test == 0:
+        return splits, []
+    pool = [number for number, split in enumerate(splits) if split == 0]
+    groups = _group_codes([rows[number] for number in pool])
+    code = {name: number for number, name in enumerate(names)}
+    dealt = assign_splits(
+        [rows[number].path for number in pool],
+        [code[rows[number].label] for number in pool],
+        groups,
+        val=val,
+        test=test,
+        seed=seed,
+    )
+    for number, split in zip(pool, dealt.tolist(), strict=True):
+        splits[number] = split
+    shares = {SPLITS[split]: share for split, share in ((1, val), (2, test)) if share}
+    return splits, [_split_note(given, shares, dealt, seed, grouped=groups is not None)]
+
+
+def _split_note(
+    given: set[str | None], shares: dict[str, float], dealt: npt.NDArray[np.int8], seed: int, *, grouped: bool
+) -> str:
+    missing = f"no {' or '.join(shares)} split is given" if "train" in given else "no splits are given"
+    how = "stratified, in whole groups" if grouped else "stratified"
+    rates = ", ".join(f"{share:.3g} for {split}" for split, share in shares.items())
+    counts = ", ".join(f"{split} {int((dealt == SPLITS.index(split)).sum()):,}" for split in ("train", *shares))
+    kept = [split for split in ("val", "test") if split in given]
+    beside = f"; {kept[0]} is kept as given" if kept else ""
+    what = "train" if "train" in given else "the images"
+    return f"Split {what} because {missing}: {counts} ({how}, {rates}, seed {seed}){beside}."
+
+
+def _group_codes(rows: list[Row]) -> npt.NDArray[np.int64] | None:
+    texts = sorted({row.group for row in rows if row.group is not None})
+    if not texts:
+        return None
+    codes = {text: code for code, text in enumerate(texts)}
+    return np.array([codes[row.group or ""] for row in rows], dtype=np.int64)
+
+
+def _index(root: Path, rows: list[Row], facts: list[FileFacts], names: tuple[str, ...], splits: list[int]) -> Index:
+    code = {name: number for number, name in enumerate(names)}
+    return Index(
+        root=root,
+        paths=PathTable.of(row.path for row in rows),
+        classes=names,
+        codes=np.array([code[row.label] for row in rows], dtype=np.int64),
+        offsets=np.arange(len(rows) + 1, dtype=np.int64),
+        splits=np.array(splits, dtype=np.int8),
+        groups=_group_codes(rows),
+        sizes=np.array([fact.size for fact in facts], dtype=np.int64),
+    )
+
+
+def _bad_files(report: ScanReport, source: Source) -> DataError:
+    lines = [f"  {_line(error, source.root)}" for error in report.bad[:_BAD_SHOWN]]
+    if len(report.bad) > _BAD_SHOWN:
+        lines.append(f"  and {len(report.bad) - _BAD_SHOWN:,} more")
+    message = f"{len(report.bad):,} of {count(len(report.facts), 'image')} in {source.shown} cannot be used:"
+    return DataError(
+        "\n".join([message, *lines]),
+        "Mend or remove them, or pass --on-bad skip to leave them out (they will be listed).",
+    )
+
+
+def _line(error: BadImage, root: Path) -> str:
+    return f"{printable(str(Path(error.path).relative_to(root)))}: {error.reason}"
+
+
+def _duplicate_warnings(index: Index, facts: list[FileFacts]) -> list[str]:
+    """Exact copies across splits, and with different labels."""
+    labels = index.labels()
+    groups = find_duplicates(fact.sha256 for fact in facts)
+    warnings = []
+    for values, what in (
+        (index.splits, "in different splits, so scores are too good"),
+        (labels, "with different labels"),
+    ):
+        mixed = [rows for rows in groups if len({int(values[row]) for row in rows}) > 1]
+        if mixed:
+            first = mixed[0][0]
+            other = next(row for row in mixed[0] if values[row] != values[first])
+            pair = f"{printable(index.paths[first])} = {printable(index.paths[other])}"
+            images = count(sum(map(len, mixed)), "image")
+            warnings.append(f"{images} in {count(len(mixed), 'group')} are exact copies {what}, for example {pair}.")
+    return warnings
+
+
+def _group_warnings(index: Index) -> list[str]:
+    if index.groups is None:
+        return []
+    pairs = np.unique(np.stack([index.groups, index.splits.astype(np.int64)]), axis=1)
+    mixed = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+    return [f"{count(mixed, 'group has', 'groups have')} images in more than one of the given splits."] if mixed else []
+
+
+def _picture_notes(report: ScanReport) -> list[str]:
+    kinds = ", ".join(f"{kind} {n:,}" for kind, n in report.formats.items())
+    assert report.largest is not None, "there is a good file"
+    assert report.median_size is not None, "there is a good file"
+    largest, middle = ("x".join(map(str, size)) for size in (report.largest, report.median_size))
+    notes = [f"{kinds}; largest {largest} px, median {middle} px."]
+    if report.gray == len(report.good):
+        notes.append(f"All {count(report.gray, 'image')} are grayscale and are repeated to 3 channels.")
+    elif report.gray:
+        notes.append(f"{count(report.gray, 'image is', 'images are')} grayscale among colour ones, converted to RGB.")
+    if report.rotated:
+        notes.append(f"{count(report.rotated, 'image is', 'images are')} turned upright as EXIF says.")
+    copies = report.duplicates
+    if copies:
+        notes.append(
+            f"{count(sum(map(len, copies)), 'image')} in {count(len(copies), 'group')} are exact copies of each other."
+        )
+    return notes

@@ -1,0 +1,48 @@
+"""What a reader of folders or tables hands over: rows of text, before classes get codes."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from imgkit.errors import printable
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class Row(NamedTuple):
+    """One picture as the source describes it."""
+
+    path: str  # relative to the root, POSIX
+    label: str
+    split: str | None  # one of SPLITS; None: not said
+    group: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The rows of a data set, and what is worth saying about how they were read."""
+
+    root: Path  # absolute
+    shown: str  # the data as the user named them, for messages
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """`a, b, c and 4 more`, with odd characters made visible."""
+    texts = [printable(name) for name in names]
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def count(n: int, thing: str, plural: str = "") -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{n:,} {thing if n == 1 else plural or thing + 's'}"
+
+
+def absolute(path: str | Path) -> Path:
+    """`path` from the root of the file system, without `~` and `..`; links stay as they are."""
+    return Path(os.path.normpath(Path(path).expanduser().absolute()))

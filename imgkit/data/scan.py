@@ -1,0 +1,192 @@
+"""The scan: every file is opened, decoded and hashed once, before training."""
+
+import hashlib
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from imgkit.data.builtin import cache_folder
+from imgkit.data.decode import read_image
+from imgkit.errors import BadImage
+
+GRAY_MODES = frozenset({"1", "L", "LA", "La", "F"})  # and I;16 in its byte orders
+_MIN_SIDE = 64  # a JPEG decoded smaller is still read to its last byte
+_THREADS = 8  # at most: each may hold a picture of max_pixels
+_CHUNK = 64  # files between two reports of progress
+
+
+class FileFacts(NamedTuple):
+    """What the scan learned about one good file."""
+
+    size: int  # bytes
+    sha256: str  # hex, of the bytes
+    format: str
+    mode: str
+    width: int  # as stored
+    height: int
+    rotated: bool  # by EXIF
+
+
+@dataclass(frozen=True, eq=False)
+class ScanReport:
+    """The scan of n files, in their order."""
+
+    facts: tuple[FileFacts | None, ...]  # (n,); None: the file is bad
+    bad: tuple[BadImage, ...]
+
+    @property
+    def good(self) -> tuple[FileFacts, ...]:
+        """Facts of the files that can be used."""
+        return tuple(fact for fact in self.facts if fact is not None)
+
+    @property
+    def formats(self) -> Mapping[str, int]:
+        """Files per format, most frequent first."""
+        return dict(Counter(fact.format for fact in self.good).most_common())
+
+    @property
+    def modes(self) -> Mapping[str, int]:
+        """Files per Pillow mode, most frequent first."""
+        return dict(Counter(fact.mode for fact in self.good).most_common())
+
+    @property
+    def rotated(self) -> int:
+        """Files that EXIF rotates or flips."""
+        return sum(fact.rotated for fact in self.good)
+
+    @property
+    def gray(self) -> int:
+        """Files stored with one grey channel."""
+        return sum(fact.mode in GRAY_MODES or fact.mode.startswith("I;16") for fact in self.good)
+
+    @property
+    def largest(self) -> tuple[int, int] | None:
+        """(width, height) of the file with the most pixels."""
+        return max(((fact.width, fact.height) for fact in self.good), key=lambda size: size[0] * size[1], default=None)
+
+    @property
+    def median_size(self) -> tuple[int, int] | None:
+        """Median width and median height."""
+        if not self.good:
+            return None
+        return round(median(fact.width for fact in self.good)), round(median(fact.height for fact in self.good))
+
+    @property
+    def duplicates(self) -> tuple[tuple[int, ...], ...]:
+        """Positions of files with the same bytes, one tuple of two or more per content."""
+        return find_duplicates(None if fact is None else fact.sha256 for fact in self.facts)
+
+
+def find_duplicates(hashes: Iterable[str | None]) -> tuple[tuple[int, ...], ...]:
+    """Positions of equal hashes, one tuple of two or more per hash; None equals nothing."""
+    positions: dict[str, list[int]] = {}
+    for position, digest in enumerate(hashes):
+        if digest is not None:
+            positions.setdefault(digest, []).append(position)
+    return tuple(tuple(same) for same in positions.values() if len(same) > 1)
+
+
+def scan(files: Sequence[str], *, max_pixels: int, progress: Callable[[int, int], None] | None = None) -> ScanReport:
+    """Open, decode and hash every file.
+
+    Good files are remembered in $IMGKIT_CACHE/scan.sqlite by path, size, modification time and `max_pixels`, and not
+    read again while these are the same; bad files are always read again.
+
+    Args:
+        files: absolute paths.
+        max_pixels: see `load_image`.
+        progress: called with (files done, files in all).
+    """
+    facts: list[FileFacts | None] = []
+    bad: list[BadImage] = []
+    examine = partial(_examine, max_pixels=max_pixels)
+    threads = min(_THREADS, os.cpu_count() or 1)
+    with closing(_Cache(max_pixels)) as cache, ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(files), _CHUNK):
+            chunk = files[start : start + _CHUNK]
+            known = [cache.get(file) for file in chunk]
+            new = [file for file, fact in zip(chunk, known, strict=True) if fact is None]
+            examined = dict(zip(new, pool.map(examine, new), strict=True))
+            cache.put({file: found for file, found in examined.items() if isinstance(found, FileFacts)})
+            for file, fact in zip(chunk, known, strict=True):
+                found = examined[file] if fact is None else fact
+                if isinstance(found, BadImage):
+                    bad.append(found)
+                facts.append(None if isinstance(found, BadImage) else found)
+            if progress is not None:
+                progress(len(facts), len(files))
+    return ScanReport(tuple(facts), tuple(bad))
+
+
+def _examine(file: str, max_pixels: int) -> FileFacts | BadImage:
+    path = Path(file)
+    try:
+        picture = read_image(path, max_pixels=max_pixels, min_side=_MIN_SIDE)
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            size = handle.tell()
+    except BadImage as error:
+        return error.with_traceback(None)  # a traceback would keep the decoder's buffers alive
+    except OSError as error:
+        return BadImage(path, error.strerror or type(error).__name__)
+    return FileFacts(size, digest, picture.format, picture.mode, picture.width, picture.height, picture.rotated)
+
+
+class _Cache:
+    """Facts by file; a cache that cannot be opened or written is none.
+
+    Another table name is due when the columns change, or when `read_image` refuses what it took before.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        try:
+            folder = cache_folder()
+            folder.mkdir(parents=True, exist_ok=True)
+            self._database = self._open(str(folder / "scan.sqlite"))
+        except (OSError, sqlite3.Error):
+            self._database = self._open(":memory:")
+
+    def _open(self, name: str) -> sqlite3.Connection:
+        database = sqlite3.connect(name, timeout=5)
+        try:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS facts_v1 (path BLOB, max_pixels INTEGER, mtime_ns INTEGER, size INTEGER,"
+                " sha256 TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, rotated INTEGER,"
+                " PRIMARY KEY (path, max_pixels)) WITHOUT ROWID"
+            )
+        except sqlite3.Error:
+            database.close()
+            raise
+        return database
+
+    def get(self, file: str) -> FileFacts | None:
+        try:
+            status = Path(file).stat()
+            row = self._database.execute(
+                "SELECT size, sha256, format, mode, width, height, rotated FROM facts_v1"
+                " WHERE path = ? AND max_pixels = ? AND mtime_ns = ? AND size = ?",
+                (os.fsencode(file), self._max_pixels, status.st_mtime_ns, status.st_size),
+            ).fetchone()
+        except (OSError, ValueError, sqlite3.Error):
+            return None
+        return None if row is None else FileFacts(*row[:-1], bool(row[-1]))
+
+    def put(self, facts: Mapping[str, FileFacts]) -> None:
+        with suppress(OSError, sqlite3.Error), self._database:
+            for file, fact in facts.items():
+                self._database.execute(
+                    "INSERT OR REPLACE INTO facts_v1 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (os.fsencode(file), self._max_pixels, Path(file).stat().st_mtime_ns, *fact),
+                )
+
+    def close(self) -> None:
+        self._database.close()

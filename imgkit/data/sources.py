@@ -1,0 +1,164 @@
+"""Finding the data and choosing the reader."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgkit.data.builtin import BUILTIN, builtin_folder, is_builtin
+from imgkit.data.csv_table import read_table
+from imgkit.data.folders import read_folder, read_pair
+from imgkit.data.rows import Source, absolute
+from imgkit.errors import DataError, UsageError, did_you_mean, printable
+from imgkit.recipe.schema import DataSettings
+
+TABLES = (".csv", ".tsv", ".txt")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the data are.
+
+    Attributes:
+        path: absolute; a folder, or a CSV file.
+        val_path: the validation folder of a pair; None for all else.
+        shown: the place as the user named it.
+        why: what named it: `--data`, `$IMGKIT_DATA`, ...
+        alone: `path` is a training folder given by itself.
+    """
+
+    path: Path
+    shown: str
+    why: str
+    val_path: Path | None = None
+    val_shown: str = ""
+    alone: bool = False
+
+    def __str__(self) -> str:
+        slash = "/" if self.path.is_dir() and self.why != "built in" else ""
+        if self.val_path is not None:
+            return f"{self.shown}/ (from --train) and {self.val_shown}/ (from --val)"
+        return f"{self.shown}{slash} ({self.why})"
+
+
+def find_data(settings: DataSettings) -> Place:
+    """Where the data are: `path` or `train`, else $IMGKIT_DATA, else ./data.
+
+    Raises:
+        UsageError: if the settings contradict each other.
+        DataError: if there is nothing; the message names a folder with a similar name.
+    """
+    if settings.train is not None or settings.val_path is not None:
+        return _pair(settings)
+    named = os.environ.get("IMGKIT_DATA")
+    if settings.path is not None:
+        return _place(settings.path, "from --data")
+    if named:
+        return _place(named, "from $IMGKIT_DATA")
+    if not Path("data").exists():
+        raise DataError(
+            "No data were given: --data is missing, $IMGKIT_DATA is not set and there is no folder ./data.",
+            f"Try:  --data FOLDER   or a built-in set:  --data {BUILTIN[0]}\n{_expects('FOLDER')}",
+        )
+    return _place("data", "the default, since neither --data nor $IMGKIT_DATA is given")
+
+
+def read_source(place: Place, settings: DataSettings, *, training: bool = True) -> Source:
+    """Read the rows of a data set; nothing is split or decoded yet.
+
+    Args:
+        place: from `find_data`.
+        settings: columns and root of a CSV.
+        training: False: a data set without train rows is fine.
+
+    Raises:
+        DataError: see `read_folder`, `read_pair`, `read_table`.
+    """
+    columns = ("image_col", "label_col", "split_col", "group_col", "root")
+    if place.path.is_file():
+        return read_table(place.path, place.shown, settings)
+    given = [name for name in columns if getattr(settings, name) is not None]
+    if given:
+        raise UsageError(
+            f"data.{given[0]} is for a CSV, but {place.shown} is a folder.",
+            f"Leave out --{given[0].replace('_', '-')}.",
+        )
+    if place.alone or place.val_path is not None:
+        return read_pair(place.path, place.val_path, (place.shown, place.val_shown))
+    return read_folder(place.path, place.shown, training=training)
+
+
+def _pair(settings: DataSettings) -> Place:
+    if settings.train is None:
+        raise UsageError("A validation folder was given without a training folder.", "Add --train FOLDER.")
+    if settings.path is not None:
+        raise UsageError("Both --data and --train were given.", "Give --data FOLDER, or --train FOLDER --val FOLDER.")
+    folders = []
+    for text in (settings.train, settings.val_path):
+        if text is not None:
+            place = _place(text, "from --train")
+            if not place.path.is_dir():
+                raise DataError(f"{place.shown} is not a folder.", "--train and --val take folders of class folders.")
+            folders.append(place)
+    if len(folders) == 1:
+        return Place(folders[0].path, folders[0].shown, "from --train", alone=True)
+    train, val = folders
+    return Place(train.path, train.shown, "from --train", val_path=val.path, val_shown=val.shown)
+
+
+def _place(text: str, why: str) -> Place:
+    shown = printable(text.rstrip("/" + os.sep) or text)
+    path = absolute(text)
+    if path.is_dir():
+        return Place(path, shown, why)
+    if path.exists():
+        if path.suffix.lower() not in TABLES or not path.is_file():
+            raise DataError(f"{shown} is neither a folder nor a CSV file.", _expects("FOLDER"))
+        return Place(path, shown, why)
+    if is_builtin(text):
+        return Place(builtin_folder(text), shown, "built in")
+    raise _not_found(path, shown)
+
+
+def _not_found(path: Path, shown: str) -> DataError:
+    kind = "CSV file" if path.suffix.lower() in TABLES else "Data folder"
+    lines = [f"Looked in {printable(str(path))}."]
+    near = _similar(path)
+    if near is not None:
+        name = printable(_short(near))
+        lines = [f"{lines[0]} There is a {'file' if near.is_file() else 'folder'} with a similar name: {name}"]
+        lines.append(f"Try:  --data {name}")
+        return DataError(
+            f"{kind} not found: {shown}", "\n".join([*lines, _expects(name if near.is_dir() else "FOLDER")])
+        )
+    known = did_you_mean(shown, BUILTIN, n=1)
+    if known:
+        lines.append(f"There is a built-in set with a similar name:  --data {known[0]}")
+    return DataError(f"{kind} not found: {shown}", "\n".join([*lines, _expects("FOLDER")]))
+
+
+def _similar(path: Path) -> Path | None:
+    """An existing path that differs from `path` by small mistakes in some of its parts."""
+    current = Path(path.anchor)
+    for part in path.parts[1:]:
+        if not (current / part).exists():
+            try:
+                names = [entry.name for entry in current.iterdir() if entry.is_dir() or entry.suffix.lower() in TABLES]
+            except OSError:
+                return None
+            near = did_you_mean(part, names, n=1)
+            if not near:
+                return None
+            current /= near[0]
+        else:
+            current /= part
+    return current
+
+
+def _short(path: Path) -> str:
+    """Relative to the working folder where inside it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _expects(name: str) -> str:
+    return f"imgkit expects   {name}/CLASS/*.jpg   or   {name}/train/CLASS/*.jpg   or a CSV file."

@@ -1,0 +1,273 @@
+"""The plan of a run: phases on one axis of steps, with every setting resolved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from imgkit.duration import Duration
+from imgkit.errors import DataError, RecipeError
+from imgkit.recipe.load import Loaded
+from imgkit.recipe.phases import override_keys, resolve, unread
+from imgkit.recipe.schema import (
+    AugmentSettings,
+    CosineRestarts,
+    LossSettings,
+    PhaseSettings,
+    Recipe,
+    ScheduleSettings,
+    TrainSettings,
+)
+from imgkit.recipe.toml import value_text
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """One phase of a plan. Steps count optimizer updates from the start of the run, epochs likewise.
+
+    Args:
+        name: as in the recipe.
+        index: position among the phases, from 0.
+        train: what trains: "head", "last:N" or "all".
+        solver: "sgd", or "logistic": the head is solved in one step and no epoch.
+        first_step: updates done before the phase.
+        steps: updates of the phase, at least 1.
+        steps_per_epoch: updates in one pass over the training images; 1 in a solved phase.
+        first_epoch: number of the phase's first epoch, as it goes into keys.
+        epochs: passes begun; the last one may be cut short where the phase is given in steps.
+        lr: rate of the head group at schedule factor 1; None in a solved phase.
+        settings: the update; `batch_size` is at most the number of training images.
+        augment: augmentation.
+        loss: loss and its values.
+        schedule: schedule and its values.
+    """
+
+    name: str
+    index: int
+    train: str
+    solver: str
+    first_step: int
+    steps: int
+    steps_per_epoch: int
+    first_epoch: int
+    epochs: int
+    lr: float | None
+    settings: TrainSettings
+    augment: AugmentSettings
+    loss: LossSettings
+    schedule: ScheduleSettings
+
+    @property
+    def stop(self) -> int:
+        """Updates done when the phase is over."""
+        return self.first_step + self.steps
+
+    def position(self, step: int) -> tuple[int, int]:
+        """Epoch (as it goes into keys) and step within it of update `step` of the run; the phase must hold it."""
+        epoch, inner = divmod(step - self.first_step, self.steps_per_epoch)
+        return self.first_epoch + epoch, inner
+
+    def ends_epoch(self, step_done: int) -> bool:
+        """Whether `step_done` updates of the run being done closes an epoch of this phase, or the phase."""
+        done = step_done - self.first_step
+        return 0 < done <= self.steps and (done % self.steps_per_epoch == 0 or done == self.steps)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as phases one after another.
+
+    Args:
+        phases: in order, without gaps.
+        seed: of the run.
+        n_train: training images.
+        total_steps: updates of all phases.
+        epochs: epochs of all phases.
+        notes: what the user should know: clipped batches, images that sit out, cut cycles.
+    """
+
+    phases: tuple[PhasePlan, ...]
+    seed: int
+    n_train: int
+    total_steps: int
+    epochs: int
+    notes: tuple[str, ...]
+
+    def phase_at(self, step: int) -> PhasePlan:
+        """The phase that makes update `step`, 0 <= step < total_steps."""
+        assert 0 <= step < self.total_steps, f"step {step} of {self.total_steps}"
+        return next(phase for phase in self.phases if step < phase.stop)
+
+
+def make_plan(loaded: Loaded, n_train: int) -> Plan:
+    """Lay the phases of a recipe end to end for `n_train` training images.
+
+    Raises:
+        RecipeError: if a given value (file, flag or --set) is read by no phase, or values contradict each other.
+        DataError: if there is no training image.
+    """
+    if n_train < 1:
+        raise DataError("there is no training image", "Look at what was found: imgkit data check FOLDER")
+    _refuse_unread(loaded)
+    phases: list[PhasePlan] = []
+    notes: list[str] = []
+    step = epoch = 0
+    for index, phase in enumerate(loaded.recipe.phases):
+        planned = _plan_phase(loaded, phase, index, step, epoch, n_train)
+        step, epoch = planned.stop, epoch + planned.epochs
+        phases.append(planned)
+        if planned.lr is not None:
+            wanted = resolve(loaded.recipe, phase).train.batch_size
+            notes += _notes(planned, wanted, n_train)
+    return Plan(tuple(phases), loaded.recipe.seed, n_train, step, epoch, tuple(notes))
+
+
+def shrink(loaded: Loaded, *, steps: int = 2, batch_size: int = 8, image_size: int | None = None) -> Loaded:
+    """The same recipe, small: for `--smoke` and tests.
+
+    Only lengths of phases, batch sizes and the image size change, never model, loss, optimizer, schedule or phases.
+    A micro-batch shrinks so that an update is made of as many parts as before (at most one an image). Lengths in
+    percent keep their meaning.
+
+    Args:
+        loaded: the recipe.
+        steps: updates of each phase that takes gradient steps.
+        batch_size: images an update, at most.
+        image_size: in pixels; None: as it is.
+    """
+    recipe, origins = loaded.recipe, dict(loaded.origins)
+    idle = unread(recipe)
+    train = recipe.train
+    if "train.batch_size" not in idle:
+        train = train.model_copy(update=_smaller(train, batch_size))
+        changed = ["train.batch_size"] if train.micro_batch is None else ["train.batch_size", "train.micro_batch"]
+        origins.update(dict.fromkeys(changed, "--smoke"))
+    phases = tuple(_shrink_phase(recipe, phase, train, steps, batch_size, origins) for phase in recipe.phases)
+    model = recipe.model
+    if image_size is not None:
+        model = model.model_copy(update={"image_size": image_size})
+        origins["model.image_size"] = "--smoke"
+    small = recipe.model_copy(update={"train": train, "model": model, "phases": phases})
+    return Loaded(small, origins, loaded.source)
+
+
+def _shrink_phase(
+    recipe: Recipe, phase: PhaseSettings, common: TrainSettings, steps: int, batch_size: int, origins: dict[str, str]
+) -> PhaseSettings:
+    """A phase with few steps, and with batches of its own only where the common ones do not fit."""
+    if phase.solver == "logistic":
+        return phase
+    own = {key: value for key, value in phase.overrides.items() if key not in ("batch_size", "micro_batch")}
+    small = _smaller(resolve(recipe, phase).train, batch_size)
+    own |= {key: value for key, value in small.items() if key in phase.overrides or value != getattr(common, key)}
+    origins.update({f"phases.{phase.name}.{key}": "--smoke" for key in ("steps", *(small.keys() & own.keys()))})
+    origins[f"phases.{phase.name}.epochs"] = "default"
+    return phase.model_copy(update={"steps": steps, "epochs": None, "overrides": own})
+
+
+def _smaller(train: TrainSettings, batch_size: int) -> dict[str, int | None]:
+    batch = min(train.batch_size, batch_size)
+    parts = 1 if train.micro_batch is None else ceil(train.batch_size / train.micro_batch)
+    return {"batch_size": batch, "micro_batch": None if train.micro_batch is None else max(1, batch // parts)}
+
+
+def _plan_phase(
+    loaded: Loaded, phase: PhaseSettings, index: int, first_step: int, first_epoch: int, n_train: int
+) -> PhasePlan:
+    settings = resolve(loaded.recipe, phase)
+    train, steps, steps_per_epoch, epochs = settings.train, 1, 1, 0
+    if phase.solver != "logistic":
+        _check_micro_batch(loaded, phase, train)
+        batch_size = min(train.batch_size, n_train)
+        micro_batch = None if train.micro_batch is None else min(train.micro_batch, batch_size)
+        train = train.model_copy(update={"batch_size": batch_size, "micro_batch": micro_batch})
+        steps_per_epoch = n_train // batch_size
+        steps = phase.steps if phase.steps is not None else (phase.epochs or 0) * steps_per_epoch
+        epochs = ceil(steps / steps_per_epoch)
+    return PhasePlan(
+        name=phase.name,
+        index=index,
+        train=phase.train,
+        solver=phase.solver,
+        first_step=first_step,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        first_epoch=first_epoch,
+        epochs=epochs,
+        lr=phase.lr,
+        settings=train,
+        augment=settings.augment,
+        loss=settings.loss,
+        schedule=settings.schedule,
+    )
+
+
+def _refuse_unread(loaded: Loaded) -> None:
+    """Stop at values that were given but that nothing reads; a shipped recipe's own are not the user's fault."""
+    idle = unread(loaded.recipe)
+    given = {key: loaded.origins[key] for key in idle if not loaded.origins[key].startswith(("default", "recipe "))}
+    if not given:
+        return
+    lines = [
+        f"{key} = {value_text(_value(loaded.recipe, key))} ({origin}) is not used: {idle[key].reason}"
+        for key, origin in given.items()
+    ]
+    raise RecipeError("\n".join(lines), "\n".join(dict.fromkeys(idle[key].hint for key in given)))
+
+
+def _value(recipe: Recipe, key: str) -> object:
+    """The value of a full key of a recipe."""
+    steps = key.split(".")
+    if steps[0] != "phases":
+        section = recipe if len(steps) == 1 else getattr(recipe, steps[0])
+        return getattr(section, steps[-1])
+    phase = next(phase for phase in recipe.phases if phase.name == steps[1])
+    own: object = phase.overrides
+    for step in steps[2:]:
+        assert isinstance(own, Mapping)
+        own = own[step]
+    return own
+
+
+def _check_micro_batch(loaded: Loaded, phase: PhaseSettings, train: TrainSettings) -> None:
+    if train.micro_batch is None or train.micro_batch <= train.batch_size:
+        return
+    key = "train.micro_batch"
+    if "micro_batch" in override_keys(phase):
+        key = f"phases.{phase.name}.micro_batch"
+    raise RecipeError(
+        f"{key} = {train.micro_batch} ({loaded.origins[key]}) is more than the batch_size of phase {phase.name!r}, "
+        f"{train.batch_size}",
+        "A micro-batch is a part of the batch; leave it out to take the whole batch at once.",
+    )
+
+
+def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:
+    notes = []
+    batch = phase.settings.batch_size
+    if batch < wanted:
+        notes.append(f"phase {phase.name!r}: batch size {batch} instead of {wanted}, since there are {n_train} images")
+    tail = n_train % batch
+    if tail:
+        notes.append(
+            f"phase {phase.name!r}: {tail} of {n_train} training images sit out each epoch, others each time, "
+            f"since {n_train} is no multiple of batch size {batch}"
+        )
+    if isinstance(phase.schedule, CosineRestarts):
+        notes += _cut_cycle(phase, phase.schedule)
+    return notes
+
+
+def _cut_cycle(phase: PhasePlan, schedule: CosineRestarts) -> list[str]:
+    """A note where the last cycle of a schedule with restarts does not end with the phase."""
+    steps = (phase.steps, phase.steps_per_epoch)
+    start = min(Duration.parse(schedule.warmup).steps(*steps), phase.steps)
+    length = max(1, Duration.parse(schedule.first).steps(*steps))
+    while start + length < phase.steps:
+        start, length = start + length, length * schedule.mult
+    done = phase.steps - start
+    if done == length:
+        return []
+    return [
+        f"phase {phase.name!r}: its last cosine cycle is cut after {done} of {length} steps "
+        f"(it begins at step {start} of the phase's {phase.steps}); the rate does not come down to its end"
+    ]

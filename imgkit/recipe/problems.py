@@ -1,0 +1,229 @@
+"""What is wrong with a recipe, in plain words: every fault with its place, all of them at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from imgkit.errors import RecipeError, did_you_mean, printable, suggestion
+from imgkit.recipe.schema import (
+    LOSS_TYPES,
+    SCHEDULE_TYPES,
+    AugmentSettings,
+    DataSettings,
+    ModelSettings,
+    PhaseSettings,
+    Recipe,
+    RunSettings,
+    SaveSettings,
+    Strict,
+    TrainSettings,
+)
+from imgkit.recipe.toml import value_text
+
+Table = TypeVar("Table", bound=Strict)
+Key = tuple[str, ...]
+"""A key as users address it: ("train", "batch_size"), ("phases", "all", "schedule", "name")."""
+
+SECTIONS: Mapping[str, type[Strict]] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "train": TrainSettings,
+    "augment": AugmentSettings,
+    "save": SaveSettings,
+    "run": RunSettings,
+}
+"""Sections with one set of keys."""
+
+UNIONS: Mapping[str, Mapping[str, type[Strict]]] = {"loss": LOSS_TYPES, "schedule": SCHEDULE_TYPES}
+"""Sections whose keys depend on their `name`, with the types by name."""
+
+PHASE_KEYS = ("name", "train", "solver", "epochs", "steps", "lr")
+OVERRIDES = tuple(key for key in TrainSettings.model_fields if key != "precision")
+"""Keys of `[train]` that a phase may have; one precision serves the whole run."""
+
+TOP_KEYS = tuple("schema" if key == "schema_version" else key for key in Recipe.model_fields)
+
+_EXPECTED = {
+    "string": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list",
+    "model": "a table",
+    "dict": "a table",
+    "is_instance": "a table",
+}
+_LIMITS = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was given: a line of a file, or a spelling on the command line (line 0)."""
+
+    text: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault."""
+
+    place: Place
+    key: Key
+    text: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.place.text}: {show(self.key)}{': ' if self.key else ''}{self.text}")
+
+
+def show(key: Key) -> str:
+    """A key with dots; a phase without a usable name by its position: "phases[1].lr"."""
+    return ".".join(key).replace(".[", "[")
+
+
+def stop_at(problems: Iterable[Problem]) -> None:
+    """Raise all problems as one error, those of the file in its order, then those of the command line.
+
+    Raises:
+        RecipeError: if there is a problem.
+    """
+    found = sorted(problems, key=lambda problem: (problem.place.line == 0, problem.place.line))
+    if found:
+        raise RecipeError("\n".join(dict.fromkeys(str(problem) for problem in found)))
+
+
+def unknown_key(key: Key, loss_or_schedule: str) -> str | None:
+    """What is wrong with a key that no table has; None for a known key.
+
+    Args:
+        key: full key.
+        loss_or_schedule: for a key of a loss or a schedule, its known name.
+    """
+    table, name = key[:-1], key[-1]
+    if table == ():
+        known: Sequence[str] = TOP_KEYS
+    elif table[0] == "phases" and len(table) == 2:
+        known = (*PHASE_KEYS, *OVERRIDES, "augment", *UNIONS)
+    elif table[-1] in UNIONS and len(table) in (1, 3):
+        types = UNIONS[table[-1]]
+        known = tuple(types[loss_or_schedule].model_fields)
+        owners = [other for other, type_ in types.items() if name in type_.model_fields]
+        if name not in known and owners:
+            return f"{loss_or_schedule} has no {name!r} ({', '.join(owners)} has)"
+    elif table[-1] in SECTIONS and (len(table) == 1 or (len(table) == 3 and table[-1] == "augment")):
+        known = tuple(SECTIONS[table[-1]].model_fields)
+    else:
+        return f"{show(table)} is not a table"
+    if name in known:
+        return None
+    homes = [home for home, type_ in SECTIONS.items() if name in type_.model_fields]
+    if homes and not _nearly_equal(name, known):
+        return f"unknown key; [{'], ['.join(homes)}] has {name!r}"
+    return f"unknown key{suggestion(name, known)}"
+
+
+def annotation(key: Key) -> Any:
+    """The declared type of a key, or None for a key that does not exist."""
+    for type_ in _owners(key[:-1], key[-1]):
+        name = "schema_version" if key == ("schema",) else key[-1]
+        if name in type_.model_fields:
+            return type_.model_fields[name].annotation
+    return None
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a declared type takes any text (a Literal does not)."""
+    return kind is str or any(is_text(part) for part in get_args(kind) if get_origin(kind) is not Literal)
+
+
+def may_be_off(kind: Any) -> bool:
+    """Whether a declared type takes None but not any text: then the text "none" means None."""
+    return type(None) in get_args(kind) and not is_text(kind)
+
+
+def check(type_: type[Table], values: Mapping[str, object]) -> tuple[Table | None, dict[str, str]]:
+    """Validate one table strictly (text is no number).
+
+    Returns:
+        the model, or None with what is wrong by key.
+    """
+    try:
+        return type_.model_validate(values, strict=True), {}
+    except ValidationError as error:
+        found: dict[str, list[ErrorDetails]] = {}
+        for detail in error.errors(include_url=False):
+            found.setdefault(str(detail["loc"][0]), []).append(detail)
+        return None, {key: _plain(details, values.get(key)) for key, details in found.items()}
+
+
+def _owners(table: Key, name: str) -> list[type[Strict]]:
+    if table == ():
+        return [Recipe]
+    if table[0] == "phases" and len(table) == 2:
+        return [PhaseSettings] if name in PHASE_KEYS else [TrainSettings]
+    if table[-1] in UNIONS:
+        return list(UNIONS[table[-1]].values())
+    return [SECTIONS[table[-1]]] if table[-1] in SECTIONS else []
+
+
+def _nearly_equal(name: str, known: Iterable[str]) -> bool:
+    near = did_you_mean(name, known, n=1)
+    return bool(near) and abs(len(near[0]) - len(name)) <= 1 and near[0][0] == name[0]
+
+
+def _plain(details: Sequence[ErrorDetails], value: object) -> str:
+    """The faults that pydantic found in one key, as one phrase. Several: the alternatives of a union, or of a list."""
+    if any(detail["type"] == "missing" and len(detail["loc"]) == 1 for detail in details):
+        return "is missing"
+    lengths = [detail for detail in details if detail["type"] in ("missing", "too_long", "too_short")]
+    if lengths and isinstance(value, (list, tuple)):
+        return f"expected {_length(details[0], value)} numbers, got {_got(value)}"
+    wanted = list(dict.fromkeys(_wanted(detail) for detail in details))
+    if details[0]["type"] == "value_error":
+        return wanted[0]
+    item = details[0]["input"] if len(details) == 1 else value
+    return f"{' or '.join(wanted)}, got {_got(item)}{_near(details, item)}"
+
+
+def _wanted(detail: ErrorDetails) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in _LIMITS:
+        name, words = _LIMITS[kind]
+        return f"must be {words} {context[name]:g}"
+    if kind == "literal_error":
+        return f"must be {context['expected']}"
+    if kind == "finite_number":
+        return "must be a finite number"
+    for prefix, words in _EXPECTED.items():
+        if kind.startswith(prefix):
+            return f"expected {words}"
+    return detail["msg"][:1].lower() + detail["msg"][1:]
+
+
+def _near(details: Sequence[ErrorDetails], value: object) -> str:
+    allowed = [detail["ctx"]["expected"] for detail in details if detail["type"] == "literal_error"]
+    if not allowed or not isinstance(value, str):
+        return ""
+    return suggestion(value, allowed[0].replace(" or ", ", ").replace("'", "").split(", "))
+
+
+def _length(detail: ErrorDetails, value: Sequence[object]) -> int:
+    if detail["type"] == "too_long":
+        return int(detail["ctx"]["max_length"])
+    return len(value) + sum(1 for _ in (detail,))
+
+
+def _got(value: object) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    return repr(value) if isinstance(value, str) else value_text(value) if value is not None else "nothing"

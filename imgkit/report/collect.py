@@ -1,0 +1,171 @@
+"""Reads run folders: text only, one summary each; a broken folder becomes a row with a reason."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from imgkit.duration import format_seconds
+from imgkit.errors import DiskError
+from imgkit.run import RunFolder
+
+_SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
+_OWN_SPLIT = re.compile(r"^(test|val)@(\d+)$")  # an evaluation on the run's own data, not on other data
+
+
+@dataclass(frozen=True)
+class Score:
+    """A run's score on one of its own splits: fractions in [0, 1], 95 % intervals.
+
+    Args:
+        split: "test", or "val", which chose the weights.
+        n: images scored.
+        top1: accuracy.
+        top1_interval: its low and high end.
+        f1_macro: mean F1 over the classes with support.
+        f1_interval: its low and high end.
+    """
+
+    split: str
+    n: int
+    top1: float
+    top1_interval: tuple[float, float]
+    f1_macro: float
+    f1_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run as a row of a table.
+
+    Args:
+        name: the run folder's name.
+        status: "finished", "running", "stopped", "failed" or "broken", with a reason where there is one.
+        model: the network; "" where unknown, as all that follows.
+        recipe: the recipe's name.
+        data: what it was trained on.
+        fingerprint: of the data and their split; runs are compared only where it is the same.
+        created: ISO date and time.
+        parameters: number of parameters.
+        seconds: of training.
+        score: on test if the run has that, else on val; None where it was not scored yet.
+        smoke: a trial of a few steps, whose score means nothing.
+    """
+
+    name: str
+    status: str
+    model: str = ""
+    recipe: str = ""
+    data: str = ""
+    fingerprint: str = ""
+    created: str = ""
+    parameters: int | None = None
+    seconds: float | None = None
+    score: Score | None = None
+    smoke: bool = False
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the run takes part in the comparison."""
+        return self.score is not None and not self.smoke
+
+
+def collect(out: Path) -> list[RunSummary]:
+    """A summary of each run folder under `out`, by name.
+
+    Raises:
+        DiskError: if `out` cannot be listed.
+    """
+    try:
+        folders = sorted(entry for entry in out.iterdir() if entry.is_dir() and _looks_like_run(entry))
+    except OSError as error:
+        raise DiskError(f"{out} cannot be listed: {error.strerror}.") from error
+    return [summarise_run(RunFolder(folder)) for folder in folders]
+
+
+def summarise_run(folder: RunFolder) -> RunSummary:
+    """The summary of one run; never fails for what the folder holds."""
+    try:
+        return _summary(folder)
+    except DiskError as error:
+        return RunSummary(folder.name, f"broken: {error.message}")
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+        return RunSummary(folder.name, f"broken: unexpected content ({type(error).__name__}: {error})")
+
+
+def groups(runs: Iterable[RunSummary]) -> list[list[RunSummary]]:
+    """Runs on the same data and split together, best macro F1 first; the group with the newest run comes first.
+
+    Runs without a score or from a smoke trial follow at the end of their group; broken folders make the last group.
+    """
+    together: dict[str, list[RunSummary]] = {}
+    for run in runs:
+        together.setdefault(run.fingerprint, []).append(run)
+    for group in together.values():
+        group.sort(key=_merit)
+    broken = together.pop("", [])
+    ordered = sorted(together.values(), key=lambda group: max(run.created for run in group), reverse=True)
+    return [*ordered, *([broken] if broken else [])]
+
+
+def _merit(run: RunSummary) -> tuple[bool, bool, float, str]:
+    score = run.score
+    return (not run.ranked, score is not None and score.split != "test", -score.f1_macro if score else 0.0, run.name)
+
+
+def _looks_like_run(folder: Path) -> bool:
+    return not folder.name.startswith(".") and any((folder / name).exists() for name in ("run.json", "status.json"))
+
+
+def _summary(folder: RunFolder) -> RunSummary:
+    about, status = folder.read_json("run.json"), folder.read_json("status.json")
+    data, history = about["data"], folder.history()
+    parameters = about["parameters"]
+    return RunSummary(
+        name=folder.name,
+        status=_status(status),
+        model=str(about["model"]),
+        recipe=str(about["recipe"]),
+        data=str(data["where"]),
+        fingerprint=str(data["fingerprint"]),
+        created=str(about["created"]),
+        parameters=None if parameters is None else int(parameters),
+        seconds=float(history[-1]["seconds"]) if history else None,
+        score=_score(folder.evaluations(), (status.get("best") or {}).get("step")),
+        smoke=bool(about.get("smoke")),
+    )
+
+
+def _score(evaluations: Mapping[str, Mapping[str, Any]], best_step: int | None) -> Score | None:
+    """The score of the best weights on test, else on val; of the newest where the best are not known."""
+    found = [(match[1], int(match[2]), name) for name in evaluations if (match := _OWN_SPLIT.match(name))]
+    if best_step is not None:
+        found = [entry for entry in found if entry[1] == best_step]
+    if not found:
+        return None
+    split, _, name = max(found, key=lambda entry: (entry[0] == "test", entry[1]))
+    metrics = evaluations[name]
+    intervals = metrics["intervals"]
+    return Score(
+        split=split,
+        n=int(metrics["n"]),
+        top1=float(metrics["top1"]),
+        top1_interval=_pair(intervals["top1"]),
+        f1_macro=float(metrics["f1_macro"]),
+        f1_interval=_pair(intervals["f1_macro"]),
+    )
+
+
+def _pair(ends: Iterable[float]) -> tuple[float, float]:
+    low, high = ends
+    return float(low), float(high)
+
+
+def _status(status: Mapping[str, Any]) -> str:
+    state, reason = str(status["state"]), str(status.get("reason") or "")
+    if state == "running":
+        silent_s = (datetime.now(UTC) - datetime.fromisoformat(status["heartbeat"])).total_seconds()
+        return f"running, silent for {format_seconds(silent_s)}" if silent_s > _SILENT_S else "running"
+    return f"{state}: {reason}" if reason and state == "failed" else state

@@ -1,0 +1,112 @@
+"""The tables of `imgkit report` on the terminal: of many runs, and of one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+from imgkit.duration import format_seconds
+from imgkit.errors import printable
+from imgkit.report.collect import RunSummary, groups, summarise_run
+from imgkit.report.leaderboard import footnote, group_title, millions, split_words, with_interval
+from imgkit.run import RunFolder
+from imgkit.screen import Screen, encodable, percent
+
+_COLUMNS = ("#", "run", "model", "scored on", "n", "macro F1", "interval", "top-1", "params", "time", "status", "date")
+_KEEP = ("run", "macro F1", "top-1", "#", "scored on", "status", "model", "interval", "n", "time", "params", "date")
+_RIGHT = {"#", "n", "macro F1", "top-1", "params", "time"}
+_GAP = 2  # spaces between columns
+_FOLD = 24  # a column of text may be folded to this width before another column is left out
+
+
+def print_runs(runs: Sequence[RunSummary], console: Console) -> None:
+    """One table for each data set and split; on a narrow screen columns of less weight are left out."""
+    for group in groups(runs):
+        rows = [_cells(rank, run) for rank, run in enumerate(group, start=1)]
+        title = encodable(printable(group_title(group)), console.encoding)
+        console.print(title, style="bold", soft_wrap=True)
+        console.print(_table(rows, console))
+        console.print()
+    console.print(footnote(runs))
+
+
+def print_run(folder: RunFolder, screen: Screen) -> None:
+    """One run: what it was, its epochs, and its scores."""
+    summary = summarise_run(folder)
+    screen.fact("Run", summary.name, summary.status)
+    if not summary.model:
+        return
+    about = folder.read_json("run.json")
+    counts = " · ".join(f"{split} {n:,}" for split, n in about["data"]["n"].items() if n)
+    screen.fact("Data", summary.data, f"{len(about['classes']):,} classes · {counts}")
+    screen.fact("Model", f"{summary.model} · {millions(summary.parameters)} parameters")
+    screen.fact("Recipe", f"{summary.recipe} · seed {about['seed']}")
+    if summary.seconds is not None:
+        screen.fact("Time", format_seconds(summary.seconds))
+    for row in folder.history():
+        screen.epoch(row)
+    evaluations = folder.evaluations()
+    if evaluations:
+        screen.line()
+    for name, metrics in evaluations.items():
+        screen.line(f"{name}  {scores(metrics)}")
+
+
+def scores(metrics: Mapping[str, Any]) -> str:
+    """`top-1 85.3 % (82.1 to 88.1) · macro F1 84.0 % (80.5 to 87.2) · 525 images`."""
+    parts = [
+        f"{title} {with_interval(metrics[name], tuple(metrics['intervals'][name]))}"
+        for name, title in (("top1", "top-1"), ("f1_macro", "macro F1"))
+    ]
+    return " · ".join([*parts, f"{metrics['n']:,} images"])
+
+
+def _cells(rank: int, run: RunSummary) -> dict[str, str]:
+    score = run.score
+    cells = {
+        "#": str(rank) if run.ranked else "",
+        "run": run.name,
+        "model": run.model,
+        "scored on": split_words(run).split(",")[0],
+        "params": millions(run.parameters),
+        "time": "" if run.seconds is None else format_seconds(run.seconds),
+        "status": run.status,
+        "date": run.created[:10],
+    }
+    if score is not None:
+        low, high = score.f1_interval
+        cells |= {
+            "n": f"{score.n:,}",
+            "macro F1": percent(score.f1_macro),
+            "interval": f"{100 * low:.1f} to {100 * high:.1f}",
+            "top-1": percent(score.top1),
+        }
+    return {name: printable(cells.get(name, "")) for name in _COLUMNS}
+
+
+def _table(rows: Sequence[Mapping[str, str]], console: Console) -> Table:
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    chosen = _fitting(rows, console.width)
+    for name in chosen:
+        right = name in _RIGHT
+        table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        table.add_row(*(encodable(row[name], console.encoding) for name in chosen))
+    return table
+
+
+def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """The columns that fit, by weight; empty ones are left out, long texts count with their folded width."""
+    room, chosen = width, set()
+    for name in _KEEP:
+        longest = max(cell_len(row[name]) for row in rows)
+        if longest == 0:
+            continue
+        needed = max(longest, len(name)) if name in _RIGHT or name == "run" else max(min(longest, _FOLD), len(name))
+        needed = min(needed, max(_FOLD, width - 30)) if name == "run" else needed
+        if needed + _GAP <= room or name == "run":
+            chosen.add(name)
+            room -= needed + _GAP
+    return [name for name in _COLUMNS if name in chosen]

@@ -1,0 +1,135 @@
+import json
+import os
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from imgkit import checkpoint
+from imgkit.checkpoint import Checkpoint
+from imgkit.errors import DiskError
+
+
+def sample(step: int) -> Checkpoint:
+    generator = torch.Generator().manual_seed(step)
+    model = {"conv.weight": torch.randn(4, 3, 3, 3, generator=generator).contiguous(memory_format=torch.channels_last),
+             "bn.count": torch.tensor(step)}  # fmt: skip
+    train = {"opt/conv.weight/exp_avg": torch.randn(4, 3, 3, 3, generator=generator), "opt/conv.weight/step": torch.tensor(float(step))}
+    return Checkpoint(step, model, train, {"progress": {"step": step, "loss": 0.1 + step}})
+
+
+def same(left: Checkpoint, right: Checkpoint) -> bool:
+    pairs = [(left.model, right.model), (left.train, right.train)]
+    return left.step == right.step and left.state == right.state and all(
+        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs
+    )
+
+
+def silent(text: str) -> None:
+    raise AssertionError(f"unexpected warning: {text}")
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, sample(7), keep=2, best=None)
+    found = checkpoint.load(tmp_path, silent)
+    assert found is not None
+    assert same(found, sample(7))
+
+
+def test_nothing_there_is_none(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path / "missing", silent) is None
+
+
+def test_retention_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+    for step in range(1, 8):
+        checkpoint.save(tmp_path, sample(step), keep=2, best=3 if step >= 3 else None)
+    assert checkpoint.steps(tmp_path) == [3, 6, 7]
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3}
+
+
+def test_keep_all(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        checkpoint.save(tmp_path, sample(step), keep="all", best=None)
+    assert checkpoint.steps(tmp_path) == [1, 2, 3, 4]
+
+
+def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, sample(1), keep=2, best=None)
+    checkpoint.save(tmp_path, sample(2), keep=2, best=None)
+    place = tmp_path / "step-00000002"
+    draw = random.Random(0)
+    damages = 0
+    for file in sorted(place.iterdir()):
+        whole = file.read_bytes()
+        cuts = [whole[: draw.randrange(len(whole))] for _ in range(10)]
+        flips = []
+        for _ in range(60):
+            position, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
+            flips.append(whole[:position] + bytes([whole[position] ^ bit]) + whole[position + 1 :])
+        for damaged in [*cuts, *flips, b""]:
+            if damaged == whole:
+                continue
+            file.write_bytes(damaged)
+            warnings: list[str] = []
+            found = checkpoint.load(tmp_path, warnings.append)
+            if found is not None and found.step == 2:
+                # Only a change of the manifest's own spelling that means the same may pass.
+                assert file.name == "MANIFEST.json"
+                assert same(found, sample(2))
+                continue
+            assert found is not None
+            assert same(found, sample(1)), "the one before is used"
+            assert len(warnings) == 1
+            assert "step-00000002" in warnings[0]
+            damages += 1
+        file.write_bytes(whole)
+    assert damages > 250
+
+
+def test_all_damaged_is_an_error_that_lists_them(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, sample(step), keep=2, best=None)
+        (tmp_path / f"step-0000000{step}" / "state.json").unlink()
+    with pytest.raises(DiskError, match=r"(?s)step-00000002.*step-00000001"):
+        checkpoint.load(tmp_path, lambda text: None)
+
+
+def test_a_checkpoint_under_another_name_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, sample(1), keep=2, best=None)
+    (tmp_path / "step-00000001").rename(tmp_path / "step-00000009")
+    with pytest.raises(DiskError, match="holds the checkpoint of step 1"):
+        checkpoint.read(tmp_path, 9)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    broken = sample(1)
+    checkpoint.save(tmp_path, Checkpoint(1, {"w": torch.tensor([1.0, float("nan")])}, broken.train, broken.state), keep=2, best=None)
+    with pytest.raises(DiskError, match=r"w holds numbers that are not finite"):
+        checkpoint.read(tmp_path, 1)
+
+
+@pytest.mark.parametrize("point", ["before mkdir", "write model.safetensors", "before fsync state.json", "write MANIFEST.json", "before rename"])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, sample(1), keep=2, best=1)
+
+    def full(name: str) -> None:
+        if name == point:
+            raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(checkpoint, "reached", full)
+    with pytest.raises(DiskError, match=r"Cannot write the checkpoint of step 2 .*No space left on device"):
+        checkpoint.save(tmp_path, sample(2), keep=2, best=2)
+    monkeypatch.undo()
+    found = checkpoint.load(tmp_path, silent)
+    assert found is not None
+    assert same(found, sample(1))
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_too_little_space_is_seen_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(DiskError, match="MiB are needed"):
+        checkpoint.save(tmp_path, sample(1), keep=2, best=None)
+    assert checkpoint.steps(tmp_path) == []

@@ -1,0 +1,288 @@
+import ast
+import csv
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from imgkit.errors import DataError, DiskError, DivergedError
+from imgkit.evaluations import read_metrics, read_predictions, write_evaluation
+from imgkit.metrics import summarise
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "recompute_metrics.py"
+NASTY = [
+    "=1+1",
+    "+a",
+    "-b",
+    "@c",
+    "\td",
+    "\re",
+    "'=f",
+    "''=g",
+    "'h",
+    'quote"d',
+    "com,ma",
+    "two\nlines",
+    "NA",
+    "01",
+    "ñ",
+]
+
+
+def recompute(*arguments):
+    spec = importlib.util.spec_from_file_location("recompute_metrics", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main([str(argument) for argument in arguments])
+
+
+def write(folder, *, classes=("cat", "dog", "emu"), n=40, seed=0, paths=None, absent=(), extra=None, rounded=False):
+    rng = np.random.default_rng(seed)
+    targets = rng.choice([c for c in range(len(classes)) if c not in absent], size=n)
+    logits = (rng.normal(size=(n, len(classes))) * 2 + 2 * (np.arange(len(classes)) == targets[:, None])).astype(
+        np.float32
+    )
+    logits = logits.round() if rounded else logits
+    found = write_evaluation(
+        folder,
+        paths=paths or [f"{classes[0]}/{number}.png" for number in range(n)],
+        targets=targets,
+        logits=logits,
+        classes=classes,
+        split="test",
+        step=53,
+        seed=seed,
+        extra=extra or {},
+    )
+    return found, targets, logits
+
+
+def test_the_folder_holds_what_it_says(tmp_path):
+    folder = tmp_path / "evaluations" / "test@53"
+    found, targets, logits = write(folder, extra={"data": "cells/"})
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "confusion.csv",
+        "metrics.json",
+        "per_class.csv",
+        "predictions.csv",
+        "scores.safetensors",
+    ]
+    assert read_metrics(folder) == found
+    assert (found["schema"], found["split"], found["step"], found["data"]) == (1, "test", 53, "cells/")
+    assert (load_file(folder / "scores.safetensors")["logits"] == logits).all()
+    rows = read_predictions(folder)
+    assert [row.path for row in rows] == [f"cat/{number}.png" for number in range(40)]
+    assert [row.label for row in rows] == [("cat", "dog", "emu")[target] for target in targets]
+    assert np.mean([row.label == row.predicted for row in rows]) == found["top1"]
+    assert np.mean([row.label_rank == 1 for row in rows]) == found["top1"]
+    assert list((tmp_path / "evaluations").iterdir()) == [folder]
+
+
+def test_metrics_come_from_the_numbers_as_written(tmp_path):
+    found, targets, logits = write(tmp_path / "test@53")
+    table = pd.read_csv(tmp_path / "test@53" / "predictions.csv", float_precision="round_trip")
+    assert list(table.columns)[6:] == ["p:cat", "p:dog", "p:emu"]
+    written = table[["p:cat", "p:dog", "p:emu"]].to_numpy()
+    exact = np.exp(logits.astype(np.float64))
+    assert written == pytest.approx(exact / exact.sum(axis=1, keepdims=True), rel=1e-8)
+    again = summarise(written, targets, ("cat", "dog", "emu"), seed=0)
+    assert {key: found[key] for key in again} == again  # to the last bit
+
+
+def test_above_100_classes_there_is_no_column_for_each(tmp_path):
+    for count in (100, 101):
+        write(tmp_path / str(count), classes=[f"c{number}" for number in range(count)], n=150)
+        with (tmp_path / str(count) / "predictions.csv").open(newline="") as stream:
+            assert len(next(csv.reader(stream))) == (106 if count == 100 else 6)
+        assert recompute(tmp_path / str(count)) == 0
+
+
+@pytest.mark.parametrize(
+    "case", [{}, {"absent": (1,)}, {"rounded": True, "seed": 5}, {"n": 1}, {"classes": NASTY, "n": 90}]
+)
+def test_every_number_can_be_computed_again(tmp_path, capsys, case):
+    write(tmp_path / "test@53", **case)
+    assert recompute(tmp_path / "test@53") == 0
+    count = int(capsys.readouterr().out.split(": ")[1].split()[0].replace(",", ""))
+    assert count > 25 + 4 * case.get("n", 40)
+
+
+def edit_json(path, value):
+    def edit(folder):
+        found = json.loads((folder / "metrics.json").read_text())
+        inner = found
+        for part in path[:-1]:
+            inner = inner[part]
+        inner[path[-1]] = value(inner[path[-1]])
+        (folder / "metrics.json").write_text(json.dumps(found))
+
+    return edit
+
+
+def edit_text(name, old, new):
+    def edit(folder):
+        text = (folder / name).read_bytes().decode()
+        assert old in text
+        (folder / name).write_bytes(text.replace(old, new, 1).encode())
+
+    return edit
+
+
+def more(value):
+    return value + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        *((edit_json([name], more), f"metrics.json {name}") for name in ("loss", "top1", "topk", "f1_macro", "n")),
+        *((edit_json([f"{name}_micro"], more), f"{name}_micro") for name in ("precision", "recall", "f1")),
+        *((edit_json([f"{name}_weighted"], more), f"{name}_weighted") for name in ("precision", "recall", "f1")),
+        (edit_json(["intervals", "top1", 0], more), "intervals.top1[0]"),
+        (edit_json(["intervals", "f1_macro", 1], more), "intervals.f1_macro[1]"),
+        (edit_json(["chance", "majority"], more), "chance.majority"),
+        (edit_json(["chance", "majority_class"], lambda name: name + "s"), "majority_class"),
+        (edit_json(["classes_without_support"], lambda names: ["cat"]), "classes_without_support"),
+        (edit_text("per_class.csv", "cat,", "cat,1"), "per_class.csv 'cat' support"),
+        (edit_text("confusion.csv", "dog,", "dog,1"), "confusion.csv 'dog' as 'cat'"),
+        (edit_text("predictions.csv", ",dog,", ",emu,"), "predictions.csv row"),
+    ],
+)
+def test_a_changed_number_is_found(tmp_path, capsys, edit, said):
+    folder = tmp_path / "test@53"
+    write(folder)
+    edit(folder)
+    assert recompute(folder) == 1
+    assert said in capsys.readouterr().out
+
+
+def test_the_script_stands_alone():
+    tree = ast.parse(SCRIPT.read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert not any(name.startswith("imgkit") for name in imported)
+
+
+def test_a_folder_without_predictions_is_wrong_usage(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        recompute(tmp_path)
+    assert caught.value.code == 2
+    assert "has no predictions.csv" in capsys.readouterr().err
+
+
+def test_no_cell_is_a_formula(tmp_path):
+    write(tmp_path / "e", classes=NASTY, n=30, paths=[f"{NASTY[row % len(NASTY)]}{row}" for row in range(30)])
+    for name, text_columns in (("predictions.csv", (0, 1, 2)), ("per_class.csv", (0, 6)), ("confusion.csv", (0,))):
+        with (tmp_path / "e" / name).open(newline="", encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream)
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in header)
+        assert not any(
+            row[column].startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for column in text_columns
+        )
+    assert (tmp_path / "e" / "predictions.csv").read_text(encoding="utf-8").splitlines()[1].startswith("'=1+10,")
+
+
+name = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=6)
+odd = st.text(st.sampled_from("=+-@\t\r\n',\"a"), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    paths=st.lists(name | odd, min_size=1, max_size=6),
+    classes=st.lists(name | odd, min_size=2, max_size=4, unique=True),
+)
+def test_any_name_reads_back(tmp_path_factory, paths, classes):
+    folder = tmp_path_factory.mktemp("names") / "e"
+    _, targets, _ = write(folder, classes=classes, n=len(paths), paths=paths)
+    rows = read_predictions(folder)
+    assert [row.path for row in rows] == paths
+    assert [row.label for row in rows] == [classes[target] for target in targets]
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_escapes(tmp_path):
+    undecodable = os.fsdecode(b"caf\xe9.png")
+    found, _, _ = write(tmp_path / "e", classes=["ok", os.fsdecode(b"\xff")], n=3, paths=[undecodable] * 3, absent=(1,))
+    assert read_predictions(tmp_path / "e")[0].path == "caf\\udce9.png"
+    assert found["classes_without_support"] == ["\\udcff"]
+    assert recompute(tmp_path / "e") == 0
+
+
+def test_an_evaluation_replaces_the_one_before(tmp_path):
+    first, _, _ = write(tmp_path / "e", seed=1)
+    (tmp_path / "e" / "stale.txt").write_text("from before")
+    second, _, _ = write(tmp_path / "e", seed=2)
+    assert read_metrics(tmp_path / "e") == second != first
+    assert not (tmp_path / "e" / "stale.txt").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_failed_write_leaves_the_one_before(tmp_path, monkeypatch):
+    first, _, _ = write(tmp_path / "e", seed=1)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("imgkit.evaluations.save_file", full)
+    with pytest.raises(DiskError) as caught:
+        write(tmp_path / "e", seed=2)
+    assert caught.value.message == f"Cannot write the evaluation {tmp_path / 'e'}: No space left on device."
+    assert read_metrics(tmp_path / "e") == first
+    assert [entry.name for entry in tmp_path.iterdir()] == ["e"]
+
+
+def test_scores_that_are_not_finite_are_not_written(tmp_path):
+    with pytest.raises(DivergedError):
+        write_evaluation(
+            tmp_path / "e",
+            paths=["a"],
+            targets=np.array([0]),
+            logits=np.array([[np.nan, 0.0]], dtype=np.float32),
+            classes=["a", "b"],
+            split="val",
+            step=None,
+            seed=0,
+            extra={},
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_split_is_not_written(tmp_path):
+    with pytest.raises(DataError, match="no image"):
+        write(tmp_path / "e", n=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "No such file"), ("{", "Expecting"), ("[]", "schema is not 1"), ('{"schema": 2}', "schema is not 1")],
+)
+def test_metrics_that_cannot_be_read_are_named(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(DiskError, match=said) as caught:
+        read_metrics(tmp_path)
+    assert caught.value.message.startswith(f"Cannot read {tmp_path / 'metrics.json'}: ")
+    assert "imgkit evaluate" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("a,b\n", "start with the columns"),
+        ("path,label,predicted,prob,label_prob,label_rank\na,b,c\n", ""),
+    ],
+)
+def test_predictions_that_cannot_be_read_are_named(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "predictions.csv").write_text(text)
+    with pytest.raises(DiskError, match=said) as caught:
+        read_predictions(tmp_path)
+    assert caught.value.message.startswith(f"Cannot read {tmp_path / 'predictions.csv'}: ")

@@ -1,0 +1,152 @@
+"""SIGKILL at any instant, with any number of workers: the resumed run ends with the same bits."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from oracle import fingerprint, short_run, write_recipe
+
+from imgkit import checkpoint, open_run, resume
+from imgkit.errors import UsageError
+
+RANDOM_KILLS = 16
+KILLS_INSIDE_SAVE = 12
+POINTS = (
+    "before mkdir",
+    "write model.safetensors",
+    "before fsync train.safetensors",
+    "write state.json",
+    "write MANIFEST.json",
+    "before rename",
+    "after rename",
+    "before prune",
+    "prune",
+)
+
+
+def life(work: Callable[[], object], kill_after_s: float | None = None) -> int:
+    """Run `work` in a forked process group of its own; SIGKILL the group after a while. Returns the exit status.
+
+    Forking spares the imports of a new process, so that a life takes a second.
+    """
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    end = time.monotonic() + (120 if kill_after_s is None else kill_after_s)
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.killpg(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def start_or_resume(folder: Path, workers: int, die_at: tuple[str, int] | None = None) -> None:
+    """Begin the run, or go on with it; die at the n-th passing of a point of the save protocol."""
+    torch.set_num_threads(1)
+    if die_at is not None:
+        point, countdown = die_at
+
+        def reached(name: str) -> None:
+            nonlocal countdown
+            if name == point:
+                countdown -= 1
+                if countdown == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoint.reached = reached
+    try:
+        open_run("run", folder / "runs")
+    except UsageError:
+        # A kill before run.json leaves a folder that is no run yet.
+        for leftover in (folder / "runs").glob("run"):
+            leftover.rename(leftover.with_name(f"dead-{random.randrange(10**9)}"))
+        short_run(folder, workers=workers)
+    else:
+        resume("run", out=folder / "runs", workers=workers)
+
+
+def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert life(lambda: short_run(tmp_path / "oracle")) == 0
+    whole_s = time.monotonic() - began
+    expected = fingerprint(open_run("run", tmp_path / "oracle" / "runs"))
+
+    draw = random.Random(0)
+    kills = inside = 0
+    folder = tmp_path / "killed"
+    rounds = 0
+    while kills < RANDOM_KILLS + KILLS_INSIDE_SAVE:
+        workers = draw.choice([0, 1, 2, 4])
+        die_at = (POINTS[inside % len(POINTS)], draw.choice([1, 2])) if kills % 2 and inside < KILLS_INSIDE_SAVE else None
+        delay = None if die_at else draw.uniform(0.1, whole_s)
+        code = life(lambda w=workers, d=die_at: start_or_resume(folder, w, d), delay)
+        assert code in (0, -signal.SIGKILL), "a life ends by itself or by the kill, never by an error"
+        if code == 0:  # it got through: compare, and start another one
+            assert fingerprint(open_run("run", folder / "runs")) == expected
+            rounds += 1
+            folder = tmp_path / f"killed-{rounds}"
+        else:
+            kills += 1
+            inside += die_at is not None
+    assert life(lambda: start_or_resume(folder, 0)) == 0
+    assert fingerprint(open_run("run", folder / "runs")) == expected
+    assert inside >= 6
+    hidden = [entry.name for entry in (folder / "runs" / "run").rglob(".*") if "tmp" in entry.name or "trash" in entry.name]
+    assert hidden == [], "nothing half written is left"
+
+
+def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
+    """The same promise for a real network, in processes that share nothing, killed while they train."""
+    recipe = write_recipe(tmp_path)
+    begin = ["finetune", "tf_efficientnet_lite0", "--recipe", recipe, "--data", "synthetic:3x16", "--set", "run.threads=2"]
+    out = ["--out", str(tmp_path / "runs")]
+
+    def start(name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "imgkit", *arguments, *out],
+            start_new_session=True,
+            stderr=(tmp_path / f"{name}.log").open("ab"),
+        )
+
+    assert start("oracle", [*begin, "--name", "oracle"]).wait(240) == 0
+    draw = random.Random(1)
+    kills = 0
+    place = tmp_path / "runs" / "killed"
+    while kills < 10:
+        known = (place / "run.json").is_file()
+        arguments = ["resume", "killed", "--workers", str(draw.choice([0, 1, 2]))] if known else [*begin, "--name", "killed"]
+        before = newest(place)
+        process = start("killed", arguments)
+        # Let it get at least one checkpoint further, then kill it a random moment later.
+        while process.poll() is None and newest(place) <= before:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.3))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        if process.wait() == 0:
+            break
+    if kills < 10 or open_run("killed", tmp_path / "runs").folder.read_json("status.json")["state"] != "finished":
+        assert start("killed", ["resume", "killed"]).wait(240) == 0
+    assert kills == 10, f"only {kills} kills before the end"
+    runs = [open_run(name, tmp_path / "runs") for name in ("oracle", "killed")]
+    assert fingerprint(runs[0]) == fingerprint(runs[1])
+
+
+def newest(place: Path) -> int:
+    """The newest checkpoint's step, -1 where there is none."""
+    return max(checkpoint.steps(place / "checkpoints"), default=-1)

@@ -1,0 +1,95 @@
+"""Imports point down only, and the torch line holds."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import imgkit
+
+ROOT = Path(imgkit.__file__).parent
+LAYERS = [
+    ["errors", "registry", "duration", "keys", "signals"],
+    ["recipe"],
+    ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
+    ["trainer", "checkpoint", "features", "run", "evaluations", "screen"],
+    ["experiment", "prepare", "finish", "evaluate", "predict", "report"],
+    ["api", "demo", "cli", "__init__", "__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+HEAVY = {"torch", "timm", "torchvision"}
+TORCH_FREE = ["errors", "registry", "duration", "keys", "signals", "recipe", "schedules", "metrics", "run", "evaluations",
+              "screen", "report", "api", "cli", "__init__", "__main__"]  # fmt: skip
+TORCH_FREE_DATA = ["decode", "index", "sources", "builtin", "split", "scan", "load", "folders", "csv_table", "rows"]
+
+
+def modules() -> dict[str, Path]:
+    return {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(file: Path, *, top_only: bool) -> set[str]:
+    tree = ast.parse(file.read_text())
+    nodes = tree.body if top_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def unit(module: str) -> str:
+    return module.split(".")[0]
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_point_down(module: str) -> None:
+    assert unit(module) in RANK, f"{module} has no place in a layer: add it to LAYERS"
+    for name in imports(modules()[module], top_only=False):
+        parts = name.split(".")
+        if parts[0] == "imgkit" and len(parts) > 1 and parts[1] in RANK:
+            assert RANK[parts[1]] <= RANK[unit(module)], f"{module} imports {name}, which lies above it"
+
+
+@pytest.mark.parametrize(
+    "module",
+    sorted(
+        name
+        for name in modules()
+        if unit(name) in TORCH_FREE or (unit(name) == "data" and name.split(".")[-1] in TORCH_FREE_DATA)
+    ),
+)
+def test_torch_line(module: str) -> None:
+    heavy = {name.split(".")[0] for name in imports(modules()[module], top_only=True)} & HEAVY
+    assert not heavy, f"{module} imports {heavy} at the top"
+
+
+def test_importing_the_surface_leaves_torch_alone() -> None:
+    code = "import sys, imgkit, imgkit.cli.app; print([m for m in ('torch', 'timm', 'torchvision') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_source_files_are_short() -> None:
+    long = {name: n for name, file in modules().items() if (n := len(file.read_text().splitlines())) > 350}
+    assert long == {}
+
+
+def test_only_cli_uses_typer() -> None:
+    users = {unit(name) for name, file in modules().items() if any(i.split(".")[0] == "typer" for i in imports(file, top_only=False))}
+    assert users == {"cli"}
+
+
+def test_version_is_the_changelogs() -> None:
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    changelog = (ROOT.parent / "CHANGELOG.md").read_text()
+    assert imgkit.__version__ == project["version"]
+    assert f"## {imgkit.__version__}" in changelog
+
+
+def test_public_names() -> None:
+    assert imgkit.__all__ == ["ImgkitError", "Run", "__version__", "finetune", "open_run", "resume", "scratch"]

@@ -1,0 +1,231 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    accuracy_score,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
+from sklearn.metrics import (
+    confusion_matrix as sklearn_confusion,
+)
+
+from imgkit import metrics
+from imgkit.errors import DataError, DivergedError
+from imgkit.metrics import METRICS, bootstrap_f1, confusion_matrix, per_class, score, softmax, summarise, wilson
+from imgkit.recipe.schema import MONITORS
+
+
+def names(count):
+    return [f"class {number}" for number in range(count)]
+
+
+def draw_split(seed, n, classes, absent=0, ties=False):
+    """Scores and labels; `absent` classes have no image, `ties` makes equal scores common."""
+    rng = np.random.default_rng(seed)
+    targets = rng.choice(rng.permutation(classes)[: max(1, classes - absent)], size=n)
+    logits = rng.normal(size=(n, classes)) + 1.5 * (np.arange(classes) == targets[:, None])
+    probs = softmax((logits.round() if ties else logits).astype(np.float32))
+    return probs, targets.astype(np.int64)
+
+
+splits = st.builds(
+    draw_split,
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 80),
+    classes=st.integers(2, 30),
+    absent=st.integers(0, 29),
+    ties=st.booleans(),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(split=splits)
+def test_summary_equals_scikit_learns(split):
+    probs, targets = split
+    found = summarise(probs, targets, names(probs.shape[1]), quick=True)
+    guesses, present = probs.argmax(axis=1), sorted(set(targets.tolist()))
+    assert found["n"] == len(targets)
+    assert found["classes"] == probs.shape[1]
+    assert found["classes_with_support"] == len(present)
+    assert found["classes_without_support"] == [
+        name for number, name in enumerate(names(probs.shape[1])) if number not in present
+    ]
+    assert found["top1"] == pytest.approx(accuracy_score(targets, guesses), abs=1e-9)
+    for mean in ("macro", "micro", "weighted"):
+        want = precision_recall_fscore_support(targets, guesses, labels=present, average=mean, zero_division=0)
+        ours = [found[f"{name}_{mean}"] for name in ("precision", "recall", "f1")]
+        assert ours == pytest.approx(want[:3], abs=1e-9)
+    assert found["loss"] == pytest.approx(np.mean([-math.log(probs[i, t]) for i, t in enumerate(targets)]), abs=1e-9)
+    shares = np.bincount(targets, minlength=probs.shape[1]) / len(targets)
+    assert found["chance"]["uniform"] == 1 / probs.shape[1]
+    assert found["chance"]["majority"] == pytest.approx(shares.max())
+    assert found["chance"]["majority_class"] == f"class {shares.argmax()}"
+    assert set(METRICS) <= set(found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(split=splits)
+def test_ranks_follow_the_rule(split):
+    probs, targets = split
+    scored = score(probs, targets)
+    for row, target in enumerate(targets):
+        by_rank = sorted(range(probs.shape[1]), key=lambda c: (-probs[row, c], c))
+        assert scored.label_rank[row] == by_rank.index(target) + 1
+        assert scored.predicted[row] == by_rank[0]
+        assert scored.label_prob[row] == probs[row, target]
+
+
+def test_ranks_do_not_depend_on_the_block(monkeypatch):
+    probs, targets = draw_split(1, 50, 7, ties=True)
+    whole = score(probs, targets)
+    monkeypatch.setattr(metrics, "_BLOCK", 20)
+    for one, other in zip(score(probs, targets), whole, strict=True):
+        assert (one == other).all()
+
+
+@pytest.mark.parametrize("classes", [6, 12])
+def test_top5_equals_scikit_learns_without_ties(classes):
+    probs, targets = draw_split(2, 200, classes)
+    found = summarise(probs, targets, names(classes), quick=True)
+    assert found["k"] == 5
+    assert found["topk"] == pytest.approx(top_k_accuracy_score(targets, probs, k=5, labels=range(classes)))
+    assert found["top1"] < found["topk"] < 1.0
+
+
+def test_k_is_clipped_to_the_classes():
+    probs, targets = draw_split(3, 20, 3)
+    found = summarise(probs, targets, names(3), quick=True)
+    assert (found["k"], found["topk"]) == (3, 1.0)
+
+
+def test_equal_scores_go_to_the_class_that_comes_first():
+    scored = score(np.full((3, 3), 1 / 3), np.array([0, 1, 2]))
+    assert scored.predicted.tolist() == [0, 0, 0]
+    assert scored.label_rank.tolist() == [1, 2, 3]
+
+
+def test_a_label_of_probability_0_costs_a_finite_loss():
+    found = summarise(np.array([[1.0, 0.0]]), np.array([1]), names(2), quick=True)
+    assert found["loss"] == pytest.approx(-math.log(np.finfo(np.float64).tiny))
+
+
+@settings(max_examples=30, deadline=None)
+@given(split=splits)
+def test_confusion_and_classes_equal_scikit_learns(split):
+    probs, targets = split
+    classes = names(probs.shape[1])
+    confusion = confusion_matrix(score(probs, targets), len(classes))
+    guesses, labels = probs.argmax(axis=1), range(len(classes))
+    assert confusion.dtype == np.int64
+    assert (confusion == sklearn_confusion(targets, guesses, labels=labels)).all()
+    want = precision_recall_fscore_support(targets, guesses, labels=labels, average=None, zero_division=0)
+    rows = per_class(confusion, classes)
+    for key, values in zip(("precision", "recall", "f1", "support"), want, strict=True):
+        assert [row[key] for row in rows] == pytest.approx(values.tolist(), abs=1e-9)
+    for number, row in enumerate(rows):
+        assert row["class"] == classes[number]
+        assert row["predicted"] == (guesses == number).sum()
+        taken = [(-((targets == number) & (guesses == other)).sum(), other) for other in labels if other != number]
+        count, other = min(taken)
+        assert row["confused"] == -count
+        assert row["most_confused_with"] == (classes[other] if count else "")
+
+
+@settings(max_examples=25, deadline=None)
+@given(split=splits, seed=st.integers(0, 5))
+def test_intervals_contain_the_value(split, seed):
+    probs, targets = split
+    found = summarise(probs, targets, names(probs.shape[1]), draws=50, seed=seed)
+    for name, (low, high) in found["intervals"].items():
+        assert 0.0 <= low <= found[name] <= high <= 1.0
+    assert found["bootstrap"] == {"draws": 50, "seed": seed}
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 263, 50_000])
+def test_wilson_solves_its_equation(n):
+    """The ends are the shares p at which (k/n - p)**2 = z**2 * p * (1 - p) / n."""
+    for k in {0, 1, n // 3, n - 1, n}:
+        for end in wilson(k, n):
+            assert (k / n - end) ** 2 == pytest.approx(1.959963984540054**2 * end * (1 - end) / n, abs=1e-12)
+    assert wilson(0, n)[0] == 0.0
+    assert wilson(n, n)[1] == 1.0
+    assert wilson(0, n)[1] > 0.0
+
+
+def naive_bootstrap(targets, guesses, draws, seed):
+    """Resample images within each class, one draw after another."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        rows = np.concatenate(
+            [rng.choice(part, len(part)) for c in set(targets) if len(part := np.where(targets == c)[0])]
+        )
+        t, g = targets[rows], guesses[rows]
+        found.append(
+            np.mean([2 * ((t == c) & (g == c)).sum() / ((t == c).sum() + (g == c).sum()) for c in set(targets)])
+        )
+    return np.percentile(found, [2.5, 97.5])
+
+
+def test_bootstrap_agrees_with_resampling_images():
+    probs, targets = draw_split(7, 150, 5, absent=1)
+    scored = score(probs, targets)
+    ours = bootstrap_f1(confusion_matrix(scored, 5), draws=2000, seed=1)
+    assert ours == pytest.approx(tuple(naive_bootstrap(targets, scored.predicted, 1000, seed=2)), abs=0.015)
+    assert ours[1] - ours[0] > 0.05
+
+
+def test_bootstrap_covers_the_true_value():
+    rates = np.array([[0.8, 0.15, 0.05], [0.1, 0.7, 0.2], [0.05, 0.25, 0.7]])
+    sizes = np.array([120, 80, 60])
+    expected = rates * sizes[:, None]
+    truth = np.mean(2 * np.diag(expected) / (sizes + expected.sum(axis=0)))
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        low, high = bootstrap_f1(
+            np.array([rng.multinomial(n, row) for n, row in zip(sizes, rates, strict=True)]), draws=300
+        )
+        inside += low <= truth <= high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_the_seed_draws_the_bootstrap():
+    confusion = np.array([[8, 4], [3, 9]])
+    assert bootstrap_f1(confusion, seed=1) == bootstrap_f1(confusion, seed=1) != bootstrap_f1(confusion, seed=2)
+
+
+def test_softmax_sums_to_1_and_stands_any_finite_logit():
+    probs = softmax(np.array([[1e4, -1e4, 1e4], [0.0, 1.0, 2.0], [3e38, -3e38, 0]], dtype=np.float32))
+    assert probs.dtype == np.float64
+    assert probs.sum(axis=1) == pytest.approx(1.0)
+    assert probs[0].tolist() == [0.5, 0.0, 0.5]
+    assert probs[1] == pytest.approx(np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum())
+
+
+def test_no_image_is_an_error():
+    with pytest.raises(DataError, match="There is no image to score"):
+        summarise(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), names(3))
+
+
+def test_an_unlabelled_image_is_an_error():
+    with pytest.raises(DataError, match="1 of 2 images to score have no label"):
+        summarise(np.full((2, 2), 0.5), np.array([0, -1]), names(2))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_never_ranks_first(bad):
+    logits = np.array([[0.0, 1.0], [bad, 0.0]], dtype=np.float32)
+    with pytest.raises(DivergedError, match="not finite"):
+        summarise(softmax(logits), np.array([1, 0]), names(2))
+
+
+def test_what_may_be_monitored_is_what_is_measured():
+    assert set(METRICS) == set(MONITORS)
+    assert {name for name, way in METRICS.items() if way == "min"} == {"loss"}

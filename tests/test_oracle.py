@@ -1,0 +1,82 @@
+"""Each feature: the same bits with other workers and after a resume, and other bits than without the feature."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from oracle import fingerprint, short_run
+
+from imgkit import checkpoint, resume
+from imgkit.errors import Interrupted
+
+FEATURES = {
+    "plain": (),
+    "no ema": ("train.ema=0",),
+    "no accumulation": ("train.micro_batch=none",),
+    "frozen batch norm": ("train.batch_norm=frozen",),
+    "clipping": ("train.clip_norm=0.01",),
+    "layer decay": ("train.layer_decay=0.5",),
+    "decay all": ("train.decay_all=true", "train.weight_decay=0.5"),
+    "sgd momentum": ("train.optimizer=sgd", "train.momentum=0.8"),
+    "lamb": ("train.optimizer=lamb",),
+    "bfloat16": ("train.precision=bfloat16",),
+    "label smoothing": ("loss.label_smoothing=0.1",),
+    "focal": ("loss.name=focal", "loss.gamma=1.5"),
+    "restarts": ("phases.all.schedule.name=cosine_restarts", "phases.all.schedule.first=3 steps"),
+    "one cycle": ("schedule.name=one_cycle", "phases.all.schedule=none"),
+    "constant": ("phases.all.schedule.name=constant",),
+    "no crop": ("augment.crop=none",),
+    "flips": ("augment.hflip=0.1", "augment.vflip=0.6"),
+    "dropout": ("model.drop_rate=0.3",),
+    "seed": ("seed=4",),
+    "phase override": ("phases.top.weight_decay=0.3", "phases.all.augment.hflip=0"),
+}
+
+
+@pytest.fixture(scope="module")
+def prints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The hash of each feature's run, without workers and in one go."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("oracle")
+    return {
+        feature: fingerprint(short_run(folder / str(number), *sets)) for number, (feature, sets) in enumerate(FEATURES.items())
+    }
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_same_bits_with_workers_and_after_a_resume(feature: str, prints: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path
+    stop_at = {"plain": 6}.get(feature, 3 + len(feature) % 9)
+
+    def save_and_stop(point: str) -> None:
+        # Stands for a polite stop right after a checkpoint, at a step that differs between features.
+        saved = checkpoint.steps(folder / "runs" / "run" / "checkpoints")
+        if point == "before prune" and saved[-1] >= stop_at:
+            raise Interrupted("stop", signal=15)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "reached", save_and_stop)
+        with pytest.raises(Interrupted):
+            short_run(folder, *FEATURES[feature], workers=2)
+    run = resume("run", out=folder / "runs", workers=0)
+    assert run.folder.read_json("status.json")["state"] == "finished"
+    assert fingerprint(run) == prints[feature]
+
+
+def test_every_feature_changes_the_weights(prints: dict[str, str]) -> None:
+    assert len(set(prints.values())) == len(FEATURES)
+
+
+def test_resume_from_every_step(tmp_path: Path) -> None:
+    """A run of 18 steps with a checkpoint after each: going on from any of them ends with the same bits."""
+    whole = short_run(tmp_path, "save.every_steps=1", "save.keep=all")
+    expected = fingerprint(whole)
+    place = whole.folder.path / "checkpoints"
+    every = checkpoint.steps(place)
+    assert every == list(range(1, every[-1] + 1))
+    for step in reversed(every[:-1]):
+        for later in checkpoint.steps(place):
+            if later > step:
+                (place / f"step-{later:08d}").rename(tmp_path / f"moved-{step}-{later}")
+        whole.folder.set_status("stopped", step=step, total_steps=every[-1])
+        assert fingerprint(resume("run", out=tmp_path / "runs")) == expected, f"from step {step}"
