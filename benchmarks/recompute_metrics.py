@@ -67,16 +67,18 @@ class Comparison:
 
 def check_rows(table: pd.DataFrame, classes: list[str], result: Comparison) -> None:
     """The columns label_prob, label_rank, predicted and prob, against the classes' probabilities."""
-    scores = table[[f"p:{name}" for name in classes]].astype(float).to_numpy()
-    for row, line in enumerate(table.itertuples(index=False)):
-        own = classes.index(line.label)
-        best = max(range(len(classes)), key=lambda c: scores[row, c])  # the first of equal ones
-        earlier = sum(s > scores[row, own] or (s == scores[row, own] and c < own) for c, s in enumerate(scores[row]))
+    scores = table[[f"p:{name}" for name in classes]].astype(float).to_numpy().tolist()
+    for row, (label, predicted, prob, label_prob, rank) in enumerate(
+        zip(*(table[name] for name in ("label", "predicted", "prob", "label_prob", "label_rank")), strict=True)
+    ):
+        line, own = scores[row], classes.index(label)
+        best = line.index(max(line))  # the first of equal ones
+        earlier = sum(value > line[own] or (value == line[own] and c < own) for c, value in enumerate(line))
         where = f"predictions.csv row {row + 2} "
-        result.check(where + "predicted", line.predicted, classes[best])
-        result.check(where + "prob", float(line.prob), scores[row, best])
-        result.check(where + "label_prob", float(line.label_prob), scores[row, own])
-        result.check(where + "label_rank", int(line.label_rank), 1 + earlier)
+        result.check(where + "predicted", predicted, classes[best])
+        result.check(where + "prob", float(prob), line[best])
+        result.check(where + "label_prob", float(label_prob), line[own])
+        result.check(where + "label_rank", int(rank), 1 + earlier)
 
 
 def wilson(share: float, n: int) -> list[float]:

@@ -33,9 +33,9 @@ def choose() -> tuple[Demo, str]:
         if find_spec(module) is None
     ]
     if missing:
-        sets = ("phases.all.epochs=6", "phases.all.lr=2e-3", "augment.hflip=0", "augment.crop=[0.8, 1.0]", "data.test=0.2")
+        settings = ("phases.all.epochs=6", "phases.all.lr=2e-3", "augment.hflip=0", "augment.crop=[0.8, 1.0]", "data.test=0.2")
         why = f"{' and '.join(missing)} not installed (pip install 'imgkit-timm[demo]'): training on digits instead"
-        return Demo("scratch", "test_resnet", "digits", (*sets, "model.image_size=32")), why
+        return Demo("scratch", "test_resnet", "digits", (*settings, "model.image_size=32")), why
     sets = ("data.test=0.2", f"data.root={_solar_folder()}")
     why = "photographs of solar cells (elpv-dataset, CC BY-NC-SA 4.0) and ImageNet weights, both from installed packages"
     return Demo("finetune", "tf_efficientnet_lite0", str(_solar_csv()), sets), why

@@ -73,7 +73,7 @@ class BadImage(DataError):
         self.path = str(path)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["BadImage"], tuple[str, str]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type["BadImage"], tuple[str, str]]:
         return type(self), (self.path, self.reason)
 
 

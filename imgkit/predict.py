@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from imgkit.data.rows import EXTENSIONS
+from imgkit.data.rows import EXTENSIONS, listed
 from imgkit.errors import BadImage, DataError, printable
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _paths_of_csv(file: Path) -> Iterator[str]:
             column = next((header.index(name) for name in IMAGE_COLUMNS if name in header), None)
             if column is None:
                 raise DataError(
-                    f"{printable(str(file))} has no column of images. Columns: {printable(', '.join(header)) or 'none'}.",
+                    f"{printable(str(file))} has no column of images. Columns: {listed(header) or 'none'}.",
                     f"Call it one of: {', '.join(IMAGE_COLUMNS)}.",
                 )
             for row in rows:

@@ -79,10 +79,11 @@ class Screen:
         """The message of `error` and, indented, what to do about it. Printed even where `quiet`."""
         self._print(error.message, first="error: ", rest="       ", style="bold red", always=True)
         if error.hint:
-            self._print(error.hint, first="  ", rest="  ", always=True)
+            for line in error.hint.split("\n"):
+                self._print(line, first="  ", rest="      ", always=True)
 
     def phase(self, text: str) -> None:
-        """A stage of the work begins. Once the table of epochs has begun its rows say so, and only the log gets this."""
+        """A stage of the work begins. Once there is a table of epochs its rows say so, and only the log gets this."""
         self._print(text, style="bold", shown=self._epochs is None)
 
     def line(self, text: str = "") -> None:

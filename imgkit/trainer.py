@@ -140,7 +140,7 @@ class Trainer:
             loss: Tensor = loss_of(logits.float(), targets.to(self.device, non_blocking=True)) * (
                 len(targets) / len(batch.ids)
             )
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()  # device sync
         return total
 

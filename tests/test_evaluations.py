@@ -3,9 +3,12 @@ import csv
 import importlib.util
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -14,7 +17,7 @@ from safetensors.numpy import load_file
 
 from imgkit.errors import DataError, DiskError, DivergedError
 from imgkit.evaluations import read_metrics, read_predictions, write_evaluation
-from imgkit.metrics import summarise
+from imgkit.metrics import Ints, summarise
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "recompute_metrics.py"
 NASTY = [
@@ -36,14 +39,26 @@ NASTY = [
 ]
 
 
-def recompute(*arguments):
+def recompute(folder: Path) -> int:
     spec = importlib.util.spec_from_file_location("recompute_metrics", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main([str(argument) for argument in arguments])
+    return int(module.main([str(folder)]))
 
 
-def write(folder, *, classes=("cat", "dog", "emu"), n=40, seed=0, paths=None, absent=(), extra=None, rounded=False):
+def write(
+    folder: Path,
+    *,
+    classes: Sequence[str] = ("cat", "dog", "emu"),
+    n: int = 40,
+    seed: int = 0,
+    paths: Sequence[str] | None = None,
+    absent: Sequence[int] = (),
+    extra: Mapping[str, object] | None = None,
+    rounded: bool = False,
+) -> tuple[dict[str, Any], Ints, npt.NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
     targets = rng.choice([c for c in range(len(classes)) if c not in absent], size=n)
     logits = (rng.normal(size=(n, len(classes))) * 2 + 2 * (np.arange(len(classes)) == targets[:, None])).astype(
@@ -64,7 +79,7 @@ def write(folder, *, classes=("cat", "dog", "emu"), n=40, seed=0, paths=None, ab
     return found, targets, logits
 
 
-def test_the_folder_holds_what_it_says(tmp_path):
+def test_the_folder_holds_what_it_says(tmp_path: Path) -> None:
     folder = tmp_path / "evaluations" / "test@53"
     found, targets, logits = write(folder, extra={"data": "cells/"})
     assert sorted(file.name for file in folder.iterdir()) == [
@@ -85,18 +100,35 @@ def test_the_folder_holds_what_it_says(tmp_path):
     assert list((tmp_path / "evaluations").iterdir()) == [folder]
 
 
-def test_metrics_come_from_the_numbers_as_written(tmp_path):
+def test_metrics_come_from_the_numbers_as_written(tmp_path: Path) -> None:
     found, targets, logits = write(tmp_path / "test@53")
-    table = pd.read_csv(tmp_path / "test@53" / "predictions.csv", float_precision="round_trip")
+    table = pd.read_csv(tmp_path / "test@53" / "predictions.csv", dtype=str)
     assert list(table.columns)[6:] == ["p:cat", "p:dog", "p:emu"]
-    written = table[["p:cat", "p:dog", "p:emu"]].to_numpy()
+    written = table[["p:cat", "p:dog", "p:emu"]].astype(float).to_numpy()
     exact = np.exp(logits.astype(np.float64))
     assert written == pytest.approx(exact / exact.sum(axis=1, keepdims=True), rel=1e-8)
     again = summarise(written, targets, ("cat", "dog", "emu"), seed=0)
     assert {key: found[key] for key in again} == again  # to the last bit
 
 
-def test_above_100_classes_there_is_no_column_for_each(tmp_path):
+def test_scores_that_are_written_alike_rank_alike(tmp_path: Path) -> None:
+    # The second probability is greater by 2.5e-10, which nine digits do not show.
+    write_evaluation(
+        tmp_path / "e",
+        paths=["a.png", "b.png"],
+        targets=np.array([0, 1]),
+        logits=np.array([[0.0, 1e-9], [0.0, 1e-9]], dtype=np.float32),
+        classes=["a", "b"],
+        split="val",
+        step=None,
+        seed=0,
+        extra={},
+    )
+    assert [(row.predicted, row.label_rank) for row in read_predictions(tmp_path / "e")] == [("a", 1), ("a", 2)]
+    assert recompute(tmp_path / "e") == 0
+
+
+def test_above_100_classes_there_is_no_column_for_each(tmp_path: Path) -> None:
     for count in (100, 101):
         write(tmp_path / str(count), classes=[f"c{number}" for number in range(count)], n=150)
         with (tmp_path / str(count) / "predictions.csv").open(newline="") as stream:
@@ -107,15 +139,17 @@ def test_above_100_classes_there_is_no_column_for_each(tmp_path):
 @pytest.mark.parametrize(
     "case", [{}, {"absent": (1,)}, {"rounded": True, "seed": 5}, {"n": 1}, {"classes": NASTY, "n": 90}]
 )
-def test_every_number_can_be_computed_again(tmp_path, capsys, case):
+def test_every_number_can_be_computed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: dict[str, Any]
+) -> None:
     write(tmp_path / "test@53", **case)
     assert recompute(tmp_path / "test@53") == 0
     count = int(capsys.readouterr().out.split(": ")[1].split()[0].replace(",", ""))
     assert count > 25 + 4 * case.get("n", 40)
 
 
-def edit_json(path, value):
-    def edit(folder):
+def edit_json(path: Sequence[str | int], value: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
         found = json.loads((folder / "metrics.json").read_text())
         inner = found
         for part in path[:-1]:
@@ -126,8 +160,8 @@ def edit_json(path, value):
     return edit
 
 
-def edit_text(name, old, new):
-    def edit(folder):
+def edit_text(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
         text = (folder / name).read_bytes().decode()
         assert old in text
         (folder / name).write_bytes(text.replace(old, new, 1).encode())
@@ -135,7 +169,7 @@ def edit_text(name, old, new):
     return edit
 
 
-def more(value):
+def more(value: float) -> float:
     return value + 1e-6
 
 
@@ -151,11 +185,13 @@ def more(value):
         (edit_json(["chance", "majority_class"], lambda name: name + "s"), "majority_class"),
         (edit_json(["classes_without_support"], lambda names: ["cat"]), "classes_without_support"),
         (edit_text("per_class.csv", "cat,", "cat,1"), "per_class.csv 'cat' support"),
-        (edit_text("confusion.csv", "dog,", "dog,1"), "confusion.csv 'dog' as 'cat'"),
+        (edit_text("confusion.csv", "\ndog,", "\ndog,1"), "confusion.csv 'dog' as 'cat'"),
         (edit_text("predictions.csv", ",dog,", ",emu,"), "predictions.csv row"),
     ],
 )
-def test_a_changed_number_is_found(tmp_path, capsys, edit, said):
+def test_a_changed_number_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], edit: Callable[[Path], None], said: str
+) -> None:
     folder = tmp_path / "test@53"
     write(folder)
     edit(folder)
@@ -163,21 +199,21 @@ def test_a_changed_number_is_found(tmp_path, capsys, edit, said):
     assert said in capsys.readouterr().out
 
 
-def test_the_script_stands_alone():
+def test_the_script_stands_alone() -> None:
     tree = ast.parse(SCRIPT.read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     assert not any(name.startswith("imgkit") for name in imported)
 
 
-def test_a_folder_without_predictions_is_wrong_usage(tmp_path, capsys):
+def test_a_folder_without_predictions_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         recompute(tmp_path)
     assert caught.value.code == 2
     assert "has no predictions.csv" in capsys.readouterr().err
 
 
-def test_no_cell_is_a_formula(tmp_path):
+def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     write(tmp_path / "e", classes=NASTY, n=30, paths=[f"{NASTY[row % len(NASTY)]}{row}" for row in range(30)])
     for name, text_columns in (("predictions.csv", (0, 1, 2)), ("per_class.csv", (0, 6)), ("confusion.csv", (0,))):
         with (tmp_path / "e" / name).open(newline="", encoding="utf-8") as stream:
@@ -186,7 +222,8 @@ def test_no_cell_is_a_formula(tmp_path):
         assert not any(
             row[column].startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for column in text_columns
         )
-    assert (tmp_path / "e" / "predictions.csv").read_text(encoding="utf-8").splitlines()[1].startswith("'=1+10,")
+    with (tmp_path / "e" / "predictions.csv").open(newline="", encoding="utf-8") as stream:
+        assert list(csv.reader(stream))[1][0] == "'=1+10"
 
 
 name = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=6)
@@ -198,7 +235,7 @@ odd = st.text(st.sampled_from("=+-@\t\r\n',\"a"), min_size=1, max_size=6)
     paths=st.lists(name | odd, min_size=1, max_size=6),
     classes=st.lists(name | odd, min_size=2, max_size=4, unique=True),
 )
-def test_any_name_reads_back(tmp_path_factory, paths, classes):
+def test_any_name_reads_back(tmp_path_factory: pytest.TempPathFactory, paths: list[str], classes: list[str]) -> None:
     folder = tmp_path_factory.mktemp("names") / "e"
     _, targets, _ = write(folder, classes=classes, n=len(paths), paths=paths)
     rows = read_predictions(folder)
@@ -206,7 +243,7 @@ def test_any_name_reads_back(tmp_path_factory, paths, classes):
     assert [row.label for row in rows] == [classes[target] for target in targets]
 
 
-def test_a_name_that_is_not_utf8_is_shown_with_escapes(tmp_path):
+def test_a_name_that_is_not_utf8_is_shown_with_escapes(tmp_path: Path) -> None:
     undecodable = os.fsdecode(b"caf\xe9.png")
     found, _, _ = write(tmp_path / "e", classes=["ok", os.fsdecode(b"\xff")], n=3, paths=[undecodable] * 3, absent=(1,))
     assert read_predictions(tmp_path / "e")[0].path == "caf\\udce9.png"
@@ -214,7 +251,7 @@ def test_a_name_that_is_not_utf8_is_shown_with_escapes(tmp_path):
     assert recompute(tmp_path / "e") == 0
 
 
-def test_an_evaluation_replaces_the_one_before(tmp_path):
+def test_an_evaluation_replaces_the_one_before(tmp_path: Path) -> None:
     first, _, _ = write(tmp_path / "e", seed=1)
     (tmp_path / "e" / "stale.txt").write_text("from before")
     second, _, _ = write(tmp_path / "e", seed=2)
@@ -223,10 +260,10 @@ def test_an_evaluation_replaces_the_one_before(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["e"]
 
 
-def test_a_failed_write_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _, _ = write(tmp_path / "e", seed=1)
 
-    def full(*arguments):
+    def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("imgkit.evaluations.save_file", full)
@@ -237,7 +274,7 @@ def test_a_failed_write_leaves_the_one_before(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["e"]
 
 
-def test_scores_that_are_not_finite_are_not_written(tmp_path):
+def test_scores_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(DivergedError):
         write_evaluation(
             tmp_path / "e",
@@ -253,7 +290,7 @@ def test_scores_that_are_not_finite_are_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_empty_split_is_not_written(tmp_path):
+def test_an_empty_split_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image"):
         write(tmp_path / "e", n=0)
     assert not list(tmp_path.iterdir())
@@ -263,7 +300,7 @@ def test_an_empty_split_is_not_written(tmp_path):
     ("text", "said"),
     [(None, "No such file"), ("{", "Expecting"), ("[]", "schema is not 1"), ('{"schema": 2}', "schema is not 1")],
 )
-def test_metrics_that_cannot_be_read_are_named(tmp_path, text, said):
+def test_metrics_that_cannot_be_read_are_named(tmp_path: Path, text: str | None, said: str) -> None:
     if text is not None:
         (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(DiskError, match=said) as caught:
@@ -277,10 +314,10 @@ def test_metrics_that_cannot_be_read_are_named(tmp_path, text, said):
     [
         (None, "No such file"),
         ("a,b\n", "start with the columns"),
-        ("path,label,predicted,prob,label_prob,label_rank\na,b,c\n", ""),
+        ("path,label,predicted,prob,label_prob,label_rank\na,b,c\n", "not enough values"),
     ],
 )
-def test_predictions_that_cannot_be_read_are_named(tmp_path, text, said):
+def test_predictions_that_cannot_be_read_are_named(tmp_path: Path, text: str | None, said: str) -> None:
     if text is not None:
         (tmp_path / "predictions.csv").write_text(text)
     with pytest.raises(DiskError, match=said) as caught:

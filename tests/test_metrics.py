@@ -16,15 +16,28 @@ from sklearn.metrics import (
 
 from imgkit import metrics
 from imgkit.errors import DataError, DivergedError
-from imgkit.metrics import METRICS, bootstrap_f1, confusion_matrix, per_class, score, softmax, summarise, wilson
+from imgkit.metrics import (
+    METRICS,
+    Floats,
+    Ints,
+    bootstrap_f1,
+    confusion_matrix,
+    per_class,
+    score,
+    softmax,
+    summarise,
+    wilson,
+)
 from imgkit.recipe.schema import MONITORS
 
+Split = tuple[Floats, Ints]
 
-def names(count):
+
+def names(count: int) -> list[str]:
     return [f"class {number}" for number in range(count)]
 
 
-def draw_split(seed, n, classes, absent=0, ties=False):
+def draw_split(seed: int, n: int, classes: int, absent: int = 0, ties: bool = False) -> Split:
     """Scores and labels; `absent` classes have no image, `ties` makes equal scores common."""
     rng = np.random.default_rng(seed)
     targets = rng.choice(rng.permutation(classes)[: max(1, classes - absent)], size=n)
@@ -45,7 +58,7 @@ splits = st.builds(
 
 @settings(max_examples=80, deadline=None)
 @given(split=splits)
-def test_summary_equals_scikit_learns(split):
+def test_summary_equals_scikit_learns(split: Split) -> None:
     probs, targets = split
     found = summarise(probs, targets, names(probs.shape[1]), quick=True)
     guesses, present = probs.argmax(axis=1), sorted(set(targets.tolist()))
@@ -70,7 +83,7 @@ def test_summary_equals_scikit_learns(split):
 
 @settings(max_examples=40, deadline=None)
 @given(split=splits)
-def test_ranks_follow_the_rule(split):
+def test_ranks_follow_the_rule(split: Split) -> None:
     probs, targets = split
     scored = score(probs, targets)
     for row, target in enumerate(targets):
@@ -80,7 +93,7 @@ def test_ranks_follow_the_rule(split):
         assert scored.label_prob[row] == probs[row, target]
 
 
-def test_ranks_do_not_depend_on_the_block(monkeypatch):
+def test_ranks_do_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     probs, targets = draw_split(1, 50, 7, ties=True)
     whole = score(probs, targets)
     monkeypatch.setattr(metrics, "_BLOCK", 20)
@@ -89,7 +102,7 @@ def test_ranks_do_not_depend_on_the_block(monkeypatch):
 
 
 @pytest.mark.parametrize("classes", [6, 12])
-def test_top5_equals_scikit_learns_without_ties(classes):
+def test_top5_equals_scikit_learns_without_ties(classes: int) -> None:
     probs, targets = draw_split(2, 200, classes)
     found = summarise(probs, targets, names(classes), quick=True)
     assert found["k"] == 5
@@ -97,26 +110,26 @@ def test_top5_equals_scikit_learns_without_ties(classes):
     assert found["top1"] < found["topk"] < 1.0
 
 
-def test_k_is_clipped_to_the_classes():
+def test_k_is_clipped_to_the_classes() -> None:
     probs, targets = draw_split(3, 20, 3)
     found = summarise(probs, targets, names(3), quick=True)
     assert (found["k"], found["topk"]) == (3, 1.0)
 
 
-def test_equal_scores_go_to_the_class_that_comes_first():
+def test_equal_scores_go_to_the_class_that_comes_first() -> None:
     scored = score(np.full((3, 3), 1 / 3), np.array([0, 1, 2]))
     assert scored.predicted.tolist() == [0, 0, 0]
     assert scored.label_rank.tolist() == [1, 2, 3]
 
 
-def test_a_label_of_probability_0_costs_a_finite_loss():
+def test_a_label_of_probability_0_costs_a_finite_loss() -> None:
     found = summarise(np.array([[1.0, 0.0]]), np.array([1]), names(2), quick=True)
     assert found["loss"] == pytest.approx(-math.log(np.finfo(np.float64).tiny))
 
 
 @settings(max_examples=30, deadline=None)
 @given(split=splits)
-def test_confusion_and_classes_equal_scikit_learns(split):
+def test_confusion_and_classes_equal_scikit_learns(split: Split) -> None:
     probs, targets = split
     classes = names(probs.shape[1])
     confusion = confusion_matrix(score(probs, targets), len(classes))
@@ -138,7 +151,7 @@ def test_confusion_and_classes_equal_scikit_learns(split):
 
 @settings(max_examples=25, deadline=None)
 @given(split=splits, seed=st.integers(0, 5))
-def test_intervals_contain_the_value(split, seed):
+def test_intervals_contain_the_value(split: Split, seed: int) -> None:
     probs, targets = split
     found = summarise(probs, targets, names(probs.shape[1]), draws=50, seed=seed)
     for name, (low, high) in found["intervals"].items():
@@ -148,7 +161,7 @@ def test_intervals_contain_the_value(split, seed):
 
 
 @pytest.mark.parametrize("n", [1, 2, 10, 263, 50_000])
-def test_wilson_solves_its_equation(n):
+def test_wilson_solves_its_equation(n: int) -> None:
     """The ends are the shares p at which (k/n - p)**2 = z**2 * p * (1 - p) / n."""
     for k in {0, 1, n // 3, n - 1, n}:
         for end in wilson(k, n):
@@ -158,7 +171,7 @@ def test_wilson_solves_its_equation(n):
     assert wilson(0, n)[1] > 0.0
 
 
-def naive_bootstrap(targets, guesses, draws, seed):
+def naive_bootstrap(targets: Ints, guesses: Ints, draws: int, seed: int) -> Floats:
     """Resample images within each class, one draw after another."""
     rng = np.random.default_rng(seed)
     found = []
@@ -173,7 +186,7 @@ def naive_bootstrap(targets, guesses, draws, seed):
     return np.percentile(found, [2.5, 97.5])
 
 
-def test_bootstrap_agrees_with_resampling_images():
+def test_bootstrap_agrees_with_resampling_images() -> None:
     probs, targets = draw_split(7, 150, 5, absent=1)
     scored = score(probs, targets)
     ours = bootstrap_f1(confusion_matrix(scored, 5), draws=2000, seed=1)
@@ -181,7 +194,7 @@ def test_bootstrap_agrees_with_resampling_images():
     assert ours[1] - ours[0] > 0.05
 
 
-def test_bootstrap_covers_the_true_value():
+def test_bootstrap_covers_the_true_value() -> None:
     rates = np.array([[0.8, 0.15, 0.05], [0.1, 0.7, 0.2], [0.05, 0.25, 0.7]])
     sizes = np.array([120, 80, 60])
     expected = rates * sizes[:, None]
@@ -196,12 +209,12 @@ def test_bootstrap_covers_the_true_value():
     assert 0.88 <= inside / 200 <= 0.99
 
 
-def test_the_seed_draws_the_bootstrap():
+def test_the_seed_draws_the_bootstrap() -> None:
     confusion = np.array([[8, 4], [3, 9]])
     assert bootstrap_f1(confusion, seed=1) == bootstrap_f1(confusion, seed=1) != bootstrap_f1(confusion, seed=2)
 
 
-def test_softmax_sums_to_1_and_stands_any_finite_logit():
+def test_softmax_sums_to_1_and_stands_any_finite_logit() -> None:
     probs = softmax(np.array([[1e4, -1e4, 1e4], [0.0, 1.0, 2.0], [3e38, -3e38, 0]], dtype=np.float32))
     assert probs.dtype == np.float64
     assert probs.sum(axis=1) == pytest.approx(1.0)
@@ -209,23 +222,23 @@ def test_softmax_sums_to_1_and_stands_any_finite_logit():
     assert probs[1] == pytest.approx(np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum())
 
 
-def test_no_image_is_an_error():
+def test_no_image_is_an_error() -> None:
     with pytest.raises(DataError, match="There is no image to score"):
         summarise(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), names(3))
 
 
-def test_an_unlabelled_image_is_an_error():
+def test_an_unlabelled_image_is_an_error() -> None:
     with pytest.raises(DataError, match="1 of 2 images to score have no label"):
         summarise(np.full((2, 2), 0.5), np.array([0, -1]), names(2))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_score_that_is_not_finite_never_ranks_first(bad):
+def test_a_score_that_is_not_finite_never_ranks_first(bad: float) -> None:
     logits = np.array([[0.0, 1.0], [bad, 0.0]], dtype=np.float32)
     with pytest.raises(DivergedError, match="not finite"):
         summarise(softmax(logits), np.array([1, 0]), names(2))
 
 
-def test_what_may_be_monitored_is_what_is_measured():
+def test_what_may_be_monitored_is_what_is_measured() -> None:
     assert set(METRICS) == set(MONITORS)
     assert {name for name, way in METRICS.items() if way == "min"} == {"loss"}

@@ -3,39 +3,21 @@
 import os
 import sys
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from imgkit import __version__
 from imgkit.cli import data, look, train
-from imgkit.errors import ImgkitError
+from imgkit.errors import ImgkitError, UsageError
 from imgkit.screen import Screen
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell would say
 
 
-class Commands(TyperGroup):
-    """Commands; a closed pipe (`imgkit predict … | head`) ends them quietly."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the chosen command."""
-        try:
-            found = super().invoke(ctx)
-            sys.stdout.flush()
-            return found
-        except BrokenPipeError:
-            # What is left in the buffer has nowhere to go; without this, Python says so at exit.
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(_BROKEN_PIPE) from None
-
-
 app = typer.Typer(
     name="imgkit",
-    cls=Commands,
     help="Train, check and explain image classifiers.",
     epilog="Try:  imgkit demo  ·  help on one command:  imgkit finetune --help",
     add_completion=False,
@@ -52,7 +34,7 @@ def _start(
     if version:
         print(f"imgkit {__version__}")
     elif ctx.invoked_subcommand is None:
-        print(ctx.get_help())
+        ctx.get_help()  # prints
 
 
 data.add_to(app)
@@ -66,18 +48,29 @@ def main() -> None:
     A bug keeps its traceback and exits 1. IMGKIT_DEBUG=1 shows the traceback of the others too.
     """
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="imgkit", standalone_mode=False)
+        sys.stdout.flush()
     except ImgkitError as error:
         if os.environ.get("IMGKIT_DEBUG") == "1":
             raise
         Screen().error(error)
         sys.exit(error.exit_code)
     except typer.TyperException as error:  # the command line is wrong
-        Screen().error(ImgkitError(error.format_message(), _usage_hint(error)))
+        if error.format_message():  # empty: the help was printed instead
+            Screen().error(UsageError(error.format_message(), _usage_hint(error)))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_INTERRUPTED)
+    except (BrokenPipeError, SystemExit):  # Typer answers a broken pipe with SystemExit, and nothing else
+        _discard_stdout()
+        sys.exit(_BROKEN_PIPE)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _discard_stdout() -> None:
+    """`imgkit predict … | head`: what is left in the buffer has nowhere to go, and Python must not say so at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
 def _usage_hint(error: typer.TyperException) -> str:

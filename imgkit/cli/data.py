@@ -21,7 +21,7 @@ _SHOWN = 10  # files named on the screen
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command(rich_help_panel=PANEL)(demo)
-    group = typer.Typer(help="Look at your images before you train.", short_help="Look at your images before you train")
+    group = typer.Typer(help="Look at your images before you train.")
     group.callback()(lambda: None)  # a group even while it has one command
     group.command("check")(check)
     app.add_typer(group, name="data", rich_help_panel=PANEL)
@@ -38,7 +38,9 @@ def demo(
 
 
 def check(
-    path: Annotated[str | None, typer.Argument(help="Folder or CSV.  [else $IMGKIT_DATA, ./data]")] = None,
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH]", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
+    ] = None,
     train: Annotated[str | None, typer.Option(help="Folder to train on; goes with --val.")] = None,
     val: Annotated[str | None, typer.Option(help="Validation folder; or a share of train.")] = None,
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
@@ -88,11 +90,13 @@ def _settings(values: dict[str, object]) -> "DataSettings":
 
 
 def _print_findings(found: "LoadedData", screen: Screen) -> None:
+    import numpy as np
+
     from imgkit.data.index import SPLITS
 
     index = found.index
     counts = {split: index.counts(split) for split in SPLITS if len(index.rows(split))}
-    per_class = sum(counts.values())
+    per_class = np.sum(list(counts.values()), axis=0)
     splits = " · ".join(f"{split} {int(count.sum()):,}" for split, count in counts.items())
     screen.line(f"Read {found.where}")
     screen.line(

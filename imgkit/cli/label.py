@@ -21,9 +21,12 @@ _WORTH_SAYING = 0.005  # a runner-up below this probability is left out of such 
 
 
 def predict(
-    name: Annotated[str, typer.Argument(help="A run under --runs, a path, or: latest")],
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders, a CSV of images, or - for paths on stdin.")],
-    out: Annotated[Path | None, typer.Option(help="Write to this .csv or .jsonl file.  [else stdout]")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUTS", help="Images, folders, a CSV of images, or - for paths on stdin."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write to this .csv or .jsonl file (else stdout).")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Classes to tell for each image.")] = 1,
     form: Annotated[Format | None, typer.Option("--format", help="The form, whatever the file is called.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
@@ -47,7 +50,7 @@ def predict(
 
 
 def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> Format | None:
-    """csv or jsonl; None: lines for people, on a terminal.
+    """Csv or jsonl; None: lines for people, on a terminal.
 
     Raises:
         UsageError: if the file's name does not say.
@@ -108,9 +111,9 @@ def _say_count(written: Iterable["Prediction"], out: Path | None) -> None:
     if total == 0:
         raise DataError("There is no image in what was given.", "Give images, folders of images, or a CSV of paths.")
     if failed == total:
-        raise DataError(f"None of {total:,} files could be read as an image.", "The column error says why for each.")
+        raise DataError(f"None of {total:,} files could be read as an image.", "Each row says why.")
     screen = Screen()
     if failed:
-        screen.warn(f"{failed:,} of {total:,} files could not be read; the column error says why")
+        screen.warn(f"{failed:,} of {total:,} files could not be read")
     if out is not None:
         screen.line(f"Wrote {out} ({total:,} rows)")

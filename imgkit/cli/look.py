@@ -23,9 +23,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    name: Annotated[str, typer.Argument(help="A run under --runs, a path, or: latest")],
-    data: Annotated[str | None, typer.Option(help="Other data: a folder or CSV.  [else the run's own]")] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test.  [else test, or val without test]")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
+    data: Annotated[str | None, typer.Option(help="Other data: a folder or CSV (else the run's own).")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test (else test, or val without test).")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Measure a trained run on a split or on other data."""
@@ -37,7 +37,7 @@ def evaluate(
 
 
 def report(
-    path: Annotated[str, typer.Argument(help="A folder of runs, or one run.")] = "runs",
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder of runs, or one run.")] = "runs",
 ) -> None:
     """Compare runs: a table here, report.md and leaderboard.csv beside them; or show one run."""
     from imgkit.report.collect import collect
@@ -46,10 +46,10 @@ def report(
     from imgkit.run import RunFolder
 
     folder = Path(path)
-    if not folder.is_dir() or (folder / "run.json").exists():
+    if (not folder.is_dir() and path != "runs") or (folder / "run.json").exists():
         print_run(RunFolder.open(path), Screen(file=sys.stdout))
         return
-    found = collect(folder)
+    found = collect(folder) if folder.is_dir() else []
     if not found:
         raise UsageError(f"There is no run in {printable(path)}.", "Train one:  imgkit demo")
     print_runs(found, make_console(sys.stdout))
@@ -58,7 +58,7 @@ def report(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe.")] = None,
 ) -> None:
     """List the recipes that come with imgkit, or print one."""
     from imgkit.recipe.load import recipe_summary, shipped_recipes
@@ -99,9 +99,8 @@ def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
         width = max(len(row["class"]) for row in weakest)
         for row in weakest:
             confused = f"  most often taken for {row['most_confused_with']}" if row["most_confused_with"] else ""
-            screen.line(
-                f"  {row['class'].ljust(width)}  F1 {percent(float(row['f1']))}  {int(row['support']):,} images{confused}"
-            )
+            numbers = f"F1 {percent(float(row['f1']))}  {int(row['support']):,} images"
+            screen.line(f"  {row['class'].ljust(width)}  {numbers}{confused}")
     screen.line()
     screen.fact("All", f"{metrics['folder']}/")
 
@@ -117,4 +116,16 @@ def weakest_classes(file: Path) -> list[dict[str, str]]:
             rows = [row for row in csv.DictReader(stream) if int(row["support"]) > 0]
         return sorted(rows, key=lambda row: float(row["f1"]))[:_WEAKEST]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise DiskError(f"{printable(str(file))} cannot be read: {error}.", "Write it again: imgkit evaluate") from error
+        raise DiskError(
+            f"{printable(str(file))} cannot be read: {error}.", "Write it again: imgkit evaluate"
+        ) from error
+
+
+def models(
+    pattern: Annotated[
+        str | None, typer.Argument(metavar="[PATTERN]", help="Part of a name, or with * such as 'resnet*'.")
+    ] = None,
+    cached: Annotated[bool, typer.Option("--cached", help="Only models whose weights are on this machine.")] = False,
+) -> None:
+    """Find a model."""
+    raise NotImplementedError

@@ -52,7 +52,7 @@ class Option:
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
 OPTIONS = (
-    Option("--data", "data.path", str, "Folder of class folders, or a CSV file.  [else $IMGKIT_DATA, ./data]", _DATA),
+    Option("--data", "data.path", str, "Folder of class folders, or a CSV (else $IMGKIT_DATA, ./data).", _DATA),
     Option("--train", "data.train", str, "Folder of class folders to train on; goes with --val.", _DATA),
     Option("--val", "data.val_path", str, "Validation folder; or a share of train, such as 0.2.", _DATA),
     Option("--image-col", "data.image_col", str, "CSV column with the image paths.", _DATA, metavar="COLUMN"),
@@ -63,7 +63,7 @@ OPTIONS = (
     Option("--classes", "data.classes", int, "Number of classes, checked against the data.", _DATA),
     Option("--on-bad", "data.on_bad", Literal["stop", "skip"], "What to do about files that do not open.", _DATA),
     Option("--max-pixels", "data.max_pixels", str, "Larger images are refused, such as 300M.", _DATA, metavar="N"),
-    Option("--recipe", "", str, "A shipped recipe or a TOML file.  [imgkit recipes lists them]", _RECIPE),
+    Option("--recipe", "", str, "A shipped recipe (imgkit recipes) or a TOML file.", _RECIPE),
     Option("--set", "", list[str], "Any recipe value: --set phases.all.lr=3e-4. Repeatable.", _RECIPE, metavar="KEY=X"),
     Option("--epochs", "epochs", int, "Epochs of the phase that has them.", _RECIPE),
     Option("--batch-size", "train.batch_size", int, "Images per update.", _RECIPE),
@@ -77,7 +77,7 @@ OPTIONS = (
     Option("--device", "run.device", str, "auto, cpu, cuda, cuda:N or mps.", _MACHINE),
     Option("--workers", "run.workers", int, "Processes that load images.", _MACHINE),
     Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
-    Option("--name", "", str, "Name of the run's folder.  [else made from time, model and data]", _RUN),
+    Option("--name", "", str, "Name of the run's folder (else from time, model, data).", _RUN),
     Option("--dry-run", "", bool, "Show the plan and stop: nothing is trained.", _RUN, False),
     Option("--print-recipe", "", bool, "Print the full recipe as TOML and stop.", _RUN, False),
     Option("--smoke", "", bool, "Run everything for a few steps, to see whether it works.", _RUN, False),
@@ -86,7 +86,9 @@ OPTIONS = (
 
 def signature(verb: str) -> inspect.Signature:
     """The signature of the training command `verb`: MODEL and the options; `scratch` has no --weights."""
-    model = typer.Argument(help="A timm model, such as resnet50.  [imgkit models lists them]", show_default=False)
+    model = typer.Argument(
+        metavar="MODEL", help="A timm model, such as resnet50 (imgkit models lists them).", show_default=False
+    )
     first = inspect.Parameter(
         "model", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[str | None, model]
     )

@@ -21,19 +21,23 @@ PANEL = "Train"
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for verb, text in (("finetune", "Fine-tune a pretrained model on your images"), ("scratch", "Train from random weights")):
-        app.command(verb, help=f"{text}.", short_help=text, rich_help_panel=PANEL, no_args_is_help=True)(_command(verb))
+    for verb, text in (
+        ("finetune", "Fine-tune a pretrained model on your images."),
+        ("scratch", "Train from random weights."),
+    ):
+        app.command(verb, help=text, rich_help_panel=PANEL, no_args_is_help=True)(_command(verb))
     app.command(rich_help_panel=PANEL)(resume)
 
 
 def resume(
-    name: Annotated[str, typer.Argument(help="A run under --out, a path, or: latest")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --out, a path, or: latest")],
     out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    workers: Annotated[int | None, typer.Option(help="Processes that load images; any number gives the same.")] = None,
 ) -> None:
     """Go on with a run that was stopped or killed."""
     from imgkit import api
 
-    api.resume(name, out=out, screen=Screen())
+    api.resume(name, out=out, workers=workers, screen=Screen())
 
 
 def command_line() -> str:
@@ -47,7 +51,7 @@ def smoke_asked(flag: bool) -> bool:
 
 
 def _command(verb: str) -> Callable[..., None]:
-    def command(model: str | None = None, **given: Any) -> None:
+    def command(model: str | None = None, **given: object) -> None:
         _train(verb, model, given)
 
     command.__dict__["__signature__"] = signature(verb)  # where inspect, and so Typer, looks first
@@ -55,25 +59,27 @@ def _command(verb: str) -> Callable[..., None]:
 
 
 def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
-    flags, recipe, sets = _flags(given), given["recipe"] or verb, given["set"] or ()
+    flags, recipe = _flags(given), given["recipe"] or verb
+    sets: list[str] = given["set"] or []
     if given["print_recipe"]:
         _print_recipe(recipe, model, flags, sets)
         return
     from imgkit import api
 
-    api.train(
-        verb,
-        model or _model_of(recipe, flags, sets),
-        recipe=recipe,
+    name = model or _model_of(recipe, flags, sets)
+    options = api.Options(
         flags=flags,
         sets=sets,
         out=given["out"],
         name=given["name"],
         smoke=smoke_asked(given["smoke"]),
-        dry_run=given["dry_run"],
         screen=Screen(),
         command=command_line(),
     )
+    if given["dry_run"]:
+        api.show_plan(verb, name, recipe=recipe, **options)
+        return
+    (api.finetune if verb == "finetune" else api.scratch)(name, recipe=recipe, **options)
 
 
 def _flags(given: Mapping[str, Any]) -> "dict[str, Flag]":
@@ -98,6 +104,6 @@ def _model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:
     if name is None:
         raise UsageError(
             "Which model? Neither the command nor the recipe names one.",
-            "For example:  imgkit finetune resnet50 --data PICTURES     All of them:  imgkit models",
+            "For example:  imgkit finetune resnet50 --data PICTURES\nAll of them:  imgkit models",
         )
     return name

@@ -126,7 +126,7 @@ def _decode(path: Path, file: BufferedReader, max_pixels: int, min_side: int | N
         raise BadImage(path, _other_kind(file.read(256))) from None
     width, height = image.size
     if width * height > max_pixels:
-        limit = f"over the limit of {max_pixels / 1e6:g} (data.max_pixels)"
+        limit = f"over the limit of {max_pixels / 1e6:g} (--max-pixels)"
         raise BadImage(path, f"{width} x {height} is {width * height / 1e6:.1f} megapixels, {limit}")
     kind, mode = image.format or "", image.mode
     if min_side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):

@@ -20,6 +20,7 @@ from imgkit.errors import BadImage
 GRAY_MODES = frozenset({"1", "L", "LA", "La", "F"})  # and I;16 in its byte orders
 _MIN_SIDE = 64  # a JPEG decoded smaller is still read to its last byte
 _THREADS = 8  # at most: each may hold a picture of max_pixels
+_TIMEOUT_S = 5.0  # how long to wait for another scan that writes its facts
 _CHUNK = 64  # files between two reports of progress
 
 
@@ -156,7 +157,7 @@ class _Cache:
             self._database = self._open(":memory:")
 
     def _open(self, name: str) -> sqlite3.Connection:
-        database = sqlite3.connect(name, timeout=5)
+        database = sqlite3.connect(name, timeout=_TIMEOUT_S)
         try:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS facts_v1 (path BLOB, max_pixels INTEGER, mtime_ns INTEGER, size INTEGER,"
@@ -178,7 +179,7 @@ class _Cache:
             ).fetchone()
         except (OSError, ValueError, sqlite3.Error):
             return None
-        return None if row is None else FileFacts(*row[:-1], bool(row[-1]))
+        return None if row is None else FileFacts._make((*row[:-1], bool(row[-1])))
 
     def put(self, facts: Mapping[str, FileFacts]) -> None:
         with suppress(OSError, sqlite3.Error), self._database:

@@ -22,6 +22,7 @@ Fit = Literal["crop", "squash"]
 RESAMPLING = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 }
+_LONG = 8  # times the area of a square picture; a resized picture larger than this is not made in full
 
 
 @dataclass(frozen=True)
@@ -131,17 +132,18 @@ class Preprocessing:
         return to_pixels(self.fit_image(image))
 
     def fit_image(self, image: Image.Image) -> Image.Image:
-        """The resized and centre-cropped picture, (W, H) = `size` reversed.
-
-        Only the crop is computed (Pillow's filters look beyond `box`), so a picture of 5,000 x 1 costs no more.
-        """
-        high, wide = self._resized(image.height, image.width)
-        top, left = round((high - self.size[0]) / 2), round((wide - self.size[1]) / 2)
+        """The resized and centre-cropped picture, (W, H) = `size` reversed; the same bytes as torchvision's."""
+        (high, wide), (height, width) = self._resized(image.height, image.width), self.size
+        usual = self.scale_size[0] * self.scale_size[1]
+        top, left = round((high - height) / 2), round((wide - width) / 2)
+        filtering = RESAMPLING[self.interpolation]
+        if high * wide <= _LONG * usual:
+            return image.resize((wide, high), filtering).crop((left, top, left + width, top + height))
+        # A picture of 1 x 5,000 would become one of 224 x 1,120,000. Pillow's filters look beyond `box`, so the crop
+        # alone comes out the same, up to two grey levels of rounding.
         x, y = image.width / wide, image.height / high
-        box = (left * x, top * y, (left + self.size[1]) * x, (top + self.size[0]) * y)
-        # Rounding must not carry the box past the edge, which Pillow refuses.
-        box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
-        return image.resize((self.size[1], self.size[0]), RESAMPLING[self.interpolation], box=box)
+        box = (left * x, top * y, min((left + width) * x, image.width), min((top + height) * y, image.height))
+        return image.resize((width, height), filtering, box=box)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, 3, H, W) -> float32 of the same shape, memory and device: (images / 255 - mean) / std."""

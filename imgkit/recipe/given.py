@@ -84,7 +84,10 @@ def _assign(draft: Draft, new: Assignment, chosen: Mapping[Key, Assignment]) -> 
 def _flag_keys(draft: Draft, path: str, flag: Flag, by_set: Sequence[Assignment]) -> list[Key]:
     """The keys of a flag; `lr` and `epochs` mean those of the only phase that takes gradient steps."""
     if path not in ("lr", "epochs"):
-        return [tuple(path.split("."))]
+        key = tuple(path.split("."))
+        fault = _address_fault(draft, key)
+        draft.problems += [Problem(Place(flag.spelling), key, fault)] if fault else []
+        return [] if fault else [key]
     solvers = {assignment.key[1]: assignment.value for assignment in by_set if assignment.key[2:] == ("solver",)}
     training = [
         phase for phase in draft.phases if solvers.get(phase, draft.value("phases", phase, "solver")) != "logistic"

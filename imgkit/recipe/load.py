@@ -13,10 +13,11 @@ from imgkit.recipe.problems import (
     OVERRIDES,
     PHASE_KEYS,
     SECTIONS,
-    TOP_KEYS,
+    TOP_LEVEL,
     UNIONS,
     Key,
     check,
+    got,
     stop_at,
     unknown_key,
 )
@@ -135,7 +136,7 @@ def _build(draft: Draft) -> Loaded:
     known = draft.without([key for key in draft.values if not _is_known(draft, key)])
     parts: dict[str, Strict | None] = {name: _section(known, name) for name in (*SECTIONS, *UNIONS)}
     phases = tuple(_phase(known, phase, parts) for phase in draft.phases)
-    if not draft.tables.keys() & {("phases",), *(("phases", phase) for phase in draft.phases)}:
+    if not draft.phases and all(problem.key != ("phases",) for problem in draft.problems):
         draft.fault(("phases",), "is missing; a recipe has at least one [[phases]]")
     recipe, faults = check(Recipe, {**known.table(), **parts, "phases": phases})
     for key in faults.keys() - parts.keys() - {"phases"}:
@@ -182,6 +183,8 @@ def _own(draft: Draft, place: Key, section: Strict | None, given: Mapping[str, o
     if not given:
         return {}
     replaced = place[-1] in UNIONS and draft.name_of(*place) != draft.name_of(place[-1])
+    if section is None and not replaced:
+        return {}  # what is wrong with the section is told first
     base = section.model_dump() if section and not replaced else {}
     model = _checked(draft, place, base, given)
     return {key: getattr(model, key) for key in given} if model else {}
@@ -194,7 +197,7 @@ def _checked(draft: Draft, table: Key, base: Mapping[str, object], given: Mappin
         if not isinstance(name, str) or name not in types:
             near = suggestion(name, types) if isinstance(name, str) else ""
             if "name" in given:
-                draft.fault((*table, "name"), f"must be one of {', '.join(types)}, got {value_text(name)}{near}")
+                draft.fault((*table, "name"), f"must be one of {', '.join(types)}, got {got(name)}{near}")
             return None
         type_, base = types[name], {**base, "name": name}
     else:
@@ -226,7 +229,7 @@ def _check_length(draft: Draft, place: Key, phase: PhaseSettings) -> None:
 
 def _origins(recipe: Recipe, draft: Draft) -> dict[str, str]:
     sections = {name: getattr(recipe, name) for name in (*SECTIONS, *UNIONS)}
-    keys = [key for key in TOP_KEYS if key not in sections and key != "phases"]
+    keys = [*TOP_LEVEL]
     keys += [f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields]
     for phase in recipe.phases:
         keys += [f"phases.{phase.name}.{key}" for key in (*PHASE_KEYS, *override_keys(phase))]

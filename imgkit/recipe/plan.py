@@ -12,6 +12,7 @@ from imgkit.recipe.schema import (
     AugmentSettings,
     CosineRestarts,
     LossSettings,
+    OneCycle,
     PhaseSettings,
     Recipe,
     ScheduleSettings,
@@ -106,7 +107,7 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         DataError: if there is no training image.
     """
     if n_train < 1:
-        raise DataError("there is no training image", "Look at what was found: imgkit data check FOLDER")
+        raise DataError("there is no training image", "Check the folder or file given as --data.")
     _refuse_unread(loaded)
     phases: list[PhasePlan] = []
     notes: list[str] = []
@@ -147,7 +148,11 @@ def shrink(loaded: Loaded, *, steps: int = 2, batch_size: int = 8, image_size: i
         model = model.model_copy(update={"image_size": image_size})
         origins["model.image_size"] = "--smoke"
     small = recipe.model_copy(update={"train": train, "model": model, "phases": phases})
-    return Loaded(small, origins, loaded.source)
+    # Where every phase now has a size of its own, the common one would be a given value that nothing reads.
+    unused = {key for key in ("batch_size", "micro_batch") if f"train.{key}" in unread(small).keys() - idle.keys()}
+    train = train.model_copy(update={key: TrainSettings.model_fields[key].default for key in unused})
+    origins.update({f"train.{key}": "default" for key in unused})
+    return Loaded(small.model_copy(update={"train": train}), origins, loaded.source)
 
 
 def _shrink_phase(
@@ -252,16 +257,24 @@ def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:
             f"phase {phase.name!r}: {tail} of {n_train} training images sit out each epoch, others each time, "
             f"since {n_train} is no multiple of batch size {batch}"
         )
-    if isinstance(phase.schedule, CosineRestarts):
-        notes += _cut_cycle(phase, phase.schedule)
-    return notes
+    return notes + _schedule_notes(phase)
 
 
-def _cut_cycle(phase: PhasePlan, schedule: CosineRestarts) -> list[str]:
-    """A note where the last cycle of a schedule with restarts does not end with the phase."""
-    steps = (phase.steps, phase.steps_per_epoch)
-    start = min(Duration.parse(schedule.warmup).steps(*steps), phase.steps)
-    length = max(1, Duration.parse(schedule.first).steps(*steps))
+def _schedule_notes(phase: PhasePlan) -> list[str]:
+    """Lengths of the schedule that do not fit the phase."""
+    length = phase.schedule.rise if isinstance(phase.schedule, OneCycle) else phase.schedule.warmup
+    start = Duration.parse(length).steps(phase.steps, phase.steps_per_epoch)
+    if start >= phase.steps:
+        return [f"phase {phase.name!r}: its warm-up of {start} steps takes all of its {phase.steps} steps"]
+    return _cut_cycle(phase, phase.schedule, start) if isinstance(phase.schedule, CosineRestarts) else []
+
+
+def _cut_cycle(phase: PhasePlan, schedule: CosineRestarts, start: int) -> list[str]:
+    """A note where the last cycle, the first of which begins at step `start`, does not end with the phase."""
+    first = Duration.parse(schedule.first)
+    if first.count == 0:
+        raise RecipeError(f"schedule.first = {schedule.first!r} in phase {phase.name!r}: a cycle needs a length")
+    length = max(1, first.steps(phase.steps, phase.steps_per_epoch))
     while start + length < phase.steps:
         start, length = start + length, length * schedule.mult
     done = phase.steps - start

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Literal, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from imgkit.errors import RecipeError, did_you_mean, printable, suggestion
+from imgkit.errors import RecipeError, printable, suggestion
 from imgkit.recipe.schema import (
     LOSS_TYPES,
     SCHEDULE_TYPES,
@@ -44,7 +44,8 @@ PHASE_KEYS = ("name", "train", "solver", "epochs", "steps", "lr")
 OVERRIDES = tuple(key for key in TrainSettings.model_fields if key != "precision")
 """Keys of `[train]` that a phase may have; one precision serves the whole run."""
 
-TOP_KEYS = tuple("schema" if key == "schema_version" else key for key in Recipe.model_fields)
+TOP_LEVEL = ("schema", "name", "seed", "monitor", "early_stop")
+"""Keys at the top of a recipe, outside any table."""
 
 _EXPECTED = {
     "string": "text",
@@ -109,7 +110,7 @@ def unknown_key(key: Key, loss_or_schedule: str) -> str | None:
     """
     table, name = key[:-1], key[-1]
     if table == ():
-        known: Sequence[str] = TOP_KEYS
+        known: Sequence[str] = (*TOP_LEVEL, *SECTIONS, *UNIONS, "phases")
     elif table[0] == "phases" and len(table) == 2:
         known = (*PHASE_KEYS, *OVERRIDES, "augment", *UNIONS)
     elif table[-1] in UNIONS and len(table) in (1, 3):
@@ -120,17 +121,19 @@ def unknown_key(key: Key, loss_or_schedule: str) -> str | None:
             return f"{loss_or_schedule} has no {name!r} ({', '.join(owners)} has)"
     elif table[-1] in SECTIONS and (len(table) == 1 or (len(table) == 3 and table[-1] == "augment")):
         known = tuple(SECTIONS[table[-1]].model_fields)
+    elif table[0] == "phases" and table[2:] == ("train",):
+        return f"keys of [train] stand in the phase itself, as {show((*table[:2], name))}"
     else:
-        return f"{show(table)} is not a table"
+        return f"there is no table {show(table)!r}{suggestion(table[0], (*SECTIONS, *UNIONS))}"
     if name in known:
         return None
-    homes = [home for home, type_ in SECTIONS.items() if name in type_.model_fields]
-    if homes and not _nearly_equal(name, known):
-        return f"unknown key; [{'], ['.join(homes)}] has {name!r}"
-    return f"unknown key{suggestion(name, known)}"
+    homes = [f"[{home}]" for home, type_ in SECTIONS.items() if name in type_.model_fields]
+    homes += ["[[phases]]"] if name in PHASE_KEYS else []
+    homes += ["the top of the file"] if name in TOP_LEVEL else []
+    return f"unknown key; {' and '.join(homes)} has {name!r}" if homes else f"unknown key{suggestion(name, known)}"
 
 
-def annotation(key: Key) -> Any:
+def annotation(key: Key) -> object:
     """The declared type of a key, or None for a key that does not exist."""
     for type_ in _owners(key[:-1], key[-1]):
         name = "schema_version" if key == ("schema",) else key[-1]
@@ -139,12 +142,12 @@ def annotation(key: Key) -> Any:
     return None
 
 
-def is_text(kind: Any) -> bool:
+def is_text(kind: object) -> bool:
     """Whether a declared type takes any text (a Literal does not)."""
     return kind is str or any(is_text(part) for part in get_args(kind) if get_origin(kind) is not Literal)
 
 
-def may_be_off(kind: Any) -> bool:
+def may_be_off(kind: object) -> bool:
     """Whether a declared type takes None but not any text: then the text "none" means None."""
     return type(None) in get_args(kind) and not is_text(kind)
 
@@ -174,23 +177,20 @@ def _owners(table: Key, name: str) -> list[type[Strict]]:
     return [SECTIONS[table[-1]]] if table[-1] in SECTIONS else []
 
 
-def _nearly_equal(name: str, known: Iterable[str]) -> bool:
-    near = did_you_mean(name, known, n=1)
-    return bool(near) and abs(len(near[0]) - len(name)) <= 1 and near[0][0] == name[0]
-
-
 def _plain(details: Sequence[ErrorDetails], value: object) -> str:
     """The faults that pydantic found in one key, as one phrase. Several: the alternatives of a union, or of a list."""
     if any(detail["type"] == "missing" and len(detail["loc"]) == 1 for detail in details):
         return "is missing"
-    lengths = [detail for detail in details if detail["type"] in ("missing", "too_long", "too_short")]
-    if lengths and isinstance(value, (list, tuple)):
-        return f"expected {_length(details[0], value)} numbers, got {_got(value)}"
+    missing = sum(detail["type"] == "missing" for detail in details)
+    if isinstance(value, tuple) and (missing or details[0]["type"] == "too_long"):
+        length = len(value) + missing if missing else details[0]["ctx"]["max_length"]
+        return f"expected {length} numbers, got {got(value)}"
     wanted = list(dict.fromkeys(_wanted(detail) for detail in details))
     if details[0]["type"] == "value_error":
         return wanted[0]
     item = details[0]["input"] if len(details) == 1 else value
-    return f"{' or '.join(wanted)}, got {_got(item)}{_near(details, item)}"
+    either = " or ".join([wanted[0], *(text.removeprefix("must be ") for text in wanted[1:])])
+    return f"{either}, got {got(item)}{_near(details, item)}"
 
 
 def _wanted(detail: ErrorDetails) -> str:
@@ -217,13 +217,8 @@ def _near(details: Sequence[ErrorDetails], value: object) -> str:
     return suggestion(value, allowed[0].replace(" or ", ", ").replace("'", "").split(", "))
 
 
-def _length(detail: ErrorDetails, value: Sequence[object]) -> int:
-    if detail["type"] == "too_long":
-        return int(detail["ctx"]["max_length"])
-    return len(value) + sum(1 for _ in (detail,))
-
-
-def _got(value: object) -> str:
+def got(value: object) -> str:
+    """A value in a message."""
     if isinstance(value, dict):
         return "a table"
     return repr(value) if isinstance(value, str) else value_text(value) if value is not None else "nothing"

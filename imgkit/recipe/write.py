@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from imgkit.errors import printable
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.phases import TABLES, Unread, unread
-from imgkit.recipe.problems import PHASE_KEYS, SECTIONS, TOP_KEYS, UNIONS
+from imgkit.recipe.problems import PHASE_KEYS, SECTIONS, TOP_LEVEL, UNIONS
 from imgkit.recipe.schema import PhaseSettings
 from imgkit.recipe.toml import value_text
 
@@ -22,16 +22,15 @@ def render(loaded: Loaded) -> str:
     value that no phase reads, which `make_plan` refuses, is a comment too.
     """
     recipe, idle = loaded.recipe, unread(loaded.recipe)
-    top = {key: getattr(recipe, key, recipe.schema_version) for key in TOP_KEYS}
     lines: list[Line] = [
         (f"# {printable(recipe.name)}: a resolved recipe, made from {printable(loaded.source)}", ""),
-        ("#   imgkit finetune MODEL --recipe THIS_FILE --data FOLDER", ""),
+        (f"#   imgkit finetune {'' if recipe.model.name else 'MODEL '}--recipe THIS_FILE", ""),
         ("# Each value has its origin beside it; lines that begin with # are defaults, shown to be changed.", ""),
     ]
-    scalars = {key: value for key, value in top.items() if key not in (*SECTIONS, *UNIONS, "phases")}
-    lines += _values(loaded, idle, "", scalars)
+    values = dict(recipe) | {"schema": recipe.schema_version}
+    lines += _values(loaded, idle, "", {key: values[key] for key in TOP_LEVEL})
     for name in (*SECTIONS, *UNIONS):
-        lines += _table(f"[{name}]", _values(loaded, idle, f"{name}.", dict(top[name])))
+        lines += _table(f"[{name}]", _values(loaded, idle, f"{name}.", dict(values[name])))
     for phase in recipe.phases:
         lines += _phase(loaded, idle, phase)
     width = min(_WIDEST, max(len(text) for text, comment in lines if comment))

@@ -1,0 +1,1 @@
+"""Tables over run folders; they read text only."""

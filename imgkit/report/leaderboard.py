@@ -12,10 +12,26 @@ from imgkit.report.collect import RunSummary, groups
 from imgkit.run import replace_text
 from imgkit.screen import percent
 
-CSV_COLUMNS = (
-    "rank run model recipe data fingerprint split n top1 top1_low top1_high f1_macro f1_macro_low f1_macro_high "
-    "parameters seconds status created"
-).split()
+CSV_COLUMNS = [
+    "rank",
+    "run",
+    "model",
+    "recipe",
+    "data",
+    "fingerprint",
+    "split",
+    "n",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "f1_macro",
+    "f1_macro_low",
+    "f1_macro_high",
+    "parameters",
+    "seconds",
+    "status",
+    "created",
+]
 _MD_COLUMNS = ("rank", "run", "model", "split", "n", "macro F1", "top-1", "parameters", "time", "status", "date")
 
 

@@ -1,0 +1,198 @@
+"""Makes a network: timm's, seeded, with pretrained weights under a new head."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_input_data_config
+from timm.models import PretrainedCfg, get_pretrained_cfg, split_model_name_tag
+from torch import Tensor, nn
+
+from imgkit.data.transforms import Preprocessing
+from imgkit.errors import UsageError, WeightsError
+from imgkit.keys import key, seed_everything
+from imgkit.models.freeze import classifier_names
+from imgkit.models.names import resolve_name
+from imgkit.models.weights import WeightSource, find_weights, load_state, mismatch
+from imgkit.recipe.schema import ModelSettings
+
+
+@dataclass(frozen=True)
+class Created:
+    """A network ready to train.
+
+    Attributes:
+        model: images float32 (B, 3, H, W) -> logits (B, K); on the CPU, in training mode.
+        name: timm's, with the tag that says which weights and preprocessing were meant.
+        preprocessing: how a picture becomes its input.
+        weights: where the weights of all but the head come from.
+    """
+
+    model: nn.Module
+    name: str
+    preprocessing: Preprocessing
+    weights: WeightSource
+
+
+def create_model(settings: ModelSettings, classes: int, seed: int) -> Created:
+    """Make the network that `settings` name, with a new head for `classes` classes.
+
+    What is not loaded depends on the seed alone: the same head with and without pretrained weights.
+
+    Raises:
+        UsageError: for an unknown name, a key that the network does not take, an image size that it cannot take, or a
+            network that does not give logits (B, K).
+        WeightsError: if the weights cannot be had or do not fit.
+    """
+    assert settings.name is not None
+    name = _full_name(resolve_name(settings.name))
+    source = find_weights(settings.weights, name)
+    options = _options(name, settings)
+    seed_everything(key(seed, "init"))
+    model = _build(name, settings, options | {"num_classes": classes})
+    if source.kind != "none":
+        _load_trunk(model, _pretrained(name, settings, options, source), name, source)
+    preprocessing = _preprocessing(model, name, settings.image_size)
+    _check_logits(model, name, classes, preprocessing.size)
+    return Created(model, name, preprocessing, source)
+
+
+def _full_name(name: str) -> str:
+    """`name` with its default tag, where timm has one."""
+    config = get_pretrained_cfg(name)
+    arch = split_model_name_tag(name)[0]
+    return f"{arch}.{config.tag}" if config is not None and config.tag else name
+
+
+def _options(name: str, settings: ModelSettings) -> dict[str, Any]:
+    """What has to be told to a network whose input size is part of it."""
+    config = get_pretrained_cfg(name)
+    fixed = config is not None and config.fixed_input_size
+    return {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}
+
+
+def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Module:
+    """`timm.create_model`, with the drop rates that the network takes."""
+    rates: dict[str, Any] = {"drop_rate": settings.drop_rate, "drop_path_rate": settings.drop_path}
+    while True:
+        try:
+            model: nn.Module = timm.create_model(name, **rates, **options)
+            return model
+        except TypeError as error:
+            refused = next((option for option in (*rates, "img_size") if f"'{option}'" in str(error)), None)
+            if refused is None:
+                raise
+            if refused == "img_size":
+                raise _wrong_size(name, settings.image_size) from None
+            value = rates.pop(refused)
+            if value > 0:
+                key_name = "model.drop_path" if refused == "drop_path_rate" else "model.drop_rate"
+                raise UsageError(
+                    f"{name} does not take {key_name}, which is {value:g}.", f"Leave it out: --set {key_name}=0"
+                ) from None
+        except (AssertionError, ValueError) as error:
+            if "img_size" not in options:
+                raise
+            raise _wrong_size(name, settings.image_size, str(error)) from error
+
+
+def _wrong_size(name: str, size: int | None, reason: str = "") -> UsageError:
+    config = get_pretrained_cfg(name)
+    own = config.input_size[-1] if config is not None else 224
+    why = f" ({reason.splitlines()[0]})" if reason.strip() else ""
+    return UsageError(f"{name} cannot take images of {size} px{why}.", f"It was made for {own} px:  --image-size {own}")
+
+
+def _pretrained(name: str, settings: ModelSettings, options: dict[str, Any], source: WeightSource) -> dict[str, Tensor]:
+    """The tensors of `source` with the names and shapes that the network has, its own old head included.
+
+    timm loads them into a second network with its own rules for each family (other names, resized position
+    embeddings). It does so strictly only if the head fits, so this network has the head of the file.
+    """
+    state = load_state(source, name)
+    config = get_pretrained_cfg(name)
+    rows = _head_rows(state, config) if source.kind == "file" else None
+    overlay: dict[str, Any] = {"state_dict": state, "custom_load": False}
+    if rows is not None:
+        overlay["num_classes"] = rows
+        options = options | {"num_classes": rows}
+    try:
+        model = _build(name, settings, options | {"pretrained": True, "pretrained_cfg_overlay": overlay})
+        if "state_dict" not in getattr(model, "pretrained_cfg", {}):  # not built by timm's builder: nothing was loaded
+            model.load_state_dict(state, strict=True)
+    except (RuntimeError, KeyError, IndexError, AttributeError, ValueError) as error:
+        raise _does_not_fit(name, settings, options, source, state, error) from error
+    return dict(model.state_dict())
+
+
+def _head_rows(state: dict[str, Tensor], config: PretrainedCfg | None) -> int | None:
+    """Classes of the head in a file with the network's own names; 0 for a file without head; None for other names."""
+    if config is None or not config.classifier:
+        return None
+    names = [config.classifier] if isinstance(config.classifier, str) else config.classifier
+    weight = state.get(f"{names[0]}.weight")
+    if weight is not None:
+        return len(weight)
+    stems = [config.first_conv] if isinstance(config.first_conv, str) else config.first_conv or ()
+    return 0 if any(f"{stem}.weight" in state for stem in stems) else None
+
+
+def _does_not_fit(
+    name: str,
+    settings: ModelSettings,
+    options: dict[str, Any],
+    source: WeightSource,
+    state: dict[str, Tensor],
+    error: Exception,
+) -> WeightsError:
+    listed = mismatch(state, _build(name, settings, options).state_dict())
+    shown = listed or f"  {str(error).splitlines()[0]}"
+    return WeightsError(
+        f"The weights do not fit {name} ({source.detail}). Missing (-) and surplus (+):\n{shown}",
+        "Name the network that these weights were made for:  imgkit models",
+    )
+
+
+def _load_trunk(model: nn.Module, state: dict[str, Tensor], name: str, source: WeightSource) -> None:
+    """Copy all but the head from `state` into `model`, and make sure that nothing else is left out."""
+    head = set(classifier_names(model))
+    trunk = {name: value for name, value in state.items() if name not in head}
+    expected = {name: value for name, value in model.state_dict().items() if name not in head}
+    listed = mismatch(trunk, expected)
+    if listed:
+        raise WeightsError(
+            f"The weights do not fit {name} ({source.detail}). Missing (-) and surplus (+):\n{listed}",
+            "Name the network that these weights were made for:  imgkit models",
+        )
+    model.load_state_dict(trunk, strict=False)
+
+
+def _preprocessing(model: nn.Module, name: str, image_size: int | None) -> Preprocessing:
+    """The evaluation rule of the network as it was built; `resolve_model_data_config` would ignore its real size."""
+    config = getattr(model, "pretrained_cfg", {})
+    asked = {} if image_size is None else {"img_size": image_size}
+    try:
+        resolved = resolve_input_data_config(model, args=asked, pretrained_cfg=config)
+    except ValueError as error:
+        if image_size is None:
+            raise
+        raise _wrong_size(name, image_size, str(error)) from error
+    return Preprocessing.from_timm(resolved)
+
+
+def _check_logits(model: nn.Module, name: str, classes: int, size: tuple[int, int]) -> None:
+    """One image through the network: it must give logits (1, classes)."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(1, 3, *size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise _wrong_size(name, size[0], str(error)) from error
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (1, classes):
+        raise UsageError(
+            f"{name} gives {shape} for one image, not logits (1, {classes}).",
+            "Choose a network for classification:  imgkit models",
+        )
+    model.train()

@@ -1,0 +1,211 @@
+"""A trained network as a folder that plain timm loads: config.json and model.safetensors, and what imgkit adds.
+
+config.json           architecture, arguments, class names, preprocessing, in timm's local-dir layout
+model.safetensors     the tensors
+preprocessing.json    the evaluation rule, exactly
+README.md             a short card
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.models import get_model_args, get_model_input_config, is_model, split_model_name_tag
+from torch import Tensor, nn
+
+from imgkit.data.transforms import Preprocessing
+from imgkit.errors import DiskError, UsageError, suggestion
+from imgkit.models.weights import mismatch
+
+_CROP_MODES = {"crop": "center", "squash": "squash"}  # timm's words for Preprocessing.fit
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network from a folder.
+
+    Attributes:
+        model: images float32 (B, 3, H, W) -> logits (B, K); on the CPU, in evaluation mode.
+        preprocessing: how a picture becomes its input.
+        classes: names, in the order of the logits.
+        config: the content of config.json.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    config: Mapping[str, Any]
+
+
+def save_model_folder(
+    folder: Path,
+    *,
+    model: nn.Module,
+    model_name: str,
+    state: Mapping[str, Tensor],
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    extra: Mapping[str, Any],
+) -> None:
+    """Write the files into an existing folder.
+
+    Args:
+        folder: exists.
+        model: made by timm; asked for its arguments and input, not for its weights.
+        model_name: timm's, with or without tag.
+        state: the weights to keep, every name of `model.state_dict()`.
+        classes: names, in the order of the logits.
+        preprocessing: the evaluation rule.
+        extra: goes into config.json as "imgkit"; plain values. A licence in extra["weights"]["licence"] is shown.
+
+    Raises:
+        DiskError: if a file cannot be written.
+    """
+    lacking = mismatch(state, model.state_dict())
+    assert not lacking, lacking
+    config = _config(model, model_name, classes, preprocessing, extra)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    try:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        _write_json(folder / "config.json", config)
+        _write_json(folder / "preprocessing.json", preprocessing.to_dict())
+        (folder / "README.md").write_text(_card(model_name, classes, preprocessing, extra), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise DiskError(f"The model cannot be written into {folder}: {error}", "Free some space and resume.") from error
+
+
+def load_model_folder(folder: Path) -> LoadedModel:
+    """Read what `save_model_folder` wrote; names and shapes of all tensors must agree.
+
+    Raises:
+        DiskError: if a file is missing or damaged, or the tensors are those of another network.
+        UsageError: if the network is not in timm's registry.
+    """
+    config = _read_json(folder / "config.json")
+    preprocessing = _read_preprocessing(folder)
+    classes = config.get("label_names")
+    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise DiskError(f"{folder / 'config.json'} has no list of class names under label_names.", _RESTORE)
+    model = _build(folder, config)
+    file = folder / "model.safetensors"
+    try:
+        state = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise DiskError(f"{file} cannot be read: {error}", _RESTORE) from error
+    listed = mismatch(state, model.state_dict())
+    if listed:
+        raise DiskError(f"{file} does not fit config.json. Missing (-) and surplus (+):\n{listed}", _RESTORE)
+    if getattr(model, "num_classes", len(classes)) != len(classes):
+        raise DiskError(f"{folder / 'config.json'} names {len(classes)} classes of {model.num_classes}.", _RESTORE)
+    model.load_state_dict(state, strict=True)
+    return LoadedModel(model.eval(), preprocessing, tuple(classes), config)
+
+
+_RESTORE = "Copy the folder again, or write it anew from the run's checkpoints."
+
+
+def _config(
+    model: nn.Module, model_name: str, classes: Sequence[str], preprocessing: Preprocessing, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """config.json: what `timm.create_model("local-dir:...", pretrained=True)` needs, and the class names."""
+    name, tag = split_model_name_tag(model_name)
+    current = get_model_input_config(model)
+    source = getattr(model, "pretrained_cfg", {})
+    kept = {"classifier": source.get("classifier"), "license": source.get("license"), "pool_size": None}
+    pretrained = {key: value for key, value in kept.items() if value is not None or key != "license"}
+    pretrained |= {
+        "tag": tag or None,
+        "custom_load": False,
+        "input_size": [3, *preprocessing.size],
+        "fixed_input_size": current["fixed_input_size"],
+        "first_conv": current["first_conv"],
+        "interpolation": preprocessing.interpolation,
+        "crop_pct": preprocessing.crop_pct,
+        "crop_mode": _CROP_MODES[preprocessing.fit],
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "num_classes": len(classes),
+    }
+    return {
+        "architecture": name,
+        "num_classes": len(classes),
+        "num_features": getattr(model, "num_features", None),
+        "label_names": list(classes),
+        "model_args": get_model_args(model) | {"num_classes": len(classes)},
+        "pretrained_cfg": pretrained,
+        "imgkit": dict(extra),
+    }
+
+
+def _build(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    name = config.get("architecture")
+    if not isinstance(name, str) or not is_model(name):
+        raise UsageError(
+            f"The network {name!r} of {folder} is not in timm's registry{suggestion(str(name), timm.list_models())}.",
+            "Import the module that registers it first.",
+        )
+    try:
+        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=False)
+    except Exception as error:  # arguments from a damaged file make networks fail in many ways
+        reason = (str(error).splitlines() or [""])[0]
+        raise DiskError(
+            f"{folder / 'config.json'} does not describe a network: {type(error).__name__}: {reason}", _RESTORE
+        ) from error
+    return model
+
+
+def _read_preprocessing(folder: Path) -> Preprocessing:
+    values = _read_json(folder / "preprocessing.json")
+    try:
+        return Preprocessing.from_dict(values)
+    except (UsageError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DiskError(f"{folder / 'preprocessing.json'} is damaged: {reason}", _RESTORE) from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DiskError(f"{file} cannot be read: {error}", _RESTORE) from error
+    if not isinstance(content, dict):
+        raise DiskError(f"{file} is not a JSON object.", _RESTORE)
+    return content
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _card(model_name: str, classes: Sequence[str], preprocessing: Preprocessing, extra: Mapping[str, Any]) -> str:
+    height, width = preprocessing.size
+    weights = extra.get("weights")
+    licence = weights.get("licence") if isinstance(weights, Mapping) else None
+    names = "\n".join(f"    {json.dumps(name, ensure_ascii=False)}" for name in classes)
+    return f"""# {model_name}, {len(classes)} classes
+
+An image classifier trained with imgkit. It reads RGB pictures of {height}×{width} pixels; preprocessing.json says how
+a picture becomes that.
+
+Licence of the weights that training started from: {licence or "not known"}.
+
+With plain timm:
+
+    model = timm.create_model("local-dir:PATH_OF_THIS_FOLDER", pretrained=True).eval()
+    config = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
+    transform = timm.data.create_transform(**config)
+
+With imgkit:
+
+    from imgkit.models.folder import load_model_folder
+    loaded = load_model_folder(Path("PATH_OF_THIS_FOLDER"))
+
+Classes, in the order of the logits:
+
+{names}
+"""

@@ -1,0 +1,178 @@
+"""What "frozen" means: no gradient, no decay, and batch norm, dropout and drop path as in evaluation."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+
+from timm.models import group_parameters
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from imgkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One group of layers, for people: its name, how many parameters, whether they train."""
+
+    name: str
+    parameters: int
+    trainable: bool
+
+
+def classifier_names(model: nn.Module) -> list[str]:
+    """Names of the parameters of the last layer, the one that gives the logits.
+
+    Raises:
+        UsageError: if the model does not say which layer that is.
+    """
+    get_classifier = getattr(model, "get_classifier", None)
+    found = get_classifier() if get_classifier is not None else ()
+    layers = {id(layer) for layer in (found if isinstance(found, tuple | list) else (found,))}
+    prefixes = [name for name, layer in model.named_modules() if id(layer) in layers]
+    # Some networks have a second classifier that get_classifier leaves out (volo's aux_head).
+    listed = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    prefixes += [listed] if isinstance(listed, str) else list(listed)
+    names = [name for name, _ in model.named_parameters() if any(name.startswith(f"{p}.") for p in prefixes)]
+    if not names:
+        raise UsageError(
+            f"{type(model).__name__} does not say which layer is its classifier.",
+            "Give the network a method get_classifier() that returns its last layer.",
+        )
+    return names
+
+
+def layer_groups(model: nn.Module) -> list[list[str]]:
+    """Parameter names by layer, from the stem to the head: timm's `group_matcher`, the classifier last and alone.
+
+    What timm leaves beside the classifier is a group of its own, unless it is only norms and biases: those belong to
+    the layer before them. Each parameter is in exactly one group; no group is empty.
+
+    Raises:
+        UsageError: if the model has no `group_matcher`.
+    """
+    matcher = getattr(model, "group_matcher", None)
+    if matcher is None:
+        raise UsageError(
+            f"{type(model).__name__} does not say what its layers are (it has no group_matcher).",
+            'Use train = "head" or "all", with layer_decay = 1.',
+        )
+    shapes = {name: parameter.ndim for name, parameter in model.named_parameters()}
+    head = classifier_names(model)
+    found: Mapping[int, list[str]] = group_parameters(model, matcher(coarse=False))
+    last = max(found)
+    groups: list[list[str]] = []
+    for depth in sorted(found):
+        group = [name for name in found[depth] if name not in head]
+        if depth == last and groups and all(shapes[name] <= 1 for name in group):
+            groups[-1] += group
+        elif group:
+            groups.append(group)
+    return [*groups, head]
+
+
+def set_trainable(model: nn.Module, what: str) -> None:
+    """Ask for gradients of "head", "last:N" (the last N of `layer_groups`; 1 is the head) or "all", and of no others.
+
+    Raises:
+        UsageError: if there are fewer than N groups, or the model does not say what its head or layers are.
+    """
+    if what == "all":
+        chosen = {name for name, _ in model.named_parameters()}
+    elif what == "head":
+        chosen = set(classifier_names(model))
+    else:
+        count = int(what.removeprefix("last:"))
+        groups = layer_groups(model)
+        if count > len(groups):
+            raise UsageError(
+                f"train = {what!r}: {type(model).__name__} has {len(groups)} groups of layers, the head among them.",
+                f'Write "all", or "last:N" with N from 1 to {len(groups)}.',
+            )
+        chosen = {name for group in groups[-count:] for name in group}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+
+
+def train_mode(model: nn.Module, *, batch_norm: str) -> None:
+    """Put what trains into training mode and the rest into evaluation mode.
+
+    A module with a trainable parameter anywhere below it trains; one whose parameters are all frozen does not. A module
+    without parameters (dropout, drop path) goes with what it feeds: the next layer of its parent that has parameters,
+    else the one before it, else its parent. So the dropout before a trained head works, and that of a frozen stem not.
+
+    Args:
+        model: after `set_trainable`.
+        batch_norm: "train", or "frozen": statistics stay as they are even where scale and shift train. Norms that keep
+            no statistics are not touched.
+    """
+    if _place(model) is None:
+        model.eval()
+    if batch_norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, _BatchNorm) and module.running_mean is not None:
+                module.training = False
+
+
+def stage_table(model: nn.Module) -> list[Stage]:
+    """The groups of `layer_groups` with sizes and state; just trunk and head where the model does not know its layers."""
+    parameters = dict(model.named_parameters())
+    if hasattr(model, "group_matcher"):
+        groups = layer_groups(model)
+    else:
+        head = classifier_names(model)
+        groups = [[name for name in parameters if name not in head], head]
+    return [
+        Stage(
+            _common_name(group),
+            sum(parameters[name].numel() for name in group),
+            any(parameters[name].requires_grad for name in group),
+        )
+        for group in groups
+        if group
+    ]
+
+
+@dataclass(frozen=True)
+class _Learns:
+    """Whether any, the first and the last of a module's layers with parameters train."""
+
+    any: bool
+    first: bool
+    last: bool
+
+
+def _place(module: nn.Module) -> _Learns | None:
+    """Set the mode of `module` and all below it; None (and nothing set) if there is no parameter."""
+    own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+    children = [(child, _place(child)) for child in module.children()]
+    states = [state for _, state in children if state is not None]
+    if not own and not states:
+        return None
+    learns = _Learns(
+        any=any(own) or any(state.any for state in states),
+        first=states[0].first if states else any(own),
+        last=states[-1].last if states else any(own),
+    )
+    module.training = learns.any
+    for position, (child, state) in enumerate(children):
+        if state is None:
+            after = _states(children[position + 1 :])
+            before = _states(reversed(children[:position]))
+            following, preceding = next(after, None), next(before, None)
+            child.train(following.first if following else preceding.last if preceding else learns.any)
+    return learns
+
+
+def _states(children: Iterable[tuple[nn.Module, _Learns | None]]) -> Iterator[_Learns]:
+    return (state for _, state in children if state is not None)
+
+
+def _common_name(names: list[str]) -> str:
+    """The modules that `names` have in common ("layer4.1"), or the first and last of their modules ("conv1, bn1")."""
+    paths = [name.split(".")[:-1] or [name] for name in names]
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
+    if shared:
+        return ".".join(shared)
+    tops = list(dict.fromkeys(path[0] for path in paths))
+    return ", ".join(tops) if len(tops) <= 2 else f"{tops[0]} … {tops[-1]}"

@@ -1,0 +1,66 @@
+"""Fixtures of all tests: nothing outside tmp_path, no network, one thread."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MakeFolders = Callable[..., Path]
+TreeHash = Callable[[Path], str]
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("IMGKIT_DATA", raising=False)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def square(number: int, *, code: int = 0, side_px: int = 16) -> Image.Image:
+    """A picture (side, side) of a colour for each code, with noise for each number: no two have the same bytes."""
+    colours = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), (40, 200, 200), (200, 40, 200))
+    random = np.random.default_rng([code, number])
+    noise = random.integers(-30, 31, (side_px, side_px, 3))
+    return Image.fromarray(np.clip(np.array(colours[code % len(colours)]) + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def make_folders(tmp_path: Path) -> MakeFolders:
+    """Writes `{"train/cat": 5, "val/cat": 2}` as folders with so many coloured PNG squares; returns their root."""
+
+    def make(counts: Mapping[str, int], name: str = "pictures", side_px: int = 16) -> Path:
+        root = tmp_path / name
+        root.mkdir(exist_ok=True)
+        codes = {label: code for code, label in enumerate(sorted({folder.split("/")[-1] for folder in counts}))}
+        number = 0
+        for folder, images in counts.items():
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for row in range(images):
+                number += 1
+                picture = square(number, code=codes[folder.split("/")[-1]], side_px=side_px)
+                picture.save(root / folder / f"{row:04d}.png")
+        return root
+
+    return make
+
+
+@pytest.fixture
+def tree_hash() -> TreeHash:
+    """SHA-256 over names, bytes and modification times of everything below a folder."""
+
+    def of(root: Path) -> str:
+        digest = hashlib.sha256()
+        for path in sorted([root, *root.rglob("*")]):
+            digest.update(f"{path}\0{path.lstat().st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+            if path.is_file() and not path.is_symlink():
+                digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    return of

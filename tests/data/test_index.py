@@ -1,0 +1,143 @@
+"""The table against lists."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imgkit.data.index import SPLITS, Index, PathTable
+from imgkit.errors import DataError
+
+ANY_PATH = st.text(
+    st.one_of(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), st.just("\udcff")), min_size=1
+)
+NAME = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1).filter(
+    lambda name: len(name.splitlines()) == 1
+)
+
+
+def table(
+    paths: list[str], labels: list[list[int]], splits: list[str], classes: tuple[str, ...], groups: list[int] | None = None
+) -> Index:
+    return Index(
+        root=Path("/data"),
+        paths=PathTable.of(paths),
+        classes=classes,
+        codes=np.array([code for row in labels for code in row], dtype=np.int64),
+        offsets=np.array([0, *np.cumsum([len(row) for row in labels])], dtype=np.int64),
+        splits=np.array([SPLITS.index(split) for split in splits], dtype=np.int8),
+        groups=None if groups is None else np.array(groups, dtype=np.int64),
+        sizes=np.arange(len(paths), dtype=np.int64) * 10**10,
+    )
+
+
+@st.composite
+def tables(draw: st.DrawFn, most_labels: int = 3) -> tuple[Index, list[list[int]]]:
+    paths = draw(st.lists(ANY_PATH, max_size=12, unique=True))
+    classes = tuple(sorted(draw(st.sets(NAME, min_size=1, max_size=4))))
+    code = st.lists(st.integers(0, len(classes) - 1), max_size=most_labels, unique=True)
+    labels = [draw(code) for _ in paths]
+    splits = [draw(st.sampled_from(SPLITS)) for _ in paths]
+    groups = draw(st.none() | st.lists(st.integers(0, 3), min_size=len(paths), max_size=len(paths)))
+    return table(paths, labels, splits, classes, groups if paths else None), labels
+
+
+def same(one: Index, two: Index) -> bool:
+    if (one.groups is None) != (two.groups is None):
+        return False
+    pairs = [(one.codes, two.codes), (one.offsets, two.offsets), (one.splits, two.splits), (one.sizes, two.sizes)]
+    if one.groups is not None:
+        pairs.append((one.groups, two.groups))
+    return (
+        list(one.paths) == list(two.paths)
+        and one.classes == two.classes
+        and all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+    )
+
+
+@given(st.lists(ANY_PATH), st.data())
+def test_path_table_is_a_list(paths: list[str], data: st.DataObject) -> None:
+    found = PathTable.of(paths)
+    assert len(found) == len(paths)
+    assert list(found) == paths
+    rows = data.draw(st.lists(st.integers(0, len(paths) - 1))) if paths else []
+    assert list(found.select(rows)) == [paths[row] for row in rows]
+
+
+@pytest.mark.parametrize("row", [-1, 2])
+def test_path_table_ends(row: int) -> None:
+    with pytest.raises(IndexError):
+        PathTable.of(["a", "b"])[row]
+
+
+@given(tables(), st.data())
+def test_against_lists(made: tuple[Index, list[list[int]]], data: st.DataObject) -> None:
+    index, labels = made
+    for split in SPLITS:
+        rows = [row for row in range(len(index)) if index.splits[row] == SPLITS.index(split)]
+        assert index.rows(split).tolist() == rows
+        flat = [code for row in rows for code in labels[row]]
+        assert index.counts(split).tolist() == [flat.count(code) for code in range(len(index.classes))]
+    rows = data.draw(st.lists(st.integers(0, len(index) - 1))) if len(index) else []
+    chosen = index.select(rows)
+    assert [index.paths[row] for row in rows] == list(chosen.paths)
+    for row, old in enumerate(rows):
+        assert chosen.codes[chosen.offsets[row] : chosen.offsets[row + 1]].tolist() == labels[old]
+        assert chosen.sizes[row] == index.sizes[old]
+        assert chosen.path(row) == Path("/data") / index.paths[old]
+
+
+@given(tables(most_labels=1))
+def test_labels(made: tuple[Index, list[list[int]]]) -> None:
+    index, labels = made
+    assert index.labels().tolist() == [row[0] if row else -1 for row in labels]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tables())
+def test_csv_reads_back(tmp_path: Path, made: tuple[Index, list[list[int]]]) -> None:
+    index, _ = made
+    index.write_csv(tmp_path / "index.csv")
+    found = Index.read_csv(tmp_path / "index.csv", index.root, index.classes)
+    assert same(index, found)
+    assert found.fingerprint == index.fingerprint
+
+
+def test_csv_has_no_formula_cell(tmp_path: Path) -> None:
+    index = table(["=1+1.png", "@a", "'b"], [[0], [1], [1]], ["train"] * 3, ("+x", "-y"))
+    index.write_csv(tmp_path / "index.csv")
+    lines = (tmp_path / "index.csv").read_text().splitlines()
+    assert lines[0] == "path,label,split,group,size"
+    assert lines[1:] == ["'=1+1.png,'+x,train,,0", "'@a,'-y,train,,10000000000", "''b,'-y,train,,20000000000"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "path,label\n", "path,label,split,group,size\na,cat,train\n", "path,label,split,group,size\na,owl,train,,1\n"]
+    + ["path,label,split,group,size\na,cat,dev,,1\n", "path,label,split,group,size\na,cat,train,,x\n"],
+)
+def test_foreign_csv(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(DataError, match="x.csv is not an index written by imgkit"):
+        Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",))
+
+
+def test_missing_csv(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not an index"):
+        Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",))
+
+
+def test_fingerprint_sees_path_size_label_and_split_but_not_order_or_codes() -> None:
+    paths, labels, splits = ["a", "b"], [[0], [1]], ["train", "val"]
+    one = table(paths, labels, splits, ("x", "y"))
+    assert one.select([1, 0]).fingerprint == one.fingerprint
+    assert table(paths, [[1], [2]], splits, ("w", "x", "y")).fingerprint == one.fingerprint
+    others = [
+        table(["a", "c"], labels, splits, ("x", "y")),
+        table(paths, [[1], [0]], splits, ("x", "y")),
+        table(paths, labels, ["val", "val"], ("x", "y")),
+        table(paths[::-1], labels[::-1], splits[::-1], ("x", "y")),  # sizes differ
+    ]
+    assert len({index.fingerprint for index in [one, *others]}) == 5

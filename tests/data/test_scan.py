@@ -1,0 +1,166 @@
+"""The scan: facts, duplicates, cache."""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import corpus
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from imgkit.data import scan as scan_file
+from imgkit.data.builtin import cache_folder
+from imgkit.data.scan import find_duplicates, scan
+from imgkit.errors import BadImage
+
+
+def run(*paths: Path, max_pixels: int = 10**7) -> scan_file.ScanReport:
+    return scan([str(path) for path in paths], max_pixels=max_pixels)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were really read."""
+    names: list[str] = []
+    read = scan_file.read_image
+
+    def noting(path: Path, **options: int) -> object:
+        names.append(path.name)
+        return read(path, **options)
+
+    monkeypatch.setattr(scan_file, "read_image", noting)
+    return names
+
+
+def test_facts(tmp_path: Path) -> None:
+    corpus.colours().save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(corpus.exif_jpeg(6, (100, 60)))
+    Image.new("L", (10, 10)).save(tmp_path / "c.png")
+    (tmp_path / "d.png").write_bytes(b"x")
+    Image.fromarray(np.zeros((10, 30), dtype=np.uint16)).save(tmp_path / "e.png")
+    report = run(*sorted(tmp_path.iterdir()))
+    assert [fact and (fact.width, fact.height) for fact in report.facts] == [(48, 40), (60, 100), (10, 10), None, (30, 10)]
+    assert [fact.size for fact in report.good] == [(tmp_path / name).stat().st_size for name in ("a.png", "b.jpg", "c.png", "e.png")]
+    assert [Path(error.path).name for error in report.bad] == ["d.png"]
+    assert report.formats == {"PNG": 3, "JPEG": 1}
+    assert report.modes == {"RGB": 2, "L": 1, "I;16": 1}
+    assert (report.rotated, report.gray) == (1, 2)
+    assert report.largest == (60, 100)
+    assert report.median_size == (39, 25)
+
+
+def test_empty() -> None:
+    report = run()
+    assert (report.facts, report.bad, report.largest, report.median_size, report.duplicates) == ((), (), None, None, ())
+
+
+@given(st.lists(st.none() | st.sampled_from("abc"), max_size=12))
+def test_duplicates_against_all_pairs(hashes: list[str | None]) -> None:
+    groups = find_duplicates(hashes)
+    pairs = {(i, j) for group in groups for i in group for j in group if i < j}
+    n = range(len(hashes))
+    assert pairs == {(i, j) for i in n for j in n if i < j and hashes[i] is not None and hashes[i] == hashes[j]}
+
+
+def test_all_exact_duplicates_of_a_large_tree(tmp_path: Path) -> None:
+    contents = []
+    for number in range(450):
+        pixels = np.full((4, 4, 3), (number % 256, number // 256, 0), dtype=np.uint8)
+        contents.append(corpus.encoded(Image.fromarray(pixels), "PNG"))
+    files = []
+    for number, content in enumerate([*contents, *contents[:50]]):
+        path = tmp_path / f"{number:04d}.png"
+        path.write_bytes(content)
+        files.append(str(path))
+    start = time.monotonic()
+    report = scan(files, max_pixels=100)
+    assert report.duplicates == tuple((number, 450 + number) for number in range(50))
+    assert time.monotonic() - start < 5
+
+
+def test_progress(tmp_path: Path) -> None:
+    corpus.colours().save(tmp_path / "a.png")
+    seen: list[tuple[int, int]] = []
+    scan([str(tmp_path / "a.png")] * 150, max_pixels=10**6, progress=lambda done, total: seen.append((done, total)))
+    assert [total for _, total in seen] == [150] * len(seen)
+    done = [count for count, _ in seen]
+    assert done == sorted(done)
+    assert done[-1] == 150
+
+
+def test_good_files_are_read_once(tmp_path: Path, decoded: list[str]) -> None:
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    corpus.colours().save(good)
+    bad.write_bytes(b"x")
+    first = run(good, bad)
+    assert sorted(decoded) == ["bad.png", "good.png"]
+    decoded.clear()
+    second = run(good, bad)
+    assert decoded == ["bad.png"]
+    assert second.facts == first.facts
+    assert isinstance(second.facts[0].rotated, bool)
+    assert [error.reason for error in second.bad] == [error.reason for error in first.bad]
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path, decoded: list[str]) -> None:
+    path = tmp_path / "a.png"
+    corpus.colours().save(path)
+    run(path)
+    os.utime(path, ns=(0, 1))  # only the time
+    run(path)
+    run(path, max_pixels=10**6)  # another limit
+    assert len(decoded) == 3
+    time_ns = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes() + b"more")  # only the size
+    os.utime(path, ns=(0, time_ns))
+    run(path)
+    assert len(decoded) == 4
+    report = run(path, max_pixels=10)
+    assert "megapixels" in report.bad[0].reason
+
+
+@pytest.mark.parametrize("damage", ["file", "garbage", "locked"])
+def test_a_bad_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    corpus.colours().save(tmp_path / "a.png")
+    if damage == "file":
+        (tmp_path / "cache").write_text("")
+        monkeypatch.setenv("IMGKIT_CACHE", str(tmp_path / "cache" / "below"))
+    elif damage == "garbage":
+        (cache_folder() / "scan.sqlite").write_bytes(b"garbage" * 1000)
+    else:
+        monkeypatch.setattr(scan_file, "_TIMEOUT_S", 0.05)
+        run(tmp_path / "a.png")
+        other = sqlite3.connect(cache_folder() / "scan.sqlite", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+    report = run(tmp_path / "a.png")
+    if damage == "locked":
+        other.close()
+    assert report.good[0].format == "PNG"
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path, decoded: list[str]) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.png")
+    corpus.colours().save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(path)
+    assert run(path).facts == run(path).facts
+    assert len(decoded) == 1
+
+
+def test_file_that_vanishes_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    corpus.colours().save(path)
+    read = scan_file.read_image
+
+    def then_delete(path: Path, **options: int) -> object:
+        found = read(path, **options)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(scan_file, "read_image", then_delete)
+    report = run(path)
+    assert isinstance(report.bad[0], BadImage)
+    assert report.bad[0].reason == "No such file or directory"

@@ -1,0 +1,233 @@
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from imgkit.data.decode import load_image
+from imgkit.data.transforms import Preprocessing
+from imgkit.errors import DataError
+from imgkit.predict import (
+    IMAGE_COLUMNS,
+    Prediction,
+    expand_inputs,
+    plain_cell,
+    predict_files,
+    write_csv,
+    write_jsonl,
+)
+
+torch.set_num_threads(1)
+
+
+@dataclass
+class Loaded:
+    """As much of models.folder.LoadedModel as predictions need."""
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+
+class Colour(nn.Module):
+    """Logits (B, 3): the mean of each channel; remembers how many images came at a time, and the modes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.grads: list[bool] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert not self.training
+        self.sizes.append(len(images))
+        self.grads.append(torch.is_grad_enabled())
+        return 4 * images.mean((2, 3))
+
+
+@pytest.fixture
+def loaded() -> Loaded:
+    rule = Preprocessing(
+        size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3, fit="crop"
+    )
+    return Loaded(Colour().train(), rule, ("red", "green", "blue"))
+
+
+@pytest.fixture
+def pictures(make_folders) -> Path:
+    return make_folders({"a-red": 2, "b-green": 2, "c-blue": 2})
+
+
+def by_hand(loaded: Loaded, path: str) -> torch.Tensor:
+    """Probabilities (3,) of one file, one at a time."""
+    image = loaded.preprocessing(load_image(Path(path)))
+    pixels = (image.float() / 255 - 0.5) / 0.5
+    return (4 * pixels.mean((1, 2))).double().softmax(0)
+
+
+@pytest.mark.parametrize(("workers", "batch_size"), [(0, 32), (0, 4), (3, 4), (2, 1)])
+def test_rows_come_in_order_with_errors_in_their_place(
+    loaded: Loaded, pictures: Path, workers: int, batch_size: int
+) -> None:
+    files = list(expand_inputs([pictures]))
+    bad = pictures / "broken.jpg"
+    bad.write_bytes(b"not a picture")
+    paths = [files[5], str(bad), files[0], str(pictures / "missing.png"), *files, str(bad)]
+    rows = list(predict_files(loaded, paths, top_k=3, workers=workers, batch_size=batch_size))
+    assert [row.path for row in rows] == paths
+    for row in rows:
+        if row.path.endswith(("broken.jpg", "missing.png")):
+            assert (row.label, row.prob, row.top) == ("", 0.0, ())
+            assert row.error
+            assert row.path not in row.error
+            continue
+        probs = by_hand(loaded, row.path)
+        assert row.error == ""
+        assert row.label == loaded.classes[int(probs.argmax())]
+        assert row.label in row.path
+        assert [prob for _, prob in row.top] == pytest.approx(sorted(probs.tolist(), reverse=True), abs=1e-5)
+        assert (row.label, row.prob) == row.top[0]
+    assert max(loaded.model.sizes) <= batch_size
+    assert not any(loaded.model.grads)
+
+
+def test_a_batch_of_unreadable_files_needs_no_network(loaded: Loaded) -> None:
+    rows = list(predict_files(loaded, ["no.png"] * 3))
+    assert all(row.error for row in rows)
+    assert loaded.model.sizes == []
+
+
+def test_more_classes_than_there_are_means_all(loaded: Loaded, pictures: Path) -> None:
+    (row,) = predict_files(loaded, [next(expand_inputs([pictures]))], top_k=9)
+    assert len(row.top) == 3
+
+
+def test_too_many_pixels_is_an_error_of_that_row(loaded: Loaded, pictures: Path) -> None:
+    (row,) = predict_files(loaded, [next(expand_inputs([pictures]))], max_pixels=100)
+    assert row.error
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_inputs_are_read_a_bounded_number_ahead(loaded: Loaded, pictures: Path, workers: int) -> None:
+    files = list(expand_inputs([pictures]))
+    drawn = 0
+
+    def names() -> Iterator[str]:
+        nonlocal drawn
+        for number in range(2000):
+            drawn += 1
+            yield files[number % len(files)]
+
+    for done, _ in enumerate(predict_files(loaded, names(), workers=workers, batch_size=16)):
+        assert drawn - done <= 16 + 2 * workers
+    assert done == 1999
+
+
+def test_stopping_early_ends_the_threads(loaded: Loaded, pictures: Path) -> None:
+    import threading
+
+    before = threading.active_count()
+    rows = predict_files(loaded, [next(expand_inputs([pictures]))] * 100, workers=2, batch_size=4)
+    next(rows)
+    rows.close()
+    assert threading.active_count() == before
+
+
+def test_the_callers_code_is_not_in_inference_mode(loaded: Loaded, pictures: Path) -> None:
+    for _ in predict_files(loaded, expand_inputs([pictures])):
+        assert torch.is_grad_enabled()
+
+
+def test_folders_are_sorted_recursive_and_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b/2.JPG", "b/1.png", "a/x/0.tif", ".hidden/1.png", "a/.secret.png", "notes.txt", "c.webp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    found = [os.path.relpath(path, tmp_path) for path in expand_inputs([tmp_path])]
+    assert found == ["a/x/0.tif", "b/1.png", "b/2.JPG", "c.webp"]
+
+
+@pytest.mark.parametrize("column", IMAGE_COLUMNS)
+def test_csv_gives_its_image_column_from_its_folder(tmp_path: Path, column: str) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text(f'\ufefflabel,{column}\ncat,"a, b.png"\ndog,/abs/c.png\n\nfox,\n', encoding="utf-8")
+    assert list(expand_inputs([file])) == [str(tmp_path / "a, b.png"), "/abs/c.png"]
+
+
+def test_csv_without_an_image_column_lists_what_it_has(tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("foto,label\n1.png,cat\n")
+    with pytest.raises(DataError, match=r"list\.csv has no column of images\. Columns: foto, label\.\nCall it one of: path"):
+        list(expand_inputs([file]))
+    with pytest.raises(DataError, match="gone.csv cannot be read: No such file"):
+        list(expand_inputs([tmp_path / "gone.csv"]))
+
+
+def test_dash_reads_paths_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(b"a b.png\r\n\nc\xff.png\n"))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert list(expand_inputs(["-", "missing.png"])) == ["a b.png", "c\udcff.png", "missing.png"]
+
+
+def test_expanding_twice_changes_nothing(pictures: Path) -> None:
+    once = list(expand_inputs([pictures, "missing.png"]))
+    assert list(expand_inputs(once)) == once
+
+
+ROWS = [
+    Prediction("=1+1.png", "cat", 0.75, (("cat", 0.75), ("@dog", 0.25))),
+    Prediction("b\udcff.png", "", 0.0, (), "is cut short"),
+]
+
+
+def test_csv_of_predictions(tmp_path: Path) -> None:
+    with (tmp_path / "p.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        assert list(write_csv(ROWS, file, top_k=2)) == ROWS
+    assert (tmp_path / "p.csv").read_bytes().splitlines() == [
+        b"path,label,prob,label_2,prob_2,error",
+        b"'=1+1.png,cat,0.750000,'@dog,0.250000,",
+        b"b\xff.png,,,,,is cut short",
+    ]
+
+
+def test_csv_rows_are_written_as_they_come() -> None:
+    file = io.StringIO()
+    rows = write_csv(ROWS, file)
+    assert next(rows) == ROWS[0]
+    assert len(file.getvalue().splitlines()) == 2
+
+
+def test_csv_is_as_wide_as_asked_where_there_are_fewer_classes() -> None:
+    file = io.StringIO()
+    list(write_csv(ROWS, file, top_k=4))
+    assert {len(row) for row in csv.reader(io.StringIO(file.getvalue()))} == {10}
+
+
+def test_jsonl_of_predictions() -> None:
+    file = io.StringIO()
+    assert list(write_jsonl(ROWS, file)) == ROWS
+    first, second = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert first["top"] == [{"label": "cat", "prob": 0.75}, {"label": "@dog", "prob": 0.25}]
+    assert (second["path"], second["label"], second["error"]) == ("b\udcff.png", "", "is cut short")
+
+
+@given(st.text(max_size=8))
+def test_no_cell_is_a_formula_and_none_is_lost(text: str) -> None:
+    cell = plain_cell(text)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert cell in (text, f"'{text}")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_formulas_get_an_apostrophe(start: str) -> None:
+    assert plain_cell(f"{start}1") == f"'{start}1"
+    assert plain_cell(f"'{start}1") == f"''{start}1"  # so that reading back is unambiguous
+    assert plain_cell(f"1{start}") == f"1{start}"

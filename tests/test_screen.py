@@ -1,0 +1,249 @@
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from imgkit.errors import DataError
+from imgkit.screen import Screen, clock, encodable, percent, wrap_line
+
+ROW = {
+    "epoch": 3,
+    "phase": "all",
+    "train_loss": 0.0912,
+    "val/loss": 1.5,
+    "val/top1": 0.989,
+    "val/f1_macro": 1.0,
+    "images_per_second": 748.4,
+    "seconds": 3725.0,
+    "left_s": 61.0,
+    "best": True,
+}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Ascii(io.StringIO):
+    encoding = "ascii"  # type: ignore[assignment]
+
+
+def shown(screen_width: int | None = 80, **options: object) -> tuple[Screen, io.StringIO]:
+    file = io.StringIO()
+    return Screen(file=file, width=screen_width, **options), file  # type: ignore[arg-type]
+
+
+def full_screen(width: int, file: io.StringIO) -> str:
+    screen = Screen(file=file, width=width)
+    screen.header()
+    screen.fact("Data", "cells/ (from --data) · 2 classes · train 1,680 · val 419 · test 525 images in all", "seed 0")
+    screen.note("no GPU was found, so this trains on 2 processor cores, which is fine for a small network")
+    screen.warn("the validation set has 18 images for 37 classes, 21 classes have none of them")
+    screen.epoch({"phase": "head", "val/loss": 0.4, "val/top1": 0.5, "val/f1_macro": 0.25, "seconds": 8, "best": False})
+    screen.epoch(ROW)
+    screen.result("Done in 12 s", ["Top-1 98.9 % (97.2 to 99.6), 360 images"], ["imgkit predict latest photos/", "b"])
+    screen.error(DataError("Data folder not found: datta/pets and a long explanation of it all", "Try:  imgkit --help"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_every_line_fits_the_screen(width: int) -> None:
+    text = full_screen(width, io.StringIO())
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    assert "\x1b" not in text
+
+
+def test_fact_aligns_and_hangs() -> None:
+    screen, file = shown(30)
+    screen.fact("Data", "one two three four five six", "next")
+    screen.fact("A long topic", "x")
+    assert file.getvalue().splitlines() == [
+        "Data    one two three four",
+        "        five six",
+        "        next",
+        "A long topic x",
+    ]
+
+
+def test_epoch_table_prints_its_header_once() -> None:
+    screen, file = shown()
+    screen.epoch({"phase": "head", "train_loss": None, "val/loss": 0.3, "val/top1": 0.5, "val/f1_macro": 0.4})
+    screen.epoch(ROW)
+    lines = file.getvalue().splitlines()
+    assert lines[0] == ""
+    assert lines[1].split() == ["epoch", "train", "loss", "val", "loss", "top-1", "macro", "F1", "img/s", "time", "left"]
+    assert lines[2].split() == ["head", "-", "0.300", "50.0", "%", "40.0", "%", "-", "-", "-"]
+    assert lines[3].split() == "all 3 0.091 1.500 98.9 % 100.0 % 748 1:02:05 1:01 ★ best".split()
+    assert len(lines) == 4
+    # Right-aligned: each number ends where its title ends.
+    assert lines[1].index("val loss") + len("val loss") == lines[3].index("1.500") + len("1.500")
+
+
+def test_narrow_table_keeps_the_scores() -> None:
+    screen, file = shown(36)
+    screen.epoch(ROW)
+    assert "98.9 %" in file.getvalue()
+    assert "100.0 %" in file.getvalue()
+    assert "748" not in file.getvalue()
+
+
+def test_long_phase_name_is_shortened_beside_its_epoch() -> None:
+    screen, file = shown()
+    screen.epoch(ROW | {"phase": "warm-up-of-everything", "epoch": 12})
+    assert file.getvalue().splitlines()[2].startswith(" warm… 12 ")
+
+
+def test_phase_is_said_before_the_table_and_only_logged_within(tmp_path: Path) -> None:
+    screen, file = shown()
+    screen.log_to(tmp_path / "log.txt")
+    screen.phase("head")
+    screen.epoch(ROW)
+    screen.phase("all-the-rest")
+    assert "head" in file.getvalue()
+    assert "all-the-rest" not in file.getvalue()
+    assert "all-the-rest" in (tmp_path / "log.txt").read_text()
+
+
+def test_control_characters_are_made_visible() -> None:
+    screen, file = shown()
+    screen.fact("Da\x1bta", "a\x1b[31m\u202e\r.png", "a\udcff")
+    screen.warn("b\x07")
+    text = file.getvalue()
+    assert "\\x1b[31m\\u202e\\r.png" in text
+    assert "\\udcff" in text
+    assert not set(text) & {"\x1b", "\r", "\x07", "\u202e"}
+
+
+def test_ascii_screen_loses_no_line() -> None:
+    file = Ascii()
+    text = full_screen(80, file)
+    text.encode("ascii")
+    assert "* best" in text
+    assert encodable("Zoë ★ ·", "ascii") == "Zo\\xeb * -"
+    assert encodable("Zoë ★", "utf-8") == "Zoë ★"
+
+
+def test_colour_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b" in full_screen(80, Terminal())
+    assert "\x1b" not in full_screen(80, io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in full_screen(80, Terminal())
+    monkeypatch.delenv("NO_COLOR")
+    file = Terminal()
+    Screen(file=file, color=False).warn("x")
+    assert file.getvalue() == "warning: x\n"
+
+
+def test_quiet_prints_warnings_and_errors_only_and_logs_all(tmp_path: Path) -> None:
+    screen, file = shown(quiet=True)
+    screen.log_to(tmp_path / "log.txt")
+    screen.note("nothing")
+    screen.epoch(ROW)
+    screen.warn("look")
+    screen.error(DataError("no", "yes"))
+    assert file.getvalue().splitlines() == ["warning: look", "error: no", "  yes"]
+    assert "note: nothing" in (tmp_path / "log.txt").read_text()
+
+
+def test_log_has_time_stamps_and_is_appended_to(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("before\n")
+    screen, _ = shown(color=True)
+    screen.note("not logged")
+    screen.log_to(log)
+    screen.warn("a ★")
+    before, line = log.read_text(encoding="utf-8").splitlines()
+    assert before == "before"
+    stamp, text = line.split("  ", 1)
+    assert text == "warning: a ★"
+    assert len(stamp) == len("2026-11-22T10:00:00Z")
+
+
+def test_a_log_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    screen, file = shown(200)
+    screen.log_to(tmp_path / "gone" / "log.txt")
+    screen.note("a")
+    screen.note("b")
+    assert file.getvalue().count("cannot write") == 1
+    assert "going on without this log" in file.getvalue()
+    assert file.getvalue().splitlines()[-1] == "note: b"
+
+
+def test_progress_is_silent_in_a_pipe() -> None:
+    screen, file = shown()
+    with screen.progress("reading") as progress:
+        progress(1, 2)
+    screen.update(1, 10, 5.0)
+    assert file.getvalue() == ""
+
+
+def test_progress_on_a_terminal_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    file = Terminal()
+    screen = Screen(file=file, width=40, color=False)
+    with screen.progress("reading\x1b") as progress:
+        progress(500, 1000)
+        progress(501, 1000)  # too soon after the first
+    text = "reading\\x1b  500 of 1,000 (50 %)"
+    assert file.getvalue() == f"\r{text}\r{' ' * len(text)}\r"
+    screen.update(1, 10)
+    screen.line("next")
+    assert "501" not in file.getvalue()
+    assert file.getvalue().endswith("next\n")
+
+
+def test_live_line_gives_way_to_a_printed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    file = Terminal()
+    screen = Screen(file=file, width=40, color=False)
+    screen.update(3, 10, 61)
+    screen.line("printed")
+    live = "step 3 of 10 (30 %)  1:01 left"
+    assert file.getvalue() == f"\r{live}\r{' ' * len(live)}\rprinted\n"
+
+
+def test_result_ends_with_what_to_type() -> None:
+    screen, file = shown(50)
+    screen.result("Done", ["a"], ["imgkit predict latest photos/", "imgkit report runs"])
+    lines = file.getvalue().splitlines()
+    assert lines[1] == "── Done " + "─" * 42
+    assert lines[-2:] == ["Next:  imgkit predict latest photos/", "       imgkit report runs"]
+
+
+def test_error_hint_keeps_its_lines() -> None:
+    screen, file = shown(60)
+    screen.error(DataError("No folder", "Try:  a\n  imgkit b"))
+    assert file.getvalue().splitlines() == ["error: No folder", "  Try:  a", "    imgkit b"]
+
+
+def test_default_is_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().line("here")
+    assert capsys.readouterr() == ("", "here\n")
+
+
+def test_header_names_the_versions_without_importing_them() -> None:
+    screen, file = shown()
+    screen.header()
+    assert file.getvalue().startswith(f"imgkit 0.1.0 · Python {sys.version_info.major}.{sys.version_info.minor} · torch ")
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.just(" ")), st.integers(5, 60))
+@settings(max_examples=100)
+def test_wrapping_keeps_every_word(text: str, width: int) -> None:
+    lines = list(wrap_line(text, width, "- ", "  "))
+    assert "".join("".join(lines).removeprefix("-").split(" ")) == text.replace(" ", "")
+    for line in lines:
+        assert cell_len(line) <= width or " " not in line[2:].strip()
+
+
+def test_numbers() -> None:
+    assert percent(0.9891) == "98.9 %"
+    assert [clock(seconds) for seconds in (0, 8.4, 725, 3725)] == ["0:00", "0:08", "12:05", "1:02:05"]
