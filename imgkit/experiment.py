@@ -203,7 +203,7 @@ class Experiment:
             began = time.monotonic()
             for update in self.trainer.train(phase, batches, start):
                 pace = (time.monotonic() - began) / (update.step - start)
-                if update.step - start == _TIME_AFTER:
+                if update.step - start == _TIME_AFTER and phase.steps_per_epoch > _TIME_AFTER:
                     left = format_seconds(pace * (phase.stop - update.step))
                     self.screen.fact("Time", f"about {left} for the rest of phase {phase.name}, besides evaluation")
                 self.screen.update(update.step, self.setup.plan.total_steps, pace * (phase.stop - update.step))

@@ -84,7 +84,7 @@ def _say_result(
     lines.append(f"Best at epoch {best['epoch']} (phase {best['phase']}) by {setup.recipe.monitor}")
     lines += _advice(setup, history, best, metrics)
     lines.append(f"Model   {folder.path / 'model'}  (loads in plain timm)")
-    following = [f"imgkit predict {folder.name} PHOTOS/", f"imgkit report {folder.path.parent}"]
+    following = ["imgkit predict latest PHOTOS/", f"imgkit report {folder.path.parent}/"]
     screen.result(f"Done in {format_seconds(seconds)}", lines, following)
 
 

@@ -7,16 +7,17 @@ can be copied with time stamps into a run's log.txt.
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from imgkit import __version__
@@ -187,6 +188,32 @@ class Screen:
         file = self._console.file
         file.write(encodable(text, self._console.encoding))
         file.flush()
+
+
+def print_columns(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    console: Console,
+    *,
+    right: Collection[str] = (),
+    folded: Collection[str] = (),
+) -> None:
+    """A table without lines; nothing is cut, control characters are made visible.
+
+    Args:
+        titles: of the columns.
+        rows: texts, one for each title.
+        console: where to print.
+        right: titles of the columns set to the right.
+        folded: titles of the columns that take several lines where the console is too narrow.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for title in titles:
+        side: Literal["left", "right"] = "right" if title in right else "left"
+        table.add_column(title, justify=side, no_wrap=title not in folded, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(encodable(printable(cell), console.encoding)) for cell in row))
+    console.print(table)
 
 
 def versions_line() -> str:

@@ -5,6 +5,7 @@ by (seed, s), and every rate is a function of `s`, so nothing has to be remember
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ class Trainer:
         self._optimizer: torch.optim.Optimizer | None = None
         self._slots: dict[str, dict[str, Any]] = {}
         self._slots_of = ""
-        self._count = 0  # some of timm's optimizers count their steps in the group instead of the parameter
+        self._count: int | Tensor = 0  # some of timm's optimizers count their steps in the group: adan, lamb
 
     @property
     def scored_model(self) -> nn.Module:
@@ -166,7 +167,8 @@ class Trainer:
         }
         return {
             "optimizer": self._slots_of,
-            "count": self._count,
+            "count": int(self._count),
+            "count_is_tensor": isinstance(self._count, Tensor),
             "slots": {name: slots for name, slots in plain.items() if slots},
         }
 
@@ -175,7 +177,8 @@ class Trainer:
     ) -> None:
         """Take up the state that `tensors` and `numbers` described, in the phase that it was saved in."""
         self.model.load_state_dict(model, strict=True)
-        self._slots_of, self._count = numbers["optimizer"], numbers["count"]
+        self._slots_of = numbers["optimizer"]
+        self._count = torch.tensor(float(numbers["count"])) if numbers["count_is_tensor"] else numbers["count"]
         self._slots = {name: dict(slots) for name, slots in numbers["slots"].items()}
         for path, value in tensors.items():
             kind, rest = path.split("/", 1)
@@ -197,12 +200,12 @@ class Trainer:
             for name, parameter in zip(group["names"], group["params"], strict=True)
             if self._optimizer.state.get(parameter)
         }
-        self._count = max(group.get("step", 0) for group in self._optimizer.param_groups)
+        self._count = deepcopy(self._optimizer.param_groups[0].get("step", 0))
 
     def _restore_moments(self, optimizer: torch.optim.Optimizer) -> None:
         for group in optimizer.param_groups:
-            if self._count:
-                group["step"] = self._count
+            if int(self._count):
+                group["step"] = deepcopy(self._count)
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if name in self._slots:
                     optimizer.state[parameter] = {

@@ -36,7 +36,7 @@ def write_run(
     created: str = "2026-11-22T10:00:00+00:00",
     state: str = "finished",
     smoke: bool = False,
-    **about: Any,
+    **about: object,
 ) -> RunFolder:
     """A run folder with one epoch and, unless `f1` is None, its evaluation at step 10."""
     folder = RunFolder(out / name)

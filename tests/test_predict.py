@@ -3,7 +3,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def loaded() -> Loaded:
 
 
 @pytest.fixture
-def pictures(make_folders) -> Path:
+def pictures(make_folders: Callable[..., Path]) -> Path:
     return make_folders({"a-red": 2, "b-green": 2, "c-blue": 2})
 
 
@@ -165,9 +165,11 @@ def test_csv_gives_its_image_column_from_its_folder(tmp_path: Path, column: str)
 def test_csv_without_an_image_column_lists_what_it_has(tmp_path: Path) -> None:
     file = tmp_path / "list.csv"
     file.write_text("foto,label\n1.png,cat\n")
-    with pytest.raises(DataError, match=r"list\.csv has no column of images\. Columns: foto, label\.\nCall it one of: path"):
+    with pytest.raises(
+        DataError, match=r"list\.csv has no column of images\. Columns: foto, label\.\nCall it one of: path"
+    ):
         list(expand_inputs([file]))
-    with pytest.raises(DataError, match="gone.csv cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"gone\.csv cannot be read: No such file"):
         list(expand_inputs([tmp_path / "gone.csv"]))
 
 

@@ -2,15 +2,16 @@
 
 import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from imgkit.cli.label import predict
 from imgkit.errors import DiskError, UsageError, printable, suggestion
-from imgkit.screen import Screen, make_console, percent
+from imgkit.screen import Screen, make_console, percent, print_columns
 
 PANEL = "Look"
 _WEAKEST = 5  # classes named by `evaluate`
@@ -54,7 +55,7 @@ def report(
         raise UsageError(f"There is no run in {printable(path)}.", "Train one:  imgkit demo")
     print_runs(found, make_console(sys.stdout))
     files = write_reports(folder, found)
-    Screen().line(f"Wrote {' and '.join(str(file) for file in files)}")
+    Screen().fact("Wrote", *(str(file) for file in files))
 
 
 def recipes(
@@ -122,10 +123,55 @@ def weakest_classes(file: Path) -> list[dict[str, str]]:
 
 
 def models(
-    pattern: Annotated[
-        str | None, typer.Argument(metavar="[PATTERN]", help="Part of a name, or with * such as 'resnet*'.")
-    ] = None,
+    pattern: Annotated[str | None, typer.Argument(metavar="[PATTERN]", help="Part of a name; * may be used.")] = None,
     cached: Annotated[bool, typer.Option("--cached", help="Only models whose weights are on this machine.")] = False,
 ) -> None:
-    """Find a model."""
-    raise NotImplementedError
+    """Find a model: size, licence of its weights, and whether they are here."""
+    from imgkit.models.names import ALIASES, search
+
+    screen, console = Screen(file=sys.stdout), make_console(sys.stdout)
+    names = search(pattern or "*")
+    if not names:
+        raise UsageError(
+            f"No model's name matches {printable(pattern or '')!r}.", "Try a part of it:  imgkit models resnet"
+        )
+    if cached:
+        _print_cached(names, console, screen)
+    elif pattern is None:
+        screen.fact("Models", f"{len(names):,} are known")
+        screen.fact("Common", " · ".join(sorted(set(ALIASES.values()))))
+        screen.fact("Search", "imgkit models resnet")
+        screen.fact("Here", "imgkit models --cached")
+    else:
+        _print_found(pattern, console, screen)
+
+
+def _print_found(pattern: str, console: Console, screen: Screen) -> None:
+    from imgkit.models.catalog import find_models
+
+    found = find_models(pattern)
+    rows = [
+        (
+            row.name,
+            "?" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
+            "×".join(str(side) for side in row.size),
+            row.licence or ("unknown" if row.pretrained else "no weights"),
+            "here" if row.local else "",
+        )
+        for row in found.rows
+    ]
+    titles = ("model", "params", "input", "licence", "weights")
+    print_columns(titles, rows, console, right=("params",), folded=("model",))
+    if found.more:
+        screen.line()
+        screen.line(f"{found.more:,} more match; give a longer part of the name.")
+
+
+def _print_cached(names: Sequence[str], console: Console, screen: Screen) -> None:
+    from imgkit.models.weights import find_local
+
+    rows = [(name, found.licence or "unknown", found.detail) for name in names if (found := find_local(name))]
+    if not rows:
+        screen.line("No weights of these models are on this machine.")
+        return
+    print_columns(("model", "licence", "where"), rows, console, folded=("where",))

@@ -5,7 +5,6 @@ how far they read ahead cannot change a result.
 """
 
 import os
-import re
 import shutil
 import signal
 import sys
@@ -167,8 +166,8 @@ def _load(pictures: _Pictures, places: Iterable[list[Place]], workers: int) -> G
             if isinstance(batch, ImgkitError):
                 raise batch
             yield batch
-    except RuntimeError as error:
-        if re.match(r"DataLoader worker \(pid", str(error)) is None:
+    except (RuntimeError, EOFError, OSError) as error:  # which one depends on what the worker was doing
+        if not _has_died(iterator):
             raise
         raise _worker_died(workers) from error
     finally:
@@ -208,6 +207,14 @@ def _end(iterator: Iterator[Batch | ImgkitError]) -> None:
     for worker in getattr(iterator, "_workers", ()):
         if worker.is_alive():
             worker.kill()
+
+
+def _has_died(iterator: Iterator[Batch | ImgkitError]) -> bool:
+    for worker in getattr(iterator, "_workers", ()):
+        worker.join(0.1)  # the broken pipe may be seen before the exit code
+        if worker.exitcode not in (None, 0):
+            return True
+    return False
 
 
 def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:

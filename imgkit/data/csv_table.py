@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from imgkit.data.rows import Row, Source, absolute, count
+from imgkit.data.rows import Row, Source, absolute, count, exists
 from imgkit.errors import DataError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
 
@@ -181,8 +181,11 @@ class Paths:
 
     def _real(self, path: str) -> str:
         """`os.path.realpath`, with the folder part looked up once per folder."""
-        if Path(path).is_symlink():
-            return os.path.realpath(path)
+        try:
+            if Path(path).is_symlink():
+                return os.path.realpath(path)
+        except OSError:  # a name too long for the file system: the scan will say so
+            return path
         parent, name = os.path.split(path)
         if parent not in self._real_parents:
             self._real_parents[parent] = os.path.realpath(parent)
@@ -241,7 +244,7 @@ def _compare(known: Row, row: Row, first: int, number: int, shown: str) -> None:
 
 
 def _require_files(found: Sequence[tuple[int, Row]], root: Path, shown: str) -> None:
-    missing = [(number, row.path) for number, row in found if not (root / row.path).exists()]
+    missing = [(number, row.path) for number, row in found if not exists(root / row.path)]
     if not missing:
         return
     number, path = missing[0]
@@ -256,6 +259,6 @@ def _require_files(found: Sequence[tuple[int, Row]], root: Path, shown: str) -> 
 
 def _nearby(path: Path) -> Iterator[Path]:
     """Files in the same folder with a like name, best first."""
-    if path.parent.is_dir():
+    if exists(path.parent) and path.parent.is_dir():
         names = [entry.name for entry in path.parent.iterdir()]
         yield from (path.parent / name for name in did_you_mean(path.name, names, n=1))

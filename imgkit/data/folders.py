@@ -48,7 +48,7 @@ def walk(root: Path) -> Tree:
                 continue
             if entry.is_symlink() and not _is_within(os.path.realpath(entry.path), real_root):
                 tree.outside.append(name)
-            if entry.is_dir():
+            if Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir():  # a link may lead to itself
                 (links if entry.is_symlink() else folders).append(name)
             elif entry.name.lower().endswith(EXTENSIONS):
                 tree.images.append(name)
@@ -219,8 +219,8 @@ def _add_tree_notes(tree: Tree, source: Source) -> None:
     if tree.repeated:
         source.notes.append(f"Links to folders that were read already, not followed: {listed(tree.repeated)}.")
     if tree.outside:
-        what = count(len(tree.outside), "link leads", "links lead")
-        source.notes.append(f"{what} out of {source.shown} and was followed: {listed(tree.outside)}.")
+        links = count(len(tree.outside), "link")
+        source.notes.append(f"Followed {links} out of {source.shown}: {listed(tree.outside)}.")
 
 
 def _require_images(tree: Tree, shown: str) -> None:

@@ -123,7 +123,7 @@ class Index:
         apostrophe, which `read_csv` takes away.
         """
         with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
+            writer = csv.writer(handle)  # ends lines with CR LF, so that both are quoted in cells
             writer.writerow(COLUMNS)
             for path, names, split, group, size in self._cells():
                 writer.writerow((_guard(path), _guard(names), split, group, size))

@@ -46,3 +46,12 @@ def count(n: int, thing: str, plural: str = "") -> str:
 def absolute(path: str | Path) -> Path:
     """`path` from the root of the file system, without `~` and `..`; links stay as they are."""
     return Path(os.path.normpath(Path(path).expanduser().absolute()))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that is too long or loops is not there."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True

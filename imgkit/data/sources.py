@@ -7,7 +7,7 @@ from pathlib import Path
 from imgkit.data.builtin import BUILTIN, builtin_folder, is_builtin
 from imgkit.data.csv_table import read_table
 from imgkit.data.folders import read_folder, read_pair
-from imgkit.data.rows import Source, absolute
+from imgkit.data.rows import Source, absolute, exists
 from imgkit.errors import DataError, UsageError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
 
@@ -108,9 +108,9 @@ def _pair(settings: DataSettings) -> Place:
 def _place(text: str, why: str) -> Place:
     shown = printable(text.rstrip("/" + os.sep) or text)
     path = absolute(text)
-    if path.is_dir():
-        return Place(path, shown, why)
-    if path.exists():
+    if exists(path):
+        if path.is_dir():
+            return Place(path, shown, why)
         if path.suffix.lower() not in TABLES or not path.is_file():
             raise DataError(f"{shown} is neither a folder nor a CSV file.", _expects("FOLDER"))
         return Place(path, shown, why)
@@ -140,7 +140,7 @@ def _similar(path: Path) -> Path | None:
     """An existing path that differs from `path` by small mistakes in some of its parts."""
     current = Path(path.anchor)
     for part in path.parts[1:]:
-        if not (current / part).exists():
+        if not exists(current / part):
             try:
                 names = [entry.name for entry in current.iterdir() if entry.is_dir() or entry.suffix.lower() in TABLES]
             except OSError:

@@ -115,7 +115,7 @@ def train_mode(model: nn.Module, *, batch_norm: str) -> None:
 
 
 def stage_table(model: nn.Module) -> list[Stage]:
-    """The groups of `layer_groups` with sizes and state; just trunk and head where the model does not know its layers."""
+    """The groups of `layer_groups` with sizes and state; else trunk and head."""
     parameters = dict(model.named_parameters())
     if hasattr(model, "group_matcher"):
         groups = layer_groups(model)

@@ -102,9 +102,11 @@ def read_draft(document: Document, shown: str, origin: str) -> Draft:
 
 def plain(value: object, key: Key) -> object:
     """A value with lists as tuples, and the text "none" as None where the key may be off."""
-    if value == "none" and may_be_off(annotation(key)):
-        return None
-    return tuple(plain(item, ()) for item in value) if isinstance(value, (list, tuple)) else value
+    return None if value == "none" and may_be_off(annotation(key)) else _frozen(value)
+
+
+def _frozen(value: object) -> object:
+    return tuple(_frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def _read_phases(draft: Draft, document: Document, tables: object, place: Place) -> None:

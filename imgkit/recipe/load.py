@@ -51,7 +51,7 @@ def shipped_recipes() -> dict[str, Path]:
     package = Path(__file__).parents[1]
     installed = package / "_recipes"
     folder = installed if installed.is_dir() else package.parent / "recipes"
-    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    return {file.stem: file for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem)}
 
 
 def recipe_summary(path: Path) -> str:
@@ -183,7 +183,7 @@ def _own(draft: Draft, place: Key, section: Strict | None, given: Mapping[str, o
     if not given:
         return {}
     replaced = place[-1] in UNIONS and draft.name_of(*place) != draft.name_of(place[-1])
-    if section is None and not replaced:
+    if section is None and place[-1] in UNIONS and not replaced:
         return {}  # what is wrong with the section is told first
     base = section.model_dump() if section and not replaced else {}
     model = _checked(draft, place, base, given)

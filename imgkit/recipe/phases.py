@@ -127,8 +127,15 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
 def _from_section(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     """Keys of sections that this phase reads from the section itself."""
     own = set(override_keys(phase).values())
-    # A table that keeps the section's loss or schedule is laid over it: the section's name decides that.
-    kept = {f"{table}.name" for table in ("loss", "schedule") if not _replaced(recipe, phase, table)}
+    # A table that keeps the section's loss or schedule is laid over it: the section's name decides that, and what the
+    # section cannot do without (`first`) stays in it.
+    kept = {
+        f"{table}.{key}"
+        for table, section in (("loss", recipe.loss), ("schedule", recipe.schedule))
+        if not _replaced(recipe, phase, table)
+        for key, info in type(section).model_fields.items()
+        if key == "name" or info.is_required()
+    }
     gone = {
         f"{table}.{key}"
         for table, section in (("loss", recipe.loss), ("schedule", recipe.schedule))

@@ -118,7 +118,7 @@ def unknown_key(key: Key, loss_or_schedule: str) -> str | None:
         known = tuple(types[loss_or_schedule].model_fields)
         owners = [other for other, type_ in types.items() if name in type_.model_fields]
         if name not in known and owners:
-            return f"{loss_or_schedule} has no {name!r} ({', '.join(owners)} has)"
+            return f"{loss_or_schedule} has no {name!r} ({', '.join(owners)} {'has' if len(owners) == 1 else 'have'})"
     elif table[-1] in SECTIONS and (len(table) == 1 or (len(table) == 3 and table[-1] == "augment")):
         known = tuple(SECTIONS[table[-1]].model_fields)
     elif table[0] == "phases" and table[2:] == ("train",):

@@ -91,7 +91,7 @@ def summarise_run(folder: RunFolder) -> RunSummary:
         return _summary(folder)
     except DiskError as error:
         return RunSummary(folder.name, f"broken: {error.message}")
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError, RecursionError) as error:
         return RunSummary(folder.name, f"broken: unexpected content ({type(error).__name__}: {error})")
 
 

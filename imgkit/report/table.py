@@ -5,20 +5,21 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import RunSummary, groups, summarise_run
 from imgkit.report.leaderboard import footnote, group_title, millions, split_words, with_interval
 from imgkit.run import RunFolder
-from imgkit.screen import Screen, encodable, percent
+from imgkit.screen import Screen, encodable, percent, print_columns
 
 _COLUMNS = ("#", "run", "model", "scored on", "n", "macro F1", "interval", "top-1", "params", "time", "status", "date")
-_KEEP = ("run", "macro F1", "top-1", "#", "scored on", "status", "model", "interval", "n", "time", "params", "date")
+_KEEP = ("run", "macro F1", "top-1", "status", "#", "scored on", "model", "interval", "n", "time", "params", "date")
+_FOLDED = {"run", "status"}  # these may take several lines; no name is cut, so that it can be copied
 _RIGHT = {"#", "n", "macro F1", "top-1", "params", "time"}
 _GAP = 2  # spaces between columns
-_FOLD = 24  # a column of text may be folded to this width before another column is left out
+_FOLD = 24  # the width to which such a column may be folded before another one is left out
+_BESIDE_RUN = 52  # cells kept for the other columns before the run's name gets more than _FOLD
 
 
 def print_runs(runs: Sequence[RunSummary], console: Console) -> None:
@@ -27,7 +28,9 @@ def print_runs(runs: Sequence[RunSummary], console: Console) -> None:
         rows = [_cells(rank, run) for rank, run in enumerate(group, start=1)]
         title = encodable(printable(group_title(group)), console.encoding)
         console.print(title, style="bold", soft_wrap=True)
-        console.print(_table(rows, console))
+        chosen = _fitting(rows, console.width)
+        texts = [[row[name] for name in chosen] for row in rows]
+        print_columns(chosen, texts, console, right=_RIGHT, folded=_FOLDED)
         console.print()
     console.print(footnote(runs))
 
@@ -51,7 +54,7 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
     if evaluations:
         screen.line()
     for name, metrics in evaluations.items():
-        screen.line(f"{name}  {scores(metrics)}")
+        screen.fact(name, scores(metrics))
 
 
 def scores(metrics: Mapping[str, Any]) -> str:
@@ -72,7 +75,7 @@ def _cells(rank: int, run: RunSummary) -> dict[str, str]:
         "scored on": split_words(run).split(",")[0],
         "params": millions(run.parameters),
         "time": "" if run.seconds is None else format_seconds(run.seconds),
-        "status": run.status,
+        "status": run.status.split(":")[0] if run.model else run.status,
         "date": run.created[:10],
     }
     if score is not None:
@@ -83,30 +86,20 @@ def _cells(rank: int, run: RunSummary) -> dict[str, str]:
             "interval": f"{100 * low:.1f} to {100 * high:.1f}",
             "top-1": percent(score.top1),
         }
-    return {name: printable(cells.get(name, "")) for name in _COLUMNS}
-
-
-def _table(rows: Sequence[Mapping[str, str]], console: Console) -> Table:
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
-    chosen = _fitting(rows, console.width)
-    for name in chosen:
-        right = name in _RIGHT
-        table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    for row in rows:
-        table.add_row(*(encodable(row[name], console.encoding) for name in chosen))
-    return table
+    return {name: cells.get(name, "") for name in _COLUMNS}
 
 
 def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
-    """The columns that fit, by weight; empty ones are left out, long texts count with their folded width."""
+    """The columns that fit, by weight; empty ones are left out, folded ones count with the width they need at least."""
     room, chosen = width, set()
     for name in _KEEP:
-        longest = max(cell_len(row[name]) for row in rows)
+        longest = max(cell_len(printable(row[name])) for row in rows)
         if longest == 0:
             continue
-        needed = max(longest, len(name)) if name in _RIGHT or name == "run" else max(min(longest, _FOLD), len(name))
-        needed = min(needed, max(_FOLD, width - 30)) if name == "run" else needed
-        if needed + _GAP <= room or name == "run":
+        if name in _FOLDED:
+            longest = min(longest, max(_FOLD, width - _BESIDE_RUN) if name == "run" else _FOLD)
+        needed = max(longest, len(name)) + _GAP
+        if needed <= room or name == "run":
             chosen.add(name)
-            room -= needed + _GAP
+            room -= needed
     return [name for name in _COLUMNS if name in chosen]

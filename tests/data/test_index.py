@@ -19,7 +19,11 @@ NAME = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_s
 
 
 def table(
-    paths: list[str], labels: list[list[int]], splits: list[str], classes: tuple[str, ...], groups: list[int] | None = None
+    paths: list[str],
+    labels: list[list[int]],
+    splits: list[str],
+    classes: tuple[str, ...],
+    groups: list[int] | None = None,
 ) -> Index:
     return Index(
         root=Path("/data"),
@@ -115,12 +119,18 @@ def test_csv_has_no_formula_cell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "path,label\n", "path,label,split,group,size\na,cat,train\n", "path,label,split,group,size\na,owl,train,,1\n"]
-    + ["path,label,split,group,size\na,cat,dev,,1\n", "path,label,split,group,size\na,cat,train,,x\n"],
+    [
+        "",
+        "path,label\n",
+        "path,label,split,group,size\na,cat,train\n",
+        "path,label,split,group,size\na,owl,train,,1\n",
+        "path,label,split,group,size\na,cat,dev,,1\n",
+        "path,label,split,group,size\na,cat,train,,x\n",
+    ],
 )
 def test_foreign_csv(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_text(text)
-    with pytest.raises(DataError, match="x.csv is not an index written by imgkit"):
+    with pytest.raises(DataError, match=r"x.csv is not an index written by imgkit"):
         Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",))
 
 

@@ -43,8 +43,16 @@ def test_facts(tmp_path: Path) -> None:
     (tmp_path / "d.png").write_bytes(b"x")
     Image.fromarray(np.zeros((10, 30), dtype=np.uint16)).save(tmp_path / "e.png")
     report = run(*sorted(tmp_path.iterdir()))
-    assert [fact and (fact.width, fact.height) for fact in report.facts] == [(48, 40), (60, 100), (10, 10), None, (30, 10)]
-    assert [fact.size for fact in report.good] == [(tmp_path / name).stat().st_size for name in ("a.png", "b.jpg", "c.png", "e.png")]
+    assert [fact and (fact.width, fact.height) for fact in report.facts] == [
+        (48, 40),
+        (60, 100),
+        (10, 10),
+        None,
+        (30, 10),
+    ]
+    assert [fact.size for fact in report.good] == [
+        (tmp_path / name).stat().st_size for name in ("a.png", "b.jpg", "c.png", "e.png")
+    ]
     assert [Path(error.path).name for error in report.bad] == ["d.png"]
     assert report.formats == {"PNG": 3, "JPEG": 1}
     assert report.modes == {"RGB": 2, "L": 1, "I;16": 1}

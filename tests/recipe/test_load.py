@@ -1,18 +1,23 @@
 """Loading recipes: precedence, origins, and every message."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from imgkit.errors import RecipeError
 from imgkit.recipe.load import Flag, Loaded, load_recipe, recipe_summary, shipped_recipes
 from imgkit.recipe.schema import MONITORS, Cosine, CosineRestarts, CrossEntropy, Focal
+from imgkit.recipe.toml import value_text
 
 HEAD = 'schema = 1\nname = "mine"\n'
 ALL = '[[phases]]\nname = "all"\ntrain = "all"\nepochs = 2\nlr = 0.1\n'
 LAST = '[[phases]]\nname = "last"\ntrain = "last:2"\nsteps = 5\nlr = 0.1\n'
+IN_PHASE = "keys of [train] stand in the phase itself"
 SOLVED = '[[phases]]\nname = "head"\ntrain = "head"\nsolver = "logistic"\n'
 
 
@@ -90,10 +95,10 @@ def test_syntax_errors_name_file_and_line(tmp_path: Path) -> None:
     assert lines_of("seed = 1\nseed = 2\n")[0].startswith("my.toml:4: not TOML: cannot overwrite a value")
     assert lines_of('monitor = """\n')[0].startswith("my.toml:4: not TOML: ")
     (tmp_path / "my.toml").write_bytes(b'name = "\xff"')
-    with pytest.raises(RecipeError, match="my.toml: is not UTF-8 text"):
+    with pytest.raises(RecipeError, match=r"my\.toml: is not UTF-8 text"):
         load_recipe("my.toml")
     (tmp_path / "my.toml").write_text("a = " + "[" * 5000 + "]" * 5000)
-    with pytest.raises(RecipeError, match="my.toml: tables or lists inside each other"):
+    with pytest.raises(RecipeError, match=r"my\.toml: tables or lists inside each other"):
         load_recipe("my.toml")
 
 
@@ -172,7 +177,7 @@ BAD = [
 @pytest.mark.parametrize(("body", "line"), BAD)
 def test_each_fault_is_one_line_with_its_place(body: str, line: str | None) -> None:
     if line is None:
-        line = "my.toml:5: schedule.end: constant has no 'end' (cosine, cosine_restarts, one_cycle has)"
+        line = "my.toml:5: schedule.end: constant has no 'end' (cosine, cosine_restarts, one_cycle have)"
     assert lines_of(body + ALL) == [line]
 
 
@@ -239,7 +244,8 @@ def test_all_faults_come_at_once_in_the_order_of_the_file() -> None:
 
 
 def test_lines_are_found_past_multi_line_values() -> None:
-    body = '[augment] # [x]\njitter = [ # a = 1\n  0.1,\n  0.1, 0.1, 0.1,\n]\n[model]\nweights = """\nhead = 1\n"""\nhead = "x"\n'
+    body = "[augment] # [x]\njitter = [ # a = 1\n  0.1,\n  0.1, 0.1, 0.1,\n]\n"
+    body += '[model]\nweights = """\nhead = 1\n"""\nhead = "x"\n'
     assert lines_of(body + ALL) == ["my.toml:12: model.head: must be 'linear', got 'x'"]
 
 
@@ -372,7 +378,7 @@ def test_epochs_and_steps_replace_each_other() -> None:
         ("phases.all=3", "--set: phases.all: phases are set key by key, as phases.NAME.lr=0.001"),
         ("phases.al.lr=3", "--set: phases.al.lr: unknown phase 'al'; did you mean 'all'? (phases: all)"),
         ("phases.all.name=x", "--set: phases.all.name: the name is how the phase is found; it cannot be set"),
-        ("phases.all.train.ema=0", "--set: phases.all.train.ema: keys of [train] stand in the phase itself, as phases.all.ema"),
+        ("phases.all.train.x=0", f"--set: phases.all.train.x: {IN_PHASE}, as phases.all.x"),
         ("train.ema.x=3", "--set: train.ema.x: there is no table 'train.ema'; did you mean 'train'?"),
         ("trian.ema=3", "--set: trian.ema: there is no table 'trian'; did you mean 'train'?"),
         ("seed.x=3", "--set: seed.x: there is no table 'seed'"),
@@ -482,3 +488,48 @@ def test_loading_needs_no_heavy_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]"
+
+
+# --- anything at all is answered with a RecipeError or a recipe
+
+WORDS = """
+schema name seed data path model train batch_size augment crop jitter loss gamma schedule first warmup end save keep run
+device phases all head lr steps epochs solver overrides [0] x
+"""
+WORD = st.sampled_from(WORDS.split()) | st.text(max_size=3)
+VALUE = st.recursive(
+    st.sampled_from(['"none"', '"all"', '"focal"', '"cosine_restarts"', '"5%"', "0.5", "1", "-1", "nan", "true"])
+    | st.sampled_from(["2026-01-01", '"\\u0000"', '""', "99999999999999999999", "1e308", '"logistic"']),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+        | st.dictionaries(WORD, inner, max_size=3).map(
+            lambda items: "{" + ", ".join(f"{value_text(key)} = {value}" for key, value in items.items()) + "}"
+        )
+    ),
+    max_leaves=6,
+)
+KEY = st.lists(WORD, min_size=1, max_size=5)
+
+
+@given(
+    top=st.dictionaries(WORD, VALUE, max_size=5),
+    phases=st.lists(st.dictionaries(WORD, VALUE, max_size=5), max_size=3),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_file(top: dict[str, str], phases: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    top = {key: value for key, value in top.items() if key not in ("schema", "phases")}
+    text = "schema = 1\n" + "".join(f"{value_text(key)} = {value}\n" for key, value in top.items())
+    for table in phases:
+        text += "[[phases]]\n" + "".join(f"{value_text(key)} = {value}\n" for key, value in table.items())
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_text(text, encoding="utf-8")
+    with contextlib.suppress(RecipeError):
+        load_recipe(file)
+
+
+@given(st.lists(st.tuples(KEY.map(".".join), st.sampled_from(["=", ""]), VALUE | st.text(max_size=5)), max_size=3))
+@example([("phases.all.loss", "=", "{ name = { a = 1 } }")])
+@settings(max_examples=150, deadline=None)
+def test_any_set(sets: list[tuple[str, str, str]]) -> None:
+    with contextlib.suppress(RecipeError):
+        load_recipe("finetune-focal-restarts", sets=["".join(parts) for parts in sets])

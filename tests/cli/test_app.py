@@ -1,0 +1,203 @@
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_run import Run
+
+from imgkit.cli import app
+from imgkit.errors import DataError, Interrupted, UsageError
+
+pytest_plugins = ["cli_fixture"]
+
+COMMANDS = ["demo", "data", "finetune", "scratch", "resume", "evaluate", "predict", "report", "models", "recipes"]
+
+
+def outside(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    command = [sys.executable, "-m", "imgkit", *args]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, check=False)
+
+
+def seconds(*command: str, times: int) -> float:
+    """Processor time of a Python command line, the least of some runs: other processes hardly change it."""
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    found = []
+    for _ in range(times):
+        before = used()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        found.append(used() - before)
+    return min(found)
+
+
+@pytest.mark.parametrize("args", [(), ("--help",)])
+def test_help_is_grouped_and_says_what_to_try(imgkit: Run, args: tuple[str, ...]) -> None:
+    code, out, _ = imgkit(*args)
+    assert code == 0
+    order = [
+        "─ Start here",
+        "│ demo",
+        "│ data",
+        "─ Train",
+        "│ finetune",
+        "│ scratch",
+        "│ resume",
+        "─ Look",
+        "│ evaluate",
+    ]
+    places = [out.index(word) for word in [*order, "│ predict", "│ report", "│ models", "│ recipes"]]
+    assert places == sorted(places)
+    assert "Try:  imgkit demo" in out
+    assert "Usage: imgkit " in out
+
+
+@pytest.mark.parametrize("args", [[command] for command in COMMANDS] + [["data", "check"]])
+def test_help_of_each_command_fits_80_columns(imgkit: Run, args: list[str]) -> None:
+    code, out, _ = imgkit(*args, "--help")
+    assert code == 0
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_version(imgkit: Run) -> None:
+    assert imgkit("--version") == (0, "imgkit 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["finetun"], ["No such command 'finetun'", "finetune", "Help:  imgkit --help"]),
+        (["finetune", "x", "--epoch", "3"], ["--epoch", "--epochs", "Help:  imgkit finetune --help"]),
+        (["finetune", "x", "--epochs", "many"], ["--epochs", "integer"]),
+        (["finetune", "x", "--on-bad", "ignore"], ["stop", "skip"]),
+        (["scratch", "x", "--weights", "none"], ["--weights"]),
+        (["evaluate"], ["NAME"]),
+        (["data", "chek"], ["check"]),
+    ],
+)
+def test_usage_errors_exit_2_with_a_suggestion(imgkit: Run, args: list[str], words: list[str]) -> None:
+    code, out, err = imgkit(*args)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def demo(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("imgkit.demo.run", demo)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("bad", "do this"), 2),
+        (DataError("bad", "do this"), 3),
+        (Interrupted("bad", "do this", signal=15), 143),
+        (Interrupted("bad", "do this"), 130),
+    ],
+)
+def test_our_errors_are_messages_with_a_code(
+    imgkit: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    fail_with(monkeypatch, error)
+    assert imgkit("demo") == (code, "", "error: bad\n  do this\n")
+
+
+def test_debug_keeps_the_traceback(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, DataError("bad"))
+    monkeypatch.setenv("IMGKIT_DEBUG", "1")
+    with pytest.raises(DataError):
+        imgkit("demo")
+
+
+def test_a_bug_is_not_hidden(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError):
+        imgkit("demo")
+
+
+def test_control_c_is_130(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, KeyboardInterrupt())
+    assert imgkit("demo")[0] == 130
+
+
+def test_a_bug_exits_1_with_its_traceback_in_a_process() -> None:
+    script = "import sys, imgkit.cli.app as a\nsys.argv = ['imgkit', 'demo']\na.main()\n"
+    patch = "import imgkit.demo\nimgkit.demo.run = lambda **_: 1 / 0\n"
+    found = subprocess.run([sys.executable, "-c", patch + script], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "Traceback" in found.stderr
+    assert "ZeroDivisionError" in found.stderr
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "imgkit", "recipes", "finetune"]
+    found = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["finetune", "--help"],
+        ["recipes"],
+        ["report", "RUNS"],
+        ["finetune", "resnet50", "--print-recipe", "--lr", "1e-3"],
+        ["finetune", "resnet50", "--epochs", "-3"],
+    ],
+)
+def test_text_commands_import_nothing_heavy(args: list[str], tmp_path: Path) -> None:
+    from sample_runs import write_run
+
+    write_run(tmp_path, "one")
+    args = [str(tmp_path) if arg == "RUNS" else arg for arg in args]
+    heavy = {"torch", "timm", "torchvision", "pandas", "sklearn", "scipy"}
+    script = (
+        "import sys\nfrom imgkit.cli.app import main\n"
+        f"sys.argv = ['imgkit', *{args!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print('code', end.code)\n"
+        f"print('heavy', sorted(set(sys.modules) & {heavy!r}))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert found.stdout.endswith(f"code {2 if '-3' in args else 0}\nheavy []\n"), found.stdout + found.stderr
+
+
+def test_help_imports_no_numbers_either() -> None:
+    script = (
+        "import sys\nfrom imgkit.cli.app import main\nsys.argv = ['imgkit', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    print(sorted(set(sys.modules) & {'numpy', 'pydantic', 'PIL'}))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.endswith("[]\n")
+
+
+def test_help_takes_a_small_part_of_importing_torch() -> None:
+    assert seconds("-m", "imgkit", "--help", times=3) <= 0.15 * seconds("-c", "import torch", times=1)
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"COLUMNS": "60"}, {"PYTHONIOENCODING": "ascii"}])
+def test_errors_read_well_in_a_pipe(env: dict[str, str]) -> None:
+    found = outside("finetune", "--recipe", "finetune", **env)
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert "\x1b" not in found.stderr
+    assert max(len(line) for line in found.stderr.splitlines()) <= int(env.get("COLUMNS", "80"))
+    assert "Traceback" not in found.stderr
+
+
+def test_the_commands_are_pinned() -> None:
+    names = [command.name or command.callback.__name__ for command in app.app.registered_commands if command.callback]
+    assert sorted([*names, *(group.name or "" for group in app.app.registered_groups)]) == sorted(COMMANDS)

@@ -1,0 +1,77 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_run import MakeFolders, Run, TreeHash
+
+pytest_plugins = ["cli_fixture"]
+
+
+def test_clean_data_exit_0_with_what_to_type_next(imgkit: Run, make_folders: MakeFolders, tree_hash: TreeHash) -> None:
+    root = make_folders({"cat": 20, "dog": 25})
+    before = tree_hash(root)
+    code, out, err = imgkit("data", "check", str(root))
+    assert (code, out) == (0, "")
+    plain = " ".join(err.split())
+    assert "45 images · 2 classes · 20 to 25 a class" in plain
+    assert "✔ all files open" in plain
+    assert re.search(r"\d warnings?, 0 errors", plain)
+    assert plain.endswith(f"Next: imgkit finetune resnet50 --data {root}")
+    assert tree_hash(root) == before
+
+
+def test_unreadable_files_are_all_named_and_exit_3(imgkit: Run, make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 20, "dog": 20})
+    for number in range(12):
+        (root / "cat" / f"bad{number:02d}.jpg").write_bytes(b"no picture")
+    code, _, err = imgkit("data", "check", str(root))
+    assert code == 3
+    assert err.count("✗") == 10
+    assert "… and 2 more files" in err
+    assert "12 errors" in err
+    assert "error: 12 files cannot be used as an image." in err
+    assert "--on-bad skip" in err
+    assert "✔ all files open" not in err
+
+
+def test_duplicates_are_warnings_that_exit_0(imgkit: Run, make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 20, "dog": 20})
+    (root / "dog" / "copy.png").write_bytes((root / "cat" / "0000.png").read_bytes())
+    code, _, err = imgkit("data", "check", str(root))
+    assert code == 0
+    assert " ! " in err
+    assert "0 errors" in err
+
+
+def test_data_that_cannot_be_read_exit_3(imgkit: Run, tmp_path: Path) -> None:
+    code, _, err = imgkit("data", "check", str(tmp_path / "nowhere"))
+    assert code == 3
+    assert err.startswith("error: ")
+
+
+def test_options_reach_the_reader(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imgkit.errors import DataError
+
+    seen: list[Any] = []
+
+    def load(settings: object, seed: int, **_: object) -> None:
+        seen.extend([settings, seed])
+        raise DataError("enough")
+
+    monkeypatch.setattr("imgkit.data.load.load_data", load)
+    line = "d --classes 3 --max-pixels 2M --val 0.3 --seed 5 --split-col s --group-col g --root r"
+    columns = ["--image-col", "i", "--label-col", "l"]
+    assert imgkit("data", "check", *line.split(), *columns)[0] == 3
+    settings, seed = seen
+    assert seed == 5
+    assert (settings.path, settings.image_col, settings.label_col, settings.split_col) == ("d", "i", "l", "s")
+    assert (settings.group_col, settings.root, settings.classes, settings.max_pixels) == ("g", "r", 3, 2_000_000)
+    assert (settings.val, settings.on_bad) == (0.3, "skip")
+
+
+def test_demo(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr("imgkit.demo.run", lambda **options: seen.update(options))
+    assert imgkit("demo", "--out", "o", "--smoke")[0] == 0
+    assert (seen["out"], seen["smoke"]) == (Path("o"), True)

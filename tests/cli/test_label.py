@@ -1,0 +1,132 @@
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from cli_run import Run
+from sample_runs import write_run
+
+from imgkit.cli.label import choose_format, friendly_line
+from imgkit.errors import UsageError
+from imgkit.predict import Prediction
+
+pytest_plugins = ["cli_fixture"]
+
+TOP = (("birman", 0.91), ("ragdoll", 0.07), ("siamese", 0.001))
+
+
+@pytest.fixture(autouse=True)
+def _run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run in runs/ whose model calls every file a birman, unless it is called bad."""
+
+    def answers(_: object, inputs: Iterable[str], *, top_k: int = 1) -> Iterator[Prediction]:
+        for path in inputs:
+            bad = "bad" in path
+            yield (
+                Prediction(path, "", 0.0, (), "is cut short") if bad else Prediction(path, "birman", 0.91, TOP[:top_k])
+            )
+
+    monkeypatch.setattr("imgkit.api.Run.predict", answers)
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs", "one")
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+
+def test_a_pipe_gets_csv(imgkit: Run) -> None:
+    code, out, err = imgkit("predict", "one", "a.jpg", "b.jpg")
+    assert (code, err) == (0, "")
+    assert out == "path,label,prob,error\na.jpg,birman,0.910000,\nb.jpg,birman,0.910000,\n"
+
+
+def test_a_terminal_gets_lines_with_the_runners_up(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    on_terminal(monkeypatch)
+    code, out, err = imgkit("predict", "one", "a.jpg", "bad.jpg")
+    assert code == 0
+    assert out == "a.jpg   birman 0.91 · ragdoll 0.07\nbad.jpg   cannot be read: is cut short\n"
+    assert err == "warning: 1 of 2 files could not be read\n"
+
+
+def test_a_terminal_gets_the_format_asked_for(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_terminal(monkeypatch)
+    code, out, _ = imgkit("predict", "one", "a.jpg", "--format", "jsonl")
+    assert code == 0
+    assert json.loads(out)["label"] == "birman"
+
+
+def test_a_file_by_its_name(imgkit: Run, tmp_path: Path) -> None:
+    code, out, err = imgkit("predict", "one", "a.jpg", "bad.jpg", "--out", "p.csv", "--top-k", "2")
+    assert (code, out) == (0, "")
+    assert err.endswith("Wrote p.csv (2 rows)\n")
+    rows = list(csv.reader(io.StringIO((tmp_path / "p.csv").read_text())))
+    assert rows[0] == ["path", "label", "prob", "label_2", "prob_2", "error"]
+    assert rows[2] == ["bad.jpg", "", "", "", "", "is cut short"]
+    assert imgkit("predict", "one", "a.jpg", "--out", "p.jsonl")[0] == 0
+    assert json.loads((tmp_path / "p.jsonl").read_text())["path"] == "a.jpg"
+
+
+def test_stdin_and_names_that_are_not_utf8(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    from imgkit.cli import app
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff.jpg\n=1.jpg\n")))
+    monkeypatch.setattr(sys, "argv", ["imgkit", "predict", "one", "-"])
+    with pytest.raises(SystemExit):
+        app.main()
+    lines = capfdbinary.readouterr().out.splitlines()
+    assert [line.split(b",")[0] for line in lines] == [b"path", b"a\xff.jpg", b"'=1.jpg"]
+
+
+def test_nothing_readable_exits_3_after_writing_the_rows(imgkit: Run) -> None:
+    code, out, err = imgkit("predict", "one", "bad1.jpg", "bad2.jpg")
+    assert code == 3
+    assert len(out.splitlines()) == 3
+    assert err.startswith("error: None of 2 files could be read as an image.")
+
+
+def test_an_empty_folder_exits_3(imgkit: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, _, err = imgkit("predict", "one", "empty")
+    assert code == 3
+    assert "There is no image in what was given." in err
+
+
+def test_an_input_is_never_written_over(imgkit: Run, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path\na.jpg\n")
+    code, _, err = imgkit("predict", "one", "list.csv", "--out", str(tmp_path / "list.csv"))
+    assert code == 2
+    assert "is one of the inputs" in " ".join(err.split())
+    assert (tmp_path / "list.csv").read_text() == "path\na.jpg\n"
+
+
+def test_a_place_that_cannot_be_written_exits_7(imgkit: Run) -> None:
+    code, _, err = imgkit("predict", "one", "a.jpg", "--out", "gone/p.csv")
+    assert code == 7
+    assert "Cannot write gone/p.csv: No such file or directory." in err
+
+
+def test_unknown_run_is_answered_with_the_nearest(imgkit: Run) -> None:
+    code, _, err = imgkit("predict", "onne", "a.jpg")
+    assert code == 2
+    assert "'one'" in err
+
+
+def test_the_format() -> None:
+    assert choose_format(None, None, terminal=True) is None
+    assert choose_format(None, None, terminal=False) == "csv"
+    assert choose_format(Path("a.CSV"), None, terminal=True) == "csv"
+    assert choose_format(Path("a.txt"), "jsonl", terminal=True) == "jsonl"
+    with pytest.raises(UsageError, match=r"--out a\.txt ends neither in \.csv nor in \.jsonl\.\nAdd  --format csv"):
+        choose_format(Path("a.txt"), None, terminal=True)
+
+
+def test_names_on_a_terminal_are_printable() -> None:
+    line = friendly_line(Prediction("a\x1b.jpg", "c\r", 0.5, (("c\r", 0.5),)))
+    assert line == "a\\x1b.jpg   c\\r 0.50"

@@ -1,0 +1,120 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_run import Run
+from sample_runs import metrics_of, write_run
+
+from imgkit.cli.look import weakest_classes
+from imgkit.errors import DiskError
+
+pytest_plugins = ["cli_fixture"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs", "one", f1=0.8)
+    (tmp_path / "runs" / "latest").write_text("one\n")
+    return tmp_path / "runs"
+
+
+def test_evaluate_prints_scores_and_the_weakest_classes(
+    imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def evaluate(_: object, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        asked.update(options)
+        return metrics_of("val", 0.9, 0.8) | {"folder": str(runs / "one" / "evaluations" / "val@10"), "k": 2}
+
+    monkeypatch.setattr("imgkit.api.Run.evaluate", evaluate)
+    code, out, _ = imgkit("evaluate", "latest", "--split", "val", "--data", "pets")
+    assert code == 0
+    assert (asked["split"], asked["data"]) == ("val", "pets")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["Top-1", "90.0", "%", "(95", "%", "interval", "85.0", "to", "92.0)"] in lines
+    assert ["Macro", "F1", "80.0", "%", "(95", "%", "interval", "74.0", "to", "83.0)"] in lines
+    assert ["Top-2", "100.0", "%"] in lines
+    assert ["Guessing", "always", "'cat'", "gives", "40.0", "%"] in lines
+    weakest = [line[0] for line in lines if "F1" in line and "images" in line and "most" in line]
+    assert weakest == ["dog", "cat"]  # eel has no image
+    assert out.rstrip().endswith("evaluations/val@10/")
+
+
+def test_weakest_classes_of_a_damaged_file(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match="cannot be read"):
+        weakest_classes(tmp_path / "per_class.csv")
+    (tmp_path / "per_class.csv").write_text("class,support,f1\na,many,0.1\n")
+    with pytest.raises(DiskError, match="Write it again: imgkit evaluate"):
+        weakest_classes(tmp_path / "per_class.csv")
+
+
+def test_report_of_many_writes_two_files(imgkit: Run, runs: Path) -> None:
+    code, out, err = imgkit("report", str(runs))
+    assert code == 0
+    assert "one" in out
+    assert "80.0 %" in out
+    assert err.startswith("Wrote ")
+    assert (runs / "report.md").is_file()
+    assert (runs / "leaderboard.csv").is_file()
+
+
+@pytest.mark.parametrize("name", ["runs/one", "one", "latest"])
+def test_report_of_one_writes_nothing(imgkit: Run, runs: Path, name: str) -> None:
+    before = sorted(runs.rglob("*"))
+    code, out, err = imgkit("report", name)
+    assert (code, err) == (0, "")
+    assert "val@10" in out
+    assert sorted(runs.rglob("*")) == before
+
+
+@pytest.mark.parametrize("args", [(), ("empty",)])
+def test_report_of_nothing_says_what_to_type(
+    imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    code, _, err = imgkit("report", *args)
+    assert code == 2
+    assert err == f"error: There is no run in {args[0] if args else 'runs'}.\n  Train one:  imgkit demo\n"
+
+
+def test_recipes_are_listed_and_printed(imgkit: Run) -> None:
+    from imgkit.recipe.load import shipped_recipes
+
+    code, out, _ = imgkit("recipes")
+    assert code == 0
+    for name, file in shipped_recipes().items():
+        assert name in out
+        assert imgkit("recipes", name) == (0, file.read_text(), "")
+    code, _, err = imgkit("recipes", "finetun")
+    assert code == 2
+    assert "did you mean 'finetune'?" in err
+
+
+def test_models(imgkit: Run) -> None:
+    code, out, _ = imgkit("models", "test_resnet")
+    assert code == 0
+    assert out.split()[:5] == ["model", "params", "input", "licence", "weights"]
+    row = next(line for line in out.splitlines() if line.startswith("test_resnet "))
+    assert "0.5 M" in row
+    assert "160×160" in row
+    assert imgkit("models", "nothing-like-it")[0] == 2
+    code, out, _ = imgkit("models")
+    assert code == 0
+    assert "resnet50" in out
+
+
+def test_cached_models(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imgkit.models.weights import WeightSource
+
+    def find(name: str) -> WeightSource | None:
+        return WeightSource("cache", "somewhere", "mit", None) if name == "test_resnet" else None
+
+    monkeypatch.setattr("imgkit.models.weights.find_local", find)
+    code, out, _ = imgkit("models", "--cached")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["test_resnet", "mit", "somewhere"]
+    monkeypatch.setattr("imgkit.models.weights.find_local", lambda name: None)
+    assert imgkit("models", "test_resnet", "--cached")[1] == "No weights of these models are on this machine.\n"

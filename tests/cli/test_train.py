@@ -1,0 +1,176 @@
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_run import Run
+
+from imgkit.cli.options import OPTIONS, recipe_flags, signature
+from imgkit.errors import UsageError
+from imgkit.recipe.load import Flag
+
+pytest_plugins = ["cli_fixture"]
+
+FLAGS = """
+    --data --train --val --image-col --label-col --split-col --group-col --root --classes --on-bad --max-pixels
+    --recipe --set --epochs --batch-size --micro-batch --image-size --lr --seed --weights --monitor --early-stop
+    --device --workers --out --name --dry-run --print-recipe --smoke
+"""
+
+
+class Calls(list[tuple[str, tuple[Any, ...], dict[str, Any]]]):
+    """What api was asked to do."""
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    found = Calls()
+    for name in ("finetune", "scratch", "show_plan", "resume"):
+
+        def record(*args: Any, _name: str = name, **options: Any) -> None:  # noqa: ANN401
+            found.append((_name, args, options))
+
+        monkeypatch.setattr(f"imgkit.api.{name}", record)
+    return found
+
+
+def test_the_options_are_pinned() -> None:
+    assert [option.flag for option in OPTIONS] == FLAGS.split()
+    assert [option.flag for option in OPTIONS if option.name not in signature("finetune").parameters] == []
+    without = set(signature("finetune").parameters) - set(signature("scratch").parameters)
+    assert without == {"weights"}
+
+
+@pytest.mark.parametrize("verb", ["finetune", "scratch"])
+def test_defaults_are_left_to_the_recipe(imgkit: Run, calls: Calls, verb: str) -> None:
+    assert imgkit(verb, "resnet50")[0] == 0
+    ((name, args, options),) = calls
+    assert (name, args) == (verb, ("resnet50",))
+    assert options["recipe"] == verb
+    assert (options["flags"], options["sets"], options["smoke"]) == ({}, [], False)
+    assert (options["out"], options["name"]) == (Path("runs"), None)
+    assert options["command"] == f"imgkit {verb} resnet50"
+
+
+def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
+    line = (
+        "resnet50 --data d --image-col i --label-col l --split-col s --group-col g --root r --classes 3 --on-bad skip"
+    )
+    line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
+    line += (
+        " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu --workers 2"
+    )
+    line += " --out o --name n"
+    assert imgkit("finetune", *line.split())[0] == 0
+    ((_, _, options),) = calls
+    assert options["flags"] == {
+        "data.path": Flag("--data", "d"),
+        "data.image_col": Flag("--image-col", "i"),
+        "data.label_col": Flag("--label-col", "l"),
+        "data.split_col": Flag("--split-col", "s"),
+        "data.group_col": Flag("--group-col", "g"),
+        "data.root": Flag("--root", "r"),
+        "data.classes": Flag("--classes", 3),
+        "data.on_bad": Flag("--on-bad", "skip"),
+        "data.max_pixels": Flag("--max-pixels", 300_000_000),
+        "epochs": Flag("--epochs", 5),
+        "train.batch_size": Flag("--batch-size", 8),
+        "train.micro_batch": Flag("--micro-batch", 4),
+        "model.image_size": Flag("--image-size", 64),
+        "lr": Flag("--lr", 1e-3),
+        "seed": Flag("--seed", 7),
+        "model.weights": Flag("--weights", "none"),
+        "monitor": Flag("--monitor", "val/top1"),
+        "early_stop": Flag("--early-stop", 3),
+        "run.device": Flag("--device", "cpu"),
+        "run.workers": Flag("--workers", 2),
+    }
+    assert (options["recipe"], options["sets"]) == ("my.toml", ["a.b=1", "c=2"])
+    assert (options["out"], options["name"]) == (Path("o"), "n")
+
+
+def test_keys_of_the_options_are_keys_of_the_recipe() -> None:
+    from imgkit.recipe.schema import DataSettings, ModelSettings, Recipe, RunSettings, TrainSettings
+
+    sections = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings, "run": RunSettings}
+    for option in OPTIONS:
+        section, _, key = option.key.rpartition(".")
+        if option.key in ("", "epochs", "lr"):
+            continue
+        assert key in (sections[section] if section else Recipe).model_fields, option.flag
+
+
+def test_val_is_a_folder_or_a_share() -> None:
+    assert recipe_flags({"val": "pets/val"}) == {"data.val_path": ("--val", "pets/val")}
+    assert recipe_flags({"val": "0.25"}) == {"data.val": ("--val", 0.25)}
+    assert recipe_flags({"val": "./0.25"}) == {"data.val_path": ("--val", "./0.25")}
+
+
+def test_zero_is_a_given_value() -> None:
+    assert recipe_flags({"seed": 0, "workers": 0, "epochs": None}) == {
+        "seed": ("--seed", 0),
+        "run.workers": ("--workers", 0),
+    }
+
+
+@pytest.mark.parametrize(("text", "count"), [("64000000", 64_000_000), ("64_000_000", 64_000_000), ("0.5m", 500_000)])
+def test_max_pixels(text: str, count: int) -> None:
+    assert recipe_flags({"max_pixels": text}) == {"data.max_pixels": ("--max-pixels", count)}
+
+
+@pytest.mark.parametrize("text", ["many", "M", "infM", "1e3"])
+def test_max_pixels_that_is_no_number(text: str) -> None:
+    with pytest.raises(UsageError, match=f"--max-pixels '{text}' is not a number.\nWrite 300000000 or 300M."):
+        recipe_flags({"max_pixels": text})
+
+
+def test_dry_run_shows_the_plan_only(imgkit: Run, calls: Calls) -> None:
+    assert imgkit("scratch", "resnet18", "--dry-run")[0] == 0
+    ((name, args, options),) = calls
+    assert (name, args, options["recipe"]) == ("show_plan", ("scratch", "resnet18"), "scratch")
+
+
+def test_smoke_by_option_or_environment(imgkit: Run, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    imgkit("finetune", "resnet18", "--smoke")
+    monkeypatch.setenv("IMGKIT_SMOKE", "1")
+    imgkit("finetune", "resnet18")
+    monkeypatch.setenv("IMGKIT_SMOKE", "0")
+    imgkit("finetune", "resnet18")
+    assert [options["smoke"] for _, _, options in calls] == [True, True, False]
+
+
+def test_print_recipe_is_toml_and_trains_nothing(imgkit: Run, calls: Calls) -> None:
+    code, out, err = imgkit("finetune", "resnet50", "--print-recipe", "--lr", "3e-4", "--val", "0.3")
+    assert (code, err, calls) == (0, "", [])
+    values = tomllib.loads(out)
+    assert values["model"]["name"] == "resnet50"
+    assert values["data"]["val"] == 0.3
+    assert [phase.get("lr") for phase in values["phases"]] == [None, 3e-4]
+
+
+def test_a_recipe_may_name_the_model(imgkit: Run, calls: Calls, tmp_path: Path) -> None:
+    code, out, _ = imgkit("finetune", "resnet18", "--print-recipe")
+    assert code == 0
+    (tmp_path / "my.toml").write_text(out)
+    assert imgkit("finetune", "--recipe", str(tmp_path / "my.toml"))[0] == 0
+    assert calls[0][1] == ("resnet18",)
+
+
+def test_no_model_is_an_error_that_shows_one(imgkit: Run, calls: Calls) -> None:
+    code, _, err = imgkit("finetune", "--data", "pets")
+    assert code == 2
+    assert "Which model?" in err
+    assert "imgkit finetune resnet50 --data PICTURES" in err
+    assert calls == []
+
+
+def test_a_bad_value_names_the_flag(imgkit: Run) -> None:
+    code, out, err = imgkit("finetune", "resnet50", "--print-recipe", "--epochs", "0")
+    assert (code, out) == (2, "")
+    assert "--epochs" in err
+
+
+def test_resume(imgkit: Run, calls: Calls) -> None:
+    assert imgkit("resume", "latest", "--out", "o", "--workers", "1")[0] == 0
+    ((name, args, options),) = calls
+    assert (name, args, options["out"], options["workers"]) == ("resume", ("latest",), Path("o"), 1)

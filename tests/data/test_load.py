@@ -1,0 +1,407 @@
+"""From settings to a checked index: labels by name, splits, bad files, what is said."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from unittest.mock import patch
+
+import corpus
+import numpy as np
+import pytest
+from conftest import MakeFolders, TreeHash, square
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from imgkit.data.index import SPLITS
+from imgkit.data.load import LoadedData, load_data
+from imgkit.errors import DataError
+from imgkit.recipe.schema import DataSettings
+
+
+def load(path: Path | str, seed: int = 0, *, classes: tuple[str, ...] | None = None, **given: object) -> LoadedData:
+    return load_data(DataSettings(path=str(path), **given), seed, classes=classes)
+
+
+def said(texts: tuple[str, ...], part: str) -> str:
+    """The one text that holds `part`."""
+    found = [text for text in texts if part in text]
+    assert len(found) == 1, texts
+    return found[0]
+
+
+def counts(data: LoadedData) -> dict[str, list[int]]:
+    return {split: data.index.counts(split).tolist() for split in SPLITS}
+
+
+# Labels go by name (T-D1)
+
+SMALL = corpus.encoded(Image.new("RGB", (2, 2)), "PNG")
+NAMES = st.sampled_from(["a", "A", "b", "B", "01", "1", "ab", "z"])
+TREE = st.dictionaries(NAMES, st.integers(0, 2), max_size=5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(TREE, TREE, TREE, st.integers(0, 3))
+def test_label_and_name_agree_or_it_is_an_error(
+    train: Mapping[str, int], val: Mapping[str, int], test: Mapping[str, int], seed: int
+) -> None:
+    no_cache = patch.dict(os.environ, IMGKIT_CACHE=f"{os.devnull}/x")  # 200 times a disk's fsync
+    with no_cache, tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for split, classes in (("train", train), ("val", val), ("test", test)):
+            for name, images in classes.items():
+                (root / split / name).mkdir(parents=True)
+                for number in range(images):
+                    (root / split / name / f"{number}.png").write_bytes(SMALL)
+        known = {name for name, images in train.items() if images}
+        stray = {name for classes in (val, test) for name, images in classes.items() if images} - known
+        if len(known) < 2 or stray:
+            with pytest.raises(DataError) as caught:
+                load(root, seed)
+            if known and stray:
+                assert any(name in caught.value.message for name in stray)
+            return
+        data = load(root, seed)
+    index = data.index
+    assert index.classes == tuple(sorted(known))
+    for row, code in enumerate(index.labels()):
+        assert index.paths[row].split("/")[1] == index.classes[code]
+    had_val = any(val.values())
+    for row in range(len(index)):
+        split, given_split = SPLITS[index.splits[row]], index.paths[row].split("/")[0]
+        assert split == given_split or (not had_val and (given_split, split) == ("train", "val"))
+    assert len(index) == sum(train.values()) + sum(val.values()) + sum(test.values())
+    for split, classes in (("val", val), ("test", test)):
+        missing = sorted(known - {name for name, images in classes.items() if images})
+        if any(classes.values()) and missing:
+            assert ", ".join(missing[:5]) in said(data.notes, f"no image in {split}")
+
+
+def test_rows_are_sorted_and_sized(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 3, "dog": 3})
+    index = load(root).index
+    assert list(index.paths) == sorted(index.paths)
+    assert index.sizes.tolist() == [index.path(row).stat().st_size for row in range(6)]
+    assert index.groups is None
+    assert index.root == root
+
+
+def test_class_only_in_val(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/Persian": 2, "train/birman": 2, "val/persian": 1, "val/birman": 1})
+    with pytest.raises(DataError) as caught:
+        load(root)
+    assert str(caught.value) == (
+        "val has a class that train does not have: persian   "
+        "(same as 'Persian' but for capitals, spaces or accents?)\n"
+        f"Rename it in {root}, or give the training images alone (--train FOLDER): imgkit then splits them."
+    )
+
+
+def test_several_classes_only_in_test(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/a": 2, "train/b": 2, "test/x": 1, "test/y": 1})
+    with pytest.raises(DataError, match=r"^test has 2 classes that train does not have: x, y\n"):
+        load(root)
+
+
+def test_accents_in_two_spellings(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/\u00e9": 2, "train/b": 2, "val/e\u0301": 1})
+    with pytest.raises(DataError, match="accents"):
+        load(root)
+
+
+def test_one_class(make_folders: MakeFolders) -> None:
+    root = make_folders({"pets/cat": 2, "pets/dog": 2})
+    with pytest.raises(DataError, match="has one class only: pets") as caught:
+        load(root)
+    assert f"--data {root}/pets   holds cat, dog." in caught.value.hint
+
+
+def test_number_of_classes(make_folders: MakeFolders) -> None:
+    root = make_folders(dict.fromkeys("abcd", 2))
+    assert load_data(DataSettings(path=str(root), classes=4), 0).index.classes == ("a", "b", "c", "d")
+    with pytest.raises(DataError) as caught:
+        load_data(DataSettings(path=str(root), classes=100), 0)
+    assert str(caught.value) == (
+        f"--classes 100, but {root} has 4 classes.\n"
+        "First: a, b, c ... last: d\n"
+        "Leave out --classes (it is read from the data) or point --data at the data with 100 classes.\n"
+        f"One level too deep or too high?  {root} is 4 folders of images; its parent {root.parent.name}/ has 1 folder."
+    )
+
+
+@pytest.mark.parametrize("name", ["new\nline", "\u2028", "\udcff"])
+def test_class_names_are_lines_of_text(make_folders: MakeFolders, name: str) -> None:
+    with pytest.raises(DataError, match="holds a line break or bytes that are not UTF-8"):
+        load(make_folders({f"{name}x": 2, "dog": 2}))
+
+
+def test_class_with_one_image(make_folders: MakeFolders) -> None:
+    data = load(make_folders({"cat": 1, "dog": 9, "owl": 9}))
+    assert "1 class has one image in train: cat." in data.warnings
+    assert data.index.counts("train")[0] == 1
+    assert "1 class has none" in said(data.warnings, "validation set has 4 images for 3 classes")
+
+
+# Splits
+
+
+def test_split_of_one_level(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 10, "dog": 20})
+    data = load(root)
+    assert counts(data) == {"train": [8, 16], "val": [2, 4], "test": [0, 0]}
+    note = "Split the images because no splits are given: train 24, val 6 (stratified, 0.2 for val, seed 0)."
+    assert note in data.notes
+    assert data.warnings == ()
+    assert counts(load(root, val=0.5, test=0.1)) == {"train": [4, 8], "val": [5, 10], "test": [1, 2]}
+    assert load(root).index.fingerprint == data.index.fingerprint
+    assert load(root, seed=1).index.fingerprint != data.index.fingerprint
+
+
+def test_train_and_test_only(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/cat": 10, "train/dog": 10, "test/cat": 3, "test/dog": 3})
+    data = load(root)
+    assert counts(data) == {"train": [8, 8], "val": [2, 2], "test": [3, 3]}
+    note = said(data.notes, "Split train")
+    assert note.startswith("Split train because no val split is given: train 16, val 4 (")
+    assert note.endswith("; test is kept as given.")
+    assert counts(load(root, val=0.0)) == {"train": [10, 10], "val": [0, 0], "test": [3, 3]}
+    assert "no validation split" in said(load(root, val=0.0).warnings, "nothing chooses")
+
+
+def test_given_splits_stay(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/cat": 10, "train/dog": 10, "val/cat": 3, "val/dog": 3})
+    data = load(root)
+    assert counts(data) == {"train": [10, 10], "val": [3, 3], "test": [0, 0]}
+    assert not any(note.startswith("Split") for note in data.notes)
+    assert counts(load(root, test=0.2)) == {"train": [8, 8], "val": [3, 3], "test": [2, 2]}
+
+
+def test_pair(make_folders: MakeFolders) -> None:
+    root = make_folders({"x/cat": 4, "x/dog": 4, "y/cat": 1, "y/dog": 1})
+    data = load_data(DataSettings(train=str(root / "x"), val_path=str(root / "y")), 0)
+    assert counts(data) == {"train": [4, 4], "val": [1, 1], "test": [0, 0]}
+    assert data.where == f"{root}/x/ (from --train) and {root}/y/ (from --val)"
+    alone = load_data(DataSettings(train=str(root / "x")), 0)
+    assert counts(alone) == {"train": [3, 3], "val": [1, 1], "test": [0, 0]}
+
+
+def write_table(root: Path, lines: list[str]) -> Path:
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root / "labels.csv"
+
+
+def test_groups(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 20, "dog": 20})
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    lines = [f"{file},{file.split('/')[0]},p{number // 4}" for number, file in enumerate(files)]
+    data = load(write_table(root, ["path,label,patient", *lines]), group_col="patient")
+    assert counts(data) == {"train": [16, 16], "val": [4, 4], "test": [0, 0]}
+    assert data.index.groups is not None
+    pairs = set(zip(data.index.groups.tolist(), data.index.splits.tolist(), strict=True))
+    assert len(pairs) == 10
+    assert "in whole groups" in said(data.notes, "Split the images")
+    lines = [f"{line},{'val' if number % 5 == 0 else 'train'}" for number, line in enumerate(lines)]
+    data = load(write_table(root, ["path,label,patient,split", *lines]), group_col="patient")
+    assert "8 groups have images in more than one of the given splits." in data.warnings
+
+
+def test_table_without_train(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 1, "dog": 1})
+    with pytest.raises(DataError, match="has no usable image in train"):
+        load(write_table(root, ["path,label,split", "cat/0000.png,cat,val"]))
+
+
+def test_builtin() -> None:
+    data = load("synthetic:3x10")
+    assert data.where == "synthetic:3x10 (built in)"
+    assert counts(data) == {"train": [8] * 3, "val": [2] * 3, "test": [0] * 3}
+    assert data.warnings == ()
+
+
+# The class map of a trained run
+
+
+def test_other_data_by_name(make_folders: MakeFolders) -> None:
+    root = make_folders({"zebra": 2, "cat": 1})
+    data = load(root, classes=("ant", "cat", "zebra"))
+    assert data.index.classes == ("ant", "cat", "zebra")
+    assert [(data.index.paths[row].split("/")[0], code) for row, code in enumerate(data.index.labels())] == [
+        ("cat", 1),
+        ("zebra", 2),
+        ("zebra", 2),
+    ]
+    assert counts(data) == {"train": [0, 0, 0], "val": [0, 0, 0], "test": [0, 1, 2]}
+    assert "1 class of the model without an image here: ant." in data.notes
+    assert data.warnings == ()
+
+
+def test_other_data_with_splits_and_one_class(make_folders: MakeFolders) -> None:
+    root = make_folders({"val/cat": 2, "test/cat": 1})
+    assert counts(load(root, classes=("cat", "dog"))) == {"train": [0, 0], "val": [2, 0], "test": [1, 0]}
+    assert counts(load(root / "val", classes=("cat", "dog")))["test"] == [2, 0]
+
+
+def test_other_data_with_an_unknown_class(make_folders: MakeFolders) -> None:
+    root = make_folders({"Cat": 1, "owl": 1, "dog": 1})
+    with pytest.raises(DataError) as caught:
+        load(root, classes=("cat", "dog"))
+    assert str(caught.value) == (
+        f"{root} has 2 classes that the model does not know: Cat, owl   "
+        "(same as 'cat' but for capitals, spaces or accents?)\n"
+        "+ only in the data:   Cat, owl\n"
+        "- only in the model:  cat\n"
+        "Rename or leave out these classes; labels are matched by name."
+    )
+
+
+# Bad files
+
+
+def test_bad_files_stop(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 5, "dog": 5})
+    for number in range(22):
+        (root / "cat" / f"bad{number:02d}.jpg").write_bytes(b"x")
+    with pytest.raises(DataError) as caught:
+        load(root)
+    lines = caught.value.message.splitlines()
+    assert lines[0] == f"22 of 32 images in {root} cannot be used:"
+    assert lines[1].startswith("  cat/bad00.jpg: not a JPEG, PNG")
+    assert len(lines) == 22
+    assert lines[-1] == "  and 2 more"
+    assert "--on-bad skip" in caught.value.hint
+
+
+def test_bad_files_skipped(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 5, "dog": 5})
+    (root / "cat" / "bad.jpg").write_bytes(b"x")
+    data = load(root, on_bad="skip")
+    assert len(data.index) == 10
+    assert [error.path for error in data.bad] == [str(root / "cat" / "bad.jpg")]
+    assert said(data.warnings, "left out").startswith(
+        "1 file left out because they cannot be used, first cat/bad.jpg: not"
+    )
+    assert load(root / "..", on_bad="skip", classes=("pictures",)).bad
+
+
+def test_the_whole_corpus_is_skipped_or_read(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 2, "dog": 2})
+    cases = [case for case in corpus.cases(root / "cat") if case.path.suffix and "\0" not in case.path.name]
+    good = {case.path.name for case in cases if case.size is not None}
+    bad = {case.path.name for case in cases if case.size is None} - {"missing.jpg", "folder.jpg"}
+    data = load(root, on_bad="skip")
+    names = {Path(path).name for path in data.index.paths if path.startswith("cat/")}
+    assert names == good | {"0000.png", "0001.png"}
+    assert {Path(error.path).name for error in data.bad} == bad
+
+
+def test_a_class_lost_to_bad_files(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/cat": 2, "train/dog": 2, "val/owl": 1, "val/cat": 1})
+    (root / "train" / "owl").mkdir()
+    (root / "train" / "owl" / "x.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="val has a class that train does not have: owl"):
+        load(root, on_bad="skip")
+
+
+def test_nothing_left(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_bytes(b"")
+    with pytest.raises(DataError, match="No usable image is left") as caught:
+        load(tmp_path, on_bad="skip")
+    assert "cat/x.png: empty file (0 bytes)" in caught.value.hint
+
+
+def test_missing_files_of_a_table_are_skipped(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 3, "dog": 3})
+    lines = [f"{path.relative_to(root)},{path.parent.name}" for path in root.rglob("*.png")]
+    file = write_table(root, ["path,label", *lines, "cat/none.png,cat"])
+    with pytest.raises(DataError, match=r"1 of 7 images do not exist. First: row 8"):
+        load(file)
+    assert [error.reason for error in load(file, on_bad="skip").bad] == ["No such file or directory"]
+
+
+def test_max_pixels(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 2, "dog": 2}, side_px=20)
+    with pytest.raises(DataError, match=r"over the limit of 0.0003"):
+        load(root, max_pixels=300)
+
+
+# What is said
+
+
+def test_copies(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2})
+    content = (root / "train" / "cat" / "0000.png").read_bytes()
+    (root / "val" / "cat" / "0001.png").write_bytes(content)
+    (root / "train" / "dog" / "0002.png").write_bytes(content)
+    data = load(root)
+    assert data.warnings == (
+        "3 images in 1 group are exact copies in different splits, so scores are too good, "
+        "for example train/cat/0000.png = val/cat/0001.png.",
+        "3 images in 1 group are exact copies with different labels, "
+        "for example train/cat/0000.png = train/dog/0002.png.",
+    )
+    assert "3 images in 1 group are exact copies of each other." in data.notes
+
+
+def test_picture_notes(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 6, "dog": 6})
+    (root / "cat" / "turned.jpg").write_bytes(corpus.exif_jpeg(6, (100, 60)))
+    Image.new("L", (3, 3)).save(root / "dog" / "gray.png")
+    notes = load(root).notes
+    assert "PNG 13, JPEG 1; largest 60x100 px, median 16x16 px." in notes
+    assert "1 image is turned upright as EXIF says." in notes
+    assert "1 image is grayscale among colour ones, converted to RGB." in notes
+
+
+def test_all_grayscale(tmp_path: Path) -> None:
+    for code, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            square(number, code=code).convert("L").save(tmp_path / name / f"{number}.png")
+    assert "All 8 images are grayscale and are repeated to 3 channels." in load(tmp_path).notes
+
+
+def test_tiny_validation_set(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/a": 3, "train/b": 3, "train/c": 3, "val/a": 4})
+    data = load(root)
+    assert data.warnings == (
+        "The validation set has 4 images for 3 classes, 2 classes have none, and top-1 would be known only to about "
+        "±49 points (a larger one, taken from train: --val 0.2).",
+    )
+    assert "2 classes of train have no image in val: b, c." in data.notes
+
+
+def test_progress(make_folders: MakeFolders) -> None:
+    seen: list[tuple[int, int]] = []
+    load_data(
+        DataSettings(path=str(make_folders({"a": 2, "b": 2}))),
+        0,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (4, 4)
+
+
+@pytest.mark.parametrize("change", [lambda root: None, lambda root: (root / "cat" / "bad.png").write_bytes(b"x")])
+def test_data_are_never_written(
+    make_folders: MakeFolders, tree_hash: TreeHash, change: Callable[[Path], object]
+) -> None:
+    root = make_folders({"cat": 3, "dog": 3, ".hidden": 1})
+    change(root)
+    write_table(root, ["path,label", "cat/0000.png,cat", "cat/0001.png,cat", "dog/0000.png,dog"])
+    before = tree_hash(root)
+    load(root, on_bad="skip")
+    load(root / "labels.csv")
+    load(root, on_bad="skip", classes=("cat", "dog"))
+    assert tree_hash(root) == before
+
+
+def test_decoded_pixels_follow_the_label(make_folders: MakeFolders) -> None:
+    from imgkit.data.decode import load_image
+
+    index = load(make_folders({"red": 3, "green": 3})).index
+    for row, code in enumerate(index.labels()):
+        mean = np.asarray(load_image(index.path(row))).mean(axis=(0, 1))
+        assert (mean.argmax() == 1) == (index.classes[code] == "red")  # "green" sorts first and gets the first colour

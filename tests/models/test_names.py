@@ -1,0 +1,77 @@
+import pytest
+import timm
+from timm.models import get_deprecated_models
+
+from imgkit.errors import UsageError
+from imgkit.models.names import ALIASES, resolve_name, search
+
+
+@pytest.mark.parametrize("name", timm.list_models()[::40] + timm.list_models(pretrained=True)[::60])
+def test_timm_names_mean_themselves(name: str) -> None:
+    assert resolve_name(name) == name
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_aliases_lead_to_known_models(alias: str) -> None:
+    assert timm.is_model(ALIASES[alias])
+    assert resolve_name(alias) == resolve_name(alias.upper()) == ALIASES[alias]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("ViT-B/16", "vit_base_patch16_224"),
+        ("swin", "swin_tiny_patch4_window7_224"),
+        ("resnet-50", "resnet50"),
+        ("ResNet50", "resnet50"),
+        ("vgg-19", "vgg19"),
+        ("efficientnetb0", "efficientnet_b0"),
+        ("convnext-tiny", "convnext_tiny"),
+        ("ResNet-50.a1_in1k", "resnet50.a1_in1k"),
+        (" resnet18 ", "resnet18"),
+    ],
+)
+def test_common_spellings(typed: str, meant: str) -> None:
+    assert resolve_name(typed) == meant
+
+
+def test_replaced_names_lead_to_their_replacement() -> None:
+    old, new = next((old, new) for old, new in get_deprecated_models().items() if new and "." in new)
+    assert resolve_name(old) == new
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_name("resnet5O")
+    assert caught.value.message.startswith("Unknown model 'resnet5O'. Did you mean resnet50")
+    assert caught.value.hint == f"{len(timm.list_models()):,} models are known:  imgkit models resnet"
+
+
+def test_a_name_like_no_other() -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_name("qqqqqqqqqqqqqqqqqqq")
+    assert caught.value.message == "Unknown model 'qqqqqqqqqqqqqqqqqqq'."
+    assert caught.value.hint.endswith("imgkit models")
+
+
+def test_an_unknown_tag_is_answered_with_the_real_ones() -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_name("resnet50.a1_ink1")
+    assert "has no tag 'a1_ink1'. Did you mean resnet50.a1_in1k?" in caught.value.message
+    assert "Its tags, the default first: a1_in1k, " in caught.value.hint
+    assert "tv2_in1k" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["hf-hub:timm/resnet50.a1_in1k", "local-dir:runs/x/model", "HF-HUB:a/b"])
+def test_other_registries_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="not the name of a network") as caught:
+        resolve_name(name)
+    assert "--weights hub:" in caught.value.hint
+
+
+def test_search() -> None:
+    assert search("test_res") == ["test_resnet"]
+    assert search("ReSNet50") == [name for name in timm.list_models() if "resnet50" in name]
+    assert search("res*50") == [n for n in timm.list_models() if n.startswith("res") and n.endswith("50")]
+    assert search("resnet50.a1_*") == timm.list_models("resnet50.a1_*", include_tags=True)
+    assert search("no such network") == []

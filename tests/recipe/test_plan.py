@@ -1,0 +1,339 @@
+"""Plans: positions against a naive loop, the matrix of unused values, notes, and shrinking."""
+
+from math import ceil
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from recipe_values import loaded_recipes
+
+from imgkit.errors import DataError, RecipeError
+from imgkit.recipe.load import Flag, Loaded, load_recipe, shipped_recipes
+from imgkit.recipe.phases import resolve, unread
+from imgkit.recipe.plan import make_plan, shrink
+
+HEAD = 'schema = 1\nname = "mine"\n'
+ALL = '[[phases]]\nname = "all"\ntrain = "all"\nepochs = 2\nlr = 0.1\n'
+SOLVED = '[[phases]]\nname = "head"\ntrain = "head"\nsolver = "logistic"\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def load(folder: Path, body: str, *sets: str) -> Loaded:
+    (folder / "my.toml").write_text(HEAD + body)
+    return load_recipe(folder / "my.toml", sets=sets)
+
+
+# --- arithmetic
+
+PHASE = st.fixed_dictionaries({
+    "solved": st.booleans(),
+    "length": st.tuples(st.sampled_from(["epochs", "steps"]), st.integers(1, 7)),
+    "batch": st.integers(1, 12),
+})  # fmt: skip
+
+
+@given(n=st.integers(1, 25), phases=st.lists(PHASE, min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_positions_against_a_naive_loop(
+    n: int, phases: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    body = ""
+    expected: list[tuple[int, int, int]] = []  # phase, epoch, step within the epoch; one an update
+    ends: set[int] = set()
+    epoch = 0
+    for index, phase in enumerate(phases):
+        unit, count = phase["length"]
+        if phase["solved"]:
+            body += SOLVED.replace('"head"\nt', f'"p{index}"\nt')
+            expected.append((index, epoch, 0))
+            ends.add(len(expected))
+            continue
+        body += (
+            f'[[phases]]\nname = "p{index}"\ntrain = "all"\nlr = 1\nbatch_size = {phase["batch"]}\n{unit} = {count}\n'
+        )
+        done = 0
+        while done < count:
+            images, step = n, 0
+            while images >= min(phase["batch"], n) and done < count:
+                images -= min(phase["batch"], n)
+                expected.append((index, epoch, step))
+                step += 1
+                done += unit == "steps"
+            ends.add(len(expected))
+            epoch += 1
+            done += unit == "epochs"
+    plan = make_plan(load(tmp_path_factory.getbasetemp(), body), n)
+    assert plan.total_steps == len(expected)
+    assert plan.epochs == epoch
+    found = [(plan.phase_at(step).index, *plan.phase_at(step).position(step)) for step in range(plan.total_steps)]
+    assert found == expected
+    closing = {done for done in range(plan.total_steps + 1) for phase in plan.phases if phase.ends_epoch(done)}
+    assert closing == ends
+    for phase in plan.phases:
+        assert (phase.lr is None) == (phase.solver == "logistic")
+        if phase.solver == "logistic":
+            assert (phase.steps, phase.epochs) == (1, 0)
+    assert [phase.first_step for phase in plan.phases[1:]] == [phase.stop for phase in plan.phases[:-1]]
+
+
+def test_an_end_of_one_phase_is_no_end_of_the_next(folder: Path) -> None:
+    first, second = make_plan(load(folder, SOLVED + ALL), 64).phases
+    assert (first.ends_epoch(0), first.ends_epoch(1), second.ends_epoch(1), second.ends_epoch(3)) == (
+        False, True, False, True,
+    )  # fmt: skip
+
+
+def test_phase_at_holds_only_steps_of_the_run(folder: Path) -> None:
+    plan = make_plan(load(folder, ALL), 64)
+    for step in (-1, plan.total_steps):
+        with pytest.raises(AssertionError):
+            plan.phase_at(step)
+
+
+def test_settings_are_resolved(folder: Path) -> None:
+    body = '[train]\nbatch_size = 8\n[loss]\nname = "focal"\nalpha = 2\n[augment]\nhflip = 0\n' + ALL
+    body += 'ema = 0.5\naugment = { vflip = 1 }\nloss = { gamma = 1 }\nschedule = { name = "constant" }\n'
+    [phase] = make_plan(load(folder, body), 64).phases
+    assert (phase.settings.batch_size, phase.settings.ema) == (8, 0.5)
+    assert (phase.augment.hflip, phase.augment.vflip) == (0.0, 1.0)
+    assert phase.loss.model_dump() == {"name": "focal", "gamma": 1.0, "alpha": 2.0}
+    assert phase.schedule.model_dump() == {"name": "constant", "warmup": "0%"}
+
+
+def test_no_images_no_plan(folder: Path) -> None:
+    with pytest.raises(DataError, match="no training image"):
+        make_plan(load(folder, ALL), 0)
+
+
+# --- notes
+
+
+def test_what_does_not_fit_is_noted(folder: Path) -> None:
+    loaded = load(folder, "[train]\nbatch_size = 16\nmicro_batch = 12\n" + ALL)
+    assert make_plan(loaded, 32).notes == ()
+    assert make_plan(loaded, 37).notes == (
+        "phase 'all': 5 of 37 training images sit out each epoch, others each time, since 37 is no multiple of "
+        "batch size 16",
+    )
+    plan = make_plan(loaded, 10)
+    assert plan.notes == ("phase 'all': batch size 10 instead of 16, since there are 10 images",)
+    assert (plan.phases[0].settings.batch_size, plan.phases[0].settings.micro_batch) == (10, 10)
+    assert make_plan(load(folder, SOLVED), 5).notes == ()
+
+
+def restarts(folder: Path, first: str, mult: int, steps: int, warmup: str = "0%") -> tuple[str, ...]:
+    schedule = f'{{ name = "cosine_restarts", first = "{first}", mult = {mult}, warmup = "{warmup}" }}'
+    body = ALL.replace("epochs = 2", f"steps = {steps}") + f"batch_size = 1\nschedule = {schedule}\n"
+    return make_plan(load(folder, body), 10).notes
+
+
+def test_a_cut_cycle_is_noted_with_its_numbers(folder: Path) -> None:
+    assert restarts(folder, "1 epoch", 2, 35) == (
+        "phase 'all': its last cosine cycle is cut after 5 of 40 steps (it begins at step 30 of the phase's 35); "
+        "the rate does not come down to its end",
+    )
+    assert "cut after 20 of 30" in restarts(folder, "3 epochs", 1, 20)[0]
+    assert "cut after 8 of 10 steps (it begins at step 12" in restarts(folder, "1 epoch", 1, 20, "2 steps")[0]
+    assert restarts(folder, "100%", 3, 20, "20 steps") == (
+        "phase 'all': its warm-up of 20 steps takes all of its 20 steps",
+    )
+    with pytest.raises(RecipeError, match=r"schedule.first = '0%' in phase 'all': a cycle needs a length"):
+        restarts(folder, "0%", 1, 20)
+
+
+@given(first=st.integers(1, 6), mult=st.integers(1, 3), steps=st.integers(1, 60), warmup=st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_cycles_against_a_naive_walk(
+    first: int, mult: int, steps: int, warmup: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assume(warmup < steps)
+    left, length = 0, first
+    for _ in range(warmup, steps):
+        if left == 0:
+            left, length = length, length * mult
+        left -= 1
+    notes = restarts(tmp_path_factory.getbasetemp(), f"{first} steps", mult, steps, f"{warmup} steps")
+    assert bool(notes) == (left > 0)
+
+
+# --- values that nothing reads
+
+SOLVED_ONLY = [
+    "train.batch_size=8", "train.optimizer=sgd", "train.ema=0.5", "train.precision=float32", "augment.hflip=0",
+    "augment.crop=none", "loss.label_smoothing=0.1", "loss.name=focal", "schedule.end=0.5", "schedule.warmup=3%",
+    "early_stop=3", "model.drop_rate=0.5", "model.drop_path=0.5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SOLVED_ONLY)
+def test_solved_phases_read_no_setting_of_training(text: str) -> None:
+    key, value = text.split("=")
+    with pytest.raises(RecipeError) as caught:
+        make_plan(load_recipe("probe", sets=[text]), 64)
+    message, _, hint = str(caught.value).partition("\n")
+    assert message.startswith(f"{key} = ")
+    assert value in message.lower()
+    assert message.endswith(" (--set) is not used: every phase of 'probe' is solved on features")
+    assert hint == "Leave it out, or choose a recipe that trains, such as finetune."
+    make_plan(load_recipe("scratch", sets=[text]), 64)  # a recipe that trains reads all of them
+
+
+READ_BY_ALL = ["seed=3", "monitor=val/top1", "data.val=0.1", "model.weights=none", "save.keep=all", "run.workers=0"]
+
+
+@pytest.mark.parametrize("text", READ_BY_ALL)
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_what_every_run_reads(text: str, name: str) -> None:
+    make_plan(load_recipe(name, sets=[text]), 64)
+
+
+UNUSED = [
+    (
+        ALL + "batch_size = 8\n",
+        "train.batch_size=16",
+        "train.batch_size = 16 (--set) is not used: phase 'all' has its own value",
+        "Change the phase instead: --set phases.all.batch_size=16",
+    ),
+    (
+        ALL + "augment = { hflip = 0 }\n",
+        "augment.hflip=0.1",
+        "augment.hflip = 0.1 (--set) is not used: phase 'all' has its own value",
+        "Change the phase instead: --set phases.all.augment.hflip=0.1",
+    ),
+    (
+        ALL + 'schedule = { name = "constant" }\n',
+        "schedule.end=0.1",
+        "schedule.end = 0.1 (--set) is not used: phase 'all' has its own schedule, 'constant'",
+        "Change the phase instead: --set phases.all.schedule.name=cosine",
+    ),
+    (
+        ALL + 'schedule = { name = "cosine", end = 0.2 }\n',
+        "schedule.end=0.1",
+        "schedule.end = 0.1 (--set) is not used: phase 'all' has its own value",
+        "Change the phase instead: --set phases.all.schedule.end=0.1",
+    ),
+    (
+        ALL,
+        "augment.jitter_p=0.5",
+        "augment.jitter_p = 0.5 (--set) is not used: augment.jitter is off",
+        "Give the strengths too, for example augment.jitter=[0.2,0.2,0.2,0.1].",
+    ),
+    (
+        ALL + "augment = { jitter_p = 0.5 }\n",
+        "seed=1",
+        "phases.all.augment.jitter_p = 0.5 (file my.toml) is not used: augment.jitter is off",
+        "Give the strengths too, for example augment.jitter=[0.2,0.2,0.2,0.1].",
+    ),
+    (
+        '[augment]\ncrop = "none"\n' + ALL,
+        "augment.ratio=[1,2]",
+        "augment.ratio = [1.0, 2.0] (--set) is not used: augment.crop is off",
+        "Give augment.crop, the share of the area, for example augment.crop=[0.5,1.0].",
+    ),
+    (
+        ALL.replace('"all"\ne', '"head"\ne'),
+        "train.layer_decay=0.5",
+        "train.layer_decay = 0.5 (--set) is not used: only the head trains",
+        'Leave it out, or train more: train = "all" in the phase.',
+    ),
+    (
+        ALL + SOLVED + "ema = 0.5\n",
+        "seed=1",
+        "phases.head.ema = 0.5 (file my.toml) is not used: phase 'head' is solved on features",
+        "Leave it out, or move it to a phase that trains.",
+    ),
+    (
+        ALL + SOLVED,
+        "phases.head.loss.label_smoothing=0.5",
+        "phases.head.loss.label_smoothing = 0.5 (--set) is not used: phase 'head' is solved on features",
+        "Leave it out, or move it to a phase that trains.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "text", "message", "hint"), UNUSED)
+def test_unused_values_are_refused(
+    body: str, text: str, message: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.toml").write_text(HEAD + body)
+    loaded = load_recipe("my.toml", sets=[text])
+    with pytest.raises(RecipeError) as caught:
+        make_plan(loaded, 64)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_a_value_that_one_of_two_phases_reads_is_used(folder: Path) -> None:
+    other = ALL.replace('"all"\nt', '"more"\nt')
+    body = '[loss]\nname = "focal"\n[train]\nbatch_size = 4\nlayer_decay = 0.5\n' + ALL + other
+    make_plan(load(folder, body + 'batch_size = 8\nloss = { name = "cross_entropy" }\n'), 64)
+    # The section's name decides what a table that repeats it is laid over.
+    make_plan(load(folder, '[loss]\nname = "focal"\nalpha = 3\n' + ALL + 'loss = { name = "focal", gamma = 1 }\n'), 64)
+
+
+def test_the_flag_is_named_and_all_come_at_once() -> None:
+    flags = {"train.batch_size": Flag("--batch-size", 64), "early_stop": Flag("--early-stop", 3)}
+    with pytest.raises(RecipeError) as caught:
+        make_plan(load_recipe("probe", flags=flags), 64)
+    assert caught.value.message.splitlines() == [
+        "train.batch_size = 64 (--batch-size) is not used: every phase of 'probe' is solved on features",
+        "early_stop = 3 (--early-stop) is not used: every phase of 'probe' is solved on features",
+    ]
+
+
+def test_values_of_a_shipped_recipe_are_never_blamed_on_the_user() -> None:
+    sets = ["phases.all.batch_size=8", "phases.all.schedule.name=constant", "phases.all.augment.crop=none"]
+    for name in ("finetune", "scratch", "finetune-focal-restarts"):
+        make_plan(load_recipe(name, sets=sets), 64)
+    # But what the user gives besides is.
+    with pytest.raises(RecipeError, match=r"^schedule.name = \"constant\" \(--set\) is not used[^\n]*\n[^\n]*$"):
+        make_plan(load_recipe("finetune", sets=["schedule.name=constant"]), 64)
+
+
+def test_a_micro_batch_is_a_part_of_the_batch(folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"train.micro_batch = 64 \(--set\) is more than the batch_size .* 'all', 32"):
+        make_plan(load(folder, ALL, "train.micro_batch=64"), 640)
+    with pytest.raises(RecipeError, match=r"phases.all.micro_batch = 64 \(--set\) is more"):
+        make_plan(load(folder, ALL, "phases.all.micro_batch=64"), 640)
+    make_plan(load(folder, ALL, "train.micro_batch=5"), 640)
+
+
+# --- shrinking
+
+MAY_CHANGE = {"batch_size", "micro_batch"}
+
+
+@given(loaded=loaded_recipes(), steps=st.integers(1, 3), batch=st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_shrinking_changes_sizes_only(loaded: Loaded, steps: int, batch: int) -> None:
+    small = shrink(loaded, steps=steps, batch_size=batch, image_size=32)
+    plan, before = make_plan(small, 50), make_plan(loaded, 50)
+    assert small.recipe.model == loaded.recipe.model.model_copy(update={"image_size": 32})
+    for phase, old in zip(plan.phases, before.phases, strict=True):
+        assert phase.settings.model_dump(exclude=MAY_CHANGE) == old.settings.model_dump(exclude=MAY_CHANGE)
+        for name in ("name", "train", "solver", "lr", "augment", "loss", "schedule"):
+            assert getattr(phase, name) == getattr(old, name)
+        if phase.solver == "logistic":
+            continue
+        full = resolve(loaded.recipe, loaded.recipe.phases[phase.index]).train
+        assert phase.steps == steps
+        assert phase.settings.batch_size == min(full.batch_size, batch)
+        assert (phase.settings.micro_batch is None) == (full.micro_batch is None)
+        if full.micro_batch is not None:
+            parts = ceil(full.batch_size / full.micro_batch)
+            assert ceil(phase.settings.batch_size / phase.settings.micro_batch) >= min(parts, phase.settings.batch_size)
+    assert not [key for key in unread(small.recipe) if small.origins[key] not in ("default", loaded.source)]
+
+
+def test_shrinking_says_so_in_the_origins() -> None:
+    small = shrink(load_recipe("finetune"))
+    assert [phase.steps for phase in small.recipe.phases] == [None, 2]
+    for key in ("train.batch_size", "phases.all.steps"):
+        assert small.origins[key] == "--smoke"
+    assert small.origins["phases.all.epochs"] == "default"
+    assert small.recipe.model.image_size is None

@@ -1,0 +1,79 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from sample_runs import write_run
+
+from imgkit.report.collect import collect
+from imgkit.report.table import print_run, print_runs
+from imgkit.run import RunFolder
+from imgkit.screen import Screen, make_console
+
+LONG = "20261122-114210-123-finetune-tf_efficientnet_lite0-cells-3f9b"
+
+
+def printed(out: Path, width: int) -> str:
+    file = io.StringIO()
+    print_runs(collect(out), make_console(file, width=width))
+    return file.getvalue()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write_run(tmp_path, LONG, f1=0.9)
+    write_run(tmp_path, "second", f1=0.7)
+    write_run(tmp_path, "failed", f1=None, state="failed")
+    write_run(tmp_path, "other", f1=0.95, fingerprint="bb" * 32, split="test", created="2025-01-01")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "run.json").write_text("[]")
+    return tmp_path
+
+
+@pytest.mark.parametrize("width", [60, 80, 140, 200])
+def test_table_fits_and_cuts_no_name(runs: Path, width: int) -> None:
+    text = printed(runs, width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    assert "…" not in text
+    first = text.split("second")[0]
+    column = first.splitlines()[1].index("run")
+    shown = "".join(line[column:].split()[0] for line in first.splitlines()[2:] if line[column:].strip()[:1])
+    assert LONG in shown
+
+
+def test_scores_and_states_are_on_every_screen(runs: Path) -> None:
+    for width in (60, 80, 200):
+        text = printed(runs, width)
+        for part in ("90.0 %", "70.0 %", "failed", "finished", "broken:", "data bbbbbbbb"):
+            assert part in text
+
+
+def test_wide_screens_show_more(runs: Path) -> None:
+    assert "23.6 M" not in printed(runs, 80).split("data bbbbbbbb")[0]
+    assert "23.6 M" in printed(runs, 200).split("data bbbbbbbb")[0]
+    assert "84.0 to 93.0" in printed(runs, 200)
+
+
+def test_control_characters_of_names_stay_off_the_screen(tmp_path: Path) -> None:
+    write_run(tmp_path, "one", model="a\x1b[31m\u202e", data="b\x1b]0;x\x07")
+    text = printed(tmp_path, 200)
+    assert not set(text) & {"\x1b", "\x07", "\u202e"}
+    assert "a\\x1b[31m" in text
+
+
+def test_one_run(tmp_path: Path) -> None:
+    write_run(tmp_path, "one", f1=0.8)
+    file = io.StringIO()
+    print_run(RunFolder(tmp_path / "one"), Screen(file=file, width=80))
+    text = file.getvalue()
+    assert "Run     one\n        finished\n" in text
+    assert "3 classes · train 300 · val 100\n" in text
+    assert "val@10  top-1 90.0 % (85.0 to 92.0) · macro F1 80.0 % (74.0 to 83.0) · 100" in text
+    assert "★" in text
+
+
+def test_one_broken_run(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    file = io.StringIO()
+    print_run(RunFolder(tmp_path), Screen(file=file, width=200))
+    assert "broken: " in file.getvalue()
