@@ -25,7 +25,9 @@ from imgkit.errors import ImgkitError, printable
 
 TOPIC_WIDTH = 8  # of the topics in `fact`, the space after them included
 _PROGRESS_EVERY_S = 0.1
-_ASCII = str.maketrans({"·": "-", "★": "*", "─": "-", "–": "-", "×": "x", "→": ">", "…": "...", "✔": "+", "≤": "<="})
+_ASCII = str.maketrans(
+    {"·": "-", "★": "*", "─": "-", "–": "-", "×": "x", "→": ">", "…": "...", "✔": "+", "✗": "x", "≤": "<="}
+)
 
 
 class Screen:
@@ -90,6 +92,10 @@ class Screen:
     def line(self, text: str = "") -> None:
         """`text` as it is, wrapped."""
         self._print(text)
+
+    def item(self, mark: str, text: str) -> None:
+        """One of a list of findings: ` ! text`, wrapped with a hanging indent."""
+        self._print(text, first=f" {mark} ", rest="   ")
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """One line of the table of epochs; its header comes before the first one.

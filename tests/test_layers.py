@@ -23,7 +23,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = ["errors", "registry", "duration", "keys", "signals", "recipe", "schedules", "metrics", "run", "evaluations",
               "screen", "report", "api", "cli", "__init__", "__main__"]  # fmt: skip
-TORCH_FREE_DATA = ["decode", "index", "sources", "builtin", "split", "scan", "load", "folders", "csv_table", "rows"]
+TORCH_FREE_DATA = ["decode", "index", "sources", "builtin", "split", "scan", "load", "folders", "csv_table", "rows", "classes"]
 
 
 def modules() -> dict[str, Path]:

@@ -259,6 +259,12 @@ def test_wrapping_keeps_every_word(text: str, width: int) -> None:
         assert cell_len(line) <= width or " " not in line[2:].strip()
 
 
+def test_findings_hang_beside_their_mark() -> None:
+    screen, file = shown(14)
+    screen.item("!", "one two three")
+    assert file.getvalue() == " ! one two\n   three\n"
+
+
 def test_numbers() -> None:
     assert percent(0.9891) == "98.9 %"
     assert [clock(seconds) for seconds in (0, 8.4, 725, 3725)] == ["0:00", "0:08", "12:05", "1:02:05"]

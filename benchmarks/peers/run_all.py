@@ -2,19 +2,20 @@
 
     python benchmarks/datasets.py
     python benchmarks/peers/run_all.py --timm-repo TIMM                  # everything, in order of weight
-    python benchmarks/peers/run_all.py --timm-repo TIMM --only fastai-solar2-0 --max-minutes 30
+    python benchmarks/peers/run_all.py --timm-repo TIMM --queue jobs.txt --max-minutes 30
 
-A result is benchmarks/results/peers/TASK-K-TOOL.json; delete it to run it again. A job that fails is named at the end
-and does not stop the others.
+A result is benchmarks/results/peers/TASK-K-TOOL.json; delete it to run it again. jobs.txt names one job a line, such as
+fastai-solar2-0, in the order to run them; it is read anew before each job, so that it can be changed meanwhile. A job
+that fails is tried once more after the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ PEERS_DIR = Path(__file__).resolve().parent
 SCRIPTS = {"fastai": "fastai_finetune.py", "timm": "timm_train.py"}
 TASKS = tuple(common.SIZE_OF_TASK_PX)
 SPLITS = range(5)
+ATTEMPTS = 2  # a run of many minutes can lose its memory to something else
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def run(job: Job, args: argparse.Namespace) -> bool:
     """Run one job and say how it went."""
     started = time.monotonic()
     print(f"{time.strftime('%H:%M:%S')} {job.name} ...", flush=True)
-    done = subprocess.run(command(job, args), env=os.environ | common.ALLOCATOR, check=False)
+    done = subprocess.run(command(job, args), check=False)
     minutes = (time.monotonic() - started) / 60
     print(f"{time.strftime('%H:%M:%S')} {job.name} exit {done.returncode} after {minutes:.1f} min", flush=True)
     return done.returncode == 0
@@ -80,28 +82,32 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=PEERS_DIR.parent / "results" / "peers")
     parser.add_argument("--scratch", type=Path, default=cache / "scratch", help="weights and checkpoints")
     parser.add_argument("--timm-repo", type=Path, help="checkout of pytorch-image-models; without it, timm is skipped")
-    parser.add_argument("--only", nargs="+", metavar="TOOL-TASK-K", help="run these alone, in this order")
+    parser.add_argument("--queue", type=Path, help="text file of jobs, one a line (default: all jobs)")
     parser.add_argument("--max-minutes", type=float, default=float("inf"), help="start no job after this many minutes")
     return parser.parse_args()
+
+
+def next_job(args: argparse.Namespace, failures: Counter[Job]) -> Job | None:
+    """The first job without a result that has failed least often, or None when nothing is left."""
+    jobs = [job for job in queue() if args.timm_repo or job.tool != "timm"]
+    if args.queue:
+        by_name = {job.name: job for job in jobs}
+        jobs = [by_name[name] for name in args.queue.read_text().split()]
+    open_jobs = [job for job in jobs if not (args.results / job.result_name).exists() and failures[job] < ATTEMPTS]
+    return min(open_jobs, key=lambda job: failures[job], default=None)
 
 
 def main() -> None:
     """Work through the queue."""
     args = parse_arguments()
-    jobs = {job.name: job for job in queue() if args.timm_repo or job.tool != "timm"}
-    if args.only:
-        jobs = {name: jobs[name] for name in args.only}
     deadline = time.monotonic() + args.max_minutes * 60
-    failed = []
-    for job in jobs.values():
-        if (args.results / job.result_name).exists():
-            continue
-        if time.monotonic() > deadline:
-            break
+    failures: Counter[Job] = Counter()
+    while (job := next_job(args, failures)) is not None and time.monotonic() < deadline:
         if not run(job, args):
-            failed.append(job.name)
-    if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}")
+            failures[job] += 1
+    lost = [job.name for job, count in failures.items() if count == ATTEMPTS]
+    if lost:
+        raise SystemExit(f"failed: {', '.join(lost)}")
 
 
 if __name__ == "__main__":

@@ -105,15 +105,15 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
     )
     screen.line()
     if not found.bad:
-        screen.line(" ✔ all files open")
+        screen.item("✔", "all files open")
     for text in found.notes:
-        screen.line(f" i {text}")
+        screen.item("i", text)
     for text in found.warnings:
-        screen.line(f" ! {text}")
+        screen.item("!", text)
     for bad in found.bad[:_SHOWN]:
-        screen.line(f" ✗ {printable(bad.path)}: {bad.reason}")
+        screen.item("✗", f"{printable(bad.path)}: {bad.reason}")
     if len(found.bad) > _SHOWN:
-        screen.line(f"   … and {_many(len(found.bad) - _SHOWN, 'more file')}")
+        screen.item(" ", f"… and {_many(len(found.bad) - _SHOWN, 'more file')}")
     screen.line()
     screen.line(f"{_many(len(found.warnings), 'warning')}, {_many(len(found.bad), 'error')}")
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import NamedTuple
 
 from timm.models import group_parameters
 from torch import nn
@@ -111,7 +112,7 @@ def train_mode(model: nn.Module, *, batch_norm: str) -> None:
     if batch_norm == "frozen":
         for module in model.modules():
             if isinstance(module, _BatchNorm) and module.running_mean is not None:
-                module.training = False
+                _switch(module, False)
 
 
 def stage_table(model: nn.Module) -> list[Stage]:
@@ -133,8 +134,7 @@ def stage_table(model: nn.Module) -> list[Stage]:
     ]
 
 
-@dataclass(frozen=True)
-class _Learns:
+class _Learns(NamedTuple):
     """Whether any, the first and the last of a module's layers with parameters train."""
 
     any: bool
@@ -144,7 +144,7 @@ class _Learns:
 
 def _place(module: nn.Module) -> _Learns | None:
     """Set the mode of `module` and all below it; None (and nothing set) if there is no parameter."""
-    own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+    own = [parameter.requires_grad for parameter in module._parameters.values() if parameter is not None]
     children = [(child, _place(child)) for child in module.children()]
     states = [state for _, state in children if state is not None]
     if not own and not states:
@@ -154,14 +154,22 @@ def _place(module: nn.Module) -> _Learns | None:
         first=states[0].first if states else any(own),
         last=states[-1].last if states else any(own),
     )
-    module.training = learns.any
+    _switch(module, learns.any)
     for position, (child, state) in enumerate(children):
         if state is None:
             after = _states(children[position + 1 :])
             before = _states(reversed(children[:position]))
             following, preceding = next(after, None), next(before, None)
-            child.train(following.first if following else preceding.last if preceding else learns.any)
+            mode = following.first if following else preceding.last if preceding else learns.any
+            for part in child.modules():
+                _switch(part, mode)
     return learns
+
+
+def _switch(module: nn.Module, mode: bool) -> None:
+    """Set `training`, unless it is so already: this runs at each step, and setting costs a microsecond or two."""
+    if module.training is not mode:
+        module.training = mode
 
 
 def _states(children: Iterable[tuple[nn.Module, _Learns | None]]) -> Iterator[_Learns]:
