@@ -69,11 +69,16 @@ class Run:
         An unreadable file gives an answer with `error` instead of a label. Memory does not grow with the number of
         images.
         """
+        from imgkit.device import choose_device
         from imgkit.evaluate import load_run_model
         from imgkit.predict import expand_inputs, predict_files
 
         loaded = load_run_model(self.folder)
-        yield from predict_files(loaded, expand_inputs([str(item) for item in inputs]), top_k=top_k)
+        recipe = load_recipe(self.folder.path / "recipe.toml").recipe
+        device = choose_device(recipe.run.device)
+        loaded.model.to(device)
+        pixels = recipe.data.max_pixels
+        yield from predict_files(loaded, expand_inputs(inputs), top_k=top_k, device=str(device), max_pixels=pixels)
 
 
 class Options(TypedDict, total=False):
@@ -132,7 +137,8 @@ def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[Options])
 
 def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
     setup, found, screen = _prepare(verb, model, recipe, options)
-    from imgkit.experiment import Experiment, begin
+    from imgkit.experiment import Experiment
+    from imgkit.prepare import begin
 
     folder = begin(setup, found, out=Path(options.get("out", RUNS)), name=options.get("name"))
     screen.log_to(folder.path / "log.txt")
@@ -164,9 +170,7 @@ def _flags(model: str, options: Options) -> dict[str, Flag]:
     return {**flags, **options.get("flags", {})}
 
 
-def resume(
-    name: str, *, out: str | Path = RUNS, workers: int | None = None, screen: Screen | None = None
-) -> Run:
+def resume(name: str, *, out: str | Path = RUNS, workers: int | None = None, screen: Screen | None = None) -> Run:
     """Go on with a run that was stopped or killed, to the same weights it would have had.
 
     Args:

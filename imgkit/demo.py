@@ -33,11 +33,19 @@ def choose() -> tuple[Demo, str]:
         if find_spec(module) is None
     ]
     if missing:
-        settings = ("phases.all.epochs=6", "phases.all.lr=2e-3", "augment.hflip=0", "augment.crop=[0.8, 1.0]", "data.test=0.2")
+        settings = (
+            "phases.all.epochs=6",
+            "phases.all.lr=2e-3",
+            "augment.hflip=0",
+            "augment.crop=[0.8, 1.0]",
+            "data.test=0.2",
+        )
         why = f"{' and '.join(missing)} not installed (pip install 'imgkit-timm[demo]'): training on digits instead"
         return Demo("scratch", "test_resnet", "digits", (*settings, "model.image_size=32")), why
     sets = ("data.test=0.2", f"data.root={_solar_folder()}")
-    why = "photographs of solar cells (elpv-dataset, CC BY-NC-SA 4.0) and ImageNet weights, both from installed packages"
+    why = (
+        "photographs of solar cells (elpv-dataset, CC BY-NC-SA 4.0) and ImageNet weights, both from installed packages"
+    )
     return Demo("finetune", "tf_efficientnet_lite0", str(_solar_csv()), sets), why
 
 
@@ -59,10 +67,11 @@ def _predictions(done: Run) -> list[str]:
     step = max(1, len(rows) // _SHOWN)
     chosen = rows[::step][:_SHOWN]
     answers = done.predict([root / row["path"] for row in chosen])
-    return [
-        f"{Path(answer.path).name}  {answer.label} {answer.prob:.2f}  {'✓' if answer.label == row['label'] else '✗ is ' + row['label']}"
-        for answer, row in zip(answers, chosen, strict=True)
-    ]
+    lines = []
+    for answer, row in zip(answers, chosen, strict=True):
+        verdict = "✔" if answer.label == row["label"] else f"✗ is {row['label']}"
+        lines.append(f"{Path(answer.path).name}  {answer.label} {answer.prob:.2f}  {verdict}")
+    return lines
 
 
 def _solar_folder() -> Path:

@@ -15,7 +15,6 @@ shown as `\udcXX`.
 import csv
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,12 +25,12 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
+from imgkit.cells import bare, guarded
 from imgkit.errors import DiskError, printable
 from imgkit.metrics import Floats, Ints, Scored, confusion_matrix, per_class, score, softmax, summarise_scored
 
 SCHEMA = 1
 WIDEST = 100  # classes up to which predictions.csv has a column for each
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _COLUMNS = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
 
 
@@ -124,7 +123,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
             if tuple(next(lines, ()))[:6] != _COLUMNS:
                 raise ValueError(f"it does not start with the columns {', '.join(_COLUMNS)}")
             return [
-                Prediction(_bare(path), _bare(label), _bare(guess), float(prob), float(label_prob), int(rank))
+                Prediction(bare(path), bare(label), bare(guess), float(prob), float(label_prob), int(rank))
                 for path, label, guess, prob, label_prob, rank, *_ in lines
             ]
     except (OSError, ValueError, csv.Error) as error:
@@ -141,13 +140,13 @@ def _prediction_rows(
 ) -> Iterator[Sequence[str]]:
     wide = len(classes) <= WIDEST
     yield [*_COLUMNS, *(f"p:{name}" for name in classes if wide)]
-    names = [_guarded(name) for name in classes]
+    names = [guarded(name) for name in classes]
     numbers = _form(len(classes))
     for row, (path, target, predicted, label_prob, rank) in enumerate(
         zip(paths, *(column.tolist() for column in scored), strict=True)
     ):
         yield [
-            _guarded(path),
+            guarded(path),
             names[target],
             names[predicted],
             f"{probs[row, predicted]:.9g}",
@@ -160,11 +159,11 @@ def _prediction_rows(
 def _class_rows(rows: Sequence[Mapping[str, str | int | float]]) -> Iterator[Sequence[str]]:
     yield list(rows[0])
     for row in rows:
-        yield [_guarded(cell) if isinstance(cell, str) else repr(cell) for cell in row.values()]
+        yield [guarded(cell) if isinstance(cell, str) else repr(cell) for cell in row.values()]
 
 
 def _confusion_rows(confusion: Ints, classes: Sequence[str]) -> Iterator[Sequence[str]]:
-    names = [_guarded(name) for name in classes]
+    names = [guarded(name) for name in classes]
     yield ["label", *names]
     for name, counts in zip(names, confusion.tolist(), strict=True):
         yield [name, *map(str, counts)]
@@ -207,11 +206,3 @@ def _form(count: int) -> str:
 
 def _visible(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _guarded(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-def _bare(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

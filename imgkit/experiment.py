@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +17,6 @@ import torch
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.batches import eval_batches, train_batches
-from imgkit.data.load import LoadedData
 from imgkit.data.transforms import TrainTransform
 from imgkit.duration import format_seconds
 from imgkit.errors import DeviceError, DiskError, ImgkitError, Interrupted
@@ -29,7 +26,6 @@ from imgkit.finish import finish
 from imgkit.metrics import METRICS
 from imgkit.prepare import Setup
 from imgkit.recipe.plan import PhasePlan
-from imgkit.recipe.write import render
 from imgkit.run import RunFolder, State
 from imgkit.screen import Screen
 from imgkit.signals import StopRequest, stop_on_signals
@@ -52,28 +48,6 @@ class Progress:
     images: int = 0
     seconds: float = 0.0
     stopped_early: bool = False
-
-
-def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> RunFolder:
-    """Make the run folder and write down what was asked."""
-    where = setup.recipe.data.path or setup.index.root.name
-    folder = RunFolder.create(
-        out,
-        verb=setup.about["verb"],
-        model=setup.about["model"].split(".")[0],
-        data=where.rstrip("/").rsplit("/", 1)[-1],
-        name=name,
-    )
-    folder.write_text("recipe.toml", render(setup.loaded))
-    setup.index.write_csv(folder.path / "data" / "index.csv")
-    folder.write_text("data/classes.txt", "".join(f"{label}\n" for label in setup.index.classes))
-    if data.bad:
-        folder.write_rows("data/bad.jsonl", [{"path": bad.path, "reason": bad.reason} for bad in data.bad])
-    folder.set_status("running", step=0, total_steps=setup.plan.total_steps)
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    folder.write_json("run.json", {"created": created, "name": folder.name, **setup.about})  # now it is a run
-    folder.announce()
-    return folder
 
 
 class Experiment:
@@ -100,6 +74,7 @@ class Experiment:
         self._checkpoints = folder.path / "checkpoints"
         self._began_s = self._last_save_s = time.monotonic()
         self._seconds_before = 0.0
+        self._train_s = self._row_s = 0.0  # of the epoch under way: in updates alone; and when it began
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end; export and score.
@@ -200,14 +175,16 @@ class Experiment:
             max_pixels=setup.recipe.data.max_pixels,
         )
         with closing(batches):
-            began = time.monotonic()
+            began = asked = time.monotonic()
             for update in self.trainer.train(phase, batches, start):
+                self._train_s += time.monotonic() - asked
                 pace = (time.monotonic() - began) / (update.step - start)
                 if update.step - start == _TIME_AFTER and phase.steps_per_epoch > _TIME_AFTER:
                     left = format_seconds(pace * (phase.stop - update.step))
                     self.screen.fact("Time", f"about {left} for the rest of phase {phase.name}, besides evaluation")
                 self.screen.update(update.step, self.setup.plan.total_steps, pace * (phase.stop - update.step))
                 yield update
+                asked = time.monotonic()
 
     def _count(self, update: Update, phase: PhasePlan) -> None:
         now = self.progress
@@ -258,7 +235,7 @@ class Experiment:
         now.loss_sum, now.images = 0.0, 0
         self._save_or_warn()
         self.folder.write_rows("history.jsonl", now.history)
-        self.screen.epoch(now.history[-1])
+        self.screen.epoch({**now.history[-1], "left_s": self._left_s()})
         if now.stopped_early and now.step < self.setup.plan.total_steps:
             self.screen.note(f"stopped early: {patience} epochs without a better {self.setup.recipe.monitor}")
 
@@ -275,7 +252,16 @@ class Experiment:
             **{f"val/{metric}": metrics[metric] for metric in METRICS},
             "best": best,
             "seconds": self._elapsed_s(),
+            "images_per_second": now.images / self._train_s if self._train_s else None,
         }
+
+    def _left_s(self) -> float | None:
+        """Time to the end, at the pace of the epoch just closed, its evaluation included."""
+        done = self.progress.step - (self.progress.history[-2]["step"] if len(self.progress.history) > 1 else 0)
+        spent, self._row_s = self._elapsed_s() - self._row_s, self._elapsed_s()
+        solved = self._train_s == 0.0
+        self._train_s = 0.0
+        return None if solved else spent / done * (self.setup.plan.total_steps - self.progress.step)
 
     def _evaluate(self, split: str) -> dict[str, Any]:
         setup = self.setup

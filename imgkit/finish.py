@@ -10,6 +10,7 @@ from imgkit.duration import format_seconds
 from imgkit.evaluate import load_run_model, score, store
 from imgkit.models.folder import save_model_folder
 from imgkit.prepare import Setup
+from imgkit.report.table import scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
@@ -90,15 +91,9 @@ def _say_result(
 
 def score_line(split: str, metrics: Mapping[str, Any]) -> str:
     """`test   top-1 85.3 % (82.1 to 88.1) · macro F1 …`: with n, 95 % intervals and the chance level."""
-    parts = []
-    for name, title in (("top1", "top-1"), ("f1_macro", "macro F1")):
-        low, high = metrics["intervals"][name]
-        parts.append(f"{title} {100 * metrics[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
     chance = metrics["chance"]
-    return (
-        f"{split:<6}  {' · '.join(parts)} · {metrics['n']:,} images, 95 % intervals; "
-        f"always answering {chance['majority_class']!r} gives {100 * chance['majority']:.1f} %"
-    )
+    guess = f"always answering {chance['majority_class']!r} gives {100 * chance['majority']:.1f} %"
+    return f"{split:<6}  {scores(metrics)}, 95 % intervals; {guess}"
 
 
 def _advice(

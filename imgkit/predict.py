@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from imgkit.cells import guarded
 from imgkit.data.rows import EXTENSIONS, listed
 from imgkit.errors import BadImage, DataError, printable
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from imgkit.models.folder import LoadedModel
 
 IMAGE_COLUMNS = ("path", "image", "image_path", "file", "file_name", "filename", "filepath")
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # as in evaluations.py, so that one rule reads all tables back
 
 
 @dataclass(frozen=True)
@@ -202,9 +201,9 @@ def write_csv(predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1
     more = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"prob_{rank}")]
     rows.writerow(["path", "label", "prob", *more, "error"])
     for given in predictions:
-        cells = [cell for label, prob in given.top[:top_k] for cell in (plain_cell(label), f"{prob:.6f}")]
+        cells = [cell for label, prob in given.top[:top_k] for cell in (guarded(label), f"{prob:.6f}")]
         cells += [""] * (2 * top_k - len(cells))
-        rows.writerow([plain_cell(given.path), *cells, plain_cell(given.error)])
+        rows.writerow([guarded(given.path), *cells, guarded(given.error)])
         yield given
 
 
@@ -215,8 +214,3 @@ def write_jsonl(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Pre
         row = {"path": given.path, "label": given.label, "prob": round(given.prob, 6), "top": top, "error": given.error}
         file.write(json.dumps(row) + "\n")
         yield given
-
-
-def plain_cell(text: str) -> str:
-    """`text` so that no spreadsheet runs it as a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text

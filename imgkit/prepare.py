@@ -1,19 +1,23 @@
 """From a request to everything that training needs: data, plan, network, device; and back from a run's folder."""
 
+import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from imgkit.cells import guarded
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data
 from imgkit.data.transforms import Preprocessing
 from imgkit.device import choose_device, choose_precision, describe, keep_freed_memory, versions
-from imgkit.errors import DataError
+from imgkit.errors import BadImage, DataError
 from imgkit.evaluate import check_files, read_index
 from imgkit.models.create import create_model
 from imgkit.models.freeze import set_trainable
@@ -21,6 +25,7 @@ from imgkit.optimizers import make_optimizer
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.plan import PhasePlan, Plan, make_plan, shrink
 from imgkit.recipe.schema import Recipe
+from imgkit.recipe.write import render
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
@@ -106,6 +111,28 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
     return setup, data
 
 
+def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> RunFolder:
+    """Make the run folder and write down what was asked."""
+    where = setup.recipe.data.path or setup.index.root.name
+    folder = RunFolder.create(
+        out,
+        verb=setup.about["verb"],
+        model=setup.about["model"].split(".")[0],
+        data=where.rstrip("/").rsplit("/", 1)[-1],
+        name=name,
+    )
+    folder.write_text("recipe.toml", render(setup.loaded))
+    setup.index.write_csv(folder.path / "data" / "index.csv")
+    folder.write_text("data/classes.txt", "".join(f"{label}\n" for label in setup.index.classes))
+    if data.bad:
+        _list_bad(folder, data.bad)
+    folder.set_status("running", step=0, total_steps=setup.plan.total_steps)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    folder.write_json("run.json", {"created": created, "name": folder.name, **setup.about})  # now it is a run
+    folder.announce()
+    return folder
+
+
 def reopen(folder: RunFolder, *, fresh: bool, workers: int | None) -> Setup:
     """The setup of a run that began earlier: its recipe, index, format and threads; nothing is chosen anew.
 
@@ -156,7 +183,14 @@ def plan_lines(setup: Setup) -> list[str]:
     counts = {split: setup.index.counts(split) for split in SPLITS}
     for code, name in enumerate(setup.index.classes):
         lines.append(f"class {name}: " + ", ".join(f"{split} {counts[split][code]:,}" for split in SPLITS))
-    return [*lines, *setup.plan.notes]
+    return lines
+
+
+def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
+    with (folder.path / "data" / "bad.csv").open("w", newline="", errors="backslashreplace") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["path", "reason"])
+        rows.writerows([guarded(one.path), guarded(one.reason)] for one in bad)
 
 
 def _set_up_machine(recipe: Recipe) -> torch.device:
@@ -204,8 +238,6 @@ def _say_data(data: LoadedData, index: Index, screen: Screen) -> None:
         screen.note(text)
     for text in data.warnings:
         screen.warn(text)
-    if data.bad:
-        screen.warn(f"{len(data.bad)} unreadable files are left out; they are listed in data/bad.csv")
 
 
 def _say_setup(setup: Setup, screen: Screen) -> None:

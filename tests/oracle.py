@@ -78,10 +78,13 @@ def fingerprint(run: Run) -> str:
     digest = hashlib.sha256(str(found.step).encode())
     for name, tensor in sorted([*found.model.items(), *found.train.items()]):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else repr(tensor.item()).encode())
+        digest.update(
+            tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else repr(tensor.item()).encode()
+        )
     state = json.loads(json.dumps(found.state))
     state["progress"].pop("seconds")
     for row in state["progress"]["history"]:
         row.pop("seconds")
+        row.pop("images_per_second")
     digest.update(json.dumps(state, sort_keys=True).encode())
     return digest.hexdigest()

@@ -16,14 +16,19 @@ def sample(step: int) -> Checkpoint:
     generator = torch.Generator().manual_seed(step)
     model = {"conv.weight": torch.randn(4, 3, 3, 3, generator=generator).contiguous(memory_format=torch.channels_last),
              "bn.count": torch.tensor(step)}  # fmt: skip
-    train = {"opt/conv.weight/exp_avg": torch.randn(4, 3, 3, 3, generator=generator), "opt/conv.weight/step": torch.tensor(float(step))}
+    train = {
+        "opt/conv.weight/exp_avg": torch.randn(4, 3, 3, 3, generator=generator),
+        "opt/conv.weight/step": torch.tensor(float(step)),
+    }
     return Checkpoint(step, model, train, {"progress": {"step": step, "loss": 0.1 + step}})
 
 
 def same(left: Checkpoint, right: Checkpoint) -> bool:
     pairs = [(left.model, right.model), (left.train, right.train)]
-    return left.step == right.step and left.state == right.state and all(
-        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs
+    return (
+        left.step == right.step
+        and left.state == right.state
+        and all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
     )
 
 
@@ -105,12 +110,17 @@ def test_a_checkpoint_under_another_name_is_refused(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     broken = sample(1)
-    checkpoint.save(tmp_path, Checkpoint(1, {"w": torch.tensor([1.0, float("nan")])}, broken.train, broken.state), keep=2, best=None)
+    checkpoint.save(
+        tmp_path, Checkpoint(1, {"w": torch.tensor([1.0, float("nan")])}, broken.train, broken.state), keep=2, best=None
+    )
     with pytest.raises(DiskError, match=r"w holds numbers that are not finite"):
         checkpoint.read(tmp_path, 1)
 
 
-@pytest.mark.parametrize("point", ["before mkdir", "write model.safetensors", "before fsync state.json", "write MANIFEST.json", "before rename"])
+@pytest.mark.parametrize(
+    "point",
+    ["before mkdir", "write model.safetensors", "before fsync state.json", "write MANIFEST.json", "before rename"],
+)
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint.save(tmp_path, sample(1), keep=2, best=1)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -91,9 +92,11 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
     rounds = 0
     while kills < RANDOM_KILLS + KILLS_INSIDE_SAVE:
         workers = draw.choice([0, 1, 2, 4])
-        die_at = (POINTS[inside % len(POINTS)], draw.choice([1, 2])) if kills % 2 and inside < KILLS_INSIDE_SAVE else None
+        die_at = (
+            (POINTS[inside % len(POINTS)], draw.choice([1, 2])) if kills % 2 and inside < KILLS_INSIDE_SAVE else None
+        )
         delay = None if die_at else draw.uniform(0.1, whole_s)
-        code = life(lambda w=workers, d=die_at: start_or_resume(folder, w, d), delay)
+        code = life(partial(start_or_resume, folder, workers, die_at), delay)
         assert code in (0, -signal.SIGKILL), "a life ends by itself or by the kill, never by an error"
         if code == 0:  # it got through: compare, and start another one
             assert fingerprint(open_run("run", folder / "runs")) == expected
@@ -105,14 +108,25 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
     assert life(lambda: start_or_resume(folder, 0)) == 0
     assert fingerprint(open_run("run", folder / "runs")) == expected
     assert inside >= 6
-    hidden = [entry.name for entry in (folder / "runs" / "run").rglob(".*") if "tmp" in entry.name or "trash" in entry.name]
+    hidden = [
+        entry.name for entry in (folder / "runs" / "run").rglob(".*") if "tmp" in entry.name or "trash" in entry.name
+    ]
     assert hidden == [], "nothing half written is left"
 
 
 def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
     """The same promise for a real network, in processes that share nothing, killed while they train."""
     recipe = write_recipe(tmp_path)
-    begin = ["finetune", "tf_efficientnet_lite0", "--recipe", recipe, "--data", "synthetic:3x16", "--set", "run.threads=2"]
+    begin = [
+        "finetune",
+        "tf_efficientnet_lite0",
+        "--recipe",
+        recipe,
+        "--data",
+        "synthetic:3x16",
+        "--set",
+        "run.threads=2",
+    ]
     out = ["--out", str(tmp_path / "runs")]
 
     def start(name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -128,7 +142,9 @@ def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
     place = tmp_path / "runs" / "killed"
     while kills < 10:
         known = (place / "run.json").is_file()
-        arguments = ["resume", "killed", "--workers", str(draw.choice([0, 1, 2]))] if known else [*begin, "--name", "killed"]
+        arguments = (
+            ["resume", "killed", "--workers", str(draw.choice([0, 1, 2]))] if known else [*begin, "--name", "killed"]
+        )
         before = newest(place)
         process = start("killed", arguments)
         # Let it get at least one checkpoint further, then kill it a random moment later.

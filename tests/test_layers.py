@@ -12,7 +12,7 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "keys", "signals"],
+    ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
     ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
     ["trainer", "checkpoint", "features", "run", "evaluations", "screen"],
@@ -21,9 +21,21 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
-TORCH_FREE = ["errors", "registry", "duration", "keys", "signals", "recipe", "schedules", "metrics", "run", "evaluations",
+TORCH_FREE = ["errors", "registry", "duration", "keys", "signals", "cells", "recipe", "schedules", "metrics", "run", "evaluations",
               "screen", "report", "api", "cli", "__init__", "__main__"]  # fmt: skip
-TORCH_FREE_DATA = ["decode", "index", "sources", "builtin", "split", "scan", "load", "folders", "csv_table", "rows", "classes"]
+TORCH_FREE_DATA = [
+    "decode",
+    "index",
+    "sources",
+    "builtin",
+    "split",
+    "scan",
+    "load",
+    "folders",
+    "csv_table",
+    "rows",
+    "classes",
+]
 
 
 def modules() -> dict[str, Path]:
@@ -43,7 +55,7 @@ def imports(file: Path, *, top_only: bool) -> set[str]:
 
 
 def unit(module: str) -> str:
-    return module.split(".")[0]
+    return module.split(".", maxsplit=1)[0]
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
@@ -69,7 +81,9 @@ def test_torch_line(module: str) -> None:
 
 
 def test_importing_the_surface_leaves_torch_alone() -> None:
-    code = "import sys, imgkit, imgkit.cli.app; print([m for m in ('torch', 'timm', 'torchvision') if m in sys.modules])"
+    code = (
+        "import sys, imgkit, imgkit.cli.app; print([m for m in ('torch', 'timm', 'torchvision') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -80,7 +94,11 @@ def test_source_files_are_short() -> None:
 
 
 def test_only_cli_uses_typer() -> None:
-    users = {unit(name) for name, file in modules().items() if any(i.split(".")[0] == "typer" for i in imports(file, top_only=False))}
+    users = {
+        unit(name)
+        for name, file in modules().items()
+        if any(i.split(".")[0] == "typer" for i in imports(file, top_only=False))
+    }
     assert users == {"cli"}
 
 

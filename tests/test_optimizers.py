@@ -64,6 +64,13 @@ def test_what_decays(name: str, decay_all: bool) -> None:
         assert "pos_embed" in listed
 
 
+def test_a_bias_of_two_dimensions_does_not_decay() -> None:
+    model = nn.ParameterDict({"weight": nn.Parameter(torch.ones(2, 2)), "bias": nn.Parameter(torch.ones(2, 2))})
+    layer = nn.ModuleDict({"layer": model})
+    decays = by_name(make_optimizer(layer, TrainSettings(weight_decay=0.3), 0.1), "weight_decay")
+    assert decays == {"layer.weight": 0.3, "layer.bias": 0.0}
+
+
 def test_only_what_trains_is_optimized_and_depth_counts_from_the_head() -> None:
     model = timm.create_model("test_vit", num_classes=3)
     full = by_name(make_optimizer(model, TrainSettings(layer_decay=0.5), 0.1), "lr")

@@ -39,7 +39,8 @@ def prints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("oracle")
     return {
-        feature: fingerprint(short_run(folder / str(number), *sets)) for number, (feature, sets) in enumerate(FEATURES.items())
+        feature: fingerprint(short_run(folder / str(number), *sets))
+        for number, (feature, sets) in enumerate(FEATURES.items())
     }
 
 

@@ -12,12 +12,14 @@ that fails is tried once more after the others.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import subprocess
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import common
 
@@ -82,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=PEERS_DIR.parent / "results" / "peers")
     parser.add_argument("--scratch", type=Path, default=cache / "scratch", help="weights and checkpoints")
     parser.add_argument("--timm-repo", type=Path, help="checkout of pytorch-image-models; without it, timm is skipped")
+    parser.add_argument("--only", nargs="+", metavar="JOB", help="run these alone, in this order")
     parser.add_argument("--queue", type=Path, help="text file of jobs, one a line (default: all jobs)")
     parser.add_argument("--max-minutes", type=float, default=float("inf"), help="start no job after this many minutes")
     return parser.parse_args()
@@ -90,21 +93,34 @@ def parse_arguments() -> argparse.Namespace:
 def next_job(args: argparse.Namespace, failures: Counter[Job]) -> Job | None:
     """The first job without a result that has failed least often, or None when nothing is left."""
     jobs = [job for job in queue() if args.timm_repo or job.tool != "timm"]
-    if args.queue:
-        by_name = {job.name: job for job in jobs}
-        jobs = [by_name[name] for name in args.queue.read_text().split()]
+    names = args.only or (args.queue.read_text().split() if args.queue else [job.name for job in jobs])
+    by_name = {job.name: job for job in jobs}
+    jobs = [by_name[name] for name in names]
     open_jobs = [job for job in jobs if not (args.results / job.result_name).exists() and failures[job] < ATTEMPTS]
     return min(open_jobs, key=lambda job: failures[job], default=None)
+
+
+def hold_lock(scratch: Path) -> IO[str]:
+    """A lock that lives as long as the returned file: two queues at once would spoil each other's times."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    file = (scratch / "run_all.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"Another run_all.py is at work with the scratch folder {scratch}.") from None
+    return file
 
 
 def main() -> None:
     """Work through the queue."""
     args = parse_arguments()
+    lock = hold_lock(args.scratch)
     deadline = time.monotonic() + args.max_minutes * 60
     failures: Counter[Job] = Counter()
     while (job := next_job(args, failures)) is not None and time.monotonic() < deadline:
         if not run(job, args):
             failures[job] += 1
+    lock.close()
     lost = [job.name for job, count in failures.items() if count == ATTEMPTS]
     if lost:
         raise SystemExit(f"failed: {', '.join(lost)}")

@@ -48,7 +48,8 @@ def report(
 
     folder = Path(path)
     if (not folder.is_dir() and path != "runs") or (folder / "run.json").exists():
-        print_run(RunFolder.open(path), Screen(file=sys.stdout))
+        out = folder.parent if len(folder.parts) > 1 else Path("runs")
+        print_run(RunFolder.open(folder.name, out), Screen(file=sys.stdout))
         return
     found = collect(folder) if folder.is_dir() else []
     if not found:
@@ -81,10 +82,10 @@ def recipes(
 
 def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
     """The scores of one evaluation, its weakest classes, and where the rest is."""
-    screen.fact("Scored", f"{metrics['split']} · {metrics['n']:,} images · {metrics['classes']:,} classes")
+    screen.fact("Scored".ljust(10), f"{metrics['split']} · {metrics['n']:,} images · {metrics['classes']:,} classes")
     missing = metrics["classes_without_support"]
     if missing:
-        screen.fact("", f"{len(missing):,} classes have no image here and are left out of the averages")
+        screen.fact(" " * 10, f"{len(missing):,} classes have no image here and are left out of the averages")
     for key, title in (("top1", "Top-1"), ("f1_macro", "Macro F1")):
         low, high = metrics["intervals"][key]
         screen.fact(title.ljust(10), f"{percent(metrics[key])}  (95 % interval {100 * low:.1f} to {100 * high:.1f})")

@@ -1,0 +1,1 @@
+"""Pictures: where they are, what they show, and how they reach the network."""

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.cells import bare, guarded
 from imgkit.errors import DataError
 
 Ints = npt.NDArray[np.int64]
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "split", "group", "size")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a cell that starts so is a formula to a spreadsheet, or our mark
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Index:
             writer = csv.writer(handle)  # ends lines with CR LF, so that both are quoted in cells
             writer.writerow(COLUMNS)
             for path, names, split, group, size in self._cells():
-                writer.writerow((_guard(path), _guard(names), split, group, size))
+                writer.writerow((guarded(path), guarded(names), split, group, size))
 
     @staticmethod
     def read_csv(file: Path, root: Path, classes: Sequence[str]) -> "Index":
@@ -159,12 +159,12 @@ def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...]) -> Inde
     for line in lines:
         if len(line) != len(COLUMNS):
             raise ValueError(f"a row of {len(line)} cells")
-        codes.extend(code_of[name] for name in _unguard(line[1]).split("\n") if name)
+        codes.extend(code_of[name] for name in bare(line[1]).split("\n") if name)
         offsets.append(len(codes))
     groups = [line[3] for line in lines]
     return Index(
         root=root,
-        paths=PathTable.of(_unguard(line[0]) for line in lines),
+        paths=PathTable.of(bare(line[0]) for line in lines),
         classes=classes,
         codes=np.array(codes, dtype=np.int64),
         offsets=np.array(offsets, dtype=np.int64),
@@ -172,11 +172,3 @@ def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...]) -> Inde
         groups=np.array([int(group) for group in groups], dtype=np.int64) if any(groups) else None,
         sizes=np.array([int(line[4]) for line in lines], dtype=np.int64),
     )
-
-
-def _guard(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
-
-
-def _unguard(cell: str) -> str:
-    return cell.removeprefix("'")

@@ -1,0 +1,1 @@
+"""The recipe: a training as values, and the plan made from it."""

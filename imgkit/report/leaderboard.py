@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from imgkit.cells import guarded
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
-from imgkit.predict import plain_cell
 from imgkit.report.collect import RunSummary, groups
 from imgkit.run import replace_text
 from imgkit.screen import percent
@@ -57,7 +57,7 @@ def csv_text(runs: Iterable[RunSummary]) -> str:
     rows.writerow(CSV_COLUMNS)
     for group in groups(runs):
         for rank, run in enumerate(group, start=1):
-            rows.writerow([plain_cell(cell) for cell in _csv_cells(rank, run)])
+            rows.writerow([guarded(cell) for cell in _csv_cells(rank, run)])
     return stream.getvalue()
 
 

@@ -60,7 +60,7 @@ def test_report_of_many_writes_two_files(imgkit: Run, runs: Path) -> None:
     assert (runs / "leaderboard.csv").is_file()
 
 
-@pytest.mark.parametrize("name", ["runs/one", "one", "latest"])
+@pytest.mark.parametrize("name", ["runs/one", "one", "latest", "runs/latest", "./runs/one"])
 def test_report_of_one_writes_nothing(imgkit: Run, runs: Path, name: str) -> None:
     before = sorted(runs.rglob("*"))
     code, out, err = imgkit("report", name)

@@ -69,9 +69,14 @@ def registered() -> str:
     def imgkit_test_maps(pretrained: bool = False, num_classes: int = 7, **_: object) -> nn.Module:
         return nn.Conv2d(3, num_classes, 1)
 
+    def imgkit_test_wide(pretrained: bool = False, num_classes: int = 7, **_: object) -> nn.Module:
+        model = Tiny(num_classes)
+        model.register_buffer("seen", torch.zeros(num_classes))
+        return model
+
     module = ModuleType("imgkit_test_plugin")
     sys.modules[module.__name__] = module
-    for function in (imgkit_test_tiny, imgkit_test_maps):
+    for function in (imgkit_test_tiny, imgkit_test_maps, imgkit_test_wide):
         function.__module__ = module.__name__
         if not is_model(function.__name__):
             register_model(function)

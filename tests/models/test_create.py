@@ -182,6 +182,13 @@ def test_a_registered_network_is_like_timms(registered: str, tmp_path: Path) -> 
     assert not torch.equal(loaded.fc.weight, timms.fc.weight)
 
 
+def test_a_trunk_that_depends_on_the_class_count_cannot_be_taken_over(registered: str, tmp_path: Path) -> None:
+    spec = write(timm.create_model("imgkit_test_wide").state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="do not fit imgkit_test_wide") as caught:
+        create_model(settings("imgkit_test_wide", weights=spec, image_size=32), 3, 0)
+    assert caught.value.message.splitlines()[1:] == ["  - seen (3,)", "  + seen (7,)"]
+
+
 def test_unknown_names_come_before_weights() -> None:
     with pytest.raises(UsageError, match="Unknown model"):
         create_model(settings("resnet5O", weights="auto"), 2, 0)

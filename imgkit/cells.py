@@ -1,0 +1,19 @@
+"""Cells of CSV files that people open in a spreadsheet.
+
+A cell that starts with `=`, `+`, `-`, `@`, a tab or a carriage return may be run as a formula there. It gets a leading
+apostrophe; so does one that starts with apostrophes before such a sign, so that every cell reads back as it was.
+"""
+
+import re
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def guarded(cell: str) -> str:
+    """`cell` so that no spreadsheet runs it as a formula."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def bare(cell: str) -> str:
+    """The cell that `guarded` was given."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
