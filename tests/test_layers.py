@@ -21,8 +21,10 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
-TORCH_FREE = ["errors", "registry", "duration", "keys", "signals", "cells", "recipe", "schedules", "metrics", "run", "evaluations",
-              "screen", "report", "api", "cli", "__init__", "__main__"]  # fmt: skip
+TORCH_FREE = {
+    *LAYERS[0],
+    *("recipe", "schedules", "metrics", "run", "evaluations", "screen", "report", "api", "cli", "__init__", "__main__"),
+}
 TORCH_FREE_DATA = [
     "decode",
     "index",
