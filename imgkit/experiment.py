@@ -156,6 +156,11 @@ class Experiment:
         self.screen.note(
             f"head solved on {len(rows):,} images × {features.values.shape[1]:,} features, C = {solution.c:g}"
         )
+        others = {other.loss.name for other in setup.plan.phases if other.lr is not None} - {"cross_entropy"}
+        if others:
+            self.screen.note(
+                f"the solve minimises cross-entropy, whatever the loss of other phases ({', '.join(others)})"
+            )
         yield Update(phase.stop, solution.cv_loss[solution.c], 0.0, 0.0, len(rows))
 
     def _updates(self, phase: PhasePlan) -> Iterator[Update]:

@@ -30,7 +30,7 @@ from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-_SMOKE_IMAGES = 4  # of each class and split
+_SMOKE_IMAGES = 16  # of a split, or one of each class
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,10 @@ def _workers(recipe: Recipe, device: torch.device) -> int:
 def _some(index: Index) -> Index:
     """The first few images of each class and split."""
     labels, kept = index.labels(), []
+    each = max(1, _SMOKE_IMAGES // len(index.classes))
     for split in SPLITS:
         rows = index.rows(split)
-        kept += [rows[labels[rows] == code][:_SMOKE_IMAGES] for code in range(len(index.classes))]
+        kept += [rows[labels[rows] == code][:each] for code in range(len(index.classes))]
     return index.select(np.sort(np.concatenate(kept)))
 
 

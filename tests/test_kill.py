@@ -10,9 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import sklearn.linear_model  # noqa: F401  (imported here so that no forked life has to)
 import torch
 from oracle import fingerprint, short_run, write_recipe
 
+import imgkit.experiment  # noqa: F401  (likewise)
 from imgkit import checkpoint, open_run, resume
 from imgkit.errors import UsageError
 
