@@ -203,8 +203,8 @@ def page(content: dict[str, Any]) -> str:
         for who, one in ranked:
             spread = "" if one["f1_macro_half_width"] is None else f" ± {one['f1_macro_half_width']:.3f}"
             lines.append(
-                f"| {who} | {len(one['splits'])} | {one['f1_macro_mean']:.3f}{spread} | "
-                f"{100 * one['top1_mean']:.1f} % | {one['cpu_s_median']:.0f} | {one['wall_s_median']:.0f} | {one['load_start_max']:.1f} |"
+                f"| {who} | {len(one['splits'])} | {one['f1_macro_mean']:.3f}{spread} | {100 * one['top1_mean']:.1f} % "
+                f"| {one['cpu_s_median']:.0f} | {one['wall_s_median']:.0f} | {one['load_start_max']:.1f} |"
             )
         lines += ["", "Paired differences in macro F1 on shared splits:", ""]
         for one in found["differences"]:
