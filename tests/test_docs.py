@@ -1,0 +1,51 @@
+"""What the pages say is what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from imgkit.recipe.load import load_recipe
+from imgkit.recipe.plan import make_plan
+from imgkit.recipe.schema import LOSS_TYPES, SCHEDULE_TYPES, Recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPES = (ROOT / "docs" / "recipes.md").read_text()
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_recipe_on_the_page_loads_and_plans(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", RECIPES, re.DOTALL)
+    file = tmp_path / "mine.toml"
+    file.write_text(block)
+    plan = make_plan(load_recipe(file), 640)
+    assert [phase.name for phase in plan.phases] == ["head", "top", "all"]
+
+
+@pytest.mark.parametrize("section", ["data", "model", "train", "augment", "save", "run"])
+def test_the_table_of_keys_is_complete(section: str) -> None:
+    (keys,) = re.findall(rf"^\| `\[{section}\]` \| `([^`]*)` \|$", RECIPES, re.MULTILINE)
+    assert set(keys.split()) == set(type(getattr(Recipe.model_construct(), section)).model_fields)
+
+
+def test_the_table_names_every_loss_and_schedule() -> None:
+    for section, types in (("loss", LOSS_TYPES), ("schedule", SCHEDULE_TYPES)):
+        (line,) = re.findall(rf"^\| `\[{section}\]` \|(.*)$", RECIPES, re.MULTILINE)
+        for name, settings in types.items():
+            assert f"`{name}`" in line
+            assert all(key in line for key in settings.model_fields)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_source_file_is_on_the_design_page() -> None:
+    page = (ROOT / "docs" / "design.md").read_text()
+    for file in sorted((ROOT / "imgkit").rglob("*.py")):
+        name = file.name if file.name != "__init__.py" else None
+        folder = file.parent.name
+        known = name is None or name == "__main__.py" or folder in {"cli", "report"} or re.search(rf"\b{name}\b", page)
+        assert known, f"docs/design.md does not say what {file.relative_to(ROOT)} is for"

@@ -1,0 +1,192 @@
+"""A whole training, small: what it chooses, keeps, says and refuses."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import MakeFolders
+from oracle import fingerprint, short_run, write_recipe
+
+import imgkit
+from imgkit import checkpoint, trainer
+from imgkit.errors import DataError, DivergedError, UsageError
+from imgkit.recipe.schema import MONITORS
+from imgkit.screen import Screen
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> imgkit.Run:
+    """A finished run with a test split."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return short_run(tmp_path_factory.mktemp("done"), "data.test=0.2")
+
+
+def test_every_epoch_is_evaluated_and_can_be_recomputed(done: imgkit.Run) -> None:
+    history = done.folder.history()
+    steps = [row["step"] for row in history]
+    assert [row["phase"] for row in history][:1] == ["head"]
+    assert {f"val@{step}" for step in steps} <= done.metrics.keys()
+    for row in history:
+        stored = done.metrics[f"val@{row['step']}"]
+        assert all(row[f"val/{name}"] == stored[name] for name in MONITORS)
+    script = [sys.executable, str(ROOT / "benchmarks" / "recompute_metrics.py")]
+    for name in done.metrics:
+        subprocess.run([*script, str(done.folder.path / "evaluations" / name)], check=True, capture_output=True)
+
+
+def test_the_best_epoch_becomes_the_model_and_test_is_scored_once_with_it(done: imgkit.Run) -> None:
+    history = done.folder.history()
+    value = max(row["val/f1_macro"] for row in history)
+    best = next(row["step"] for row in history if row["val/f1_macro"] == value)
+    assert done.folder.read_json("checkpoints/best.json") == {"step": best}
+    assert [name for name in done.metrics if name.startswith("test@")] == [f"test@{best}"]
+    again = done.evaluate(split="val")
+    assert again["f1_macro"] == value
+    assert again["loss"] == pytest.approx(next(row["val/loss"] for row in history if row["step"] == best), rel=1e-5)
+
+
+def test_train_val_and_test_can_each_be_scored(done: imgkit.Run) -> None:
+    sizes = done.folder.read_json("run.json")["data"]["n"]
+    assert {split: done.evaluate(split=split)["n"] for split in ("train", "val", "test")} == sizes
+    with pytest.raises(UsageError, match="no split 'holdout'"):
+        done.evaluate(split="holdout")
+
+
+def test_other_data_are_read_by_class_name(done: imgkit.Run, make_folders: MakeFolders) -> None:
+    classes = done.folder.read_json("run.json")["classes"]
+    metrics = done.evaluate(data=str(make_folders({classes[2]: 3, classes[1]: 2}, name="other", side_px=32)))
+    assert metrics["n"] == 5
+    assert metrics["classes_without_support"] == [classes[0]]
+    with pytest.raises(DataError, match="unknown"):
+        done.evaluate(data=str(make_folders({classes[0]: 2, "unknown": 2}, name="strange", side_px=32)))
+
+
+def test_predictions_keep_the_order_and_name_unreadable_files(done: imgkit.Run, tmp_path: Path) -> None:
+    root = Path(done.folder.read_json("run.json")["data"]["root"])
+    with (done.folder.path / "data" / "index.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))[:5]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG but no more")
+    paths = [*(str(root / row["path"]) for row in rows), str(broken)]
+    answers = list(done.predict(paths, top_k=3))
+    assert [answer.path for answer in answers] == paths
+    assert all(
+        len(answer.top) == 3 and sum(prob for _, prob in answer.top) == pytest.approx(1) for answer in answers[:5]
+    )
+    assert answers[5].error
+    assert not answers[5].label
+
+
+def test_the_recipe_in_the_folder_repeats_the_run(done: imgkit.Run, tmp_path: Path) -> None:
+    again = imgkit.finetune("test_resnet", recipe=str(done.folder.path / "recipe.toml"), out=tmp_path, name="again")
+    assert fingerprint(again) == fingerprint(done)
+
+
+def test_early_stop_counts_epochs_without_gain_and_still_finishes(tmp_path: Path) -> None:
+    # A rate this small changes no answer, so no epoch after the first evaluation is better.
+    run = short_run(tmp_path, "early_stop=2", "phases.top.lr=1e-30", "phases.all.lr=1e-30", "monitor=val/top1")
+    assert len(run.folder.history()) == 3
+    assert run.folder.read_json("status.json")["state"] == "finished"
+    assert (run.folder.path / "model" / "model.safetensors").is_file()
+
+
+def test_a_loss_that_is_not_finite_names_step_phase_and_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "make_loss", lambda settings: lambda logits, targets: logits.sum() * float("nan"))
+    with pytest.raises(DivergedError, match=r"The loss is nan at step 2 of phase 'top', lr .*") as caught:
+        short_run(tmp_path)
+    assert "--set phases.top.lr=" in caught.value.hint
+    place = tmp_path / "runs" / "run"
+    assert json.loads((place / "status.json").read_text())["state"] == "failed"
+    assert checkpoint.read(place / "checkpoints", 1).step == 1, "what was saved before is whole"
+
+
+def test_a_full_disk_in_the_middle_is_a_warning_and_at_the_end_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(name: str) -> None:
+        if name == "before mkdir":
+            raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(checkpoint, "reached", full)
+    with pytest.raises(imgkit.ImgkitError, match="No space left on device") as caught:
+        short_run(tmp_path)
+    assert caught.value.exit_code == 7
+    assert "Training goes on" in capsys.readouterr().err
+
+
+def test_fine_tuning_below_its_own_probe_says_so_and_keeps_the_probe(tmp_path: Path) -> None:
+    text = StringIO()
+    run = imgkit.finetune(
+        "test_resnet",
+        recipe=write_recipe(tmp_path),
+        data="synthetic:3x16",
+        out=tmp_path / "runs",
+        sets=["phases.top.lr=3", "phases.all.lr=3", "train.ema=0", "run.workers=0"],
+        screen=Screen(file=text),
+    )
+    said = " ".join(text.getvalue().split())
+    assert "Fine-tuning ended below its own solved head" in said
+    assert "--recipe probe" in said
+    assert run.folder.read_json("checkpoints/best.json") == {"step": 1}
+
+
+def test_sigterm_saves_and_resume_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = short_run(tmp_path / "whole")
+    folder = tmp_path / "stopped"
+
+    def polite(point: str) -> None:
+        if point == "before prune" and checkpoint.steps(folder / "runs" / "run" / "checkpoints")[-1] == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "reached", polite)
+        with pytest.raises(imgkit.ImgkitError, match="everything is saved") as caught:
+            short_run(folder)
+    assert caught.value.exit_code == 143
+    assert json.loads((folder / "runs" / "run" / "status.json").read_text())["state"] == "stopped"
+    assert fingerprint(imgkit.resume("run", out=folder / "runs")) == fingerprint(whole)
+
+
+def test_resume_refuses_data_that_changed(tmp_path: Path, make_folders: MakeFolders) -> None:
+    data = make_folders({"a": 12, "b": 12}, side_px=32)
+
+    def stop(point: str) -> None:
+        if point == "before prune":
+            raise imgkit.ImgkitError("stop")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "reached", stop)
+        with pytest.raises(imgkit.ImgkitError, match="stop"):
+            short_run(tmp_path, data=str(data))
+    next((data / "a").iterdir()).write_bytes(b"other")
+    with pytest.raises(DataError, match="the data changed since the run began"):
+        imgkit.resume("run", out=tmp_path / "runs")
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    from imgkit.api import show_plan
+
+    text = StringIO()
+    show_plan(
+        "finetune",
+        "test_resnet",
+        recipe=write_recipe(tmp_path),
+        data="synthetic:3x16",
+        out=tmp_path / "runs",
+        screen=Screen(file=text),
+    )
+    said = text.getvalue()
+    assert "lr 0.001" in said
+    assert "class class-0" in said
+    assert not (tmp_path / "runs").exists()
