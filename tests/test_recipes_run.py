@@ -1,0 +1,40 @@
+"""Every recipe in recipes/, found by glob, runs; shrunk in steps, batch and image size alone."""
+
+from pathlib import Path
+
+import pytest
+
+import imgkit
+from imgkit.recipe.load import load_recipe
+from imgkit.recipe.plan import make_plan, shrink
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_it_runs_shrunk(file: Path, tmp_path: Path) -> None:
+    run = imgkit.finetune(
+        "test_efficientnet",
+        recipe=str(file),
+        data="synthetic:3x12",
+        sets=["model.weights=none", "model.image_size=32", "run.workers=0"],
+        smoke=True,
+        out=tmp_path,
+    )
+    plan = make_plan(load_recipe(file), 36)
+    history = run.folder.history()
+    assert list(dict.fromkeys(row["phase"] for row in history)) == [phase.name for phase in plan.phases]
+    assert run.folder.read_json("status.json")["state"] == "finished"
+    assert (run.folder.path / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_shrinking_leaves_what_is_learned_alone(file: Path) -> None:
+    whole = load_recipe(file)
+    long, short = make_plan(whole, 640), make_plan(shrink(whole), 640)
+    assert whole.recipe.model == shrink(whole).recipe.model
+    for before, after in zip(long.phases, short.phases, strict=True):
+        kept = ("name", "train", "solver", "lr", "augment", "loss", "schedule")
+        assert [getattr(before, key) for key in kept] == [getattr(after, key) for key in kept]
+        changed = {"batch_size", "micro_batch"}
+        assert before.settings.model_dump(exclude=changed) == after.settings.model_dump(exclude=changed)
