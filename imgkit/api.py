@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from imgkit.recipe.load import Flag, load_recipe
+from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
@@ -43,12 +44,12 @@ class Run:
         return self.folder.evaluations()
 
     def evaluate(
-        self, *, data: str | None = None, split: str | None = None, screen: Screen | None = None
+        self, *, data: str | Path | DataSettings | None = None, split: str | None = None, screen: Screen | None = None
     ) -> dict[str, Any]:
         """Score the best weights on a split of the run's data, or on other data by class name.
 
         Args:
-            data: a folder or CSV; None: the data of the run.
+            data: a folder or CSV, or a recipe's data settings where columns have to be named; None: the run's data.
             split: "train", "val" or "test"; None: test if there is one, else val; of other data all images.
             screen: where to say what is going on; None: nowhere.
 
@@ -61,7 +62,8 @@ class Run:
         """
         from imgkit.evaluate import evaluate_run
 
-        return evaluate_run(self.folder, data=data, split=split, screen=screen or Screen(quiet=True))
+        settings = DataSettings(path=str(data)) if isinstance(data, str | Path) else data
+        return evaluate_run(self.folder, data=settings, split=split, screen=screen or Screen(quiet=True))
 
     def predict(self, inputs: Iterable[str | Path], *, top_k: int = 1) -> Iterator["Prediction"]:
         """Label files, folders or the images a CSV lists; one answer per image, in input order.
@@ -76,9 +78,8 @@ class Run:
         loaded = load_run_model(self.folder)
         recipe = load_recipe(self.folder.path / "recipe.toml").recipe
         device = choose_device(recipe.run.device)
-        loaded.model.to(device)
-        pixels = recipe.data.max_pixels
-        yield from predict_files(loaded, expand_inputs(inputs), top_k=top_k, device=str(device), max_pixels=pixels)
+        files = expand_inputs(inputs, image_col=recipe.data.image_col)
+        yield from predict_files(loaded, files, top_k=top_k, device=device, max_pixels=recipe.data.max_pixels)
 
 
 class Options(TypedDict, total=False):
@@ -195,7 +196,7 @@ def resume(name: str, *, out: str | Path = RUNS, workers: int | None = None, scr
 
         screen.header()
         screen.log_to(folder.path / "log.txt")
-        setup = reopen(folder, fresh=not steps(folder.path / "checkpoints"), workers=workers)
+        setup = reopen(folder, fresh=not steps(folder.path / "checkpoints"), workers=workers, screen=screen)
         Experiment(folder, setup, screen).run()
     return Run(folder)
 

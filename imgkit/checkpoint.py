@@ -25,12 +25,13 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor
 
-from imgkit.errors import DiskError
+from imgkit.errors import DiskError, DivergedError
 from imgkit.run import replace_text
 
 FORMAT = 1
 _CHUNK = 8 << 20
 _STEP = re.compile(r"^step-(\d{8,})$")
+_ASIDE = re.compile(r"^\.(step-\d{8,})\.was-[0-9a-f-]+$")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,15 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], be
     The newest `keep` and the step `best` stay.
 
     Raises:
+        DivergedError: if a number is not finite: `read` would refuse it, and a good one would be removed for it.
         DiskError: if it cannot be written; what was there before is untouched.
     """
+    odd = _not_finite({**checkpoint.model, **checkpoint.train})
+    if odd is not None:
+        raise DivergedError(
+            f"{odd} is no longer finite after step {checkpoint.step}, so this step is not saved.",
+            "Checkpoints written before are untouched. Start again with a smaller rate, such as a tenth: --lr",
+        )
     target = folder / f"step-{checkpoint.step:08d}"
     temporary = folder / f".{target.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}"
     payload = {
@@ -75,10 +83,14 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], be
         _write(temporary / "MANIFEST.json", _manifest(checkpoint.step, files))
         _sync_folder(temporary)
         reached("before rename")
-        if target.exists():  # a damaged one that resume passed over
-            _trash(target)
+        aside = None
+        if target.exists():  # of this step before its evaluation; or a damaged one that resume passed over
+            aside = target.rename(folder / f".{target.name}.was-{os.getpid():x}-{secrets.token_hex(4)}")
+            reached("replace")
         temporary.rename(target)
         reached("after rename")
+        if aside is not None:
+            _trash(aside)
         _sync_folder(folder)
         if best is not None:
             replace_text(folder / "best.json", json.dumps({"step": best}) + "\n")
@@ -101,6 +113,7 @@ def load(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     Raises:
         DiskError: if there are checkpoints and every one is damaged.
     """
+    _put_back(folder)
     tried = []
     for step in sorted(steps(folder), reverse=True):
         try:
@@ -128,9 +141,9 @@ def read(folder: Path, step: int) -> Checkpoint:
         state = json.loads(files["state.json"])
     except (SafetensorError, ValueError, KeyError) as error:
         raise DiskError(f"{place}: cannot be read ({error}).") from error
-    for name, tensor in [*model.items(), *train.items()]:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise DiskError(f"{place}: {name} holds numbers that are not finite.")
+    odd = _not_finite({**model, **train})
+    if odd is not None:
+        raise DiskError(f"{place}: {odd} holds numbers that are not finite.")
     return Checkpoint(step, model, train, state)
 
 
@@ -139,6 +152,14 @@ def steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(match[1]) for entry in folder.iterdir() if (match := _STEP.match(entry.name)))
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a NaN or an infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):  # device sync
+            return name
+    return None
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -207,6 +228,14 @@ def _trash(place: Path) -> None:
     place.rename(trash)
     reached("prune")
     shutil.rmtree(trash)
+
+
+def _put_back(folder: Path) -> None:
+    """Finish what a kill between the two renames of a replacement left: the old checkpoint is still there."""
+    for entry in list(folder.iterdir()) if folder.is_dir() else ():
+        if match := _ASIDE.match(entry.name):
+            target = folder / match[1]
+            _trash(entry) if target.exists() else entry.rename(target)
 
 
 def _sync_folder(folder: Path) -> None:

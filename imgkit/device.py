@@ -75,6 +75,19 @@ def choose_precision(
     return None, f"float32: bfloat16 is not faster here ({seconds})"
 
 
+def out_of_memory(
+    device: torch.device, image_size: tuple[int, int], batch: int, micro_batch: int | None
+) -> DeviceError:
+    """The error for a step that did not fit: what was tried, and what may fit without another result."""
+    tried = micro_batch or batch
+    return DeviceError(
+        f"Out of memory on {device} with {tried} images of {image_size[0]}×{image_size[1]} at once.",
+        f"Add --micro-batch {max(1, tried // 2)}: the same batch of {batch} in smaller parts."
+        if tried > 1
+        else "Try a smaller --image-size or a smaller model: imgkit models",
+    )
+
+
 def versions() -> dict[str, str]:
     """Versions of what can change a result."""
     names = ("imgkit-timm", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")

@@ -86,12 +86,12 @@ def store(
 
 
 def evaluate_run(
-    folder: RunFolder, *, data: str | None = None, split: str | None = None, screen: Screen
+    folder: RunFolder, *, data: DataSettings | None = None, split: str | None = None, screen: Screen
 ) -> dict[str, Any]:
     """Score a finished run's model on one of its splits, or on other data by the names of its classes.
 
-    Without `split`: of its own data the test split if there is one, else the validation split; of other data, all rows.
-    `split="gap"` is not a split: use `train` and `test` and compare.
+    `data` names other data; a column or `on_bad` that it leaves open is the run's. Without `split`: of its own data the
+    test split if there is one, else the validation split; of other data, all rows.
 
     Returns:
         The metrics, as written to `evaluations/NAME/metrics.json`; "folder" is where.
@@ -100,9 +100,9 @@ def evaluate_run(
     recipe = load_recipe(str(folder.path / "recipe.toml")).recipe
     loaded = load_run_model(folder)
     device = choose_device(recipe.run.device)
-    index, where = _data_of(folder, about, recipe.data, loaded, data)
+    index, where = _data_of(folder, about, recipe.data, loaded, data, screen)
     name, rows = _rows(index, split, own=data is None)
-    step = folder.read_json("checkpoints/best.json")["step"]
+    step = int(loaded.config["imgkit"]["step"])
     screen.fact("Data", f"{where} · {name} · {len(rows):,} images · {len(index.classes)} classes")
     with screen.progress("scoring") as progress:
         scores = score(
@@ -115,7 +115,9 @@ def evaluate_run(
             max_pixels=recipe.data.max_pixels,
             progress=progress,
         )
-    label = f"{name}@{step}" if data is None else f"{Path(data).name or 'data'}-{name}@{step}"
+    label = f"{name}@{step}"
+    if data is not None:  # folders of the same name elsewhere hold other images
+        label = f"{Path(data.path or 'data').name or 'data'}-{index.fingerprint[:4]}-{label}"
     place = folder.path / "evaluations" / label
     metrics = store(place, scores, index, split=name, step=step, seed=recipe.seed, where=where)
     return metrics | {"folder": str(place)}
@@ -128,7 +130,7 @@ def load_run_model(folder: RunFolder) -> LoadedModel:
         UsageError: if the run has not been finished.
     """
     if not (folder.path / "model" / "config.json").is_file():
-        raise UsageError(f"{folder.name} has no finished model yet.", f"Finish it: imgkit resume {folder.name}")
+        raise UsageError(f"{folder.name} has no finished model yet.", f"Finish it: imgkit resume {folder.address}")
     return load_model_folder(folder.path / "model")
 
 
@@ -155,16 +157,28 @@ def check_files(index: Index) -> None:
 
 
 def _data_of(
-    folder: RunFolder, about: Mapping[str, Any], own: DataSettings, loaded: LoadedModel, data: str | None
+    folder: RunFolder,
+    about: Mapping[str, Any],
+    own: DataSettings,
+    loaded: LoadedModel,
+    data: DataSettings | None,
+    screen: Screen,
 ) -> tuple[Index, str]:
     if data is None:
         index = read_index(folder, about)
         check_files(index)
         return index, str(about["data"]["where"])
-    settings = DataSettings(
-        path=data, image_col=own.image_col, label_col=own.label_col, on_bad=own.on_bad, max_pixels=own.max_pixels
-    )
-    found = load_data(settings, 0, classes=loaded.classes)
+    inherited: dict[str, object] = {"on_bad": own.on_bad, "max_pixels": own.max_pixels}
+    if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
+        inherited |= {"image_col": own.image_col, "label_col": own.label_col}
+    given = {key: getattr(data, key) for key in data.model_fields_set}
+    settings = DataSettings.model_validate(inherited | given)
+    with screen.progress("reading images") as progress:
+        found = load_data(settings, 0, classes=loaded.classes, progress=progress)
+    for text in found.notes:
+        screen.note(text)
+    for text in found.warnings:
+        screen.warn(text)
     return found.index, found.where
 
 

@@ -5,11 +5,10 @@
 The loop's only position is `step`. What has to be remembered besides weights is `Progress`, and it is JSON.
 """
 
-import math
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,13 +17,15 @@ from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.batches import eval_batches, train_batches
 from imgkit.data.transforms import TrainTransform
+from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
-from imgkit.errors import DeviceError, DiskError, ImgkitError, Interrupted
+from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted
 from imgkit.evaluate import score, store
-from imgkit.features import extract, solve_head
+from imgkit.features import MAX_ITERATIONS, extract, solve_head
 from imgkit.finish import finish
 from imgkit.metrics import METRICS
 from imgkit.prepare import Setup
+from imgkit.progress import Progress
 from imgkit.recipe.plan import PhasePlan
 from imgkit.run import RunFolder, State
 from imgkit.screen import Screen
@@ -33,21 +34,6 @@ from imgkit.trainer import Trainer, Update
 
 _LOG_EVERY = 10  # updates between rows of steps.jsonl
 _TIME_AFTER = 10  # updates before the time left is estimated
-
-
-@dataclass
-class Progress:
-    """What a run remembers besides weights. `loss_sum` and `images` belong to the epoch under way."""
-
-    step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
-    epochs_without_gain: int = 0
-    lr: float = 0.0
-    loss_sum: float = 0.0
-    images: int = 0
-    seconds: float = 0.0
-    stopped_early: bool = False
 
 
 class Experiment:
@@ -71,10 +57,11 @@ class Experiment:
             autocast=setup.autocast,
             seed=setup.recipe.seed,
         )
+        self._request = StopRequest()
         self._checkpoints = folder.path / "checkpoints"
+        self._saved_step = 0  # of the newest checkpoint
         self._began_s = self._last_save_s = time.monotonic()
         self._seconds_before = 0.0
-        self._train_s = self._row_s = 0.0  # of the epoch under way: in updates alone; and when it began
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end; export and score.
@@ -85,33 +72,40 @@ class Experiment:
         """
         total = self.setup.plan.total_steps
         try:
-            with stop_on_signals() as request:
+            with stop_on_signals() as self._request:
                 self._restore()
                 self.folder.set_status("running", step=self.progress.step, total_steps=total)
-                self._train(request)
-                finish(self.folder, self.setup, self.progress.history, self._elapsed_s(), self.screen)
+                self._train()
+                finish(self.folder, self.setup, self.progress.history, self._elapsed_s(), self.screen, self._watched)
                 self.folder.set_status("finished", step=self.progress.step, total_steps=total, best=self.progress.best)
         except BaseException as error:
             self._say_why(error)
             if isinstance(error, torch.OutOfMemoryError):
-                raise self._out_of_memory() from error
+                phase = self.setup.plan.phase_at(min(self.progress.step, total - 1)).settings
+                size = self.setup.preprocessing.size
+                raise out_of_memory(self.setup.device, size, phase.batch_size, phase.micro_batch) from error
             raise
 
     def _restore(self) -> None:
         self.folder.clean()
         found = checkpoint.load(self._checkpoints, self.screen.warn)
-        if found is None:
-            return
-        self.progress = Progress(**found.state["progress"])
-        phase = self.setup.plan.phase_at(max(0, found.step - 1))
-        self.trainer.restore(found.model, found.train, found.state["optimizer"], phase)
-        self._seconds_before = self.progress.seconds
+        if found is not None:
+            if found.state["fingerprint"] != self.setup.index.fingerprint:
+                raise DataError(
+                    f"{self.folder.path / 'data' / 'index.csv'} is not the data that the checkpoint was trained on.",
+                    "Put the file back as it was, or start a new run.",
+                )
+            self.progress = Progress(**found.state["progress"])
+            phase = self.setup.plan.phase_at(max(0, found.step - 1))
+            self.trainer.restore(found.model, found.train, found.state["optimizer"], phase)
+            self._seconds_before, self._saved_step = self.progress.seconds, found.step
+            self.screen.note(f"going on from step {found.step} of {self.setup.plan.total_steps}")
+        # What a killed life wrote after its last checkpoint is made again.
         self.folder.write_rows("history.jsonl", self.progress.history)
         steps = self.folder.rows("steps.jsonl")
-        self.folder.write_rows("steps.jsonl", [row for row in steps if row["step"] <= found.step])
-        self.screen.note(f"going on from step {found.step} of {self.setup.plan.total_steps}")
+        self.folder.write_rows("steps.jsonl", [row for row in steps if row["step"] <= self.progress.step])
 
-    def _train(self, request: StopRequest) -> None:
+    def _train(self) -> None:
         """Phase after phase; an evaluation that was due when the run was saved comes first."""
         plan = self.setup.plan
         if self.progress.step > 0:
@@ -123,7 +117,7 @@ class Experiment:
             self.trainer.begin(phase)
             for update in self._solve(phase) if phase.solver == "logistic" else self._updates(phase):
                 self._count(update, phase)
-                self._poll(request, phase)
+                self._poll(phase)
                 self._close_epoch_if_due(phase)
                 if self.progress.stopped_early:
                     break
@@ -139,7 +133,7 @@ class Experiment:
             workers=setup.workers,
             max_pixels=setup.recipe.data.max_pixels,
         )
-        with self.screen.progress("features") as progress:
+        with self._watched("features") as progress:
             features = extract(
                 setup.model,
                 batches,
@@ -156,6 +150,10 @@ class Experiment:
         self.screen.note(
             f"head solved on {len(rows):,} images × {features.values.shape[1]:,} features, C = {solution.c:g}"
         )
+        if not solution.converged:
+            self.screen.warn(
+                f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum"
+            )
         others = {other.loss.name for other in setup.plan.phases if other.lr is not None} - {"cross_entropy"}
         if others:
             self.screen.note(
@@ -182,7 +180,7 @@ class Experiment:
         with closing(batches):
             began = asked = time.monotonic()
             for update in self.trainer.train(phase, batches, start):
-                self._train_s += time.monotonic() - asked
+                self.progress.train_seconds += time.monotonic() - asked
                 pace = (time.monotonic() - began) / (update.step - start)
                 if update.step - start == _TIME_AFTER and phase.steps_per_epoch > _TIME_AFTER:
                     left = format_seconds(pace * (phase.stop - update.step))
@@ -204,23 +202,41 @@ class Experiment:
                 "lr": update.lr,
                 "grad_norm": update.grad_norm,
             }
-            self.folder.append_row("steps.jsonl", row)
-        self.folder.beat(step=update.step, total_steps=self.setup.plan.total_steps)
+            with suppress(DiskError):  # the next save says so
+                self.folder.append_row("steps.jsonl", row)
+        with suppress(DiskError):
+            self.folder.beat(step=update.step, total_steps=self.setup.plan.total_steps)
 
-    def _poll(self, request: StopRequest, phase: PhasePlan) -> None:
+    def _poll(self, phase: PhasePlan) -> None:
         """Save when it is time; stop when somebody asked."""
+        self._stop_if_asked()
         save = self.setup.recipe.save
         due = time.monotonic() - self._last_save_s > 60 * save.every_minutes
         due = due or (save.every_steps is not None and self.progress.step % save.every_steps == 0)
-        if request.signal is not None:
-            self._save()
-            raise Interrupted(
-                f"Stopped at step {self.progress.step} of {self.setup.plan.total_steps}; everything is saved.",
-                f"Go on: imgkit resume {self.folder.name}",
-                signal=request.signal,
-            )
         if due and not phase.ends_epoch(self.progress.step):
             self._save_or_warn()
+
+    def _stop_if_asked(self) -> None:
+        if self._request.signal is None:
+            return
+        if self.progress.step > self._saved_step:
+            self._save()
+        raise Interrupted(
+            f"Stopped at step {self.progress.step} of {self.setup.plan.total_steps}; everything is saved.",
+            f"Go on: imgkit resume {self.folder.address}",
+            signal=self._request.signal,
+        )
+
+    @contextmanager
+    def _watched(self, label: str) -> Iterator[Callable[[int, int], None]]:
+        """A line of progress over batches, between which the run stops when somebody asked."""
+        with self.screen.progress(label) as show:
+
+            def progress(done: int, total: int) -> None:
+                show(done, total)
+                self._stop_if_asked()
+
+            yield progress
 
     def _close_epoch_if_due(self, phase: PhasePlan) -> None:
         """Evaluate on validation, choose the best, write history and checkpoint."""
@@ -230,47 +246,26 @@ class Experiment:
         metrics = self._evaluate("val")
         name = self.setup.recipe.monitor.removeprefix("val/")
         value = metrics[name]
-        gain = now.best is None or (value > now.best["value"] if METRICS[name] == "max" else value < now.best["value"])
+        before = now.best
+        gain = before is None or (value > before["value"] if METRICS[name] == "max" else value < before["value"])
         if gain:
             now.best = {"step": now.step, "metric": self.setup.recipe.monitor, "value": value}
         now.epochs_without_gain = 0 if gain else now.epochs_without_gain + 1
         patience = self.setup.recipe.early_stop
         now.stopped_early = patience is not None and now.epochs_without_gain >= patience
-        now.history.append(self._row(phase, metrics, best=gain))
-        now.loss_sum, now.images = 0.0, 0
-        self._save_or_warn()
-        self.folder.write_rows("history.jsonl", now.history)
-        self.screen.epoch({**now.history[-1], "left_s": self._left_s()})
+        now.history.append(now.row(phase, metrics, best=gain, seconds=self._elapsed_s()))
+        now.loss_sum, now.images, now.train_seconds = 0.0, 0, 0.0
+        if not self._save_or_warn() and gain:
+            now.best, now.history[-1]["best"] = before, False  # weights that are not on the disk cannot be kept
+        with suppress(DiskError):  # the checkpoint holds the rows too
+            self.folder.write_rows("history.jsonl", now.history)
+        self.screen.epoch({**now.history[-1], "left_s": now.left_s(self.setup.plan.total_steps)})
         if now.stopped_early and now.step < self.setup.plan.total_steps:
             self.screen.note(f"stopped early: {patience} epochs without a better {self.setup.recipe.monitor}")
 
-    def _row(self, phase: PhasePlan, metrics: dict[str, Any], *, best: bool) -> dict[str, Any]:
-        now, solved = self.progress, phase.solver == "logistic"
-        epochs = 0 if solved else math.ceil((now.step - phase.first_step) / phase.steps_per_epoch)
-        return {
-            "epoch": phase.first_epoch + epochs,
-            "step": now.step,
-            "phase": phase.name,
-            "solved": solved,
-            "lr": now.lr,
-            "train_loss": now.loss_sum / now.images,
-            **{f"val/{metric}": metrics[metric] for metric in METRICS},
-            "best": best,
-            "seconds": self._elapsed_s(),
-            "images_per_second": now.images / self._train_s if self._train_s else None,
-        }
-
-    def _left_s(self) -> float | None:
-        """Time to the end, at the pace of the epoch just closed, its evaluation included."""
-        done = self.progress.step - (self.progress.history[-2]["step"] if len(self.progress.history) > 1 else 0)
-        spent, self._row_s = self._elapsed_s() - self._row_s, self._elapsed_s()
-        solved = self._train_s == 0.0
-        self._train_s = 0.0
-        return None if solved else spent / done * (self.setup.plan.total_steps - self.progress.step)
-
     def _evaluate(self, split: str) -> dict[str, Any]:
         setup = self.setup
-        with self.screen.progress(f"scoring {split}") as progress:
+        with self._watched(f"scoring {split}") as progress:
             scores = score(
                 self.trainer.scored_model,
                 setup.index,
@@ -303,17 +298,19 @@ class Experiment:
             keep=self.setup.recipe.save.keep,
             best=None if now.best is None else now.best["step"],
         )
-        self._last_save_s = time.monotonic()
+        self._last_save_s, self._saved_step = time.monotonic(), now.step
 
-    def _save_or_warn(self) -> None:
+    def _save_or_warn(self) -> bool:
         """A full disk does not stop training before the end: the next save may succeed; the last one has to."""
         try:
             self._save()
+            return True
         except DiskError as error:
             if self.progress.step == self.setup.plan.total_steps or self.progress.stopped_early:
                 raise
             self.screen.warn(f"{error.message} Training goes on.")
             self._last_save_s = time.monotonic()
+            return False
 
     def _elapsed_s(self) -> float:
         return self._seconds_before + time.monotonic() - self._began_s
@@ -325,13 +322,3 @@ class Experiment:
         with suppress(DiskError):
             total = self.setup.plan.total_steps
             self.folder.set_status(state, step=self.progress.step, total_steps=total, reason=reason)
-
-    def _out_of_memory(self) -> DeviceError:
-        phase = self.setup.plan.phase_at(min(self.progress.step, self.setup.plan.total_steps - 1))
-        batch = phase.settings.micro_batch or phase.settings.batch_size
-        return DeviceError(
-            f"Out of memory on {self.setup.device} with {batch} images of {self.setup.preprocessing.size} at once.",
-            f"Add --micro-batch {max(1, batch // 2)}: the same batch of {phase.settings.batch_size} in smaller parts."
-            if batch > 1
-            else "Try a smaller --image-size or a smaller model: imgkit models",
-        )

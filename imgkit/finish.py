@@ -2,7 +2,8 @@
 
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from imgkit import checkpoint
@@ -14,18 +15,26 @@ from imgkit.report.table import scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
+Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Opens a line of progress with a label; it takes (done, total), and may stop the run."""
+
 _FALL = 0.005  # a fine-tuning that loses more than this against its own solved head says so
 
 
 def finish(
-    folder: RunFolder, setup: Setup, history: Sequence[Mapping[str, Any]], seconds: float, screen: Screen
+    folder: RunFolder,
+    setup: Setup,
+    history: Sequence[Mapping[str, Any]],
+    seconds: float,
+    screen: Screen,
+    watched: Watched,
 ) -> None:
     """Export, score test once if there is a test split, and say how it went."""
     best = max((row for row in history if row["best"]), key=lambda row: row["step"])
     export_best(folder, setup, best["step"])
     metrics = {"val": folder.evaluations()[f"val@{best['step']}"]}
     if len(setup.index.rows("test")):
-        metrics["test"] = _score_test(folder, setup, best["step"], screen)
+        metrics["test"] = _score_test(folder, setup, best["step"], watched)
     _say_result(folder, setup, history, best, metrics, seconds, screen)
 
 
@@ -46,14 +55,15 @@ def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
     )
     shutil.rmtree(folder.path / "model", ignore_errors=True)
     temporary.rename(folder.path / "model")
+    folder.write_json("checkpoints/best.json", {"step": step})  # a kill after the last save may have left an older one
 
 
-def _score_test(folder: RunFolder, setup: Setup, step: int, screen: Screen) -> dict[str, Any]:
+def _score_test(folder: RunFolder, setup: Setup, step: int, watched: Watched) -> dict[str, Any]:
     """Score the exported model on test, unless a run that was cut after it did so already."""
     name = f"test@{step}"
     if name not in folder.evaluations():
         model = load_run_model(folder).model.to(setup.device)
-        with screen.progress("scoring test") as progress:
+        with watched("scoring test") as progress:
             scores = score(
                 model,
                 setup.index,
@@ -85,7 +95,8 @@ def _say_result(
     lines.append(f"Best at epoch {best['epoch']} (phase {best['phase']}) by {setup.recipe.monitor}")
     lines += _advice(setup, history, best, metrics)
     lines.append(f"Model   {folder.path / 'model'}  (loads in plain timm)")
-    following = ["imgkit predict latest PHOTOS/", f"imgkit report {folder.path.parent}/"]
+    name = "latest" if folder.address == folder.name else folder.address
+    following = [f"imgkit predict {name} PHOTOS/", f"imgkit report {folder.path.parent}/"]
     screen.result(f"Done in {format_seconds(seconds)}", lines, following)
 
 
@@ -109,12 +120,15 @@ def _advice(
     if solved and not last["solved"]:
         tuned = [row for row in history if not row["solved"]]
         better = min if monitor == "val/loss" else max
+        phase = setup.plan.phases[-1]
+        rate = f"--set phases.{phase.name}.lr={(phase.lr or 1e-4) / 3:.1g}"
         top, probe = better(row[monitor] for row in tuned), solved[0][monitor]
         fall = (top - probe) if monitor == "val/loss" else (probe - top)
         if fall > _FALL:
             advice.append(
                 f"Fine-tuning ended below its own solved head ({monitor} {top:.3f} against {probe:.3f}), whose "
-                "weights are kept. Try a smaller rate (--lr 3e-5), fewer epochs, or keep the head alone: --recipe probe"
+                f"weights are kept. Try a smaller rate ({rate}), fewer epochs, "
+                "or keep the head alone: --recipe probe"
             )
     chosen = metrics.get("test", metrics["val"])
     if chosen["intervals"]["top1"][0] <= chosen["chance"]["majority"]:

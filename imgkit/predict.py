@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from imgkit.cells import guarded
+from imgkit.data.csv_table import GUESSES, delimiter_of
 from imgkit.data.rows import EXTENSIONS, listed
 from imgkit.errors import BadImage, DataError, printable
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import torch
 
     from imgkit.models.folder import LoadedModel
-
-IMAGE_COLUMNS = ("path", "image", "image_path", "file", "file_name", "filename", "filepath")
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,8 @@ def predict_files(
 
     def load(path: str) -> "torch.Tensor | str":
         """The image, uint8 (3, H, W), or why there is none."""
+        if not path:
+            return "no path is given"
         try:
             image = load_image(Path(path), max_pixels=max_pixels, min_side=preprocessing.min_side)
         except BadImage as error:
@@ -138,15 +139,19 @@ def _decoded(
             pool.shutdown(cancel_futures=True)
 
 
-def expand_inputs(inputs: Iterable[str | Path]) -> Iterator[str]:
+def expand_inputs(inputs: Iterable[str | Path], *, image_col: str | None = None) -> Iterator[str]:
     """The files that `inputs` mean, lazily and in order.
 
-    A folder gives its images, recursively and sorted, hidden entries left out; a .csv file the paths of its image
-    column, from the CSV's folder; "-" the paths on stdin, one a line. Anything else is passed on as it is: a missing
-    file becomes a row with an error.
+    A folder gives its images, recursively and sorted, hidden entries left out; a .csv or .tsv file the paths of its
+    image column, from its folder, "" where the cell is empty; "-" the paths on stdin, one a line. Anything else is
+    passed on as it is: a missing file becomes a row with an error.
+
+    Args:
+        inputs: files, folders, tables, "-".
+        image_col: the image column of a table, where it has that; else the usual names are looked for.
 
     Raises:
-        DataError: if a CSV file has no image column.
+        DataError: if a table has no image column, or a folder cannot be listed.
     """
     for given in inputs:
         text = os.fspath(given)
@@ -154,15 +159,20 @@ def expand_inputs(inputs: Iterable[str | Path]) -> Iterator[str]:
             yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
         elif Path(text).is_dir():
             yield from _images_under(text)
-        elif text.lower().endswith(".csv"):
-            yield from _paths_of_csv(Path(text))
+        elif text.lower().endswith((".csv", ".tsv")):
+            yield from _paths_of_table(Path(text), image_col)
         else:
             yield text
 
 
 def _images_under(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(
+            f"{printable(folder)} cannot be listed: {error.strerror}", "Check the folder's permissions."
+        ) from error
     for entry in entries:
         if entry.name.startswith("."):
             continue
@@ -172,20 +182,26 @@ def _images_under(folder: str) -> Iterator[str]:
             yield entry.path
 
 
-def _paths_of_csv(file: Path) -> Iterator[str]:
+def _paths_of_table(file: Path, image_col: str | None) -> Iterator[str]:
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            rows = csv.reader(stream)
-            header = next(rows, [])
-            column = next((header.index(name) for name in IMAGE_COLUMNS if name in header), None)
+            delimiter = delimiter_of(stream.readline())
+            stream.seek(0)
+            rows = csv.reader(stream, delimiter=delimiter)
+            header = [name.strip() for name in next(rows, [])]
+            lower = [name.lower() for name in header]
+            known = GUESSES["image"]
+            column = next((lower.index(name) for name in known if name in lower), None)
+            if image_col in header:
+                column = header.index(image_col)
             if column is None:
                 raise DataError(
                     f"{printable(str(file))} has no column of images. Columns: {listed(header) or 'none'}.",
-                    f"Call it one of: {', '.join(IMAGE_COLUMNS)}.",
+                    f"Call it one of: {', '.join(known)}.",
                 )
-            for row in rows:
-                if len(row) > column and row[column]:
-                    yield os.fspath(file.parent / row[column])
+            for row in filter(None, rows):  # a blank line is no row
+                cell = row[column] if len(row) > column else ""
+                yield os.fspath(file.parent / cell) if cell else ""
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"{printable(str(file))} cannot be read: {reason}.") from error

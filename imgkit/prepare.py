@@ -133,13 +133,14 @@ def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> Run
     return folder
 
 
-def reopen(folder: RunFolder, *, fresh: bool, workers: int | None) -> Setup:
+def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Screen) -> Setup:
     """The setup of a run that began earlier: its recipe, index, format and threads; nothing is chosen anew.
 
     Args:
         folder: the run.
         fresh: whether the run has no checkpoint yet, so that the starting weights are needed again.
         workers: loader processes; None: as the recipe says.
+        screen: told what differs from the machine that the run began on.
     """
     about = folder.read_json("run.json")
     loaded = load_recipe(str(folder.path / "recipe.toml"))
@@ -147,6 +148,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None) -> Setup:
     _set_up_machine(recipe)
     torch.set_num_threads(about["threads"])
     device = choose_device(about["device"])
+    _say_changes(about, device, screen)
     index = read_index(folder, about)
     check_files(index)
     settings = recipe.model if fresh else recipe.model.model_copy(update={"weights": "none"})
@@ -162,6 +164,14 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None) -> Setup:
         workers=_workers(recipe, device) if workers is None else workers,
         about=about,
     )
+
+
+def _say_changes(about: Mapping[str, Any], device: torch.device, screen: Screen) -> None:
+    before = {"machine": about["machine"], **about["versions"]}
+    now = {"machine": describe(device), **versions()}
+    changed = [f"{name} {before.get(name)} is now {now[name]}" for name in now if now[name] != before.get(name)]
+    if changed:
+        screen.warn(f"from here on the run is not bit-identical to one without a stop: {', '.join(changed)}")
 
 
 def plan_lines(setup: Setup) -> list[str]:
@@ -198,6 +208,8 @@ def _set_up_machine(recipe: Recipe) -> torch.device:
     if recipe.run.threads is not None:
         torch.set_num_threads(recipe.run.threads)
     torch.use_deterministic_algorithms(recipe.run.deterministic)
+    if recipe.run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is refused without it
     return choose_device(recipe.run.device)
 
 

@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,11 @@ class RunFolder:
         """The folder's name, which every command accepts."""
         return self.path.name
 
+    @property
+    def address(self) -> str:
+        """What to type to mean this run from here: its name where it lies in runs/, else its path."""
+        return self.name if self.path.parent == Path("runs") else str(self.path)
+
     @classmethod
     def create(cls, out: Path, *, verb: str, model: str, data: str, name: str | None = None) -> "RunFolder":
         """Make a new folder under `out`; two runs started at once never share one.
@@ -64,7 +69,7 @@ class RunFolder:
         except FileExistsError:
             raise UsageError(
                 f"There is a run called {chosen!r} in {out} already.",
-                f"Go on with it: imgkit resume {chosen}   or choose another --name.",
+                f"Go on with it: imgkit resume {cls(path).address}   or choose another --name.",
             ) from None
         except OSError as error:
             raise DiskError(
@@ -123,7 +128,7 @@ class RunFolder:
     def clean(self) -> None:
         """Remove what a killed write left behind. Call it only while holding the lock."""
         for place in (self.path, *(self.path / part for part in ("data", "checkpoints", "evaluations"))):
-            for entry in place.iterdir():
+            for entry in place.iterdir() if place.is_dir() else ():
                 if _LEFTOVER.match(entry.name):
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
@@ -142,7 +147,7 @@ class RunFolder:
             DiskError: if it is missing or damaged.
         """
         try:
-            content = json.loads((self.path / name).read_text())
+            content = json.loads((self.path / name).read_text(encoding="utf-8", errors="surrogateescape"))
         except (OSError, ValueError) as error:
             raise DiskError(f"{self.path / name} cannot be read: {error}.") from error
         if not isinstance(content, dict):
@@ -168,21 +173,28 @@ class RunFolder:
         replace_text(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def append_row(self, name: str, row: Mapping[str, Any]) -> None:
-        """Append one row to a JSON-lines file."""
-        with (self.path / name).open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        """Append one row to a JSON-lines file.
+
+        Raises:
+            DiskError: if the disk says no.
+        """
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise DiskError(
+                f"Cannot write {self.path / name}: {error.strerror or error}.", "Free some space."
+            ) from error
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a JSON-lines file; a last line cut by a kill is left out."""
+        """The rows of a JSON-lines file; a line cut by a kill or a full disk is left out."""
         file = self.path / name
         if not file.is_file():
             return []
         found = []
-        for line in file.read_text().splitlines():
-            try:
+        for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            with suppress(ValueError):
                 found.append(json.loads(line))
-            except ValueError:
-                break
         return found
 
     def history(self) -> list[dict[str, Any]]:

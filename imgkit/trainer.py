@@ -120,7 +120,7 @@ class Trainer:
         largest = phase.settings.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
         if not (_finite(loss) and _finite(norm)):
-            raise _diverged(loss, norm, step, phase.name, lr)
+            raise _diverged(loss, norm, step, phase, lr)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
@@ -225,9 +225,10 @@ def _finite(number: float) -> bool:
     return number - number == 0.0
 
 
-def _diverged(loss: float, norm: float, step: int, phase: str, lr: float) -> DivergedError:
+def _diverged(loss: float, norm: float, step: int, phase: PhasePlan, lr: float) -> DivergedError:
     what, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
     return DivergedError(
-        f"The {what} is {value} at step {step + 1} of phase {phase!r}, lr {lr:.3g}.",
-        f"Checkpoints hold the weights before it. Try a tenth of the rate: --set phases.{phase}.lr={lr / 10:.1g}",
+        f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}.",
+        "Checkpoints hold the weights before it. Try a tenth of the rate: "
+        f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}",
     )

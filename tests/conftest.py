@@ -2,15 +2,11 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-
-MakeFolders = Callable[..., Path]
-TreeHash = Callable[[Path], str]
+from pictures import MakeFolders, TreeHash, square
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +17,6 @@ def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
-
-
-def square(number: int, *, code: int = 0, side_px: int = 16) -> Image.Image:
-    """A picture (side, side) of a colour for each code, with noise for each number: no two have the same bytes."""
-    colours = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), (40, 200, 200), (200, 40, 200))
-    random = np.random.default_rng([code, number])
-    noise = random.integers(-30, 31, (side_px, side_px, 3))
-    return Image.fromarray(np.clip(np.array(colours[code % len(colours)]) + noise, 0, 255).astype(np.uint8))
 
 
 @pytest.fixture

@@ -82,7 +82,8 @@ def fingerprint(run: Run) -> str:
             tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else repr(tensor.item()).encode()
         )
     state = json.loads(json.dumps(found.state))
-    state["progress"].pop("seconds")
+    for time in ("seconds", "train_seconds"):
+        state["progress"].pop(time)
     for row in state["progress"]["history"]:
         row.pop("seconds")
         row.pop("images_per_second")

@@ -9,7 +9,7 @@ import torch
 
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
-from imgkit.errors import DiskError
+from imgkit.errors import DiskError, DivergedError
 
 
 def sample(step: int) -> Checkpoint:
@@ -109,12 +109,17 @@ def test_a_checkpoint_under_another_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    broken = sample(1)
-    checkpoint.save(
-        tmp_path, Checkpoint(1, {"w": torch.tensor([1.0, float("nan")])}, broken.train, broken.state), keep=2, best=None
-    )
+    good = sample(2)
+    broken = Checkpoint(2, {"w": torch.tensor([1.0, float("nan")])}, good.train, good.state)
+    checkpoint.save(tmp_path, sample(1), keep=1, best=None)
+    with pytest.raises(DivergedError, match="w is no longer finite after step 2, so this step is not saved"):
+        checkpoint.save(tmp_path, broken, keep=1, best=None)
+    assert checkpoint.steps(tmp_path) == [1], "the good one before it stays"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_not_finite", lambda tensors: None)
+        checkpoint.save(tmp_path, broken, keep=1, best=None)
     with pytest.raises(DiskError, match=r"w holds numbers that are not finite"):
-        checkpoint.read(tmp_path, 1)
+        checkpoint.read(tmp_path, 2)
 
 
 @pytest.mark.parametrize(
@@ -143,3 +148,23 @@ def test_too_little_space_is_seen_before_writing(tmp_path: Path, monkeypatch: py
     with pytest.raises(DiskError, match="MiB are needed"):
         checkpoint.save(tmp_path, sample(1), keep=2, best=None)
     assert checkpoint.steps(tmp_path) == []
+
+
+def test_a_kill_while_a_checkpoint_is_replaced_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, sample(1), keep=1, best=None)
+
+    def kill(point: str) -> None:
+        if point == "replace":
+            raise KeyboardInterrupt
+
+    again = Checkpoint(1, sample(1).model, sample(1).train, {"evaluated": True})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "reached", kill)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(tmp_path, again, keep=1, best=None)
+    found = checkpoint.load(tmp_path, pytest.fail)
+    assert found is not None
+    assert found.state == sample(1).state
+    checkpoint.save(tmp_path, again, keep=1, best=None)
+    assert checkpoint.read(tmp_path, 1).state == {"evaluated": True}
+    assert [entry.name for entry in tmp_path.glob(".*.was-*")] == []

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import timm
-from conftest import MakeFolders, TreeHash
+from pictures import MakeFolders, TreeHash
 from safetensors.torch import save_file
 
 RECOMPUTE = Path(__file__).parents[1] / "benchmarks" / "recompute_metrics.py"

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeFolders
 from oracle import fingerprint, short_run, write_recipe
+from pictures import MakeFolders
 
 import imgkit
 from imgkit import checkpoint, trainer
@@ -156,6 +158,104 @@ def test_sigterm_saves_and_resume_ends_with_the_same_bits(tmp_path: Path) -> Non
     assert caught.value.exit_code == 143
     assert json.loads((folder / "runs" / "run" / "status.json").read_text())["state"] == "stopped"
     assert fingerprint(imgkit.resume("run", out=folder / "runs")) == fingerprint(whole)
+
+
+@pytest.mark.parametrize("label", ["features", "scoring val", "scoring test"])
+def test_a_signal_is_heard_between_two_batches_of_any_stage(label: str, tmp_path: Path) -> None:
+    class Impatient(Screen):
+        @contextmanager
+        def progress(self, shown: str) -> Iterator[Callable[[int, int], None]]:
+            if shown == label:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield lambda done, total: None
+
+    place = tmp_path / "runs"
+    with pytest.raises(imgkit.ImgkitError, match="everything is saved") as caught:
+        imgkit.finetune(
+            "test_resnet",
+            recipe=write_recipe(tmp_path),
+            data="synthetic:3x16",
+            out=place,
+            name="run",
+            sets=["data.test=0.2", "run.workers=0"],
+            screen=Impatient(quiet=True),
+        )
+    assert caught.value.hint == f"Go on: imgkit resume {place / 'run'}", "a run that is not in runs/ has a path"
+    assert "test@" not in "".join(imgkit.open_run("run", place).metrics)
+    whole = short_run(tmp_path / "whole", "data.test=0.2")
+    assert fingerprint(imgkit.resume("run", out=place)) == fingerprint(whole)
+
+
+def test_weights_that_could_not_be_saved_are_not_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = []
+
+    def full_once(name: str) -> None:
+        if name == "before mkdir" and not failures:
+            failures.append(name)
+            raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(checkpoint, "reached", full_once)
+    run = short_run(tmp_path, "monitor=val/top1")
+    history = run.folder.history()
+    assert (history[0]["step"], history[0]["best"]) == (1, False)
+    assert run.folder.read_json("checkpoints/best.json")["step"] in checkpoint.steps(run.folder.path / "checkpoints")
+    assert run.folder.read_json("status.json")["state"] == "finished"
+
+
+def stop_before_the_first_checkpoint(tmp_path: Path, point: str) -> None:
+    def stop(name: str) -> None:
+        if name == point:
+            raise imgkit.ImgkitError("stop")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "reached", stop)
+        with pytest.raises(imgkit.ImgkitError, match="stop"):
+            short_run(tmp_path)
+
+
+def test_a_run_killed_before_its_first_checkpoint_logs_no_step_twice(tmp_path: Path) -> None:
+    stop_before_the_first_checkpoint(tmp_path, "before mkdir")
+    run = imgkit.resume("run", out=tmp_path / "runs")
+    steps = [row["step"] for row in run.folder.rows("steps.jsonl")]
+    assert steps == sorted(set(steps))
+
+
+def test_resume_refuses_an_index_that_was_edited(tmp_path: Path) -> None:
+    stop_before_the_first_checkpoint(tmp_path, "before prune")
+    file = tmp_path / "runs" / "run" / "data" / "index.csv"
+    file.write_text(file.read_text().replace("class-0,train", "class-1,train", 1))
+    with pytest.raises(DataError, match=r"index\.csv is not the data that the checkpoint was trained on"):
+        imgkit.resume("run", out=tmp_path / "runs")
+
+
+def test_resume_says_which_versions_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stop_before_the_first_checkpoint(tmp_path, "before prune")
+    folder = imgkit.open_run("run", tmp_path / "runs").folder
+    about = folder.read_json("run.json")
+    folder.write_json("run.json", about | {"versions": about["versions"] | {"timm": "0.1"}})
+    imgkit.resume("run", out=tmp_path / "runs")
+    assert "not bit-identical to one without a stop: timm 0.1 is now" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_model_says_which_step_it_is_from(tmp_path: Path) -> None:
+    run = short_run(tmp_path)
+    step = run.folder.read_json("checkpoints/best.json")["step"]
+    # As after a kill between the last checkpoint and best.json.
+    run.folder.write_json("checkpoints/best.json", {"step": 0})
+    run.folder.set_status("running", step=step, total_steps=step)
+    assert run.evaluate(split="train")["step"] == step
+    run = imgkit.resume("run", out=tmp_path / "runs")
+    assert run.folder.read_json("checkpoints/best.json") == {"step": step}
+
+
+def test_a_run_from_a_table_can_be_scored_on_a_folder(tmp_path: Path, make_folders: MakeFolders) -> None:
+    data = make_folders({"a": 12, "b": 12}, side_px=32)
+    rows = "".join(f"{file.relative_to(data)};{file.parent.name}\n" for file in sorted(data.rglob("*.png")))
+    (data / "table.csv").write_text(f"foto;kind\n{rows}")
+    run = short_run(tmp_path, "data.image_col=foto", "data.label_col=kind", data=str(data / "table.csv"))
+    text = StringIO()
+    assert run.evaluate(data=str(data), screen=Screen(file=text))["n"] == 24
+    assert "PNG 24" in text.getvalue(), "what was found is said"
 
 
 def test_resume_refuses_data_that_changed(tmp_path: Path, make_folders: MakeFolders) -> None:

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from imgkit.cells import guarded
+from imgkit.data.csv_table import GUESSES
 from imgkit.data.decode import load_image
 from imgkit.data.transforms import Preprocessing
 from imgkit.errors import DataError
 from imgkit.predict import (
-    IMAGE_COLUMNS,
     Prediction,
     expand_inputs,
-    plain_cell,
     predict_files,
     write_csv,
     write_jsonl,
@@ -155,11 +155,27 @@ def test_folders_are_sorted_recursive_and_without_hidden_files(tmp_path: Path) -
     assert found == ["a/x/0.tif", "b/1.png", "b/2.JPG", "c.webp"]
 
 
-@pytest.mark.parametrize("column", IMAGE_COLUMNS)
+@pytest.mark.parametrize("column", [*GUESSES["image"], "Image"])
 def test_csv_gives_its_image_column_from_its_folder(tmp_path: Path, column: str) -> None:
     file = tmp_path / "list.csv"
     file.write_text(f'\ufefflabel,{column}\ncat,"a, b.png"\ndog,/abs/c.png\n\nfox,\n', encoding="utf-8")
-    assert list(expand_inputs([file])) == [str(tmp_path / "a, b.png"), "/abs/c.png"]
+    assert list(expand_inputs([file])) == [str(tmp_path / "a, b.png"), "/abs/c.png", ""], "one for each row"
+
+
+def test_a_table_is_read_as_for_training(tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("foto;path\na,1.png;x\nb.png;y\n")
+    assert list(expand_inputs([file], image_col="foto")) == [str(tmp_path / "a,1.png"), str(tmp_path / "b.png")]
+    assert list(expand_inputs([file], image_col="gone")) == [str(tmp_path / "x"), str(tmp_path / "y")]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="cannot be listed: Permission denied"):
+        list(expand_inputs([tmp_path]))
 
 
 def test_csv_without_an_image_column_lists_what_it_has(tmp_path: Path) -> None:
@@ -223,13 +239,13 @@ def test_jsonl_of_predictions() -> None:
 
 @given(st.text(max_size=8))
 def test_no_cell_is_a_formula_and_none_is_lost(text: str) -> None:
-    cell = plain_cell(text)
+    cell = guarded(text)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     assert cell in (text, f"'{text}")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_formulas_get_an_apostrophe(start: str) -> None:
-    assert plain_cell(f"{start}1") == f"'{start}1"
-    assert plain_cell(f"'{start}1") == f"''{start}1"  # so that reading back is unambiguous
-    assert plain_cell(f"1{start}") == f"1{start}"
+    assert guarded(f"{start}1") == f"'{start}1"
+    assert guarded(f"'{start}1") == f"''{start}1"  # so that reading back is unambiguous
+    assert guarded(f"1{start}") == f"1{start}"

@@ -31,7 +31,7 @@ def test_a_taken_name_is_refused_with_the_way_on(tmp_path: Path) -> None:
     make(tmp_path, "first")
     with pytest.raises(UsageError, match="already") as caught:
         make(tmp_path, "first")
-    assert "imgkit resume first" in caught.value.hint
+    assert f"imgkit resume {tmp_path / 'first'}" in caught.value.hint, "what is typed finds the run"
 
 
 def test_open_by_name_path_and_latest(tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ def predict(
 ) -> None:
     """Label new images."""
     from imgkit import api
-    from imgkit.predict import expand_inputs, write_csv, write_jsonl
+    from imgkit.predict import write_csv, write_jsonl
 
     form = choose_format(out, form, terminal=sys.stdout.isatty())
     if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
         raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
     wanted = top_k if form else max(top_k, _ON_TERMINAL)
-    answers = api.open_run(name, out=runs).predict(expand_inputs(inputs), top_k=wanted)
+    answers = api.open_run(name, out=runs).predict(inputs, top_k=wanted)
     if form is None:
         written = _write_lines(answers)
         _say_count(written, out)

@@ -4,7 +4,7 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen, make_console, percent, print_columns
 
 PANEL = "Look"
+OnBad = Literal["stop", "skip"]
 _WEAKEST = 5  # classes named by `evaluate`
 
 
@@ -27,14 +28,27 @@ def evaluate(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
     data: Annotated[str | None, typer.Option(help="Other data: a folder or CSV (else the run's own).")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test (else test, or val without test).")] = None,
+    image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
+    label_col: Annotated[str | None, typer.Option(help="CSV column with the labels.")] = None,
+    root: Annotated[str | None, typer.Option(help="Where relative paths of the CSV start.")] = None,
+    on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Measure a trained run on a split or on other data."""
     from imgkit import api
+    from imgkit.recipe.schema import DataSettings
 
-    screen = Screen()
-    metrics = api.open_run(name, out=runs).evaluate(data=data, split=split, screen=screen)
-    print_metrics(metrics, Screen(file=sys.stdout))
+    columns = {"image_col": image_col, "label_col": label_col, "root": root, "on_bad": on_bad}
+    given = {key: value for key, value in columns.items() if value is not None}
+    if given and data is None:
+        flag = "--" + next(iter(given)).replace("_", "-")
+        raise UsageError(f"{flag} is not used: it describes other data.", "Name them:  --data FOLDER_OR_CSV")
+    run, shown = api.open_run(name, out=runs), Screen(file=sys.stdout)
+    other = None if data is None else DataSettings.model_validate({"path": data, **given})
+    metrics = run.evaluate(data=other, split=split, screen=Screen())
+    print_metrics(metrics, shown)
+    if data is None:
+        shown.fact("Gap".ljust(10), gap(run.metrics, metrics["step"], run.folder.address))
 
 
 def report(
@@ -89,8 +103,8 @@ def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
     for key, title in (("top1", "Top-1"), ("f1_macro", "Macro F1")):
         low, high = metrics["intervals"][key]
         screen.fact(title.ljust(10), f"{percent(metrics[key])}  (95 % interval {100 * low:.1f} to {100 * high:.1f})")
-    if metrics["classes"] > metrics["k"]:
-        screen.fact(f"Top-{metrics['k']}".ljust(10), percent(metrics["topk"]))
+    clipped = f"  (there are only {metrics['k']} classes)" if metrics["k"] < 5 else ""
+    screen.fact(f"Top-{metrics['k']}".ljust(10), percent(metrics["topk"]) + clipped)
     screen.fact("Loss".ljust(10), f"{metrics['loss']:.3f}")
     chance = metrics["chance"]
     screen.fact("Guessing".ljust(10), f"always {chance['majority_class']!r} gives {percent(chance['majority'])}")
@@ -105,6 +119,17 @@ def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
             screen.line(f"  {row['class'].ljust(width)}  {numbers}{confused}")
     screen.line()
     screen.fact("All", f"{metrics['folder']}/")
+
+
+def gap(evaluations: Mapping[str, Mapping[str, Any]], step: int, run: str) -> str:
+    """Macro F1 of the weights of `step` on images they were trained on against others, or how to learn it."""
+    seen = evaluations.get(f"train@{step}")
+    unseen = evaluations.get(f"test@{step}") or evaluations.get(f"val@{step}")
+    if seen is None or unseen is None:
+        return f"between seen and unseen images:  imgkit evaluate {run} --split {'train' if seen is None else 'val'}"
+    points = 100 * (seen["f1_macro"] - unseen["f1_macro"])
+    scores = f"{percent(seen['f1_macro'])} on train (seen), {percent(unseen['f1_macro'])} on {unseen['split']} (unseen)"
+    return f"macro F1 {scores}: {points:.1f} points"
 
 
 def weakest_classes(file: Path) -> list[dict[str, str]]:
@@ -155,14 +180,15 @@ def _print_found(pattern: str, console: Console, screen: Screen) -> None:
         (
             row.name,
             "?" if row.parameters is None else f"{row.parameters / 1e6:.1f} M",
+            "?" if row.mib is None else f"{row.mib:.1f}",
             "×".join(str(side) for side in row.size),
             row.licence or ("unknown" if row.pretrained else "no weights"),
             "here" if row.local else "",
         )
         for row in found.rows
     ]
-    titles = ("model", "params", "input", "licence", "weights")
-    print_columns(titles, rows, console, right=("params",), folded=("model",))
+    titles = ("model", "params", "MiB", "input", "licence", "weights")
+    print_columns(titles, rows, console, right=("params", "MiB"), folded=("model",))
     if found.more:
         screen.line()
         screen.line(f"{found.more:,} more match; give a longer part of the name.")

@@ -62,19 +62,20 @@ def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> li
     return []
 
 
-def validation_warnings(index: Index) -> list[str]:
-    """What a missing or tiny validation set means."""
+def validation_warnings(index: Index, *, given: bool) -> list[str]:
+    """What a missing or tiny validation set means; `given`: the data brought it along."""
     counts = index.counts("val")
     images, empty = int(counts.sum()), int((counts == 0).sum())
     if images == 0:
         return ["There is no validation split, so nothing chooses the best checkpoint."]
     if empty == 0:
         return []
+    larger = "give the training images alone, --train FOLDER" if given else "--val 0.2"
     points = 98 / np.sqrt(images)  # half of a 95 % interval at 50 %, normal approximation
     return [
         f"The validation set has {count(images, 'image')} for {len(counts)} classes, "
         f"{count(empty, 'class has', 'classes have')} none, and top-1 would be known only to about "
-        f"±{points:.0f} points (a larger one, taken from train: --val 0.2)."
+        f"±{points:.0f} points (a larger one, taken from train: {larger})."
     ]
 
 

@@ -13,7 +13,7 @@ from imgkit.errors import DataError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
 
 GUESSES: Mapping[str, tuple[str, ...]] = {
-    "image": ("path", "image", "file", "filename", "file_name", "image_path"),
+    "image": ("path", "image", "file", "filename", "file_name", "image_path", "filepath"),
     "label": ("label", "class", "category", "target"),
     "split": ("split",),
 }
@@ -54,6 +54,11 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
     return source
 
 
+def delimiter_of(header: str) -> str:
+    """Comma, semicolon or tab: the one that a header line has most of, outside quotes."""
+    return max(",;\t", key=lambda mark: re.sub(r'"[^"]*"', "", header).count(mark))
+
+
 def _text(file: Path, shown: str) -> str:
     try:
         raw = file.read_bytes()
@@ -75,8 +80,7 @@ def _text(file: Path, shown: str) -> str:
 
 def _parse(text: str, shown: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header cells, and (row number, cells) of each row that is not blank."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t", key=lambda mark: re.sub(r'"[^"]*"', "", first).count(mark))
+    delimiter = delimiter_of(next((line for line in text.splitlines() if line.strip()), ""))
     rows: list[tuple[int, list[str]]] = []
     try:
         for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1):

@@ -13,7 +13,7 @@ from imgkit.data.rows import Row, Source, count
 from imgkit.data.scan import FileFacts, ScanReport, find_duplicates, scan
 from imgkit.data.sources import find_data, read_source
 from imgkit.data.split import assign_splits
-from imgkit.errors import BadImage, DataError, printable
+from imgkit.errors import BadImage, DataError, UsageError, printable
 from imgkit.recipe.schema import DataSettings
 
 _BAD_SHOWN = 20
@@ -53,6 +53,8 @@ def load_data(
     """
     place = find_data(settings)
     source = read_source(place, settings, training=classes is None)
+    if classes is None:
+        _refuse_unused_shares(source, settings)
     _classes(source, source.rows, settings, classes)  # quick, so before the scan
     report = scan(
         [str(source.root / row.path) for row in source.rows], max_pixels=settings.max_pixels, progress=progress
@@ -71,9 +73,21 @@ def load_data(
         warnings.append(f"{count(len(report.bad), 'file')} left out because they cannot be used, first {first}.")
     warnings += _duplicate_warnings(index, facts) + _group_warnings(index)
     if classes is None:
-        warnings += validation_warnings(index)
+        warnings += validation_warnings(index, given=any(row.split == "val" for row in rows))
     notes = source.notes + notes + split_notes + _picture_notes(report)
     return LoadedData(index, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad)
+
+
+def _refuse_unused_shares(source: Source, settings: DataSettings) -> None:
+    """A share that was asked for, of a split that the data bring along, would change nothing."""
+    given = {row.split for row in source.rows}
+    for split in ("val", "test"):
+        share = getattr(settings, split)
+        if split in given and split in settings.model_fields_set and share > 0:
+            raise UsageError(
+                f"data.{split} = {share:g} is not used: {source.shown} has a {split} split of its own.",
+                "Leave it out; or give the training images alone (--train FOLDER), and imgkit splits them.",
+            )
 
 
 def _classes(

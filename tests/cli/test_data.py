@@ -3,7 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_run import MakeFolders, Run, TreeHash
+from cli_run import Run
+from pictures import MakeFolders, TreeHash
 
 pytest_plugins = ["cli_fixture"]
 

@@ -11,7 +11,7 @@ from sample_runs import write_run
 
 from imgkit.cli.label import choose_format, friendly_line
 from imgkit.errors import UsageError
-from imgkit.predict import Prediction
+from imgkit.predict import Prediction, expand_inputs
 
 pytest_plugins = ["cli_fixture"]
 
@@ -23,7 +23,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A run in runs/ whose model calls every file a birman, unless it is called bad."""
 
     def answers(_: object, inputs: Iterable[str], *, top_k: int = 1) -> Iterator[Prediction]:
-        for path in inputs:
+        for path in expand_inputs(inputs):
             bad = "bad" in path
             yield (
                 Prediction(path, "", 0.0, (), "is cut short") if bad else Prediction(path, "birman", 0.91, TOP[:top_k])

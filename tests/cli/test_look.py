@@ -5,7 +5,7 @@ import pytest
 from cli_run import Run
 from sample_runs import metrics_of, write_run
 
-from imgkit.cli.look import weakest_classes
+from imgkit.cli.look import gap, weakest_classes
 from imgkit.errors import DiskError
 
 pytest_plugins = ["cli_fixture"]
@@ -31,7 +31,7 @@ def test_evaluate_prints_scores_and_the_weakest_classes(
     monkeypatch.setattr("imgkit.api.Run.evaluate", evaluate)
     code, out, _ = imgkit("evaluate", "latest", "--split", "val", "--data", "pets")
     assert code == 0
-    assert (asked["split"], asked["data"]) == ("val", "pets")
+    assert (asked["split"], asked["data"].path) == ("val", "pets")
     lines = [line.split() for line in out.splitlines()]
     assert ["Top-1", "90.0", "%", "(95", "%", "interval", "85.0", "to", "92.0)"] in lines
     assert ["Macro", "F1", "80.0", "%", "(95", "%", "interval", "74.0", "to", "83.0)"] in lines
@@ -96,7 +96,7 @@ def test_recipes_are_listed_and_printed(imgkit: Run) -> None:
 def test_models(imgkit: Run) -> None:
     code, out, _ = imgkit("models", "test_resnet")
     assert code == 0
-    assert out.split()[:5] == ["model", "params", "input", "licence", "weights"]
+    assert out.split()[:6] == ["model", "params", "MiB", "input", "licence", "weights"]
     row = next(line for line in out.splitlines() if line.startswith("test_resnet "))
     assert "0.5 M" in row
     assert "160×160" in row
@@ -118,3 +118,16 @@ def test_cached_models(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.splitlines()[1].split() == ["test_resnet", "mit", "somewhere"]
     monkeypatch.setattr("imgkit.models.weights.find_local", lambda name: None)
     assert imgkit("models", "test_resnet", "--cached")[1] == "No weights of these models are on this machine.\n"
+
+
+def test_the_gap_between_seen_and_unseen_images() -> None:
+    seen, unseen = metrics_of("train", 0.99, 0.95), metrics_of("test", 0.9, 0.8)
+    assert gap({"test@10": unseen}, 10, "one") == "between seen and unseen images:  imgkit evaluate one --split train"
+    said = gap({"train@10": seen, "val@10": metrics_of("val", 0.9, 0.9), "test@10": unseen}, 10, "one")
+    assert said == "macro F1 95.0 % on train (seen), 80.0 % on test (unseen): 15.0 points"
+
+
+def test_columns_of_other_data_need_other_data(imgkit: Run, runs: Path) -> None:
+    code, _, err = imgkit("evaluate", "latest", "--label-col", "kind")
+    assert code == 2
+    assert "--label-col is not used" in err

@@ -114,7 +114,7 @@ def test_csv_has_no_formula_cell(tmp_path: Path) -> None:
     index.write_csv(tmp_path / "index.csv")
     lines = (tmp_path / "index.csv").read_text().splitlines()
     assert lines[0] == "path,label,split,group,size"
-    assert lines[1:] == ["'=1+1.png,'+x,train,,0", "'@a,'-y,train,,10000000000", "''b,'-y,train,,20000000000"]
+    assert lines[1:] == ["'=1+1.png,'+x,train,,0", "'@a,'-y,train,,10000000000", "'b,'-y,train,,20000000000"]
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from unittest.mock import patch
 import corpus
 import numpy as np
 import pytest
-from conftest import MakeFolders, TreeHash, square
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import MakeFolders, TreeHash, square
 from PIL import Image
 
 from imgkit.data.index import SPLITS
 from imgkit.data.load import LoadedData, load_data
-from imgkit.errors import DataError
+from imgkit.errors import DataError, UsageError
 from imgkit.recipe.schema import DataSettings
 
 
@@ -369,7 +369,7 @@ def test_tiny_validation_set(make_folders: MakeFolders) -> None:
     data = load(root)
     assert data.warnings == (
         "The validation set has 4 images for 3 classes, 2 classes have none, and top-1 would be known only to about "
-        "±49 points (a larger one, taken from train: --val 0.2).",
+        "±49 points (a larger one, taken from train: give the training images alone, --train FOLDER).",
     )
     assert "2 classes of train have no image in val: b, c." in data.notes
 
@@ -405,3 +405,11 @@ def test_decoded_pixels_follow_the_label(make_folders: MakeFolders) -> None:
     for row, code in enumerate(index.labels()):
         mean = np.asarray(load_image(index.path(row))).mean(axis=(0, 1))
         assert (mean.argmax() == 1) == (index.classes[code] == "red")  # "green" sorts first and gets the first colour
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_share_that_the_data_make_useless_is_refused(make_folders: MakeFolders, split: str) -> None:
+    root = make_folders({"train/a": 3, "train/b": 3, f"{split}/a": 1, f"{split}/b": 1})
+    with pytest.raises(UsageError, match=rf"data\.{split} = 0\.3 is not used: .* has a {split} split of its own"):
+        load_data(DataSettings.model_validate({"path": str(root), split: 0.3}), 0)
+    assert load_data(DataSettings.model_validate({"path": str(root), split: 0.0}), 0).index

@@ -1,0 +1,64 @@
+"""What a run remembers besides weights: JSON in each checkpoint."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgkit.metrics import METRICS
+from imgkit.recipe.plan import PhasePlan
+
+
+@dataclass
+class Progress:
+    """The position of a run, its epochs so far, and the sums of the epoch under way.
+
+    Attributes:
+        step: updates done.
+        history: one row an epoch, as in history.jsonl.
+        best: step, metric and value of the best evaluation whose weights were saved.
+        epochs_without_gain: evaluations since the best one.
+        lr: of the last update.
+        loss_sum: sum of the losses of the epoch under way, each image's once.
+        images: seen in the epoch under way.
+        train_seconds: of the epoch under way, in updates alone.
+        seconds: of the whole run when it was saved.
+        stopped_early: no update follows.
+    """
+
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    epochs_without_gain: int = 0
+    lr: float = 0.0
+    loss_sum: float = 0.0
+    images: int = 0
+    train_seconds: float = 0.0
+    seconds: float = 0.0
+    stopped_early: bool = False
+
+    def row(self, phase: PhasePlan, metrics: Mapping[str, Any], *, best: bool, seconds: float) -> dict[str, Any]:
+        """The row of the epoch that ends now; `metrics` are those of validation, `seconds` those of the run so far."""
+        solved = phase.solver == "logistic"
+        epochs = 0 if solved else math.ceil((self.step - phase.first_step) / phase.steps_per_epoch)
+        return {
+            "epoch": phase.first_epoch + epochs,
+            "step": self.step,
+            "phase": phase.name,
+            "solved": solved,
+            "lr": self.lr,
+            "train_loss": self.loss_sum / self.images,
+            **{f"val/{metric}": metrics[metric] for metric in METRICS},
+            "best": best,
+            "seconds": seconds,
+            "images_per_second": self.images / self.train_seconds if self.train_seconds else None,
+        }
+
+    def left_s(self, total_steps: int) -> float | None:
+        """Time to the end at the pace of the last epoch, its evaluation included; None after a solved head."""
+        last, *earlier = reversed(self.history)
+        if last["solved"]:
+            return None
+        step, seconds = (earlier[0]["step"], earlier[0]["seconds"]) if earlier else (0, 0.0)
+        pace = (last["seconds"] - seconds) / (last["step"] - step)
+        return float(pace * (total_steps - last["step"]))
