@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from imgkit.errors import UsageError, suggestion
 from imgkit.recipe.load import Flag, load_recipe
 from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder
@@ -65,11 +66,11 @@ class Run:
         settings = DataSettings(path=str(data)) if isinstance(data, str | Path) else data
         return evaluate_run(self.folder, data=settings, split=split, screen=screen or Screen(quiet=True))
 
-    def predict(self, inputs: Iterable[str | Path], *, top_k: int = 1) -> Iterator["Prediction"]:
+    def predict(self, inputs: str | Path | Iterable[str | Path], *, top_k: int = 1) -> Iterator["Prediction"]:
         """Label files, folders or the images a CSV lists; one answer per image, in input order.
 
         An unreadable file gives an answer with `error` instead of a label. Memory does not grow with the number of
-        images.
+        images. A single file or folder may be given as it is.
         """
         from imgkit.device import choose_device
         from imgkit.evaluate import load_run_model
@@ -78,6 +79,7 @@ class Run:
         loaded = load_run_model(self.folder)
         recipe = load_recipe(self.folder.path / "recipe.toml").recipe
         device = choose_device(recipe.run.device)
+        inputs = [inputs] if isinstance(inputs, str | Path) else inputs
         files = expand_inputs(inputs, image_col=recipe.data.image_col)
         yield from predict_files(loaded, files, top_k=top_k, device=device, max_pixels=recipe.data.max_pixels)
 
@@ -150,7 +152,11 @@ def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
 
 
 def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Setup", "LoadedData", Screen]:
-    loaded = load_recipe(recipe, flags=_flags(model, options), sets=options.get("sets", ()))
+    _refuse_unknown(options)
+    loaded = load_recipe(recipe, flags=_flags(verb, model, options), sets=options.get("sets", ()))
+    from imgkit.data.sources import find_data
+
+    find_data(loaded.recipe.data)  # a missing folder is told before torch is imported, which takes seconds
     from imgkit.prepare import prepare
 
     screen = options.get("screen") or Screen(quiet=True)
@@ -160,8 +166,19 @@ def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Set
     return setup, found, screen
 
 
-def _flags(model: str, options: Options) -> dict[str, Flag]:
-    flags = {"model.name": Flag("MODEL", model)}
+def _refuse_unknown(options: Mapping[str, object]) -> None:
+    """Python does not check the keys of a TypedDict, and a misspelt option must not be left out in silence."""
+    known = Options.__annotations__
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        raise UsageError(
+            f"There is no option {unknown!r}{suggestion(unknown, known)}",
+            f'Known: {", ".join(sorted(known))}. Any key of the recipe goes through sets: sets=["train.batch_size=8"].',
+        )
+
+
+def _flags(verb: str, model: str, options: Options) -> dict[str, Flag]:
+    flags = {"model.name": Flag("MODEL", model), **verb_flags(verb)}
     if "data" in options:
         flags["data.path"] = Flag("data=", str(options["data"]))
     if "epochs" in options:
@@ -169,6 +186,11 @@ def _flags(model: str, options: Options) -> dict[str, Flag]:
     if "lr" in options:
         flags["lr"] = Flag("lr=", options["lr"])
     return {**flags, **options.get("flags", {})}
+
+
+def verb_flags(verb: str) -> dict[str, Flag]:
+    """What a verb itself asks for: `scratch` starts from random weights, whatever the recipe."""
+    return {"model.weights": Flag("imgkit scratch", "none")} if verb == "scratch" else {}
 
 
 def resume(name: str, *, out: str | Path = RUNS, workers: int | None = None, screen: Screen | None = None) -> Run:

@@ -1,5 +1,6 @@
 """Scores a network on a split, and stores what it answered."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,8 @@ def load_run_model(folder: RunFolder) -> LoadedModel:
         UsageError: if the run has not been finished.
     """
     if not (folder.path / "model" / "config.json").is_file():
-        raise UsageError(f"{folder.name} has no finished model yet.", f"Finish it: imgkit resume {folder.address}")
+        hint = f"Finish it: imgkit resume {shlex.quote(folder.address)}"
+        raise UsageError(f"{folder.name} has no finished model yet.", hint)
     return load_model_folder(folder.path / "model")
 
 
@@ -188,5 +190,6 @@ def _rows(index: Index, split: str | None, *, own: bool) -> tuple[str, npt.NDArr
     present = [name for name in SPLITS if len(index.rows(name))]
     name = split or ("test" if "test" in present else "val")
     if name not in present:
-        raise UsageError(f"There is no split {name!r} in these data.", f"There are: {', '.join(present)}.")
+        hold_out = "\nA test is held out before training:  --set data.test=0.2" if own and name == "test" else ""
+        raise UsageError(f"There is no split {name!r} in these data.", f"There are: {', '.join(present)}.{hold_out}")
     return name, index.rows(name)

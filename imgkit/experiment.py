@@ -5,6 +5,7 @@
 The loop's only position is `step`. What has to be remembered besides weights is `Progress`, and it is JSON.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -223,7 +224,7 @@ class Experiment:
             self._save()
         raise Interrupted(
             f"Stopped at step {self.progress.step} of {self.setup.plan.total_steps}; everything is saved.",
-            f"Go on: imgkit resume {self.folder.address}",
+            f"Go on: imgkit resume {shlex.quote(self.folder.address)}",
             signal=self._request.signal,
         )
 

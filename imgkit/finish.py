@@ -1,6 +1,7 @@
 """After the last step: the best weights become `model/`, test is scored once, and the result is said."""
 
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -96,7 +97,8 @@ def _say_result(
     lines += _advice(setup, history, best, metrics)
     lines.append(f"Model   {folder.path / 'model'}  (loads in plain timm)")
     name = "latest" if folder.address == folder.name else folder.address
-    following = [f"imgkit predict {name} PHOTOS/", f"imgkit report {folder.path.parent}/"]
+    runs = shlex.quote(f"{folder.path.parent}/")
+    following = [f"imgkit predict {shlex.quote(name)} PHOTOS/", f"imgkit report {runs}"]
     screen.result(f"Done in {format_seconds(seconds)}", lines, following)
 
 

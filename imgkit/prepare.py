@@ -15,12 +15,14 @@ from torch import nn
 from imgkit.cells import guarded
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data
+from imgkit.data.rows import count
 from imgkit.data.transforms import Preprocessing
 from imgkit.device import choose_device, choose_precision, describe, keep_freed_memory, versions
 from imgkit.errors import BadImage, DataError
 from imgkit.evaluate import check_files, read_index
 from imgkit.models.create import create_model
 from imgkit.models.freeze import set_trainable
+from imgkit.models.names import resolve_name
 from imgkit.optimizers import make_optimizer
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.plan import PhasePlan, Plan, make_plan, shrink
@@ -64,14 +66,13 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
         screen.note("smoke run: a few images, two steps a phase; the result means nothing")
     recipe = loaded.recipe
     device = _set_up_machine(recipe)
+    resolve_name(recipe.model.name or "")  # a misspelt name is told before many images are read
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, progress=progress)
     index = _some(data.index) if smoke else data.index
     _say_data(data, index, screen)
     if not len(index.rows("val")):
-        raise DataError(
-            "There is no validation split, and validation chooses the weights.", "Give a share: --set data.val=0.2"
-        )
+        raise _no_validation(index)
     plan = make_plan(loaded, len(index.rows("train")))
     created = create_model(recipe.model, len(index.classes), recipe.seed)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -91,7 +92,7 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
         "format": {"precision": "float32" if autocast is None else "bfloat16", "why": why, "memory": "channels_last"},
         "versions": versions(),
         "data": {
-            "where": data.where,
+            "where": data.name,
             "root": str(index.root.resolve()),
             "fingerprint": index.fingerprint,
             "n": {split: len(index.rows(split)) for split in SPLITS},
@@ -244,6 +245,13 @@ def _some(index: Index) -> Index:
     return index.select(np.sort(np.concatenate(kept)))
 
 
+def _no_validation(index: Index) -> DataError:
+    message = "There is no validation split, and validation chooses the weights."
+    if int(index.counts("train").max()) < 2:
+        return DataError(message, "Give each class two images at least: one to train, one to validate.")
+    return DataError(message, "Give a share: --set data.val=0.2")
+
+
 def _say_data(data: LoadedData, index: Index, screen: Screen) -> None:
     sizes = " · ".join(f"{split} {len(index.rows(split)):,}" for split in SPLITS if len(index.rows(split)))
     screen.fact("Data", data.where, f"{len(index.classes)} classes · {sizes} images")
@@ -278,6 +286,7 @@ def _phase_words(phase: PhasePlan) -> str:
         return f"train {phase.train}, solved by logistic regression on features computed once"
     schedule = phase.schedule.name.replace("_", " ")
     return (
-        f"train {phase.train}, {phase.epochs} epochs of {phase.steps_per_epoch} steps ({phase.steps} in all), "
+        f"train {phase.train}, {count(phase.epochs, 'epoch')} of {count(phase.steps_per_epoch, 'step')} "
+        f"({phase.steps:,} in all), "
         f"{phase.settings.optimizer} lr {phase.lr:g} ({schedule}), batch {phase.settings.batch_size}"
     )

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import time
@@ -44,7 +45,7 @@ class RunFolder:
 
     @property
     def address(self) -> str:
-        """What to type to mean this run from here: its name where it lies in runs/, else its path."""
+        """What means this run from here: its name where it lies in runs/, else its path. Not quoted for a shell."""
         return self.name if self.path.parent == Path("runs") else str(self.path)
 
     @classmethod
@@ -62,14 +63,14 @@ class RunFolder:
         chosen = name or _fresh_name(verb, model, data)
         path = out / chosen
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            _make_parent(out)
             path.mkdir()
             for part in ("data", "checkpoints", "evaluations"):
                 (path / part).mkdir()
         except FileExistsError:
             raise UsageError(
                 f"There is a run called {chosen!r} in {out} already.",
-                f"Go on with it: imgkit resume {cls(path).address}   or choose another --name.",
+                f"Go on with it: imgkit resume {shlex.quote(cls(path).address)}   or choose another --name.",
             ) from None
         except OSError as error:
             raise DiskError(
@@ -100,8 +101,8 @@ class RunFolder:
                 return cls(path)
         known = [entry.name for entry in out.iterdir() if (entry / "run.json").is_file()] if out.is_dir() else []
         raise UsageError(
-            f"There is no run called {printable(name)!r} in {out}{suggestion(name, known)}",
-            "The newest run is called latest; all of them: imgkit report " + str(out),
+            f"There is no run called {printable(name)!r} in {out}{suggestion(name, known)}.",
+            f"The newest run is called latest; all of them: imgkit report {shlex.quote(str(out))}",
         )
 
     @contextmanager
@@ -208,6 +209,13 @@ class RunFolder:
             if not file.parent.name.startswith("."):
                 found[file.parent.name] = self.read_json(str(file.relative_to(self.path)))
         return found
+
+
+def _make_parent(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise DiskError(f"{out} is a file, so no run can be put into it.", "Choose a folder: --out") from None
 
 
 def replace_text(file: Path, text: str) -> None:

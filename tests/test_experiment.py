@@ -290,3 +290,20 @@ def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert "lr 0.001" in said
     assert "class class-0" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_image_a_class_cannot_be_split(tmp_path: Path, make_folders: MakeFolders) -> None:
+    with pytest.raises(DataError, match="no validation split") as caught:
+        short_run(tmp_path, data=str(make_folders({"cat": 1, "dog": 1})))
+    assert "two images at least" in caught.value.hint
+    with pytest.raises(DataError, match="no validation split") as caught:
+        short_run(tmp_path, "data.val=0", data=str(make_folders({"cat": 4, "dog": 4}, name="more")))
+    assert caught.value.hint == "Give a share: --set data.val=0.2"
+
+
+def test_a_test_split_that_was_never_made(tmp_path: Path) -> None:
+    run = short_run(tmp_path, "phases.top.steps=1", "phases.all.epochs=1")
+    with pytest.raises(UsageError, match="no split 'test'") as caught:
+        run.evaluate(split="test")
+    assert "--set data.test=0.2" in caught.value.hint
+    assert run.folder.read_json("run.json")["data"]["where"] == "synthetic:3x16"

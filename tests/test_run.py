@@ -110,3 +110,17 @@ def test_a_damaged_json_is_named(tmp_path: Path) -> None:
     (folder.path / "status.json").write_text("{")
     with pytest.raises(DiskError, match=r"status\.json cannot be read"):
         folder.read_json("status.json")
+
+
+def test_what_is_to_be_typed_is_quoted(tmp_path: Path) -> None:
+    make(tmp_path, "my run")
+    with pytest.raises(UsageError) as caught:
+        make(tmp_path, "my run")
+    assert f"imgkit resume '{tmp_path / 'my run'}'" in caught.value.hint
+
+
+def test_a_file_in_the_place_of_the_folder_of_runs(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    for out in (tmp_path / "runs", tmp_path / "runs" / "deeper"):
+        with pytest.raises(DiskError, match="is a file, so no run can be put into it"):
+            make(out)

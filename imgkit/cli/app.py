@@ -75,4 +75,6 @@ def _discard_stdout() -> None:
 
 def _usage_hint(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
-    return f"Help:  {context.command_path if context else 'imgkit'} --help"
+    path = context.command_path if context else "imgkit"
+    newest = f"The newest run is called latest:  {path} latest\n" if "argument 'NAME'" in error.format_message() else ""
+    return f"{newest}Help:  {path} --help"

@@ -1,5 +1,6 @@
 """`imgkit demo` and `imgkit data check`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,7 @@ _SHOWN = 10  # files named on the screen
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command(rich_help_panel=PANEL)(demo)
-    group = typer.Typer(help="Look at your images before you train.")
+    group = typer.Typer(help="Look at your images before you train.", no_args_is_help=True)
     group.callback()(lambda: None)  # a group even while it has one command
     group.command("check")(check)
     app.add_typer(group, name="data", rich_help_panel=PANEL)
@@ -67,7 +68,8 @@ def check(
         "classes": classes,
         "max_pixels": max_pixels,
     }
-    settings = _settings({key: value for key, (_, value) in recipe_flags(given).items()})
+    flags = recipe_flags(given)
+    settings = _settings({key: value for key, (_, value) in flags.items()})
     screen = Screen()
     with screen.progress("reading images") as progress:
         found = load_data(settings, seed, progress=progress)
@@ -78,7 +80,9 @@ def check(
             "Mend or remove them, or train without them:  --on-bad skip",
         )
     screen.line()
-    screen.line(f"Next:  imgkit finetune resnet50 --data {path or 'PICTURES'}")
+    options = [word for flag, value in flags.values() for word in (flag, str(value))]
+    options += ["--seed", str(seed)] if seed else []
+    screen.line(f"Next:  {shlex.join(['imgkit', 'finetune', 'resnet50', *options])}")
 
 
 def _settings(values: dict[str, object]) -> "DataSettings":
@@ -101,7 +105,7 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
     screen.line(f"Read {found.where}")
     screen.line(
         f"{_many(len(index), 'image')} · {_many(len(index.classes), 'class', 'classes')} · "
-        f"{int(per_class.min()):,} to {int(per_class.max()):,} a class · {splits}"
+        f"{_range(int(per_class.min()), int(per_class.max()))} a class · {splits}"
     )
     screen.line()
     if not found.bad:
@@ -116,6 +120,10 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
         screen.item(" ", f"… and {_many(len(found.bad) - _SHOWN, 'more file')}")
     screen.line()
     screen.line(f"{_many(len(found.warnings), 'warning')}, {_many(len(found.bad), 'error')}")
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _many(count: int, one: str, many: str | None = None) -> str:

@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
@@ -39,7 +40,7 @@ def predict(
     if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
         raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
     wanted = top_k if form else max(top_k, _ON_TERMINAL)
-    answers = api.open_run(name, out=runs).predict(inputs, top_k=wanted)
+    answers = _begun(api.open_run(name, out=runs).predict(inputs, top_k=wanted))
     if form is None:
         written = _write_lines(answers)
         _say_count(written, out)
@@ -47,6 +48,18 @@ def predict(
     with _destination(out) as stream:
         rows = write_csv(answers, stream, top_k=top_k) if form == "csv" else write_jsonl(answers, stream)
         _say_count(rows, out)
+
+
+def _begun(answers: Iterator["Prediction"]) -> Iterator["Prediction"]:
+    """The same answers, the first one made already: what is wrong with the run comes before --out is written over.
+
+    Raises:
+        DataError: if there is no image.
+    """
+    first = next(answers, None)
+    if first is None:
+        raise DataError("There is no image in what was given.", "Give images, folders of images, or a CSV of paths.")
+    return chain([first], answers)
 
 
 def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> Format | None:
@@ -108,8 +121,6 @@ def _say_count(written: Iterable["Prediction"], out: Path | None) -> None:
     for answer in written:
         total += 1
         failed += bool(answer.error)
-    if total == 0:
-        raise DataError("There is no image in what was given.", "Give images, folders of images, or a CSV of paths.")
     if failed == total:
         raise DataError(f"None of {total:,} files could be read as an image.", "Each row says why.")
     screen = Screen()

@@ -1,6 +1,7 @@
 """`imgkit evaluate`, `report`, `models` and `recipes`."""
 
 import csv
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 
 from imgkit.cli.label import predict
+from imgkit.data.rows import count
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen, make_console, percent, print_columns
 
@@ -48,7 +50,7 @@ def evaluate(
     metrics = run.evaluate(data=other, split=split, screen=Screen())
     print_metrics(metrics, shown)
     if data is None:
-        shown.fact("Gap".ljust(10), gap(run.metrics, metrics["step"], run.folder.address))
+        shown.fact("Gap".ljust(10), gap(run.metrics, metrics["step"], shlex.quote(run.folder.address)))
 
 
 def report(
@@ -81,9 +83,9 @@ def recipes(
 
     shipped = shipped_recipes()
     if name is None:
-        screen = Screen(file=sys.stdout)
+        screen, width = Screen(file=sys.stdout), max(map(len, shipped)) + 2
         for known, file in shipped.items():
-            screen.fact(known.ljust(16), recipe_summary(file).removeprefix(f"{known}: "))
+            screen.fact(known.ljust(width), recipe_summary(file).removeprefix(f"{known}: "))
         screen.line()
         screen.line("Print one:  imgkit recipes NAME     Use it:  imgkit finetune MODEL --recipe NAME")
     elif name in shipped:
@@ -99,7 +101,8 @@ def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
     screen.fact("Scored".ljust(10), f"{metrics['split']} · {metrics['n']:,} images · {metrics['classes']:,} classes")
     missing = metrics["classes_without_support"]
     if missing:
-        screen.fact(" " * 10, f"{len(missing):,} classes have no image here and are left out of the averages")
+        what = count(len(missing), "class has", "classes have")
+        screen.fact(" " * 10, f"{what} no image here, left out of the averages")
     for key, title in (("top1", "Top-1"), ("f1_macro", "Macro F1")):
         low, high = metrics["intervals"][key]
         screen.fact(title.ljust(10), f"{percent(metrics[key])}  (95 % interval {100 * low:.1f} to {100 * high:.1f})")
@@ -153,14 +156,13 @@ def models(
     cached: Annotated[bool, typer.Option("--cached", help="Only models whose weights are on this machine.")] = False,
 ) -> None:
     """Find a model: size, licence of its weights, and whether they are here."""
-    from imgkit.models.names import ALIASES, search
+    from imgkit.models.names import ALIASES, resolve_name, search
 
     screen, console = Screen(file=sys.stdout), make_console(sys.stdout)
     names = search(pattern or "*")
-    if not names:
-        raise UsageError(
-            f"No model's name matches {printable(pattern or '')!r}.", "Try a part of it:  imgkit models resnet"
-        )
+    if not names and pattern is not None:
+        pattern = resolve_name(pattern)  # an alias such as ViT-B/16; else an error with the nearest names
+        names = search(pattern)
     if cached:
         _print_cached(names, console, screen)
     elif pattern is None:

@@ -70,7 +70,7 @@ OPTIONS = (
     Option("--micro-batch", "train.micro_batch", int, "Images per forward pass; less memory.", _RECIPE),
     Option("--image-size", "model.image_size", int, "Side of the images, in pixels.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
-    Option("--seed", "seed", int, "The same seed gives the same run.", _RECIPE),
+    Option("--seed", "seed", int, "Of splits, order, augmentation and new weights.", _RECIPE),
     Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),

@@ -62,7 +62,7 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
     flags, recipe = _flags(given), given["recipe"] or verb
     sets: list[str] = given["set"] or []
     if given["print_recipe"]:
-        _print_recipe(recipe, model, flags, sets)
+        _print_recipe(verb, recipe, model, flags, sets)
         return
     from imgkit import api
 
@@ -88,12 +88,13 @@ def _flags(given: Mapping[str, Any]) -> "dict[str, Flag]":
     return {key: Flag(flag, value) for key, (flag, value) in recipe_flags(given).items()}
 
 
-def _print_recipe(recipe: str, model: str | None, flags: "Mapping[str, Flag]", sets: list[str]) -> None:
+def _print_recipe(verb: str, recipe: str, model: str | None, flags: "Mapping[str, Flag]", sets: list[str]) -> None:
+    from imgkit.api import verb_flags
     from imgkit.recipe.load import Flag, load_recipe
     from imgkit.recipe.write import render
 
     named = {} if model is None else {"model.name": Flag("MODEL", model)}
-    print(render(load_recipe(recipe, flags={**named, **flags}, sets=sets)), end="")
+    print(render(load_recipe(recipe, flags={**named, **verb_flags(verb), **flags}, sets=sets)), end="")
 
 
 def _model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:

@@ -1,5 +1,6 @@
 """The class map: sorted names of train, and how the other splits agree with it."""
 
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -123,7 +124,8 @@ def _one_class(name: str, source: Source) -> DataError:
     folder = source.root / name
     deeper = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
     if len(deeper) > 1:
-        hint = f"{hint}\nOne level too high?  --data {source.shown}/{printable(name)}   holds {listed(deeper)}."
+        inside = shlex.quote(f"{source.shown}/{printable(name)}")
+        hint = f"{hint}\nOne level too high?  --data {inside}   holds {listed(deeper)}."
     return DataError(f"{source.shown} has one class only: {printable(name)}.", hint)
 
 

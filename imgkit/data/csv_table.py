@@ -4,11 +4,12 @@ import csv
 import io
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from imgkit.data.rows import Row, Source, absolute, count, exists
+from imgkit.data.rows import EXTENSIONS, Row, Source, absolute, count, exists, listed
 from imgkit.errors import DataError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
 
@@ -21,6 +22,7 @@ CSV_SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+_GROUP = re.compile(r"(group|patient|subject|person|case|animal|session|scene|video)([ _-]?(id|no|nr))?")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ is a drive
 
 
@@ -45,6 +47,7 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
     source = Source(root, shown, [])
     used = ", ".join(f"{what} {header[column]!r}" for what, column in columns.items())
     source.notes.append(f"Columns of {shown}: {used}.")
+    _say_unused(header, columns, source)
     found = _rows(lines, columns, shown, Paths(root, shown), source)
     if not found:
         raise DataError(f"{shown} has a header but no rows.", "Each row after the header describes one image.")
@@ -106,6 +109,19 @@ def _parse(text: str, shown: str) -> tuple[list[str], list[tuple[int, list[str]]
     return header, rows[1:]
 
 
+def _say_unused(header: Sequence[str], columns: Mapping[str, int], source: Source) -> None:
+    """Columns that nothing reads; one that looks like a group is a warning, since splitting a group flatters."""
+    unused = [name for number, name in enumerate(header) if number not in columns.values() and name]
+    if unused:
+        source.notes.append(f"Columns of {source.shown} that are not used: {listed(unused)}.")
+    likely = next((name for name in unused if _GROUP.fullmatch(name.lower())), None)
+    if likely is not None and "group" not in columns and "split" not in columns:
+        source.warnings.append(
+            f"Column {printable(likely)!r} is not used. If its images belong together, keep them in one split:  "
+            f"--group-col {shlex.quote(printable(likely))}"
+        )
+
+
 def _columns(header: Sequence[str], shown: str, settings: DataSettings) -> dict[str, int]:
     """Position of the image, label, split and group column."""
     asked = {"image": settings.image_col, "label": settings.label_col}
@@ -141,6 +157,8 @@ def _no_column(
         if better is not None and name != better and (name is not None or what in {"image", "label"}):
             flags.append(f"--{what}-col {better}")
     hint = f"Columns: {', '.join(map(printable, header))}"
+    if any(name.lower().endswith(EXTENSIONS) for name in header):
+        return DataError(message, f"{hint}\nThe first row is an image: put a header above it, such as path,label")
     return DataError(
         message, f"{hint}\nDid you mean  {' '.join(flags)} ?" if flags else f"{hint}\nGive --label-col and --image-col."
     )
@@ -251,13 +269,16 @@ def _require_files(found: Sequence[tuple[int, Row]], root: Path, shown: str) -> 
     missing = [(number, row.path) for number, row in found if not exists(root / row.path)]
     if not missing:
         return
+    hint = "Fix the rows, or pass --on-bad skip to leave them out (they will be listed)."
+    if len(missing) == len(found):
+        hint = f"Relative paths start at {printable(str(root))}; give another folder with --root FOLDER."
     number, path = missing[0]
     near = next(_nearby(root / path), None)
     there = f" (there is {printable(near.relative_to(root).as_posix())!r})" if near else ""
     raise DataError(
         f"{shown}: {len(missing):,} of {count(len(found), 'image')} do not exist. "
         f"First: row {number:,}, {printable(path)!r}{there}.",
-        "Fix the rows, or pass --on-bad skip to leave them out (they will be listed).",
+        hint,
     )
 
 

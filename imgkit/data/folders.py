@@ -12,6 +12,7 @@ from imgkit.errors import DataError, printable
 
 FOLDER_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
+_UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef", ".dcm")  # pictures
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
@@ -212,10 +213,15 @@ def _add_tree_notes(tree: Tree, source: Source) -> None:
         names = sorted({PurePosixPath(name).name for name in tree.hidden})
         what = count(len(tree.hidden), "hidden or system file or folder", "hidden or system files and folders")
         source.notes.append(f"Ignored {what}: {listed(names)}.")
-    if tree.other:
-        kinds = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in tree.other)
-        what = ", ".join(f"{printable(kind)} {n:,}" for kind, n in kinds.most_common(5))
-        source.notes.append(f"Ignored {count(len(tree.other), 'file')} without an image extension ({what}).")
+    unread = [name for name in tree.other if name.lower().endswith(_UNREAD)]
+    if unread:
+        source.warnings.append(
+            f"{count(len(unread), 'picture')} left out ({_suffixes(unread)}): imgkit does not read this kind; "
+            "save them as JPEG or PNG."
+        )
+    other = [name for name in tree.other if not name.lower().endswith(_UNREAD)]
+    if other:
+        source.notes.append(f"Ignored {count(len(other), 'file')} without an image extension ({_suffixes(other)}).")
     if tree.repeated:
         source.notes.append(f"Links to folders that were read already, not followed: {listed(tree.repeated)}.")
     if tree.outside:
@@ -223,10 +229,19 @@ def _add_tree_notes(tree: Tree, source: Source) -> None:
         source.notes.append(f"Followed {links} out of {source.shown}: {listed(tree.outside)}.")
 
 
+def _suffixes(names: Iterable[str]) -> str:
+    """`.txt 3, no extension 1`, the most frequent ones."""
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
+    return ", ".join(f"{printable(kind)} {n:,}" for kind, n in kinds.most_common(5))
+
+
 def _require_images(tree: Tree, shown: str) -> None:
     if tree.images:
         return
     hint = f"imgkit expects   {shown}/CLASS/*.jpg   or   {shown}/train/CLASS/*.jpg   or a CSV file."
+    unread = [name for name in tree.other if name.lower().endswith(_UNREAD)]
+    if unread:
+        hint = f"It holds {count(len(unread), 'picture')} of another kind ({_suffixes(unread)}): save as JPEG or PNG."
     for suffix in _ARCHIVES:
         files = [name for name in tree.other if name.lower().endswith(suffix)]
         if files:

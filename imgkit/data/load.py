@@ -24,6 +24,7 @@ class LoadedData:
     """A data set that can be used, and what is worth saying about it."""
 
     index: Index
+    name: str  # "cells/", for a run's files
     where: str  # what was used and why: "cells/ (from --data)"
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -75,7 +76,7 @@ def load_data(
     if classes is None:
         warnings += validation_warnings(index, given=any(row.split == "val" for row in rows))
     notes = source.notes + notes + split_notes + _picture_notes(report)
-    return LoadedData(index, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad)
+    return LoadedData(index, place.name, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad)
 
 
 def _refuse_unused_shares(source: Source, settings: DataSettings) -> None:

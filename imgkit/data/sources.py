@@ -1,6 +1,7 @@
 """Finding the data and choosing the reader."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,16 @@ class Place:
     val_shown: str = ""
     alone: bool = False
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
+        """`cells/`, or `cells/ and more/` for a pair."""
         slash = "/" if self.path.is_dir() and self.why != "built in" else ""
+        return f"{self.shown}{slash}" if self.val_path is None else f"{self.shown}/ and {self.val_shown}/"
+
+    def __str__(self) -> str:
         if self.val_path is not None:
             return f"{self.shown}/ (from --train) and {self.val_shown}/ (from --val)"
-        return f"{self.shown}{slash} ({self.why})"
+        return f"{self.name} ({self.why})"
 
 
 def find_data(settings: DataSettings) -> Place:
@@ -93,9 +99,9 @@ def _pair(settings: DataSettings) -> Place:
     if settings.path is not None:
         raise UsageError("Both --data and --train were given.", "Give --data FOLDER, or --train FOLDER --val FOLDER.")
     folders = []
-    for text in (settings.train, settings.val_path):
+    for text, flag in ((settings.train, "--train"), (settings.val_path, "--val")):
         if text is not None:
-            place = _place(text, "from --train")
+            place = _place(text, f"from {flag}")
             if not place.path.is_dir():
                 raise DataError(f"{place.shown} is not a folder.", "--train and --val take folders of class folders.")
             folders.append(place)
@@ -116,17 +122,17 @@ def _place(text: str, why: str) -> Place:
         return Place(path, shown, why)
     if is_builtin(text):
         return Place(builtin_folder(text), shown, "built in")
-    raise _not_found(path, shown)
+    raise _not_found(path, shown, why.removeprefix("from ") if why.startswith("from --") else "--data")
 
 
-def _not_found(path: Path, shown: str) -> DataError:
+def _not_found(path: Path, shown: str, flag: str) -> DataError:
     kind = "CSV file" if path.suffix.lower() in TABLES else "Data folder"
     lines = [f"Looked in {printable(str(path))}."]
     near = _similar(path)
     if near is not None:
         name = printable(_short(near))
         lines = [f"{lines[0]} There is a {'file' if near.is_file() else 'folder'} with a similar name: {name}"]
-        lines.append(f"Try:  --data {name}")
+        lines.append(f"Try:  {flag} {shlex.quote(name)}")
         return DataError(
             f"{kind} not found: {shown}", "\n".join([*lines, _expects(name if near.is_dir() else "FOLDER")])
         )

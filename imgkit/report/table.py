@@ -48,13 +48,15 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
     screen.fact("Recipe", f"{summary.recipe} · seed {about['seed']}")
     if summary.seconds is not None:
         screen.fact("Time", format_seconds(summary.seconds))
-    for row in folder.history():
+    history, evaluations = folder.history(), folder.evaluations()
+    for row in history:
         screen.epoch(row)
-    evaluations = folder.evaluations()
+    best = max((row["step"] for row in history if row.get("best")), default=None)
+    told = {f"val@{row['step']}" for row in history if row["step"] != best}  # by the table of epochs
     if evaluations:
         screen.line()
-    for name, metrics in evaluations.items():
-        screen.fact(name, scores(metrics))
+    for name in sorted(evaluations.keys() - told, key=_by_step):
+        screen.fact(name, scores(evaluations[name]))
 
 
 def scores(metrics: Mapping[str, Any]) -> str:
@@ -64,6 +66,12 @@ def scores(metrics: Mapping[str, Any]) -> str:
         for name, title in (("top1", "top-1"), ("f1_macro", "macro F1"))
     ]
     return " · ".join([*parts, f"{metrics['n']:,} images"])
+
+
+def _by_step(name: str) -> tuple[str, int]:
+    """`val@9` before `val@10`."""
+    split, _, step = name.partition("@")
+    return split, int(step) if step.isdecimal() else 0
 
 
 def _cells(rank: int, run: RunSummary) -> dict[str, str]:

@@ -201,3 +201,10 @@ def test_errors_read_well_in_a_pipe(env: dict[str, str]) -> None:
 def test_the_commands_are_pinned() -> None:
     names = [command.name or command.callback.__name__ for command in app.app.registered_commands if command.callback]
     assert sorted([*names, *(group.name or "" for group in app.app.registered_groups)]) == sorted(COMMANDS)
+
+
+def test_a_missing_run_is_answered_with_latest(imgkit: Run) -> None:
+    for command in ("resume", "evaluate", "predict"):
+        code, _, err = imgkit(command)
+        assert code == 2
+        assert f"imgkit {command} latest" in err

@@ -76,3 +76,18 @@ def test_demo(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgkit.demo.run", lambda **options: seen.update(options))
     assert imgkit("demo", "--out", "o", "--smoke")[0] == 0
     assert (seen["out"], seen["smoke"]) == (Path("o"), True)
+
+
+def test_what_to_type_next_has_the_options_that_were_given(imgkit: Run, make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 20, "dog": 20}, name="my pictures")
+    code, _, err = imgkit("data", "check", str(root), "--classes", "2", "--seed", "4")
+    plain = " ".join(err.split())
+    assert code == 0
+    assert "20 a class" in plain
+    assert plain.endswith(f"imgkit finetune resnet50 --data '{root}' --classes 2 --seed 4")
+
+
+def test_data_alone_shows_its_help(imgkit: Run) -> None:
+    code, out, _ = imgkit("data")
+    assert code == 2
+    assert "check" in out

@@ -130,3 +130,18 @@ def test_the_format() -> None:
 def test_names_on_a_terminal_are_printable() -> None:
     line = friendly_line(Prediction("a\x1b.jpg", "c\r", 0.5, (("c\r", 0.5),)))
     assert line == "a\\x1b.jpg   c\\r 0.50"
+
+
+def test_a_run_without_a_model_leaves_the_old_answers_alone(
+    imgkit: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unfinished(*_: object, **__: object) -> Iterator[Prediction]:
+        raise UsageError("one has no finished model yet.")
+        yield  # a generator, as the real one is
+
+    monkeypatch.setattr("imgkit.api.Run.predict", unfinished)
+    (tmp_path / "old.csv").write_text("answers of yesterday")
+    assert imgkit("predict", "one", "a.jpg", "--out", "old.csv")[0] == 2
+    assert (tmp_path / "old.csv").read_text() == "answers of yesterday"
+    code, out, _ = imgkit("predict", "one", "a.jpg")
+    assert (code, out) == (2, ""), "no header without a row"

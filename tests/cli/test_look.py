@@ -131,3 +131,25 @@ def test_columns_of_other_data_need_other_data(imgkit: Run, runs: Path) -> None:
     code, _, err = imgkit("evaluate", "latest", "--label-col", "kind")
     assert code == 2
     assert "--label-col is not used" in err
+
+
+def test_recipes_stand_in_columns(imgkit: Run) -> None:
+    from imgkit.recipe.load import recipe_summary, shipped_recipes
+
+    out = imgkit("recipes")[1]
+    starts = {
+        line.index(recipe_summary(file).removeprefix(f"{name}: ").split()[0], len(name))
+        for name, file in shipped_recipes().items()
+        for line in out.splitlines()
+        if line.split(" ")[0] == name
+    }
+    assert len(starts) == 1
+
+
+def test_models_by_another_spelling_and_with_a_typo(imgkit: Run) -> None:
+    code, out, _ = imgkit("models", "ViT-Ti/16")
+    assert code == 0
+    assert "vit_tiny_patch16_224" in out
+    code, _, err = imgkit("models", "test_resnt")
+    assert code == 2
+    assert "Did you mean test_resnet" in err

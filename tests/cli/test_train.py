@@ -174,3 +174,9 @@ def test_resume(imgkit: Run, calls: Calls) -> None:
     assert imgkit("resume", "latest", "--out", "o", "--workers", "1")[0] == 0
     ((name, args, options),) = calls
     assert (name, args, options["out"], options["workers"]) == ("resume", ("latest",), Path("o"), 1)
+
+
+def test_scratch_prints_a_recipe_with_random_weights(imgkit: Run, calls: Calls) -> None:
+    code, out, _ = imgkit("scratch", "resnet18", "--recipe", "finetune", "--print-recipe")
+    assert code == 0
+    assert tomllib.loads(out)["model"]["weights"] == "none"

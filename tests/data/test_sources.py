@@ -497,3 +497,56 @@ def test_words() -> None:
     assert listed("abcdefg") == "a, b, c, d, e and 2 more"
     assert count(1, "class", "classes") == "1 class"
     assert count(1200, "class", "classes") == "1,200 classes"
+
+
+def test_a_missing_folder_is_answered_with_its_own_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "my train/cat/1.jpg", "vall/cat/2.jpg")
+    for given_, tried in (
+        ({"train": "my trian"}, "--train 'my train'"),
+        ({"train": "my train", "val_path": "val"}, "--val vall"),
+        ({"path": "my trian"}, "--data 'my train'"),
+    ):
+        with pytest.raises(DataError) as caught:
+            find_data(DataSettings.model_validate(given_))
+        assert f"Try:  {tried}\n" in caught.value.hint
+
+
+def test_pictures_of_other_kinds_are_a_warning(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/1.jpg", "cat/2.HEIC", "dog/3.heic", "dog/4.avif", "dog/notes.txt")
+    source = read(tmp_path)
+    assert source.warnings[0].startswith("3 pictures left out (.heic 2, .avif 1): imgkit does not read this kind")
+    assert "Ignored 1 file without an image extension (.txt 1)." in source.notes
+    (tmp_path / "cat" / "1.jpg").unlink()
+    with pytest.raises(DataError, match="No images") as caught:
+        read(tmp_path)
+    assert "3 pictures of another kind" in caught.value.hint
+
+
+def test_columns_that_nothing_reads_are_told(tmp_path: Path) -> None:
+    text = "path,label,Patient ID,note\na.jpg,cat,1,x\nb.jpg,dog,2,y\n"
+    file = table(tmp_path, text)
+    source = read(file)
+    assert f"Columns of {file} that are not used: Patient ID, note." in source.notes
+    assert len(source.warnings) == 1
+    assert source.warnings[0].endswith("--group-col 'Patient ID'")
+    assert read(file, group_col="Patient ID").warnings == []
+    assert read(table(tmp_path, "path,label,split,group\na.jpg,cat,train,1\n", "given.csv")).warnings == []
+
+
+def test_a_table_without_header_and_one_with_another_root(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(table(tmp_path, "cats/a.jpg,cat\ncats/b.jpg,cat\n"))
+    assert "put a header above it" in caught.value.hint
+    with pytest.raises(DataError) as caught:
+        read(table(tmp_path, "path,label\ngone/a.jpg,cat\ngone/b.jpg,dog\n"), on_bad="stop")
+    assert f"Relative paths start at {tmp_path}" in caught.value.hint
+    assert "--root" in caught.value.hint
+
+
+def test_names_of_places_without_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "a/cat/1.jpg", "b/cat/2.jpg")
+    assert find_data(DataSettings(path="a")).name == "a/"
+    assert find_data(DataSettings(train="a", val_path="b")).name == "a/ and b/"
+    assert find_data(DataSettings(path="synthetic")).name == "synthetic"

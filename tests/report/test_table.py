@@ -77,3 +77,17 @@ def test_one_broken_run(tmp_path: Path) -> None:
     file = io.StringIO()
     print_run(RunFolder(tmp_path), Screen(file=file, width=200))
     assert "broken: " in file.getvalue()
+
+
+def test_one_run_tells_each_score_once_and_in_order(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one", f1=0.8)
+    (row,) = folder.history()
+    folder.write_rows("history.jsonl", [row | {"step": 9}, row, row | {"step": 11, "best": False}])
+    for name in ("val@9", "val@11", "test@10", "train@10"):
+        place = folder.path / "evaluations" / name
+        place.mkdir()
+        (place / "metrics.json").write_text((folder.path / "evaluations" / "val@10" / "metrics.json").read_text())
+    file = io.StringIO()
+    print_run(folder, Screen(file=file, width=120))
+    told = [line.split()[0] for line in file.getvalue().splitlines() if "@" in line]
+    assert told == ["test@10", "train@10", "val@10"]
