@@ -12,6 +12,7 @@ carved out of train, test scored once. Peers: benchmarks/peers/run_all.py. Score
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -129,9 +130,8 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
             "contestants": {who: describe(list(splits.values())) for who, splits in by_who.items()},
             "differences": [
                 difference(left, right, by_who)
-                for left in by_who
-                for right in by_who
-                if left.startswith("imgkit") and left != right
+                for left, right in itertools.combinations(by_who, 2)  # imgkit's results come first
+                if left.startswith("imgkit")
             ],
         }
     return summary
@@ -184,7 +184,8 @@ def page(content: dict[str, Any]) -> str:
         "Written by `python benchmarks/quality.py table` from `benchmarks/results.json`; do not edit.",
         "",
         f"Network `{content['model']}` with the same ImageNet weights for everybody. Five committed splits: test 20 %, "
-        "validation 20 % of the rest; test is scored once. Macro F1: mean over the splits ± half the 95 % t-interval. "
+        "validation 20 % of the rest; test is scored once. Rows cover the splits run so far; only the paired differences "
+        "compare like with like. Macro F1: mean over the splits ± half the 95 % t-interval. "
         "Time: medians of one whole command, start of Python included; processor seconds count both cores and hardly "
         "depend on what else the machine did, wall seconds do (load: the highest load average at a start).",
         f"Machine: {content['machine']['cpu']}, {content['machine']['cores']} cores." if content["machine"] else "",
@@ -207,15 +208,18 @@ def page(content: dict[str, Any]) -> str:
                 f"| {one['cpu_s_median']:.0f} | {one['wall_s_median']:.0f} | {one['load_start_max']:.1f} |"
             )
         lines += ["", "Paired differences in macro F1 on shared splits:", ""]
-        for one in found["differences"]:
-            if one["half_width"] is not None:
-                low, high = one["f1_macro_mean"] - one["half_width"], one["f1_macro_mean"] + one["half_width"]
-                told = "" if low > 0 or high < 0 else " (cannot be told from zero)"
-                lines.append(
-                    f"* {one['left']} − {one['right']}: {one['f1_macro_mean']:+.3f}, "
-                    f"95 % interval {low:+.3f} to {high:+.3f}, {len(one['splits'])} splits{told}"
-                )
+        lines += [difference_line(one) for one in found["differences"] if one["splits"]]
     return "\n".join(lines) + "\n"
+
+
+def difference_line(one: dict[str, Any]) -> str:
+    """One paired difference, with its interval where there are splits enough for one."""
+    start = f"* {one['left']} − {one['right']}: {one['f1_macro_mean']:+.3f}"
+    if one["half_width"] is None:
+        return f"{start} on one split, too few for an interval"
+    low, high = one["f1_macro_mean"] - one["half_width"], one["f1_macro_mean"] + one["half_width"]
+    told = "" if low > 0 or high < 0 else " (cannot be told from zero)"
+    return f"{start}, 95 % interval {low:+.3f} to {high:+.3f}, {len(one['splits'])} splits{told}"
 
 
 def main() -> None:
