@@ -184,7 +184,7 @@ def page(content: dict[str, Any]) -> str:
         "Written by `python benchmarks/quality.py table` from `benchmarks/results.json`; do not edit.",
         "",
         f"Network `{content['model']}` with the same ImageNet weights for everybody. Five committed splits: test 20 %, "
-        "validation 20 % of the rest; test is scored once. Rows cover the splits run so far; only the paired differences "
+        "validation 20 % of the rest; test is scored once. Rows cover the splits run so far; only paired differences "
         "compare like with like. Macro F1: mean over the splits ± half the 95 % t-interval. "
         "Time: medians of one whole command, start of Python included; processor seconds count both cores and hardly "
         "depend on what else the machine did, wall seconds do (load: the highest load average at a start).",

@@ -132,9 +132,9 @@ def scratch(model: str, *, recipe: str = "scratch", **options: Unpack[Options]) 
 
 def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[Options]) -> None:
     """Say what `finetune` or `scratch` would do: phases, steps, rates, sizes, images per class. Writes nothing."""
+    setup, _, screen = _prepare(verb, model, recipe, options)
     from imgkit.prepare import plan_lines
 
-    setup, _, screen = _prepare(verb, model, recipe, options)
     screen.fact("Plan", *plan_lines(setup))
 
 

@@ -42,11 +42,13 @@ def test_scratch_takes_random_weights_whatever_the_recipe(tmp_path: Path) -> Non
 def test_a_missing_folder_is_told_before_torch_is_imported() -> None:
     script = (
         "import sys, imgkit\n"
-        "try:\n    imgkit.finetune('resnet50', data='no-such-folder')\n"
-        "except imgkit.ImgkitError:\n    print('torch' in sys.modules)\n"
+        "from imgkit import api\n"
+        "for verb in ((imgkit.finetune,), (api.show_plan, 'finetune')):\n"
+        "    try:\n        verb[0](*verb[1:], 'resnet50', recipe='finetune', data='no-such-folder')\n"
+        "    except imgkit.ImgkitError:\n        print('torch' in sys.modules)\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout == "False\n"
+    assert found.stdout == "False\nFalse\n"
 
 
 def test_a_misspelt_model_is_told_before_the_images_are_read(tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ def load_data(
         raise _bad_files(report, source)
     pairs = [(row, fact) for row, fact in zip(source.rows, report.facts, strict=True) if fact is not None]
     if not pairs:
-        raise DataError(f"No usable image is left in {source.shown}.", _bad_files(report, source).message)
+        listing = _bad_files(report, source).message
+        if place.path.is_file():
+            listing += f"\nRelative paths start at {printable(str(source.root))}; another folder:  --root FOLDER"
+        raise DataError(f"No usable image is left in {source.shown}.", listing)
     rows, facts = [row for row, _ in pairs], [fact for _, fact in pairs]
     names, notes, warnings = _classes(source, rows, settings, classes)
     splits, split_notes = _splits(rows, names, settings, seed, training=classes is None)

@@ -55,8 +55,9 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
     told = {f"val@{row['step']}" for row in history if row["step"] != best}  # by the table of epochs
     if evaluations:
         screen.line()
-    for name in sorted(evaluations.keys() - told, key=_by_step):
-        screen.fact(name, scores(evaluations[name]))
+    names = sorted(evaluations.keys() - told, key=_by_step)
+    for name in names:
+        screen.fact(name.ljust(max(map(len, names)) + 1), scores(evaluations[name]))
 
 
 def scores(metrics: Mapping[str, Any]) -> str:

@@ -311,6 +311,11 @@ def test_nothing_left(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No usable image is left") as caught:
         load(tmp_path, on_bad="skip")
     assert "cat/x.png: empty file (0 bytes)" in caught.value.hint
+    assert "--root" not in caught.value.hint
+    file = write_table(tmp_path, ["path,label", "gone/x.png,cat", "gone/y.png,dog"])
+    with pytest.raises(DataError, match="No usable image is left") as caught:
+        load(file, on_bad="skip")
+    assert caught.value.hint.endswith(f"Relative paths start at {tmp_path}; another folder:  --root FOLDER")
 
 
 def test_missing_files_of_a_table_are_skipped(make_folders: MakeFolders) -> None:

@@ -91,3 +91,4 @@ def test_one_run_tells_each_score_once_and_in_order(tmp_path: Path) -> None:
     print_run(folder, Screen(file=file, width=120))
     told = [line.split()[0] for line in file.getvalue().splitlines() if "@" in line]
     assert told == ["test@10", "train@10", "val@10"]
+    assert len({line.index("top-1") for line in file.getvalue().splitlines() if "@" in line}) == 1
