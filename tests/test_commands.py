@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import timm
 from pictures import MakeFolders, TreeHash
 from safetensors.torch import save_file
@@ -32,6 +33,7 @@ def plant_weights(home: Path) -> None:
     save_file(timm.create_model("resnet50").state_dict(), snapshot / "model.safetensors")
 
 
+@pytest.mark.timeout(900)
 def test_finetune_resnet50_classes_100_and_report(
     tmp_path: Path, make_folders: MakeFolders, tree_hash: TreeHash
 ) -> None:
@@ -59,6 +61,7 @@ def test_finetune_resnet50_classes_100_and_report(
     assert row["run"] == run.name
 
 
+@pytest.mark.timeout(900)
 def test_scratch_vgg19(tmp_path: Path, make_folders: MakeFolders) -> None:
     make_folders({"a": 4, "b": 4}, name="data", side_px=32)
     done = type_in(tmp_path, "scratch", "vgg19", IMGKIT_SMOKE="1")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
 import sklearn.linear_model  # noqa: F401  (imported here so that no forked life has to)
 import torch
 from oracle import fingerprint, short_run, write_recipe
@@ -83,6 +84,7 @@ def start_or_resume(folder: Path, workers: int, die_at: tuple[str, int] | None =
         resume("run", out=folder / "runs", workers=workers)
 
 
+@pytest.mark.timeout(900)
 def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
     began = time.monotonic()
     assert life(lambda: short_run(tmp_path / "oracle")) == 0
@@ -117,17 +119,18 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
     assert hidden == [], "nothing half written is left"
 
 
+@pytest.mark.timeout(900)
 def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
     """The same promise for a real network, in processes that share nothing, killed while they train."""
     out = ["--out", str(tmp_path / "runs")]
     begin = ["finetune", "tf_efficientnet_lite0", "--recipe", write_recipe(tmp_path), "--data", "synthetic:3x16"]
-    begin += ["--set", "run.threads=2", "--set", "save.every_steps=1", "--set", "phases.all.epochs=3"]
+    begin += ["--set", "run.threads=2", "--set", "save.every_steps=1", "--set", "phases.all.epochs=8"]
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "imgkit", *arguments, *out]
         return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
 
-    assert start(*begin, "--name", "oracle").wait(240) == 0
+    assert start(*begin, "--name", "oracle").wait(600) == 0
     draw = random.Random(1)
     kills = 0
     place = tmp_path / "runs" / "killed"
@@ -144,7 +147,7 @@ def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         kills += 1
-    assert start("resume", "killed").wait(240) == 0
+    assert start("resume", "killed").wait(600) == 0
     whole, killed = (open_run(name, tmp_path / "runs") for name in ("oracle", "killed"))
     assert fingerprint(whole) == fingerprint(killed)
 
