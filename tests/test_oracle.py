@@ -26,6 +26,7 @@ FEATURES = {
     "one cycle": ("schedule.name=one_cycle", "phases.all.schedule=none"),
     "constant": ("phases.all.schedule.name=constant",),
     "no crop": ("augment.crop=none",),
+    "scale jitter": ("augment.crop=none", "augment.scale_jitter=[0.9,1.2]"),
     "flips": ("augment.hflip=0.1", "augment.vflip=0.6"),
     "dropout": ("model.drop_rate=0.3",),
     "seed": ("seed=4",),

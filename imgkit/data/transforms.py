@@ -133,7 +133,7 @@ class Preprocessing:
 
     def fit_image(self, image: Image.Image) -> Image.Image:
         """The resized and centre-cropped picture, (W, H) = `size` reversed; the same bytes as torchvision's."""
-        (high, wide), (height, width) = self._resized(image.height, image.width), self.size
+        (high, wide), (height, width) = self.resized(image.height, image.width), self.size
         usual = self.scale_size[0] * self.scale_size[1]
         top, left = round((high - height) / 2), round((wide - width) / 2)
         filtering = RESAMPLING[self.interpolation]
@@ -150,7 +150,7 @@ class Preprocessing:
         mean, std = _constants(self.mean, self.std, images.device)
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
+    def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the picture after resizing, before the crop, rounded as timm and torchvision do."""
         high, wide = self.scale_size
         if self.fit == "squash":
@@ -165,12 +165,14 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random crop, flips and colour jitter: a pure function of the picture and a key.
+    """Random framing, flips and colour jitter: a pure function of the picture and a key.
 
-    The draws are hashes of the key, so no generator's state is read or changed.
+    The framing is a random resized crop (`augment.crop`), or the evaluation's scale times a random factor at a random
+    place (`augment.scale_jitter`), or the evaluation's own. The draws are hashes of the key, so no generator's state
+    is read or changed.
 
     Args:
-        preprocessing: size, filter, and the crop where `augment.crop` is None.
+        preprocessing: size and filter, and the evaluation's framing.
         augment: what may happen to a picture.
     """
 
@@ -181,7 +183,7 @@ class TrainTransform:
     def min_side(self) -> int:
         """The smallest side, in pixels, that a JPEG may be decoded at: no crop of a square picture is then enlarged."""
         if self.augment.crop is None:
-            return self.preprocessing.min_side
+            return math.ceil(self.preprocessing.min_side * max(1.0, (self.augment.scale_jitter or (1.0, 1.0))[1]))
         smallest = math.sqrt(self.augment.crop[0] / max(self.augment.ratio[1], 1 / self.augment.ratio[0]))
         return max(self.preprocessing.min_side, math.ceil(max(self.preprocessing.size) / smallest))
 
@@ -193,12 +195,16 @@ class TrainTransform:
             key: 64-bit number of (seed, epoch, sample), from `imgkit.keys.key`.
         """
         draws = uniforms(key)
-        if self.augment.crop is None:
-            image = self.preprocessing.fit_image(image)
-        else:
-            height, width = self.preprocessing.size
+        height, width = self.preprocessing.size
+        filtering = RESAMPLING[self.preprocessing.interpolation]
+        if self.augment.crop is not None:
             image = image.crop(crop_box(draws, image.width, image.height, self.augment.crop, self.augment.ratio))
-            image = image.resize((width, height), RESAMPLING[self.preprocessing.interpolation])
+            image = image.resize((width, height), filtering)
+        elif self.augment.scale_jitter is not None:
+            box = scaled_box(draws, image.width, image.height, self.preprocessing, self.augment.scale_jitter)
+            image = image.resize((width, height), filtering, box=box)
+        else:
+            image = self.preprocessing.fit_image(image)
         if next(draws) < self.augment.hflip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if next(draws) < self.augment.vflip:
@@ -248,6 +254,33 @@ def crop_box(
     h = min(height, max(1, round(width / ratio[0])))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
+
+
+def scaled_box(
+    draws: Iterator[float], width: int, height: int, preprocessing: Preprocessing, factors: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """A part of a picture at a random place, in about the scale that the network is evaluated at.
+
+    Scale jittering of the VGG paper (Simonyan and Zisserman 2015), around the evaluation's scale: what a solved head
+    saw, and what the network will be scored on, differs from this by no more than the factor.
+
+    Args:
+        draws: uniform in [0, 1).
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+        preprocessing: the evaluation's rule.
+        factors: smallest and largest scale, 1 being the evaluation's; log-uniform. One that would need more than the
+            picture becomes the smallest that does not.
+
+    Returns:
+        (left, top, right, bottom) in pixels of the picture.
+    """
+    high, wide = preprocessing.resized(height, width)
+    factor = math.exp(_between(draws, math.log(factors[0]), math.log(factors[1])))
+    factor = max(factor, preprocessing.size[0] / high, preprocessing.size[1] / wide)
+    h, w = preprocessing.size[0] / factor * height / high, preprocessing.size[1] / factor * width / wide
+    top, left = next(draws) * (height - h), next(draws) * (width - w)
+    return max(0.0, left), max(0.0, top), min(float(width), left + w), min(float(height), top + h)
 
 
 def jittered(draws: Iterator[float], image: Image.Image, amounts: tuple[float, float, float, float]) -> Image.Image:

@@ -26,6 +26,10 @@ _NEEDS = {
         "augment.crop is off",
         "Give augment.crop, the share of the area, for example augment.crop=[0.5,1.0].",
     ),
+    "augment.scale_jitter": (
+        "augment.crop is on and sets the scale",
+        'Take one: augment.crop="none", or augment.scale_jitter="none".',
+    ),
     "train.layer_decay": ("only the head trains", 'Leave it out, or train more: train = "all" in the phase.'),
 }
 
@@ -119,7 +123,7 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     used = {f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields}
     used |= {"model.drop_rate", "model.drop_path", "early_stop"}
     used -= {"augment.jitter_p"} if settings.augment.jitter is None else set()
-    used -= {"augment.ratio"} if settings.augment.crop is None else set()
+    used -= {"augment.ratio"} if settings.augment.crop is None else {"augment.scale_jitter"}
     used -= {"train.layer_decay"} if phase.train == "head" else set()
     return used
 

@@ -137,8 +137,9 @@ class TrainSettings(Strict):
 class AugmentSettings(Strict):
     """`[augment]`: what happens to a training image, keyed by (seed, epoch, sample)."""
 
-    # area share of a random resized crop; None: the evaluation crop
+    # area share of a random resized crop; None: `scale_jitter`, or else the evaluation crop
     crop: Annotated[Pair, AfterValidator(_check_area)] | None = (0.5, 1.0)
+    scale_jitter: Annotated[Pair, AfterValidator(_check_range)] | None = None  # of the evaluation's scale; random place
     ratio: Annotated[Pair, AfterValidator(_check_range)] = (3 / 4, 4 / 3)  # aspect ratio of that crop
     hflip: Probability = 0.5
     vflip: Probability = 0.0

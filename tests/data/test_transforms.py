@@ -13,7 +13,15 @@ from PIL import Image, ImageFilter
 from timm.data import create_transform
 from torchvision.transforms import v2
 
-from imgkit.data.transforms import RESAMPLING, Preprocessing, TrainTransform, crop_box, jittered, uniforms
+from imgkit.data.transforms import (
+    RESAMPLING,
+    Preprocessing,
+    TrainTransform,
+    crop_box,
+    jittered,
+    scaled_box,
+    uniforms,
+)
 from imgkit.errors import UsageError
 from imgkit.recipe.schema import AugmentSettings
 
@@ -283,6 +291,44 @@ def test_crop_pixels_equal_torchvision() -> None:
         assert torch.equal(transform(image, key), v2.functional.pil_to_tensor(theirs))
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    key=st.integers(0, 2**64 - 1),
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    low=st.floats(0.3, 1.5),
+    span=st.floats(1, 2),
+    fit=st.sampled_from(["crop", "squash"]),
+    crop_pct=st.floats(0.5, 1),
+)
+def test_scaled_box_lies_inside_and_keeps_the_aspect(
+    key: int, width: int, height: int, low: float, span: float, fit: str, crop_pct: float
+) -> None:
+    preprocessing = rule(32, fit=fit, crop_pct=crop_pct)
+    left, top, right, bottom = scaled_box(uniforms(key), width, height, preprocessing, (low, low * span))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    high, wide = preprocessing.resized(height, width)
+    assert (right - left) * wide / width == pytest.approx((bottom - top) * high / height, rel=1e-6)
+
+
+def test_scaled_boxes_span_the_factors_and_the_whole_picture() -> None:
+    boxes = np.array([scaled_box(uniforms(key), 80, 64, rule(32, crop_pct=0.5), (0.8, 1.25)) for key in range(2000)])
+    sides = boxes[:, 2] - boxes[:, 0]  # the picture becomes 80 x 64 for a crop of 32
+    assert (sides.min(), sides.max()) == pytest.approx((32 / 1.25, 32 / 0.8), rel=0.01)
+    assert np.median(sides) == pytest.approx(32, rel=0.02)
+    assert boxes[:, :2].min() < 0.5
+    assert boxes[:, 2].max() > 79.5
+    assert boxes[:, 3].max() > 63.5
+
+
+def test_at_the_same_scale_and_place_it_is_the_evaluation_picture() -> None:
+    image, preprocessing = picture(90, 60), rule(32, crop_pct=1.0)
+    square = image.crop((15, 0, 75, 60))  # no room to move: the only box is the evaluation's
+    transform = TrainTransform(preprocessing, AugmentSettings(crop=None, scale_jitter=(0.5, 1.0), hflip=0.0))
+    assert all(torch.equal(transform(square, key), preprocessing(square)) for key in range(5))
+
+
 @pytest.mark.parametrize("place", range(4))
 def test_each_jitter_spans_the_range_of_torchvision(place: int) -> None:
     amounts = tuple(0.3 if i == place else 0.0 for i in range(4))
@@ -312,4 +358,6 @@ def test_each_jitter_spans_the_range_of_torchvision(place: int) -> None:
 def test_small_crops_ask_for_more_of_a_jpeg() -> None:
     assert TrainTransform(rule(), PLAIN).min_side == rule().min_side
     small = TrainTransform(rule(), AugmentSettings(crop=(0.04, 1.0), ratio=(1.0, 1.0)))
+    jittered_scale = TrainTransform(rule(), AugmentSettings(crop=None, scale_jitter=(0.5, 1.5)))
+    assert jittered_scale.min_side == 1.5 * rule().min_side
     assert small.min_side == 160  # 32 px from a crop of a fifth of the side

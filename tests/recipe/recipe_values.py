@@ -28,6 +28,7 @@ TRAIN = {
 }
 AUGMENT = {
     "crop": st.none() | PAIR,
+    "scale_jitter": st.none() | PAIR,
     "ratio": PAIR,
     "hflip": UNIT,
     "vflip": UNIT,

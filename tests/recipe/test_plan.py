@@ -230,6 +230,12 @@ UNUSED = [
         "Give the strengths too, for example augment.jitter=[0.2,0.2,0.2,0.1].",
     ),
     (
+        "[augment]\ncrop = [0.5, 1.0]\n" + ALL,
+        "augment.scale_jitter=[0.9,1.1]",
+        "augment.scale_jitter = [0.9, 1.1] (--set) is not used: augment.crop is on and sets the scale",
+        'Take one: augment.crop="none", or augment.scale_jitter="none".',
+    ),
+    (
         '[augment]\ncrop = "none"\n' + ALL,
         "augment.ratio=[1,2]",
         "augment.ratio = [1.0, 2.0] (--set) is not used: augment.crop is off",
