@@ -88,8 +88,8 @@ def wilson(share: float, n: int) -> list[float]:
     return [max(0.0, ends[0]), min(1.0, ends[1])]
 
 
-def bootstrap(counts: np.ndarray, value: float, draws: int, seed: int) -> list[float]:
-    """Redraw each class's images from its row of the confusion matrix, one F1 after another."""
+def bootstrap(counts: np.ndarray, value: float, draws: int, seed: int) -> list[float] | None:
+    """Redraw each class's images from its row of the confusion matrix, one F1 after another; None: too few of them."""
     rng = np.random.default_rng(seed)
     kept = [c for c in range(len(counts)) if counts[c].sum()]
     hits, guessed = np.zeros((draws, len(counts))), np.zeros((draws, len(counts)))
@@ -103,6 +103,8 @@ def bootstrap(counts: np.ndarray, value: float, draws: int, seed: int) -> list[f
     scores = [
         np.mean([2 * hits[draw, c] / (counts[c].sum() + guessed[draw, c]) for c in kept]) for draw in range(draws)
     ]
+    if counts.sum() < 30 or max(scores) - min(scores) < 1e-9:
+        return None
     low, high = np.percentile(scores, [2.5, 97.5])
     return [min(low, value), max(high, value)]
 

@@ -33,6 +33,7 @@ METRICS: dict[str, Literal["max", "min"]] = {
 """What may be watched, as "val/NAME", and which direction is better."""
 
 DRAWS = 2000  # of the bootstrap
+FEWEST = 30  # images below which a bootstrap says nothing; assumed, the usual rule of thumb
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
 _BLOCK = 4_000_000  # scores ranked at once
 
@@ -94,25 +95,22 @@ def summarise(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-    quick: bool = False,
 ) -> dict[str, Any]:
     """The metrics of probs (N, K) against targets (N,), ready for JSON.
 
     `loss` is the mean of -log p of the label, p no smaller than the smallest normal float64. `topk` counts labels of
     rank <= `k` = min(5, K). Macro and weighted values average over the classes with support; micro ones pool them.
     `chance` is what guessing gives. `intervals` hold 95 %: Wilson's (1927) for `top1`; for `f1_macro` a percentile
-    bootstrap of `draws` draws stratified by true class (see `bootstrap_f1`). `quick` leaves the intervals out.
+    bootstrap of `draws` draws stratified by true class, or None where that says nothing (see `bootstrap_f1`).
 
     Raises:
         DataError: if there is no image, or one without a label.
         DivergedError: if a probability is not finite.
     """
-    return summarise_scored(score(probs, targets), classes, draws=draws, seed=seed, quick=quick)
+    return summarise_scored(score(probs, targets), classes, draws=draws, seed=seed)
 
 
-def summarise_scored(
-    scored: Scored, classes: Sequence[str], *, draws: int = DRAWS, seed: int = 0, quick: bool = False
-) -> dict[str, Any]:
+def summarise_scored(scored: Scored, classes: Sequence[str], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """`summarise` of images that are scored already."""
     n, k = len(scored.targets), min(5, len(classes))
     confusion = confusion_matrix(scored, len(classes))
@@ -120,7 +118,8 @@ def summarise_scored(
     right = int(np.trace(confusion))
     averages = _averages(confusion)
     most = int(support.argmax())
-    summary: dict[str, Any] = {
+    interval = bootstrap_f1(confusion, draws=draws, seed=seed)
+    return {
         "n": n,
         "classes": len(classes),
         "classes_with_support": int((support > 0).sum()),
@@ -135,14 +134,9 @@ def summarise_scored(
             "majority": int(support[most]) / n,
             "majority_class": classes[most],
         },
+        "intervals": {"top1": list(wilson(right, n)), "f1_macro": None if interval is None else list(interval)},
+        "bootstrap": {"draws": draws, "seed": seed},
     }
-    if not quick:
-        summary["intervals"] = {
-            "top1": list(wilson(right, n)),
-            "f1_macro": list(bootstrap_f1(confusion, draws=draws, seed=seed)),
-        }
-        summary["bootstrap"] = {"draws": draws, "seed": seed}
-    return summary
 
 
 def per_class(confusion: Ints, classes: Sequence[str]) -> list[dict[str, str | int | float]]:
@@ -179,13 +173,15 @@ def wilson(k: int, n: int) -> tuple[float, float]:
     return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
 
 
-def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float] | None:
     """Percentile bootstrap (Efron 1979), 95 %, of macro F1, stratified by true class, from counts (K, K).
 
     Drawing a class's images with replacement is a multinomial draw on its row of the confusion matrix. The draws are
     `rng = numpy.random.default_rng(seed)`, then for each class with support, in order,
     `rng.multinomial(support, cells / support, size=draws)` over the row's non-zero cells; the ends are numpy's 2.5 and
     97.5 percentiles, moved outwards where needed to contain the value itself (F1 is biased in small classes).
+
+    None below `FEWEST` images, and where every draw is the same: nothing was confused, or one image a class.
     """
     rng = np.random.default_rng(seed)
     support = confusion.sum(axis=1)
@@ -198,7 +194,10 @@ def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple
         if confusion[row, row]:
             hits[:, row] = drawn[:, np.searchsorted(cells, row)]
     f1 = 2 * hits[:, kept] / (support[kept] + predicted[:, kept])  # (draws, classes with support)
-    low, high = np.percentile(f1.mean(axis=1), [2.5, 97.5])
+    means = f1.mean(axis=1)
+    if support.sum() < FEWEST or np.ptp(means) < 1e-9:
+        return None
+    low, high = np.percentile(means, [2.5, 97.5])
     value = _averages(confusion)["f1_macro"]
     return min(float(low), value), max(float(high), value)
 

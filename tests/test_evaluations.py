@@ -137,7 +137,8 @@ def test_above_100_classes_there_is_no_column_for_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [{}, {"absent": (1,)}, {"rounded": True, "seed": 5}, {"n": 1}, {"classes": NASTY, "n": 90}]
+    "case",
+    [{}, {"absent": (1,)}, {"rounded": True, "seed": 5}, {"n": 1}, {"n": 29}, {"n": 30}, {"classes": NASTY, "n": 90}],
 )
 def test_every_number_can_be_computed_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], case: dict[str, Any]
@@ -181,6 +182,7 @@ def more(value: float) -> float:
         *((edit_json([f"{name}_weighted"], more), f"{name}_weighted") for name in ("precision", "recall", "f1")),
         (edit_json(["intervals", "top1", 0], more), "intervals.top1[0]"),
         (edit_json(["intervals", "f1_macro", 1], more), "intervals.f1_macro[1]"),
+        (edit_json(["intervals", "f1_macro"], lambda ends: None), "intervals.f1_macro: written None"),
         (edit_json(["chance", "majority"], more), "chance.majority"),
         (edit_json(["chance", "majority_class"], lambda name: name + "s"), "majority_class"),
         (edit_json(["classes_without_support"], lambda names: ["cat"]), "classes_without_support"),

@@ -60,7 +60,7 @@ splits = st.builds(
 @given(split=splits)
 def test_summary_equals_scikit_learns(split: Split) -> None:
     probs, targets = split
-    found = summarise(probs, targets, names(probs.shape[1]), quick=True)
+    found = summarise(probs, targets, names(probs.shape[1]), draws=1)
     guesses, present = probs.argmax(axis=1), sorted(set(targets.tolist()))
     assert found["n"] == len(targets)
     assert found["classes"] == probs.shape[1]
@@ -104,7 +104,7 @@ def test_ranks_do_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("classes", [6, 12])
 def test_top5_equals_scikit_learns_without_ties(classes: int) -> None:
     probs, targets = draw_split(2, 200, classes)
-    found = summarise(probs, targets, names(classes), quick=True)
+    found = summarise(probs, targets, names(classes), draws=1)
     assert found["k"] == 5
     assert found["topk"] == pytest.approx(top_k_accuracy_score(targets, probs, k=5, labels=range(classes)))
     assert found["top1"] < found["topk"] < 1.0
@@ -112,7 +112,7 @@ def test_top5_equals_scikit_learns_without_ties(classes: int) -> None:
 
 def test_k_is_clipped_to_the_classes() -> None:
     probs, targets = draw_split(3, 20, 3)
-    found = summarise(probs, targets, names(3), quick=True)
+    found = summarise(probs, targets, names(3), draws=1)
     assert (found["k"], found["topk"]) == (3, 1.0)
 
 
@@ -123,7 +123,7 @@ def test_equal_scores_go_to_the_class_that_comes_first() -> None:
 
 
 def test_a_label_of_probability_0_costs_a_finite_loss() -> None:
-    found = summarise(np.array([[1.0, 0.0]]), np.array([1]), names(2), quick=True)
+    found = summarise(np.array([[1.0, 0.0]]), np.array([1]), names(2), draws=1)
     assert found["loss"] == pytest.approx(-math.log(np.finfo(np.float64).tiny))
 
 
@@ -154,7 +154,8 @@ def test_confusion_and_classes_equal_scikit_learns(split: Split) -> None:
 def test_intervals_contain_the_value(split: Split, seed: int) -> None:
     probs, targets = split
     found = summarise(probs, targets, names(probs.shape[1]), draws=50, seed=seed)
-    for name, (low, high) in found["intervals"].items():
+    for name, interval in found["intervals"].items():
+        low, high = interval or (0.0, 1.0)
         assert 0.0 <= low <= found[name] <= high <= 1.0
     assert found["bootstrap"] == {"draws": 50, "seed": seed}
     json.dumps(found, allow_nan=False)
@@ -190,6 +191,7 @@ def test_bootstrap_agrees_with_resampling_images() -> None:
     probs, targets = draw_split(7, 150, 5, absent=1)
     scored = score(probs, targets)
     ours = bootstrap_f1(confusion_matrix(scored, 5), draws=2000, seed=1)
+    assert ours is not None
     assert ours == pytest.approx(tuple(naive_bootstrap(targets, scored.predicted, 1000, seed=2)), abs=0.015)
     assert ours[1] - ours[0] > 0.05
 
@@ -202,16 +204,40 @@ def test_bootstrap_covers_the_true_value() -> None:
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(200):
-        low, high = bootstrap_f1(
+        interval = bootstrap_f1(
             np.array([rng.multinomial(n, row) for n, row in zip(sizes, rates, strict=True)]), draws=300
         )
+        assert interval is not None
+        low, high = interval
         inside += low <= truth <= high
     assert 0.88 <= inside / 200 <= 0.99
 
 
 def test_the_seed_draws_the_bootstrap() -> None:
-    confusion = np.array([[8, 4], [3, 9]])
+    confusion = np.array([[9, 6], [5, 10]])
     assert bootstrap_f1(confusion, seed=1) == bootstrap_f1(confusion, seed=1) != bootstrap_f1(confusion, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("confusion", "there"),
+    [
+        ([[20, 0], [0, 20]], False),  # nothing was confused: every draw is the same
+        (np.eye(40, k=1)[:, :40], False),  # one image a class
+        ([[9, 5], [5, 10]], False),  # 29 images
+        ([[10, 5], [5, 10]], True),
+    ],
+)
+def test_there_is_no_interval_where_the_bootstrap_says_nothing(confusion: object, there: bool) -> None:
+    counts = np.array(confusion, dtype=np.int64)
+    interval = bootstrap_f1(counts, draws=200)
+    assert (interval is not None) == there
+    assert interval is None or interval[1] - interval[0] > 0.1
+
+
+def test_a_handful_of_images_has_an_interval_of_top1_alone() -> None:
+    intervals = summarise(np.eye(3), np.arange(3), names(3))["intervals"]
+    assert intervals["f1_macro"] is None
+    assert intervals["top1"][1] - intervals["top1"][0] > 0.5
 
 
 def test_softmax_sums_to_1_and_stands_any_finite_logit() -> None:

@@ -98,14 +98,17 @@ def recipes(
 
 def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
     """The scores of one evaluation, its weakest classes, and where the rest is."""
+    from imgkit.report.leaderboard import NO_INTERVAL
+
     screen.fact("Scored".ljust(10), f"{metrics['split']} · {metrics['n']:,} images · {metrics['classes']:,} classes")
     missing = metrics["classes_without_support"]
     if missing:
         what = count(len(missing), "class has", "classes have")
         screen.fact(" " * 10, f"{what} no image here, left out of the averages")
     for key, title in (("top1", "Top-1"), ("f1_macro", "Macro F1")):
-        low, high = metrics["intervals"][key]
-        screen.fact(title.ljust(10), f"{percent(metrics[key])}  (95 % interval {100 * low:.1f} to {100 * high:.1f})")
+        ends = metrics["intervals"][key]
+        what = NO_INTERVAL if ends is None else f"95 % interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+        screen.fact(title.ljust(10), f"{percent(metrics[key])}  ({what})")
     clipped = f"  (there are only {metrics['k']} classes)" if metrics["k"] < 5 else ""
     screen.fact(f"Top-{metrics['k']}".ljust(10), percent(metrics["topk"]) + clipped)
     screen.fact("Loss".ljust(10), f"{metrics['loss']:.3f}")

@@ -25,7 +25,7 @@ class Score:
         top1: accuracy.
         top1_interval: its low and high end.
         f1_macro: mean F1 over the classes with support.
-        f1_interval: its low and high end.
+        f1_interval: its low and high end; None where there are too few images or mistakes for one.
     """
 
     split: str
@@ -33,7 +33,7 @@ class Score:
     top1: float
     top1_interval: tuple[float, float]
     f1_macro: float
-    f1_interval: tuple[float, float]
+    f1_interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _score(evaluations: Mapping[str, Mapping[str, Any]], best_step: int | None) 
         top1=float(metrics["top1"]),
         top1_interval=_pair(intervals["top1"]),
         f1_macro=float(metrics["f1_macro"]),
-        f1_interval=_pair(intervals["f1_macro"]),
+        f1_interval=None if intervals["f1_macro"] is None else _pair(intervals["f1_macro"]),
     )
 
 

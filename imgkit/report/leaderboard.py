@@ -32,6 +32,7 @@ CSV_COLUMNS = [
     "status",
     "created",
 ]
+NO_INTERVAL = "too few images or mistakes for an interval"
 _MD_COLUMNS = ("rank", "run", "model", "split", "n", "macro F1", "top-1", "parameters", "time", "status", "date")
 
 
@@ -101,8 +102,8 @@ def _csv_cells(rank: int, run: RunSummary) -> list[str]:
     score = run.score
     numbers = [""] * 8
     if score is not None:
-        scores = (score.top1, *score.top1_interval, score.f1_macro, *score.f1_interval)
-        numbers = [score.split, str(score.n), *(f"{value:.6f}" for value in scores)]
+        scores = (score.top1, *score.top1_interval, score.f1_macro, *(score.f1_interval or (None, None)))
+        numbers = [score.split, str(score.n), *("" if value is None else f"{value:.6f}" for value in scores)]
     return [
         str(rank) if run.ranked else "",
         run.name,
@@ -135,9 +136,10 @@ def _md_cells(rank: int, run: RunSummary) -> list[str]:
     ]
 
 
-def with_interval(value: float, interval: tuple[float, float]) -> str:
-    """`92.5 % (91.2 to 93.8)` for fractions."""
-    return f"{percent(value)} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+def with_interval(value: float, interval: Sequence[float] | None) -> str:
+    """`92.5 % (91.2 to 93.8)` for fractions, or why there is no interval."""
+    ends = NO_INTERVAL if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+    return f"{percent(value)} ({ends})"
 
 
 def millions(count: int | None) -> str:

@@ -63,7 +63,7 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
 def scores(metrics: Mapping[str, Any]) -> str:
     """`top-1 85.3 % (82.1 to 88.1) · macro F1 84.0 % (80.5 to 87.2) · 525 images`."""
     parts = [
-        f"{title} {with_interval(metrics[name], tuple(metrics['intervals'][name]))}"
+        f"{title} {with_interval(metrics[name], metrics['intervals'][name])}"
         for name, title in (("top1", "top-1"), ("f1_macro", "macro F1"))
     ]
     return " · ".join([*parts, f"{metrics['n']:,} images"])
@@ -88,11 +88,11 @@ def _cells(rank: int, run: RunSummary) -> dict[str, str]:
         "date": run.created[:10],
     }
     if score is not None:
-        low, high = score.f1_interval
+        ends = score.f1_interval
         cells |= {
             "n": f"{score.n:,}",
             "macro F1": percent(score.f1_macro),
-            "interval": f"{100 * low:.1f} to {100 * high:.1f}",
+            "interval": "too few" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}",
             "top-1": percent(score.top1),
         }
     return {name: cells.get(name, "") for name in _COLUMNS}

@@ -42,6 +42,14 @@ def test_evaluate_prints_scores_and_the_weakest_classes(
     assert out.rstrip().endswith("evaluations/val@10/")
 
 
+def test_a_handful_of_images_has_no_interval(imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = metrics_of("val", 0.9, 0.8, n=10) | {"folder": str(runs / "one" / "evaluations" / "val@10")}
+    found["intervals"]["f1_macro"] = None
+    monkeypatch.setattr("imgkit.api.Run.evaluate", lambda *_, **__: found)
+    out = imgkit("evaluate", "latest", "--data", "pets")[1]
+    assert "Macro F1   80.0 %  (too few images or mistakes for an interval)" in out
+
+
 def test_weakest_classes_of_a_damaged_file(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="cannot be read"):
         weakest_classes(tmp_path / "per_class.csv")

@@ -6,6 +6,7 @@ from rich.cells import cell_len
 from sample_runs import write_run
 
 from imgkit.report.collect import collect
+from imgkit.report.leaderboard import csv_text, markdown
 from imgkit.report.table import print_run, print_runs
 from imgkit.run import RunFolder
 from imgkit.screen import Screen, make_console
@@ -70,6 +71,20 @@ def test_one_run(tmp_path: Path) -> None:
     assert "3 classes · train 300 · val 100\n" in text
     assert "val@10  top-1 90.0 % (85.0 to 92.0) · macro F1 80.0 % (74.0 to 83.0) · 100" in text
     assert "★" in text
+
+
+def test_a_handful_of_images_has_no_interval(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one", f1=1.0)
+    place = "evaluations/val@10/metrics.json"
+    metrics = folder.read_json(place)
+    folder.write_json(place, metrics | {"intervals": metrics["intervals"] | {"f1_macro": None}})
+    assert "100.0 %  too few " in printed(tmp_path, 200)
+    runs = collect(tmp_path)
+    assert "| 100.0 % (too few images or mistakes for an interval) | 90.0 % (85.0 to 92.0) |" in markdown(runs)
+    assert ",1.000000,,,23600000," in csv_text(runs)
+    file = io.StringIO()
+    print_run(folder, Screen(file=file, width=200))
+    assert "macro F1 100.0 % (too few images or mistakes for an interval) · 100 images" in file.getvalue()
 
 
 def test_one_broken_run(tmp_path: Path) -> None:
