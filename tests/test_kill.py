@@ -122,12 +122,13 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
     """The same promise for a real network, in processes that share nothing, killed while they train."""
-    out = ["--out", str(tmp_path / "runs")]
+    runs = str(tmp_path / "runs")
     begin = ["finetune", "tf_efficientnet_lite0", "--recipe", write_recipe(tmp_path), "--data", "synthetic:3x16"]
+    begin += ["--out", runs]
     begin += ["--set", "run.threads=2", "--set", "save.every_steps=1", "--set", "phases.all.epochs=8"]
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "imgkit", *arguments, *out]
+        command = [sys.executable, "-m", "imgkit", *arguments]
         return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
 
     assert start(*begin, "--name", "oracle").wait(600) == 0
@@ -136,7 +137,7 @@ def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
     place = tmp_path / "runs" / "killed"
     while kills < FRESH_KILLS:
         known = (place / "run.json").is_file()
-        resumed = ("resume", "killed", "--workers", str(draw.choice([0, 1, 2])))
+        resumed = ("resume", "killed", "--runs", runs, "--workers", str(draw.choice([0, 1, 2])))
         before = newest(place)
         process = start(*(resumed if known else (*begin, "--name", "killed")))
         # Let it get one checkpoint further, then kill it a random moment later.
@@ -147,7 +148,7 @@ def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         kills += 1
-    assert start("resume", "killed").wait(600) == 0
+    assert start("resume", "killed", "--runs", runs).wait(600) == 0
     whole, killed = (open_run(name, tmp_path / "runs") for name in ("oracle", "killed"))
     assert fingerprint(whole) == fingerprint(killed)
 

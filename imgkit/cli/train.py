@@ -30,14 +30,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def resume(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --out, a path, or: latest")],
-    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
+    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     workers: Annotated[int | None, typer.Option(help="Processes that load images; any number gives the same.")] = None,
 ) -> None:
     """Go on with a run that was stopped or killed."""
     from imgkit import api
 
-    api.resume(name, out=out, workers=workers, screen=Screen())
+    api.resume(name, out=runs, workers=workers, screen=Screen())
 
 
 def command_line() -> str:

@@ -203,6 +203,13 @@ def test_the_commands_are_pinned() -> None:
     assert sorted([*names, *(group.name or "" for group in app.app.registered_groups)]) == sorted(COMMANDS)
 
 
+@pytest.mark.parametrize("command", ["resume", "evaluate", "predict"])
+def test_a_run_is_looked_for_under_runs(imgkit: Run, command: str) -> None:
+    out = imgkit(command, "--help")[1]
+    assert "A run under --runs, a path, or: latest" in " ".join(out.replace("│", " ").split())
+    assert "--runs " in out
+
+
 def test_a_missing_run_is_answered_with_latest(imgkit: Run) -> None:
     for command in ("resume", "evaluate", "predict"):
         code, _, err = imgkit(command)

@@ -171,7 +171,7 @@ def test_a_bad_value_names_the_flag(imgkit: Run) -> None:
 
 
 def test_resume(imgkit: Run, calls: Calls) -> None:
-    assert imgkit("resume", "latest", "--out", "o", "--workers", "1")[0] == 0
+    assert imgkit("resume", "latest", "--runs", "o", "--workers", "1")[0] == 0
     ((name, args, options),) = calls
     assert (name, args, options["out"], options["workers"]) == ("resume", ("latest",), Path("o"), 1)
 
