@@ -155,8 +155,10 @@ def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Set
     _refuse_unknown(options)
     loaded = load_recipe(recipe, flags=_flags(verb, model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data
+    from imgkit.models.names import resolve_name
 
-    find_data(loaded.recipe.data)  # a missing folder is told before torch is imported, which takes seconds
+    find_data(loaded.recipe.data)  # a missing folder or a misspelt model is told before torch is imported
+    resolve_name(model)
     from imgkit.prepare import prepare
 
     screen = options.get("screen") or Screen(quiet=True)

@@ -11,6 +11,7 @@ from oracle import SHORT, short_run, write_recipe
 import imgkit
 from imgkit import api
 from imgkit.errors import DataError, UsageError
+from imgkit.models.names import resolve_name
 from imgkit.screen import Screen
 
 
@@ -49,6 +50,18 @@ def test_a_missing_folder_is_told_before_torch_is_imported() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == "False\nFalse\n"
+
+
+def test_a_misspelt_model_is_told_before_torch_is_imported() -> None:
+    resolve_name("resnet50")  # keeps the names
+    script = (
+        "import sys, imgkit\n"
+        "try:\n    imgkit.finetune('resnet5O', data='digits')\n"
+        "except imgkit.ImgkitError as error:\n    print(error.message, 'torch' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("Unknown model 'resnet5O'. Did you mean resnet50")
+    assert found.stdout.endswith("False\n")
 
 
 def test_a_misspelt_model_is_told_before_the_images_are_read(tmp_path: Path) -> None:

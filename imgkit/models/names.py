@@ -1,10 +1,18 @@
-"""Names of networks: timm's, with a few common spellings. No weights, no network access."""
+"""Names of networks: timm's, with a few common spellings. No weights, no network access.
+
+timm takes seconds to import, so its names are kept in the cache: a misspelt one is told at once.
+"""
 
 import fnmatch
+import json
+import os
 import re
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from typing import NamedTuple
 
-from timm.models import get_deprecated_models, get_pretrained_cfg, is_model, list_models, split_model_name_tag
-
+from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError, did_you_mean
 
 ALIASES = {
@@ -36,6 +44,15 @@ ALIASES = {
 }
 
 
+class _Known(NamedTuple):
+    """What timm knows."""
+
+    plain: list[str]  # in natural order, as all that follows
+    tagged: list[str]  # a name for each tag; the plain name where there is none
+    tags: dict[str, str | None]  # the default one by plain name
+    replaced: dict[str, str | None]  # old names
+
+
 def resolve_name(text: str) -> str:
     """The timm name that `text` means, with its tag (`resnet50.a1_in1k`) if it has one.
 
@@ -51,12 +68,13 @@ def resolve_name(text: str) -> str:
             f"{text!r} is not the name of a network: imgkit builds only the networks that timm knows.",
             f"Name the network, and its weights apart:  --weights hub:{where or 'OWNER/NAME'}  or  --weights FILE",
         )
-    name, tag = split_model_name_tag(wanted)
-    known = _resolve_plain(name)
-    if known is None:
-        raise _unknown(text, name)
-    name, default_tag = split_model_name_tag(known)
-    return _with_tag(name, tag or default_tag)
+    name, _, tag = wanted.partition(".")
+    known = _known()
+    found = _resolve_plain(name, known)
+    if found is None:
+        raise _unknown(text, name, known.plain)
+    name, _, default_tag = found.partition(".")
+    return _with_tag(name, tag or default_tag, known)
 
 
 def search(pattern: str) -> list[str]:
@@ -67,52 +85,65 @@ def search(pattern: str) -> list[str]:
     wanted = pattern.strip().lower()
     if not any(char in wanted for char in "*?["):
         wanted = f"*{wanted}*"
-    names: list[str] = list_models(include_tags="." in wanted)
-    return [name for name in names if fnmatch.fnmatchcase(name.lower(), wanted)]
+    known = _known()
+    return [
+        name for name in (known.tagged if "." in wanted else known.plain) if fnmatch.fnmatchcase(name.lower(), wanted)
+    ]
 
 
-def _resolve_plain(name: str) -> str | None:
-    if name in list_models():
+def _known() -> _Known:
+    """The names of timm where it is imported (more may be registered there), else those kept in the cache."""
+    file = cache_folder() / f"names-timm-{version('timm')}.json"
+    if "timm" not in sys.modules:
+        with suppress(OSError, ValueError, TypeError):  # none there, or not what was written
+            return _Known(**json.loads(file.read_text(encoding="utf-8")))
+    from timm.models import get_deprecated_models, get_pretrained_cfg, list_models
+
+    plain = list_models()
+    configs = {name: get_pretrained_cfg(name) for name in plain}
+    tags = {name: None if config is None else config.tag for name, config in configs.items()}
+    known = _Known(plain, list_models(include_tags=True), tags, get_deprecated_models())
+    if not file.exists():
+        with suppress(OSError):  # it is only slower without
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(f".tmp-{os.getpid():x}")
+            temporary.write_text(json.dumps(known._asdict()), encoding="utf-8")
+            temporary.replace(file)
+    return known
+
+
+def _resolve_plain(name: str, known: _Known) -> str | None:
+    if name in known.plain:
         return name
-    if is_model(name):  # a name that timm has replaced
-        replacement: str | None = get_deprecated_models()[name]
-        return replacement
+    if name in known.replaced:
+        return known.replaced[name]
     if name.lower() in ALIASES:
         return ALIASES[name.lower()]
-    same = [known for known in list_models() if _squeezed(known) == _squeezed(name)]
+    same = [other for other in known.plain if _squeezed(other) == _squeezed(name)]
     if len(same) == 1:
         return same[0]
     aliases = {target for alias, target in ALIASES.items() if _squeezed(alias) == _squeezed(name)}
     return aliases.pop() if len(aliases) == 1 else None
 
 
-def _with_tag(name: str, tag: str) -> str:
+def _with_tag(name: str, tag: str, known: _Known) -> str:
     if not tag:
         return name
     full = f"{name}.{tag}"
-    known = list_models(f"{name}.*", include_tags=True)
-    if full in known:
+    tags = [other.removeprefix(f"{name}.") for other in known.tagged if other.startswith(f"{name}.")]
+    if tag in tags:
         return full
-    tags = [split_model_name_tag(other)[1] for other in known]
     if not tags:
         raise UsageError(f"The model {name!r} has no tag {tag!r}: it has none at all.", f"Write  {name}")
     near = [other for other in did_you_mean(tag, tags) if other]
     guess = f" Did you mean {name}.{near[0]}?" if near else ""
     raise UsageError(
         f"The model {name!r} has no tag {tag!r}.{guess}",
-        f"Its tags, the default first: {', '.join(_ordered(name, tags))}.",
+        f"Its tags, the default first: {', '.join(sorted(tags, key=lambda tag: tag != known.tags.get(name)))}.",
     )
 
 
-def _ordered(name: str, tags: list[str]) -> list[str]:
-    """`tags` with the default of `name` first."""
-    config = get_pretrained_cfg(name)
-    default = config.tag if config is not None else None
-    return sorted(tags, key=lambda tag: tag != default)
-
-
-def _unknown(text: str, name: str) -> UsageError:
-    known = list_models()
+def _unknown(text: str, name: str, known: list[str]) -> UsageError:
     near = did_you_mean(name, known)
     guess = f" Did you mean {', '.join(near)}?" if near else ""
     start = re.match(r"[A-Za-z]{3,}", near[0] if near else name)

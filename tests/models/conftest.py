@@ -4,10 +4,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from timm.models import is_model
+from timm.models import is_model, register_model
 from torch import Tensor, nn
-
-from imgkit.models import register_model
 
 torch.set_num_threads(1)
 

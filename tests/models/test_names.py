@@ -1,7 +1,12 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import timm
 from timm.models import get_deprecated_models
 
+from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError
 from imgkit.models.names import ALIASES, resolve_name, search
 
@@ -45,6 +50,36 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         resolve_name("resnet5O")
     assert caught.value.message.startswith("Unknown model 'resnet5O'. Did you mean resnet50")
     assert caught.value.hint == f"{len(timm.list_models()):,} models are known:  imgkit models resnet"
+
+
+def test_names_are_kept_in_the_cache_and_told_without_timm() -> None:
+    script = (
+        "import sys\nfrom imgkit.models.names import resolve_name\n"
+        "for name in ('ResNet-50', 'resnet50.a1_ink1', 'resnet5O', 'efficientnet_b0_gn'):\n"
+        "    try:\n        print(resolve_name(name))\n    except Exception as error:\n        print(error)\n"
+        "print('timm' in sys.modules)\n"
+    )
+
+    def answers() -> list[str]:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    *first, imported = answers()
+    assert imported == "True", "nothing was kept yet"
+    assert answers() == [*first, "False"]
+    (kept,) = cache_folder().glob("names-timm-*.json")
+    kept.write_text("{")
+    assert answers() == [*first, "True"], "a damaged file is none"
+
+
+def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("IMGKIT_CACHE", str(tmp_path / "file"))
+    assert resolve_name("ResNet-50") == "resnet50"
+
+
+def test_a_network_registered_later_is_known(registered: str) -> None:
+    assert resolve_name(registered) == registered
 
 
 def test_a_name_like_no_other() -> None:
