@@ -39,7 +39,7 @@ TORCH_FREE_DATA = [
     "classes",
 ]
 
-TORCH_FREE_MODELS = {"models.__init__", "models.names"}
+TORCH_FREE_MODELS = {"models.__init__", "models.names", "models.packages"}
 
 
 def modules() -> dict[str, Path]:

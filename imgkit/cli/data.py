@@ -55,6 +55,7 @@ def check(
 ) -> None:
     """Look for problems in a folder or CSV. Exit 3 where something must be mended."""
     from imgkit.data.load import load_data
+    from imgkit.models.packages import installed_networks
 
     given = {
         "data": path,
@@ -82,7 +83,8 @@ def check(
     screen.line()
     options = [word for flag, value in flags.values() for word in (flag, str(value))]
     options += ["--seed", str(seed)] if seed else []
-    screen.line(f"Next:  {shlex.join(['imgkit', 'finetune', 'resnet50', *options])}")
+    model = next(iter(installed_networks()), "resnet50")  # one whose weights are here, if there is one
+    screen.line(f"Next:  {shlex.join(['imgkit', 'finetune', model, *options])}")
 
 
 def _settings(values: dict[str, object]) -> "DataSettings":

