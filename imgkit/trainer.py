@@ -24,6 +24,8 @@ from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.plan import PhasePlan
 from imgkit.schedules import make_schedule
 
+_SMALLEST = 32  # px: most networks halve an image five times, so nothing is left of a smaller one
+
 
 @dataclass(frozen=True)
 class Update:
@@ -120,7 +122,7 @@ class Trainer:
         largest = phase.settings.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
         if not (_finite(loss) and _finite(norm)):
-            raise _diverged(loss, norm, step, phase, lr)
+            raise _diverged(loss, norm, step, phase, lr, self.preprocessing.size)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
@@ -225,10 +227,11 @@ def _finite(number: float) -> bool:
     return number - number == 0.0
 
 
-def _diverged(loss: float, norm: float, step: int, phase: PhasePlan, lr: float) -> DivergedError:
+def _diverged(loss: float, norm: float, step: int, phase: PhasePlan, lr: float, size: tuple[int, int]) -> DivergedError:
     what, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
+    small = f" Images of {size[0]}×{size[1]} px are likely too small: try --image-size {_SMALLEST} or more."
+    rate = f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}"
     return DivergedError(
         f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}.",
-        "Checkpoints hold the weights before it. Try a tenth of the rate: "
-        f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}",
+        f"Checkpoints hold the weights before it.{small * (min(size) < _SMALLEST)} Try a tenth of the rate: {rate}",
     )
