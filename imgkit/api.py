@@ -91,6 +91,9 @@ class Options(TypedDict, total=False):
         data: a folder or a CSV; left out: $IMGKIT_DATA, then ./data.
         epochs: length of the only gradient phase.
         lr: rate of the only gradient phase.
+        batch_size: images per update.
+        image_size: side of the images, in pixels.
+        seed: of splits, order, augmentation and new weights.
         sets: "key.path=value" for any other key of the recipe.
         flags: recipe keys by path, with the spelling for messages (the command line's way in).
         out: folder of run folders.
@@ -103,6 +106,9 @@ class Options(TypedDict, total=False):
     data: str | Path
     epochs: int
     lr: float
+    batch_size: int
+    image_size: int
+    seed: int
     sets: Sequence[str]
     flags: Mapping[str, Flag]
     out: str | Path
@@ -112,8 +118,32 @@ class Options(TypedDict, total=False):
     command: str
 
 
-def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[Options]) -> Run:
+class FinetuneOptions(Options, total=False):
+    """What `finetune` takes besides: weights, "auto", a file, "package:NAME" or "hub:OWNER/NAME"."""
+
+    weights: str | Path
+
+
+_KEYS = {
+    "data": "data.path",
+    "epochs": "epochs",
+    "lr": "lr",
+    "batch_size": "train.batch_size",
+    "image_size": "model.image_size",
+    "seed": "seed",
+    "weights": "model.weights",
+}
+"""Options that are recipe values, and their keys."""
+
+
+def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:
     """Fine-tune a pretrained network of timm's registry by a shipped recipe or a TOML file.
+
+    Args:
+        model: timm's name, such as "resnet50".
+        recipe: a shipped recipe's name or a TOML file.
+        **options: data, weights, epochs, lr, batch_size, image_size, seed, sets=["key.path=value"] for any other key
+            of the recipe, out and name of the run's folder, and what else `Options` tells.
 
     Raises:
         ImgkitError: the kind says what has to be mended.
@@ -124,13 +154,18 @@ def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[Options]
 def scratch(model: str, *, recipe: str = "scratch", **options: Unpack[Options]) -> Run:
     """Train a network of timm's registry from random weights.
 
+    Args:
+        model: timm's name, such as "vgg19".
+        recipe: a shipped recipe's name or a TOML file.
+        **options: as `finetune` takes them, without weights.
+
     Raises:
         ImgkitError: the kind says what has to be mended.
     """
     return _train("scratch", model, recipe, options)
 
 
-def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[Options]) -> None:
+def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneOptions]) -> None:
     """Say what `finetune` or `scratch` would do: phases, steps, rates, sizes, images per class. Writes nothing."""
     setup, _, screen = _prepare(verb, model, recipe, options)
     from imgkit.prepare import plan_lines
@@ -152,7 +187,7 @@ def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
 
 
 def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Setup", "LoadedData", Screen]:
-    _refuse_unknown(options)
+    _refuse_unknown(verb, options)
     loaded = load_recipe(recipe, flags=_flags(verb, model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data
     from imgkit.models.names import resolve_name
@@ -168,25 +203,24 @@ def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Set
     return setup, found, screen
 
 
-def _refuse_unknown(options: Mapping[str, object]) -> None:
+def _refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
     """Python does not check the keys of a TypedDict, and a misspelt option must not be left out in silence."""
-    known = Options.__annotations__
+    known = (Options if verb == "scratch" else FinetuneOptions).__annotations__
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:
         raise UsageError(
-            f"There is no option {unknown!r}{suggestion(unknown, known)}",
-            f'Known: {", ".join(sorted(known))}. Any key of the recipe goes through sets: sets=["train.batch_size=8"].',
+            f"{verb} has no option {unknown!r}{suggestion(unknown, known)}",
+            f'Known: {", ".join(sorted(known))}. Any key of the recipe goes through sets=["train.optimizer=sgd"].',
         )
 
 
 def _flags(verb: str, model: str, options: Options) -> dict[str, Flag]:
     flags = {"model.name": Flag("MODEL", model), **verb_flags(verb)}
-    if "data" in options:
-        flags["data.path"] = Flag("data=", str(options["data"]))
-    if "epochs" in options:
-        flags["epochs"] = Flag("epochs=", options["epochs"])
-    if "lr" in options:
-        flags["lr"] = Flag("lr=", options["lr"])
+    given: Mapping[str, object] = options
+    for name, key in _KEYS.items():
+        if name in given:
+            value = given[name]
+            flags[key] = Flag(f"{name}=", str(value) if isinstance(value, Path) else value)
     return {**flags, **options.get("flags", {})}
 
 

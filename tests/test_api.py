@@ -12,13 +12,37 @@ import imgkit
 from imgkit import api
 from imgkit.errors import DataError, UsageError
 from imgkit.models.names import resolve_name
+from imgkit.recipe.load import Loaded
+from imgkit.recipe.schema import Recipe
 from imgkit.screen import Screen
 
 
 def test_a_misspelt_option_is_no_silence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no option 'epoch'; did you mean 'epochs'") as caught:
+    with pytest.raises(UsageError, match="finetune has no option 'epoch'; did you mean 'epochs'") as caught:
         imgkit.finetune("test_resnet", data="digits", epoch=3, out=tmp_path)  # type: ignore[call-arg]
-    assert 'sets=["train.batch_size=8"]' in caught.value.hint
+    assert 'sets=["train.optimizer=sgd"]' in caught.value.hint
+
+
+def test_common_values_are_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Recipe] = []
+
+    def prepare(loaded: Loaded, **_: object) -> None:
+        seen.append(loaded.recipe)
+        raise DataError("enough")
+
+    monkeypatch.setattr("imgkit.prepare.prepare", prepare)
+    for verb, more in ((imgkit.finetune, {"weights": tmp_path / "w.safetensors"}), (imgkit.scratch, {})):
+        with pytest.raises(DataError, match="enough"):
+            verb("test_resnet", data="digits", batch_size=7, image_size=48, seed=5, **more)  # type: ignore[arg-type]
+    assert [(recipe.train.batch_size, recipe.model.image_size, recipe.seed) for recipe in seen] == [(7, 48, 5)] * 2
+    assert [recipe.model.weights for recipe in seen] == [str(tmp_path / "w.safetensors"), "none"]
+
+
+def test_a_wrong_value_is_named_as_it_was_written() -> None:
+    with pytest.raises(UsageError, match="batch_size="):
+        imgkit.finetune("test_resnet", data="digits", batch_size=0)
+    with pytest.raises(UsageError, match="scratch has no option 'weights'"):
+        imgkit.scratch("test_resnet", data="digits", weights="auto")  # type: ignore[call-arg]
 
 
 def test_a_single_input_is_one_file_not_its_letters(tmp_path: Path) -> None:
