@@ -1,7 +1,8 @@
 """Reads run folders: text only, one summary each; a broken folder becomes a row with a reason."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,11 +89,28 @@ def collect(out: Path) -> list[RunSummary]:
 def summarise_run(folder: RunFolder) -> RunSummary:
     """The summary of one run; never fails for what the folder holds."""
     try:
-        return _summary(folder)
+        return read_run(folder)
     except DiskError as error:
         return RunSummary(folder.name, f"broken: {error.message}")
+
+
+def read_run(folder: RunFolder) -> RunSummary:
+    """The summary of one run.
+
+    Raises:
+        DiskError: if a file of it is missing or damaged.
+    """
+    with damage_told(folder):
+        return _summary(folder)
+
+
+@contextmanager
+def damage_told(folder: RunFolder) -> Iterator[None]:
+    """What goes wrong for the content of a run's files becomes a DiskError."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError, RecursionError) as error:
-        return RunSummary(folder.name, f"broken: unexpected content ({type(error).__name__}: {error})")
+        raise DiskError(f"{folder.path} has unexpected content ({type(error).__name__}: {error}).") from error
 
 
 def groups(runs: Iterable[RunSummary]) -> list[list[RunSummary]]:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
-from imgkit.report.collect import RunSummary, groups, summarise_run
+from imgkit.report.collect import RunSummary, damage_told, groups, read_run
 from imgkit.report.leaderboard import footnote, group_title, millions, split_words, with_interval
 from imgkit.run import RunFolder
 from imgkit.screen import Screen, encodable, percent, print_columns
@@ -36,11 +36,18 @@ def print_runs(runs: Sequence[RunSummary], console: Console) -> None:
 
 
 def print_run(folder: RunFolder, screen: Screen) -> None:
-    """One run: what it was, its epochs, and its scores."""
-    summary = summarise_run(folder)
+    """One run: what it was, its epochs, and its scores.
+
+    Raises:
+        DiskError: if a file of it is missing or damaged.
+    """
+    summary = read_run(folder)
     screen.fact("Run", summary.name, summary.status)
-    if not summary.model:
-        return
+    with damage_told(folder):
+        _print_rest(folder, summary, screen)
+
+
+def _print_rest(folder: RunFolder, summary: RunSummary, screen: Screen) -> None:
     about = folder.read_json("run.json")
     counts = " · ".join(f"{split} {n:,}" for split, n in about["data"]["n"].items() if n)
     screen.fact("Data", summary.data, f"{len(about['classes']):,} classes · {counts}")

@@ -77,6 +77,18 @@ def test_report_of_one_writes_nothing(imgkit: Run, runs: Path, name: str) -> Non
     assert sorted(runs.rglob("*")) == before
 
 
+def test_a_broken_run_is_an_error_by_name_and_a_row_among_others(imgkit: Run, runs: Path) -> None:
+    write_run(runs, "two")
+    (runs / "one" / "evaluations" / "val@10" / "metrics.json").write_text("{")
+    code, out, err = imgkit("report", "runs/one")
+    assert (code, out) == (7, "")
+    assert "runs/one/evaluations/val@10/metrics.json cannot be read" in " ".join(err.split())
+    code, out, _ = imgkit("report", "runs")
+    assert code == 0
+    assert "broken:" in out
+    assert "metrics.json" in "".join(out.split())
+
+
 @pytest.mark.parametrize("args", [(), ("empty",)])
 def test_report_of_nothing_says_what_to_type(
     imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]

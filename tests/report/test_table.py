@@ -1,10 +1,12 @@
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from sample_runs import write_run
 
+from imgkit.errors import DiskError
 from imgkit.report.collect import collect
 from imgkit.report.leaderboard import csv_text, markdown
 from imgkit.report.table import print_run, print_runs
@@ -89,9 +91,17 @@ def test_a_handful_of_images_has_no_interval(tmp_path: Path) -> None:
 
 def test_one_broken_run(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
-    file = io.StringIO()
-    print_run(RunFolder(tmp_path), Screen(file=file, width=200))
-    assert "broken: " in file.getvalue()
+    with pytest.raises(DiskError, match=r"run\.json cannot be read"):
+        print_run(RunFolder(tmp_path), Screen(file=io.StringIO(), width=200))
+
+
+@pytest.mark.parametrize(("file", "text"), [("run.json", '"classes": 3'), ("history.jsonl", "3\n")])
+def test_content_that_is_not_expected_is_told(tmp_path: Path, file: str, text: str) -> None:
+    folder = write_run(tmp_path, "one", f1=None)
+    place = folder.path / file
+    place.write_text(re.sub(r'"classes": \[[^]]*\]', text, place.read_text()) if place.exists() else text)
+    with pytest.raises(DiskError, match="one has unexpected content"):
+        print_run(folder, Screen(file=io.StringIO(), width=200))
 
 
 def test_one_run_tells_each_score_once_and_in_order(tmp_path: Path) -> None:
