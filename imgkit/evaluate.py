@@ -16,7 +16,7 @@ from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
 from imgkit.data.transforms import Preprocessing
 from imgkit.device import choose_device
-from imgkit.errors import DataError, UsageError
+from imgkit.errors import DataError, DiskError, UsageError
 from imgkit.evaluations import write_evaluation
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
@@ -69,9 +69,21 @@ def score(
 
 
 def store(
-    folder: Path, scores: Scores, index: Index, *, split: str, step: int | None, seed: int, **extra: object
+    folder: Path,
+    scores: Scores,
+    index: Index,
+    *,
+    split: str,
+    step: int | None,
+    seed: int,
+    unwritten: Callable[[DiskError], None] | None = None,
+    **extra: object,
 ) -> dict[str, Any]:
-    """Write predictions, metrics and tables of one evaluation into `folder`; returns its metrics."""
+    """Write predictions, metrics and tables of one evaluation into `folder`; returns its metrics.
+
+    Raises:
+        DiskError: if the folder cannot be written and there is no `unwritten` to take the error.
+    """
     paths = [index.paths[int(row)] for row in scores.ids]
     return write_evaluation(
         folder,
@@ -83,6 +95,7 @@ def store(
         step=step,
         seed=seed,
         extra={"data": index.select(scores.ids).fingerprint, **extra},
+        unwritten=unwritten,
     )
 
 

@@ -17,12 +17,13 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from imgkit.cells import bare, guarded
@@ -56,15 +57,17 @@ def write_evaluation(
     step: int | None,
     seed: int,
     extra: Mapping[str, object],
+    unwritten: Callable[[DiskError], None] | None = None,
 ) -> dict[str, Any]:
     """Write an evaluation of logits (N, K) against targets (N,) as `folder`, in place of one that is there.
 
-    Returns what metrics.json holds; the keys of `extra` stand beside the metrics. `seed` draws the bootstrap.
+    Returns what metrics.json holds; the keys of `extra` stand beside the metrics. `seed` draws the bootstrap. Where the
+    folder cannot be written, `unwritten` is called with the error, if given, and the metrics are returned all the same.
 
     Raises:
         DataError: if there is no image, or one without a label.
         DivergedError: if the scores are not finite.
-        DiskError: if the folder cannot be written; what was there before stays.
+        DiskError: if the folder cannot be written and nobody takes it; what was there before stays.
     """
     paths = [_visible(paths[row]) for row in range(len(targets))]
     classes = [_visible(name) for name in classes]
@@ -86,11 +89,14 @@ def write_evaluation(
         _write_csv(temporary / "per_class.csv", _class_rows(rows))
         _write_csv(temporary / "confusion.csv", _confusion_rows(confusion, classes))
         _put_in_place(temporary, folder)
-    except OSError as error:
-        raise DiskError(
-            f"Cannot write the evaluation {printable(str(folder))}: {error.strerror or error}.",
-            "Free some space or mend the permissions, then: imgkit evaluate",
-        ) from error
+    except (OSError, SafetensorError) as error:
+        failure = DiskError(
+            f"Cannot write the evaluation {printable(str(folder))}: {getattr(error, 'strerror', None) or error}.",
+            "Free some space or mend the permissions, then: imgkit resume (a training) or imgkit evaluate",
+        )
+        if unwritten is None:
+            raise failure from error
+        unwritten(failure)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return metrics

@@ -244,7 +244,8 @@ class Experiment:
         now = self.progress
         if not phase.ends_epoch(now.step) or (now.history and now.history[-1]["step"] == now.step):
             return
-        metrics = self._evaluate("val")
+        unwritten: list[DiskError] = []
+        metrics = self._evaluate(unwritten.append)
         name = self.setup.recipe.monitor.removeprefix("val/")
         value = metrics[name]
         before = now.best
@@ -263,22 +264,26 @@ class Experiment:
         self.screen.epoch({**now.history[-1], "left_s": now.left_s(self.setup.plan.total_steps)})
         if now.stopped_early and now.step < self.setup.plan.total_steps:
             self.screen.note(f"stopped early: {patience} epochs without a better {self.setup.recipe.monitor}")
+        for error in unwritten:  # told after the checkpoint is safe
+            self._warn_or_raise(error)
 
-    def _evaluate(self, split: str) -> dict[str, Any]:
+    def _evaluate(self, unwritten: Callable[[DiskError], None]) -> dict[str, Any]:
+        """The metrics of validation; `unwritten` takes the error where their folder cannot be written."""
         setup = self.setup
-        with self._watched(f"scoring {split}") as progress:
+        with self._watched("scoring val") as progress:
             scores = score(
                 self.trainer.scored_model,
                 setup.index,
-                setup.index.rows(split),
+                setup.index.rows("val"),
                 preprocessing=setup.preprocessing,
                 device=setup.device,
                 workers=setup.workers,
                 max_pixels=setup.recipe.data.max_pixels,
                 progress=progress,
             )
-        place = self.folder.path / "evaluations" / f"{split}@{self.progress.step}"
-        return store(place, scores, setup.index, split=split, step=self.progress.step, seed=setup.recipe.seed)
+        step = self.progress.step
+        place = self.folder.path / "evaluations" / f"val@{step}"
+        return store(place, scores, setup.index, split="val", step=step, seed=setup.recipe.seed, unwritten=unwritten)
 
     def _save(self) -> None:
         """Write a checkpoint of this step.
@@ -302,16 +307,19 @@ class Experiment:
         self._last_save_s, self._saved_step = time.monotonic(), now.step
 
     def _save_or_warn(self) -> bool:
-        """A full disk does not stop training before the end: the next save may succeed; the last one has to."""
         try:
             self._save()
             return True
         except DiskError as error:
-            if self.progress.step == self.setup.plan.total_steps or self.progress.stopped_early:
-                raise
-            self.screen.warn(f"{error.message} Training goes on.")
+            self._warn_or_raise(error)
             self._last_save_s = time.monotonic()
             return False
+
+    def _warn_or_raise(self, error: DiskError) -> None:
+        """A full disk does not stop training before the end: the next write may succeed; the last one has to."""
+        if self.progress.step == self.setup.plan.total_steps or self.progress.stopped_early:
+            raise error
+        self.screen.warn(f"{error.message} Training goes on.")
 
     def _elapsed_s(self) -> float:
         return self._seconds_before + time.monotonic() - self._began_s

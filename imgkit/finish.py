@@ -33,9 +33,8 @@ def finish(
     """Export, score test once if there is a test split, and say how it went."""
     best = max((row for row in history if row["best"]), key=lambda row: row["step"])
     export_best(folder, setup, best["step"])
-    metrics = {"val": folder.evaluations()[f"val@{best['step']}"]}
-    if len(setup.index.rows("test")):
-        metrics["test"] = _score_test(folder, setup, best["step"], watched)
+    splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
+    metrics = {split: _scored(folder, setup, split, best["step"], watched) for split in splits}
     _say_result(folder, setup, history, best, metrics, seconds, screen)
 
 
@@ -59,23 +58,26 @@ def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
     folder.write_json("checkpoints/best.json", {"step": step})  # a kill after the last save may have left an older one
 
 
-def _score_test(folder: RunFolder, setup: Setup, step: int, watched: Watched) -> dict[str, Any]:
-    """Score the exported model on test, unless a run that was cut after it did so already."""
-    name = f"test@{step}"
+def _scored(folder: RunFolder, setup: Setup, split: str, step: int, watched: Watched) -> dict[str, Any]:
+    """The metrics of the exported model on a split: scored now, unless its evaluation is there.
+
+    That of validation lacks where the disk was full; that of test is there where a run was cut after it.
+    """
+    name = f"{split}@{step}"
     if name not in folder.evaluations():
         model = load_run_model(folder).model.to(setup.device)
-        with watched("scoring test") as progress:
+        with watched(f"scoring {split}") as progress:
             scores = score(
                 model,
                 setup.index,
-                setup.index.rows("test"),
+                setup.index.rows(split),
                 preprocessing=setup.preprocessing,
                 device=setup.device,
                 workers=setup.workers,
                 max_pixels=setup.recipe.data.max_pixels,
                 progress=progress,
             )
-        store(folder.path / "evaluations" / name, scores, setup.index, split="test", step=step, seed=setup.recipe.seed)
+        store(folder.path / "evaluations" / name, scores, setup.index, split=split, step=step, seed=setup.recipe.seed)
     return folder.evaluations()[name]
 
 

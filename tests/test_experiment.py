@@ -15,9 +15,10 @@ import pytest
 import torch
 from oracle import fingerprint, short_run, write_recipe
 from pictures import MakeFolders
+from safetensors import SafetensorError
 
 import imgkit
-from imgkit import checkpoint, trainer
+from imgkit import checkpoint, evaluations, trainer
 from imgkit.errors import DataError, DivergedError, UsageError
 from imgkit.recipe.schema import MONITORS
 from imgkit.screen import Screen
@@ -125,6 +126,36 @@ def test_a_full_disk_in_the_middle_is_a_warning_and_at_the_end_an_error(
         short_run(tmp_path)
     assert caught.value.exit_code == 7
     assert "Training goes on" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_does_not_fit_on_the_disk_costs_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file, whole = evaluations.save_file, short_run(tmp_path / "whole")
+
+    def full(tensors: object, file: Path) -> None:
+        raise SafetensorError("No space left on device")
+
+    def full_once(tensors: object, file: Path) -> None:
+        monkeypatch.setattr(evaluations, "save_file", save_file)
+        full(tensors, file)
+
+    monkeypatch.setattr(evaluations, "save_file", full_once)
+    run = short_run(tmp_path / "first")
+    assert "No space left on device. Training goes on." in " ".join(capsys.readouterr().err.split())
+    assert fingerprint(run) == fingerprint(whole), "the epoch and its weights are kept"
+    best = run.folder.read_json("checkpoints/best.json")["step"]
+    assert f"val@{best}" in run.metrics, "scored again at the end where it lacks"
+
+    monkeypatch.setattr(evaluations, "save_file", full)
+    with pytest.raises(imgkit.ImgkitError, match="Cannot write the evaluation") as caught:
+        short_run(tmp_path / "all")
+    assert caught.value.exit_code == 7
+    assert "imgkit resume" in caught.value.hint
+    monkeypatch.setattr(evaluations, "save_file", save_file)
+    run = imgkit.resume("run", out=tmp_path / "all" / "runs")
+    assert fingerprint(run) == fingerprint(whole)
+    assert run.metrics[f"val@{best}"]["f1_macro"] == whole.metrics[f"val@{best}"]["f1_macro"]
 
 
 def test_fine_tuning_below_its_own_probe_says_so_and_keeps_the_probe(tmp_path: Path) -> None:
