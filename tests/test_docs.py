@@ -1,10 +1,14 @@
 """What the pages say is what the code does."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer import TyperException
+from typer.main import get_command
 
+from imgkit.cli.app import app
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schema import LOSS_TYPES, SCHEDULE_TYPES, Recipe
@@ -49,3 +53,41 @@ def test_every_source_file_is_on_the_design_page() -> None:
         folder = file.parent.name
         known = name is None or name == "__main__.py" or folder in {"cli", "report"} or re.search(rf"\b{name}\b", page)
         assert known, f"docs/design.md does not say what {file.relative_to(ROOT)} is for"
+
+
+def commands(page: Path) -> set[str]:
+    """The command lines of a page: in its blocks, and in words such as `imgkit report runs/`."""
+    text = page.read_text()
+    lines = re.findall(r"^ {4}(imgkit .*)$", text, re.MULTILINE)
+    return {line for line in [*lines, *re.findall(r"`(imgkit [a-z][^`]*)`", text)] if "…" not in line}
+
+
+def parse(line: str) -> None:
+    """Let the command line's parser read `line`; nothing is run."""
+    command, context = get_command(app), None
+    name, *words = shlex.split(line.partition(" > ")[0], comments=True)
+    while True:
+        context = command.make_context(name, words, parent=context)
+        if not hasattr(command, "resolve_command"):
+            return
+        name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_on_the_page_are_understood(page: Path) -> None:
+    found = commands(page)
+    assert page.name != "README.md" or len(found) >= 8
+    for line in sorted(found):
+        try:
+            parse(line)
+        except TyperException as error:
+            # A bare `imgkit scratch` answers with its help, and no message.
+            assert not error.format_message(), f"{page.name}: {line}: {error.format_message()}"
+
+
+@pytest.mark.parametrize(
+    "line", ["imgkit finetun x", "imgkit predict latest a.jpg --output p.csv", "imgkit data chck", "imgkit evaluate"]
+)
+def test_a_command_that_is_gone_is_found(line: str) -> None:
+    with pytest.raises(TyperException):
+        parse(line)
