@@ -189,10 +189,11 @@ def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
 def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Setup", "LoadedData", Screen]:
     _refuse_unknown(verb, options)
     loaded = load_recipe(recipe, flags=_flags(verb, model, options), sets=options.get("sets", ()))
-    from imgkit.data.sources import find_data
+    from imgkit.data.sources import find_data, refuse_inside
     from imgkit.models.names import resolve_name
 
-    find_data(loaded.recipe.data)  # a missing folder or a misspelt model is told before torch is imported
+    # What can be told before torch is imported, which takes seconds.
+    refuse_inside(find_data(loaded.recipe.data), Path(options.get("out", RUNS)))
     resolve_name(model)
     from imgkit.prepare import prepare
 

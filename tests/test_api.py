@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from oracle import SHORT, short_run, write_recipe
+from pictures import MakeFolders, TreeHash
 
 import imgkit
 from imgkit import api
@@ -74,6 +75,18 @@ def test_a_missing_folder_is_told_before_torch_is_imported() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == "False\nFalse\n"
+
+
+def test_the_data_folder_is_never_written_to(
+    make_folders: MakeFolders, tree_hash: TreeHash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_folders({"cat": 8, "dog": 8})
+    before = tree_hash(data)
+    monkeypatch.chdir(data)
+    with pytest.raises(UsageError, match="never written to") as caught:
+        imgkit.finetune("test_resnet", data=".")
+    assert caught.value.exit_code == 2
+    assert tree_hash(data) == before
 
 
 def test_a_misspelt_model_is_told_before_torch_is_imported() -> None:

@@ -68,6 +68,23 @@ def find_data(settings: DataSettings) -> Place:
     return _place("data", "the default, since neither --data nor $IMGKIT_DATA is given")
 
 
+def refuse_inside(place: Place, out: Path) -> None:
+    """See that nothing is written into the data.
+
+    Raises:
+        UsageError: if `out`, which may not exist yet, lies in a data folder; the hint has a place that does not.
+    """
+    for folder in (place.path, place.val_path):
+        if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            beside = folder.parent / "runs"
+            other = min(os.path.relpath(beside), str(beside), key=len)
+            raise UsageError(
+                f"The folder of runs {printable(str(out))} lies inside the data folder {printable(_short(folder))}, "
+                "which is never written to.",
+                f"Put the runs beside it:  --out {shlex.quote(other)}",
+            )
+
+
 def read_source(place: Place, settings: DataSettings, *, training: bool = True) -> Source:
     """Read the rows of a data set; nothing is split or decoded yet.
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from imgkit.data.csv_table import CSV_SPLITS, GUESSES
 from imgkit.data.rows import EXTENSIONS, Row, Source, count, listed
-from imgkit.data.sources import find_data, read_source
+from imgkit.data.sources import find_data, read_source, refuse_inside
 from imgkit.errors import DataError, ImgkitError, UsageError
 from imgkit.recipe.schema import DataSettings
 
@@ -550,3 +550,23 @@ def test_names_of_places_without_their_reason(tmp_path: Path, monkeypatch: pytes
     assert find_data(DataSettings(path="a")).name == "a/"
     assert find_data(DataSettings(train="a", val_path="b")).name == "a/ and b/"
     assert find_data(DataSettings(path="synthetic")).name == "synthetic"
+
+
+def test_runs_are_never_put_into_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("pictures/cat", "train", "val"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "table.csv").write_text("image,label\n")
+    monkeypatch.chdir(tmp_path / "pictures")
+    with pytest.raises(UsageError, match=r"runs lies inside the data folder \., which is never written to") as caught:
+        refuse_inside(find_data(DataSettings(path=".")), Path("runs"))
+    assert caught.value.hint.endswith("--out ../runs")
+    refuse_inside(find_data(DataSettings(path=".")), Path("../runs"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("pictures")
+    with pytest.raises(UsageError) as caught:
+        refuse_inside(find_data(DataSettings(path="pictures")), Path("link") / "deep" / "runs")
+    assert caught.value.hint.endswith("--out runs")
+    with pytest.raises(UsageError, match="inside the data folder val"):
+        refuse_inside(find_data(DataSettings(train="train", val_path="val")), Path("val"))
+    for path in ("pictures", "table.csv", "digits"):
+        refuse_inside(find_data(DataSettings(path=path)), Path("runs"))
