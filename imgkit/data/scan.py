@@ -54,11 +54,6 @@ class ScanReport:
         return dict(Counter(fact.format for fact in self.good).most_common())
 
     @property
-    def modes(self) -> Mapping[str, int]:
-        """Files per Pillow mode, most frequent first."""
-        return dict(Counter(fact.mode for fact in self.good).most_common())
-
-    @property
     def rotated(self) -> int:
         """Files that EXIF rotates or flips."""
         return sum(fact.rotated for fact in self.good)

@@ -1,8 +1,6 @@
 """What "frozen" means: no gradient, no decay, and batch norm, dropout and drop path as in evaluation."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import takewhile
 from typing import NamedTuple
 
 from timm.models import group_parameters
@@ -10,15 +8,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from imgkit.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One group of layers, for people: its name, how many parameters, whether they train."""
-
-    name: str
-    parameters: int
-    trainable: bool
 
 
 def classifier_names(model: nn.Module) -> list[str]:
@@ -115,25 +104,6 @@ def train_mode(model: nn.Module, *, batch_norm: str) -> None:
                 _switch(module, False)
 
 
-def stage_table(model: nn.Module) -> list[Stage]:
-    """The groups of `layer_groups` with sizes and state; else trunk and head."""
-    parameters = dict(model.named_parameters())
-    if hasattr(model, "group_matcher"):
-        groups = layer_groups(model)
-    else:
-        head = classifier_names(model)
-        groups = [[name for name in parameters if name not in head], head]
-    return [
-        Stage(
-            _common_name(group),
-            sum(parameters[name].numel() for name in group),
-            any(parameters[name].requires_grad for name in group),
-        )
-        for group in groups
-        if group
-    ]
-
-
 class _Learns(NamedTuple):
     """Whether any, the first and the last of a module's layers with parameters train."""
 
@@ -174,13 +144,3 @@ def _switch(module: nn.Module, mode: bool) -> None:
 
 def _states(children: Iterable[tuple[nn.Module, _Learns | None]]) -> Iterator[_Learns]:
     return (state for _, state in children if state is not None)
-
-
-def _common_name(names: list[str]) -> str:
-    """The modules that `names` have in common ("layer4.1"), or the first and last of their modules ("conv1, bn1")."""
-    paths = [name.split(".")[:-1] or [name] for name in names]
-    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
-    if shared:
-        return ".".join(shared)
-    tops = list(dict.fromkeys(path[0] for path in paths))
-    return ", ".join(tops) if len(tops) <= 2 else f"{tops[0]} … {tops[-1]}"

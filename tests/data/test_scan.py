@@ -55,7 +55,6 @@ def test_facts(tmp_path: Path) -> None:
     ]
     assert [Path(error.path).name for error in report.bad] == ["d.png"]
     assert report.formats == {"PNG": 3, "JPEG": 1}
-    assert report.modes == {"RGB": 2, "L": 1, "I;16": 1}
     assert (report.rotated, report.gray) == (1, 2)
     assert report.largest == (60, 100)
     assert report.median_size == (39, 25)

@@ -9,7 +9,7 @@ from timm.models.vgg import VGG
 from torch import Tensor, nn
 
 from imgkit.errors import UsageError
-from imgkit.models.freeze import classifier_names, layer_groups, set_trainable, stage_table, train_mode
+from imgkit.models.freeze import classifier_names, layer_groups, set_trainable, train_mode
 from imgkit.optimizers import make_optimizer
 from imgkit.recipe.schema import TrainSettings
 
@@ -229,7 +229,6 @@ def test_a_model_that_does_not_know_its_layers(nameless: nn.Module) -> None:
     assert caught.value.hint.startswith('Use train = "head" or "all"')
     set_trainable(model, "head")
     assert {n for n, p in model.named_parameters() if p.requires_grad} == set(classifier_names(model))
-    assert [stage.trainable for stage in stage_table(model)] == [False, True]
     set_trainable(model, "all")
     assert all(p.requires_grad for p in model.parameters())
     with pytest.raises(UsageError, match="which layer is its classifier"):
@@ -240,21 +239,6 @@ def test_a_second_classifier_belongs_to_the_head() -> None:
     with torch.device("meta"):
         model = timm.create_model("volo_d1_224")
     assert {name.split(".")[0] for name in classifier_names(model)} == {"head", "aux_head"}
-
-
-@families
-def test_stage_table(family: str) -> None:
-    model = FAMILIES[family]()
-    set_trainable(model, "last:2")
-    table = stage_table(model)
-    assert sum(stage.parameters for stage in table) == sum(p.numel() for p in model.parameters())
-    assert [stage.trainable for stage in table] == [False] * (len(table) - 2) + [True, True]
-    assert all(stage.name for stage in table)
-
-
-def test_stage_names() -> None:
-    names = [stage.name for stage in stage_table(timm.create_model("test_resnet"))]
-    assert names == ["conv1, bn1", "layer1.0", "layer2.0", "layer3.0", "layer4.0", "fc"]
 
 
 def test_forward_of_tensors_is_untouched() -> None:
