@@ -5,6 +5,7 @@
 The loop's only position is `step`. What has to be remembered besides weights is `Progress`, and it is JSON.
 """
 
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import torch
 
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
-from imgkit.data.batches import eval_batches, train_batches
+from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.data.transforms import TrainTransform
 from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
@@ -33,6 +34,7 @@ from imgkit.screen import Screen
 from imgkit.signals import StopRequest, stop_on_signals
 from imgkit.trainer import Trainer, Update
 
+_BATCH = 32  # images at once where features are computed
 _LOG_EVERY = 10  # updates between rows of steps.jsonl
 _TIME_AFTER = 10  # updates before the time left is estimated
 
@@ -125,32 +127,24 @@ class Experiment:
 
     def _solve(self, phase: PhasePlan) -> Iterator[Update]:
         """Solve the head on features computed once; one step."""
-        setup, rows = self.setup, self.setup.index.rows("train")
-        batches = eval_batches(
-            setup.index,
-            rows,
-            preprocessing=setup.preprocessing,
-            batch_size=32,
-            workers=setup.workers,
-            max_pixels=setup.recipe.data.max_pixels,
-        )
+        setup, total = self.setup, len(self.setup.index.rows("train")) * (1 + phase.views)
         with self._watched("features") as progress:
             features = extract(
                 setup.model,
-                batches,
+                self._pictures(phase),
                 preprocessing=setup.preprocessing,
                 device=setup.device,
                 progress=progress,
-                total=len(rows),
+                total=total,
             )
-        groups = None if setup.index.groups is None else setup.index.groups[rows]
+        ids = features.ids.numpy()
+        groups = ids if setup.index.groups is None else setup.index.groups[ids]  # an image's views are in one fold
         solution = solve_head(
             features.values, features.targets, classes=len(setup.index.classes), groups=groups, seed=setup.recipe.seed
         )
         self.trainer.solve(solution)
-        self.screen.note(
-            f"head solved on {len(rows):,} images × {features.values.shape[1]:,} features, C = {solution.c:g}"
-        )
+        width = features.values.shape[1]
+        self.screen.note(f"head solved on {total:,} pictures × {width:,} features, C = {solution.c:g}")
         if not solution.converged:
             self.screen.warn(
                 f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum"
@@ -160,7 +154,26 @@ class Experiment:
             self.screen.note(
                 f"the solve minimises cross-entropy, whatever the loss of other phases ({', '.join(others)})"
             )
-        yield Update(phase.stop, solution.cv_loss[solution.c], 0.0, 0.0, len(rows))
+        yield Update(phase.stop, solution.cv_loss[solution.c], 0.0, 0.0, total)
+
+    def _pictures(self, phase: PhasePlan) -> Iterator[Batch]:
+        """What a solve sees: each training image as in evaluation, then `views` times augmented."""
+        setup, rows = self.setup, self.setup.index.rows("train")
+        limits = {"workers": setup.workers, "max_pixels": setup.recipe.data.max_pixels}
+        yield from eval_batches(setup.index, rows, preprocessing=setup.preprocessing, batch_size=_BATCH, **limits)
+        steps = math.ceil(len(rows) / _BATCH)
+        yield from train_batches(
+            setup.index,
+            rows,
+            transform=TrainTransform(setup.preprocessing, phase.augment),
+            seed=setup.recipe.seed,
+            first_epoch=phase.first_epoch,
+            batch_size=_BATCH,
+            steps_per_epoch=steps,
+            start=0,
+            stop=phase.views * steps,
+            **limits,
+        )
 
     def _updates(self, phase: PhasePlan) -> Iterator[Update]:
         """Gradient updates of a phase from the current step on."""

@@ -27,6 +27,7 @@ FEATURES = {
     "constant": ("phases.all.schedule.name=constant",),
     "no crop": ("augment.crop=none",),
     "scale jitter": ("augment.crop=none", "augment.scale_jitter=[0.9,1.2]"),
+    "views": ("phases.head.views=2", "augment.crop=none", "augment.scale_jitter=[0.9,1.2]"),
     "flips": ("augment.hflip=0.1", "augment.vflip=0.6"),
     "dropout": ("model.drop_rate=0.3",),
     "seed": ("seed=4",),

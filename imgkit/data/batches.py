@@ -72,7 +72,7 @@ def train_batches(
         transform: augmentation; its key is (seed, "aug", epoch, row).
         seed: of the run.
         first_epoch: the epoch that step 0 belongs to.
-        batch_size: pictures a step, at most n.
+        batch_size: pictures a step.
         steps_per_epoch: steps after which the next order begins.
         start: first step, counted in the phase.
         stop: the step after the last one.

@@ -81,18 +81,18 @@ def override_keys(phase: PhaseSettings) -> dict[str, str]:
 
 def unread(recipe: Recipe) -> dict[str, Unread]:
     """Keys whose values no phase reads, given or not: full key ("train.ema", "phases.head.ema") to the reason."""
-    training = [phase for phase in recipe.phases if phase.solver != "logistic"]
     found: dict[str, Unread] = {}
     for key in _common_keys(recipe):
-        if not training:
+        readers = [phase for phase in recipe.phases if _may_read(phase, key)]
+        if not readers:
             reason = f"every phase of {recipe.name!r} is solved on features"
             found[key] = Unread(reason, "Leave it out, or choose a recipe that trains, such as finetune.")
-        elif not any(key in _from_section(recipe, phase) for phase in training):
-            found[key] = _why_common(recipe, training, key)
+        elif not any(key in _from_section(recipe, phase) for phase in readers):
+            found[key] = _why_common(recipe, readers, key)
     for phase in recipe.phases:
         used = _used(recipe, phase)
         for written, key in override_keys(phase).items():
-            if phase.solver == "logistic":
+            if not _may_read(phase, key):
                 reason = f"phase {phase.name!r} is solved on features"
                 found[f"phases.{phase.name}.{written}"] = Unread(
                     reason, "Leave it out, or move it to a phase that trains."
@@ -109,10 +109,13 @@ def _common_keys(recipe: Recipe) -> list[str]:
     return [*keys, "model.drop_rate", "model.drop_path", "early_stop"]
 
 
+def _may_read(phase: PhaseSettings, key: str) -> bool:
+    """Whether a phase of its kind can read `key` of a section: a solved one only the augmentation of its views."""
+    return phase.solver != "logistic" or (phase.views > 0 and key.startswith("augment."))
+
+
 def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     """Keys of sections whose resolved values this phase reads, wherever they come from."""
-    if phase.solver == "logistic":
-        return set()
     settings = resolve(recipe, phase)
     sections = {
         "train": settings.train,
@@ -125,7 +128,7 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     used -= {"augment.jitter_p"} if settings.augment.jitter is None else set()
     used -= {"augment.ratio"} if settings.augment.crop is None else {"augment.scale_jitter"}
     used -= {"train.layer_decay"} if phase.train == "head" else set()
-    return used
+    return {key for key in used if _may_read(phase, key)}
 
 
 def _from_section(recipe: Recipe, phase: PhaseSettings) -> set[str]:

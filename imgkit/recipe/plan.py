@@ -30,6 +30,7 @@ class PhasePlan:
         index: position among the phases, from 0.
         train: what trains: "head", "last:N" or "all".
         solver: "sgd", or "logistic": the head is solved in one step and no epoch.
+        views: augmented pictures of each image that a solve sees besides the evaluation's.
         first_step: updates done before the phase.
         steps: updates of the phase, at least 1.
         steps_per_epoch: updates in one pass over the training images; 1 in a solved phase.
@@ -46,6 +47,7 @@ class PhasePlan:
     index: int
     train: str
     solver: str
+    views: int
     first_step: int
     steps: int
     steps_per_epoch: int
@@ -193,6 +195,7 @@ def _plan_phase(
         index=index,
         train=phase.train,
         solver=phase.solver,
+        views=phase.views,
         first_step=first_step,
         steps=steps,
         steps_per_epoch=steps_per_epoch,

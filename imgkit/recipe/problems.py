@@ -40,7 +40,7 @@ SECTIONS: Mapping[str, type[Strict]] = {
 UNIONS: Mapping[str, Mapping[str, type[Strict]]] = {"loss": LOSS_TYPES, "schedule": SCHEDULE_TYPES}
 """Sections whose keys depend on their `name`, with the types by name."""
 
-PHASE_KEYS = ("name", "train", "solver", "epochs", "steps", "lr")
+PHASE_KEYS = ("name", "train", "solver", "views", "epochs", "steps", "lr")
 OVERRIDES = tuple(key for key in TrainSettings.model_fields if key != "precision")
 """Keys of `[train]` that a phase may have; one precision serves the whole run."""
 

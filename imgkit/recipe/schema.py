@@ -8,7 +8,7 @@ may override any key of `[train]` but `precision` (written directly in the phase
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from imgkit.duration import Duration
 from imgkit.errors import suggestion
@@ -220,6 +220,7 @@ class PhaseSettings(Strict):
     name: Annotated[str, AfterValidator(_check_phase_name)]
     train: Annotated[str, AfterValidator(_check_part)]
     solver: Literal["logistic", "sgd"] = "sgd"  # logistic: the head, solved on features computed once
+    views: NonNegativeInt = 0  # augmented pictures of each image that the solve sees besides the evaluation's
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     lr: PositiveFloat | None = None  # of the head group, at schedule factor 1
