@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from imgkit.models.folder import LoadedModel
 
+_THREADS = 8  # that decode, at most: each may hold a picture of max_pixels
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -48,7 +50,6 @@ def predict_files(
     *,
     top_k: int = 1,
     batch_size: int = 32,
-    workers: int = 0,
     device: "torch.device | str" = "cpu",
     max_pixels: int = 64_000_000,
 ) -> Iterator[Prediction]:
@@ -56,10 +57,9 @@ def predict_files(
 
     Args:
         loaded: a model folder's content; its network is moved to `device` and put into evaluation mode.
-        paths: files; the iterable is read at most `batch_size` + 2 · `workers` ahead.
+        paths: files, decoded by up to 8 threads; the iterable is read a batch and two images a thread ahead.
         top_k: classes to tell for each file; more than there are means all.
         batch_size: images in a forward pass.
-        workers: threads that decode; 0: this thread does.
         device: where the network runs.
         max_pixels: larger images are not opened.
 
@@ -81,7 +81,7 @@ def predict_files(
             return error.reason
         return preprocessing(image)
 
-    decoded = _decoded(paths, load, workers)
+    decoded = _decoded(paths, load)
     while chunk := list(islice(decoded, batch_size)):
         images = [image for _, image in chunk if not isinstance(image, str)]
         answers = iter(_answers(model, preprocessing.normalise, images, top_k, loaded.classes, device))
@@ -118,19 +118,16 @@ def _answers(
 
 
 def _decoded(
-    paths: Iterable[str], load: "Callable[[str], torch.Tensor | str]", workers: int
+    paths: Iterable[str], load: "Callable[[str], torch.Tensor | str]"
 ) -> "Iterator[tuple[str, torch.Tensor | str]]":
-    """Each path with its image, in order; with workers at most 2 · `workers` images wait."""
-    if workers == 0:
-        for path in paths:
-            yield path, load(path)
-        return
+    """Each path with its image, in order; at most two images a thread wait."""
+    threads = min(_THREADS, os.cpu_count() or 1)
     waiting: deque[tuple[str, Future[torch.Tensor | str]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for path in paths:
                 waiting.append((path, pool.submit(load, path)))
-                if len(waiting) >= 2 * workers:
+                if len(waiting) >= 2 * threads:
                     first, future = waiting.popleft()
                     yield first, future.result()
             for first, future in waiting:

@@ -73,15 +73,16 @@ def by_hand(loaded: Loaded, path: str) -> torch.Tensor:
     return (4 * pixels.mean((1, 2))).double().softmax(0)
 
 
-@pytest.mark.parametrize(("workers", "batch_size"), [(0, 32), (0, 4), (3, 4), (2, 1)])
+@pytest.mark.parametrize(("threads", "batch_size"), [(1, 32), (1, 4), (3, 4), (2, 1)])
 def test_rows_come_in_order_with_errors_in_their_place(
-    loaded: Loaded, pictures: Path, workers: int, batch_size: int
+    loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, threads: int, batch_size: int
 ) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: threads)
     files = list(expand_inputs([pictures]))
     bad = pictures / "broken.jpg"
     bad.write_bytes(b"not a picture")
     paths = [files[5], str(bad), files[0], str(pictures / "missing.png"), *files, str(bad)]
-    rows = list(predict_files(loaded, paths, top_k=3, workers=workers, batch_size=batch_size))
+    rows = list(predict_files(loaded, paths, top_k=3, batch_size=batch_size))
     assert [row.path for row in rows] == paths
     for row in rows:
         if row.path.endswith(("broken.jpg", "missing.png")):
@@ -115,8 +116,11 @@ def test_too_many_pixels_is_an_error_of_that_row(loaded: Loaded, pictures: Path)
     assert row.error
 
 
-@pytest.mark.parametrize("workers", [0, 3])
-def test_inputs_are_read_a_bounded_number_ahead(loaded: Loaded, pictures: Path, workers: int) -> None:
+@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (3, 3), (64, 8)])
+def test_inputs_are_read_a_bounded_number_ahead(
+    loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
     files = list(expand_inputs([pictures]))
     drawn = 0
 
@@ -126,8 +130,8 @@ def test_inputs_are_read_a_bounded_number_ahead(loaded: Loaded, pictures: Path, 
             drawn += 1
             yield files[number % len(files)]
 
-    for done, _ in enumerate(predict_files(loaded, names(), workers=workers, batch_size=16)):
-        assert drawn - done <= 16 + 2 * workers
+    for done, _ in enumerate(predict_files(loaded, names(), batch_size=16)):
+        assert drawn - done <= 16 + 2 * threads
     assert done == 1999
 
 
@@ -135,7 +139,7 @@ def test_stopping_early_ends_the_threads(loaded: Loaded, pictures: Path) -> None
     import threading
 
     before = threading.active_count()
-    rows = predict_files(loaded, [next(expand_inputs([pictures]))] * 100, workers=2, batch_size=4)
+    rows = predict_files(loaded, [next(expand_inputs([pictures]))] * 100, batch_size=4)
     next(rows)
     rows.close()
     assert threading.active_count() == before
