@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from imgkit.errors import UsageError, suggestion
 from imgkit.recipe.load import Flag, load_recipe
 from imgkit.recipe.schema import DataSettings
-from imgkit.run import RunFolder
+from imgkit.run import RunFolder, check_place
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
@@ -193,7 +193,9 @@ def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Set
     from imgkit.models.names import resolve_name
 
     # What can be told before torch is imported, which takes seconds.
-    refuse_inside(find_data(loaded.recipe.data), Path(options.get("out", RUNS)))
+    out = Path(options.get("out", RUNS))
+    refuse_inside(find_data(loaded.recipe.data), out)
+    check_place(out, options.get("name"))
     resolve_name(model)
     from imgkit.prepare import prepare
 

@@ -33,8 +33,8 @@ def make_optimizer(model: nn.Module, settings: TrainSettings, lr: float) -> Opti
         RecipeError: for an unknown optimizer, one that cannot work here, or a momentum that it does not have.
         UsageError: for a layer decay of a model that does not know its layers.
     """
+    check_optimizer(settings)
     name = settings.optimizer.lower()
-    _check(name, settings)
     momentum: dict[str, Any] = {} if settings.momentum is None else {"momentum": settings.momentum}
     groups = _groups(model, settings)
     assert groups, "set_trainable leaves at least the head"
@@ -53,7 +53,13 @@ def set_rates(optimizer: Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_scale"]
 
 
-def _check(name: str, settings: TrainSettings) -> None:
+def check_optimizer(settings: TrainSettings) -> None:
+    """See that there is such an optimizer and that it can work here, without a model.
+
+    Raises:
+        RecipeError: for an unknown optimizer, one that cannot work here, or a momentum that it does not have.
+    """
+    name = settings.optimizer.lower()
     known = [str(other) for other in list_optimizers()]
     if name not in known:
         raise RecipeError(

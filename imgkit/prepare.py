@@ -23,8 +23,9 @@ from imgkit.evaluate import check_files, read_index
 from imgkit.models.create import create_model
 from imgkit.models.freeze import set_trainable
 from imgkit.models.names import resolve_name
-from imgkit.optimizers import make_optimizer
+from imgkit.optimizers import check_optimizer, make_optimizer
 from imgkit.recipe.load import Loaded, load_recipe
+from imgkit.recipe.phases import resolve
 from imgkit.recipe.plan import PhasePlan, Plan, make_plan, shrink
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.write import render
@@ -67,6 +68,9 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
     recipe = loaded.recipe
     device = _set_up_machine(recipe)
     resolve_name(recipe.model.name or "")  # a misspelt name is told before many images are read
+    for phase in recipe.phases:
+        if phase.solver == "sgd":
+            check_optimizer(resolve(recipe, phase).train)
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, progress=progress)
     index = _some(data.index) if smoke else data.index

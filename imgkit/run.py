@@ -19,12 +19,14 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
 _LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
 _HEARTBEAT_S = 5.0
+_ELSEWHERE = "Choose another folder: --out"
 
 
 class RunFolder:
@@ -56,26 +58,17 @@ class RunFolder:
             UsageError: if `name` is taken or cannot be a folder's name.
             DiskError: if the folder cannot be made.
         """
-        if name is not None and (name != Path(name).name or name in {"", ".", "..", "latest"} or len(name) > 200):
-            raise UsageError(
-                f"--name {printable(name)!r} cannot be the name of a folder.", "Use letters, digits, - and _."
-            )
-        chosen = name or _fresh_name(verb, model, data)
-        path = out / chosen
+        check_place(out, name)
+        path = out / (name or _fresh_name(verb, model, data))
         try:
-            _make_parent(out)
+            out.mkdir(parents=True, exist_ok=True)
             path.mkdir()
             for part in ("data", "checkpoints", "evaluations"):
                 (path / part).mkdir()
         except FileExistsError:
-            raise UsageError(
-                f"There is a run called {chosen!r} in {out} already.",
-                f"Go on with it: imgkit resume {shlex.quote(cls(path).address)}   or choose another --name.",
-            ) from None
+            raise _taken(path) from None
         except OSError as error:
-            raise DiskError(
-                f"Cannot make the run folder {path}: {error.strerror}.", "Choose another place: --out"
-            ) from error
+            raise DiskError(f"Cannot make the run folder {path}: {error.strerror}.", _ELSEWHERE) from error
         return cls(path)
 
     def announce(self) -> None:
@@ -211,11 +204,29 @@ class RunFolder:
         return found
 
 
-def _make_parent(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise DiskError(f"{out} is a file, so no run can be put into it.", "Choose a folder: --out") from None
+def check_place(out: Path, name: str | None) -> None:
+    """See that a run called `name` (None: a new name) can be made under `out`. Nothing is written.
+
+    Raises:
+        UsageError: if `name` is taken or cannot be a folder's name.
+        DiskError: if `out` is a file, or nothing may be written there.
+    """
+    if name is not None and (name != Path(name).name or name in {"", ".", "..", "latest"} or len(name) > 200):
+        raise UsageError(f"--name {printable(name)!r} cannot be the name of a folder.", "Use letters, digits, - and _.")
+    above = next(place for place in (out, *out.absolute().parents) if exists(place))
+    if not above.is_dir():
+        raise DiskError(f"{above} is a file, so no run can be put into it.", _ELSEWHERE)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise DiskError(f"Cannot make a run folder in {out}: {above} may not be written to.", _ELSEWHERE)
+    if name is not None and os.path.lexists(out / name):
+        raise _taken(out / name)
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(
+        f"There is a run called {path.name!r} in {path.parent} already.",
+        f"Go on with it: imgkit resume {shlex.quote(RunFolder(path).address)}   or choose another --name.",
+    )
 
 
 def replace_text(file: Path, text: str) -> None:

@@ -101,6 +101,36 @@ def test_a_misspelt_model_is_told_before_torch_is_imported() -> None:
     assert found.stdout.endswith("False\n")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("name='taken'", "There is a run called 'taken' in"),
+        ("name='a/b'", "cannot be the name of a folder"),
+        ("name='new', out='file/runs'", "file is a file"),
+    ],
+)
+def test_a_bad_place_is_told_before_torch_is_imported(tmp_path: Path, options: str, message: str) -> None:
+    resolve_name("resnet50")  # keeps the names
+    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    script = (
+        "import sys, imgkit\n"
+        f"try:\n    imgkit.finetune('resnet50', data='digits', {options})\n"
+        "except imgkit.ImgkitError as error:\n    print(error.message, 'torch' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert message in run.stdout
+    assert run.stdout.endswith("False\n")
+
+
+def test_a_misspelt_optimizer_is_told_before_the_images_are_read(tmp_path: Path) -> None:
+    broken = tmp_path / "pictures" / "cat"
+    broken.mkdir(parents=True)
+    (broken / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match="Unknown optimizer 'adamv'; did you mean 'adam'"):
+        imgkit.finetune("resnet50", data=tmp_path / "pictures", out=tmp_path, sets=["phases.all.optimizer=adamv"])
+
+
 def test_a_misspelt_model_is_told_before_the_images_are_read(tmp_path: Path) -> None:
     broken = tmp_path / "pictures" / "cat"
     broken.mkdir(parents=True)

@@ -124,3 +124,10 @@ def test_a_file_in_the_place_of_the_folder_of_runs(tmp_path: Path) -> None:
     for out in (tmp_path / "runs", tmp_path / "runs" / "deeper"):
         with pytest.raises(DiskError, match="is a file, so no run can be put into it"):
             make(out)
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may write everywhere
+    with pytest.raises(DiskError, match=f"{tmp_path} may not be written to"):
+        make(tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
