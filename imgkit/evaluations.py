@@ -19,31 +19,20 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from imgkit.cells import bare, guarded
+from imgkit.cells import guarded
 from imgkit.errors import DiskError, printable
 from imgkit.metrics import Floats, Ints, Scored, confusion_matrix, per_class, score, softmax, summarise_scored
 
 SCHEMA = 1
 WIDEST = 100  # classes up to which predictions.csv has a column for each
 _COLUMNS = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
-
-
-class Prediction(NamedTuple):
-    """One row of predictions.csv."""
-
-    path: str
-    label: str
-    predicted: str
-    prob: float  # of the predicted class
-    label_prob: float  # of the label
-    label_rank: int  # 1: the label was predicted
 
 
 def write_evaluation(
@@ -100,45 +89,6 @@ def write_evaluation(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return metrics
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """What metrics.json holds.
-
-    Raises:
-        DiskError: if it is missing, damaged, or of another schema.
-    """
-    try:
-        found = json.loads((folder / "metrics.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise _unreadable(folder / "metrics.json", error) from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise _unreadable(folder / "metrics.json", ValueError(f"its schema is not {SCHEMA}"))
-    return found
-
-
-def read_predictions(folder: Path) -> list[Prediction]:
-    """The rows of predictions.csv in the order of the split, without the columns of single classes.
-
-    Raises:
-        DiskError: if it is missing or damaged.
-    """
-    try:
-        with (folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:
-            lines = csv.reader(stream)
-            if tuple(next(lines, ()))[:6] != _COLUMNS:
-                raise ValueError(f"it does not start with the columns {', '.join(_COLUMNS)}")
-            return [
-                Prediction(bare(path), bare(label), bare(guess), float(prob), float(label_prob), int(rank))
-                for path, label, guess, prob, label_prob, rank, *_ in lines
-            ]
-    except (OSError, ValueError, csv.Error) as error:
-        raise _unreadable(folder / "predictions.csv", error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> DiskError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return DiskError(f"Cannot read {printable(str(file))}: {reason}.", "Write it again: imgkit evaluate")
 
 
 def _prediction_rows(
