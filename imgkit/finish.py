@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from imgkit import checkpoint
+from imgkit.checkpoint import Checkpoint
 from imgkit.duration import format_seconds
+from imgkit.errors import DiskError
 from imgkit.evaluate import load_run_model, score, store
 from imgkit.models.folder import save_model_folder
 from imgkit.prepare import Setup
@@ -39,8 +41,12 @@ def finish(
 
 
 def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
-    """Write `model/` from the checkpoint of `step`: the averaged weights where the run averages."""
-    saved = checkpoint.read(folder.path / "checkpoints", step)
+    """Write `model/` from the checkpoint of `step`: the averaged weights where the run averages.
+
+    Raises:
+        DiskError: if that checkpoint is damaged, or the folder cannot be written.
+    """
+    saved = _read_best(folder, step)
     averaged = {name[4:]: value for name, value in saved.train.items() if name.startswith("ema/")}
     temporary = folder.path / f".model.tmp-{secrets.token_hex(4)}"
     temporary.mkdir()
@@ -56,6 +62,21 @@ def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
     shutil.rmtree(folder.path / "model", ignore_errors=True)
     temporary.rename(folder.path / "model")
     folder.write_json("checkpoints/best.json", {"step": step})  # a kill after the last save may have left an older one
+
+
+def _read_best(folder: RunFolder, step: int) -> Checkpoint:
+    place = folder.path / "checkpoints"
+    try:
+        return checkpoint.read(place, step)
+    except DiskError as error:
+        # A resume repeats a run bit for bit, so training again from before it gives the same weights.
+        gone = [shlex.quote(str(place / f"step-{later:08d}")) for later in checkpoint.steps(place) if later >= step]
+        remove = f"rm -r {' '.join(gone)}\n" if gone else ""
+        raise DiskError(
+            f"The best weights, of step {step}, cannot be read. {error.message}",
+            "Put the file back from a copy, or train these weights again from the checkpoint before, if there is one:\n"
+            f"{remove}imgkit resume {shlex.quote(folder.address)}",
+        ) from error
 
 
 def _scored(folder: RunFolder, setup: Setup, split: str, step: int, watched: Watched) -> dict[str, Any]:

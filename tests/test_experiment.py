@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 
 import imgkit
 from imgkit import checkpoint, evaluations, trainer
-from imgkit.errors import DataError, DivergedError, UsageError
+from imgkit.errors import DataError, DiskError, DivergedError, UsageError
 from imgkit.recipe.schema import MONITORS
 from imgkit.screen import Screen
 
@@ -231,6 +232,27 @@ def test_weights_that_could_not_be_saved_are_not_the_best(tmp_path: Path, monkey
     assert (history[0]["step"], history[0]["best"]) == (1, False)
     assert run.folder.read_json("checkpoints/best.json")["step"] in checkpoint.steps(run.folder.path / "checkpoints")
     assert run.folder.read_json("status.json")["state"] == "finished"
+
+
+def test_a_damaged_best_checkpoint_is_named_with_the_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = short_run(tmp_path / "whole")
+    best = whole.folder.read_json("checkpoints/best.json")["step"]
+    folder = tmp_path / "runs" / "run"
+    damaged = folder / "checkpoints" / f"step-{best:08d}" / "model.safetensors"
+
+    def damage(name: str) -> None:
+        if name == "before prune" and checkpoint.steps(folder / "checkpoints")[-1] > best:
+            damaged.write_bytes(b"x" * damaged.stat().st_size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "reached", damage)
+        with pytest.raises(DiskError, match=rf"step-{best:08d}: model\.safetensors is damaged") as caught:
+            short_run(tmp_path)
+    assert caught.value.exit_code == 7
+    _, remove, again = caught.value.hint.split("\n")
+    assert again == f"imgkit resume {folder}"
+    subprocess.run(shlex.split(remove), check=True)  # what the hint says to type
+    assert fingerprint(imgkit.resume("run", out=tmp_path / "runs")) == fingerprint(whole)
 
 
 def stop_before_the_first_checkpoint(tmp_path: Path, point: str) -> None:
