@@ -13,13 +13,11 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.data.transforms import TrainTransform
-from imgkit.device import out_of_memory
+from imgkit.device import out_of_memory, ran_out
 from imgkit.duration import format_seconds
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted
 from imgkit.evaluate import score, store
@@ -83,10 +81,11 @@ class Experiment:
                 self.folder.set_status("finished", step=self.progress.step, total_steps=total, best=self.progress.best)
         except BaseException as error:
             self._say_why(error)
-            if isinstance(error, torch.OutOfMemoryError):
-                phase = self.setup.plan.phase_at(min(self.progress.step, total - 1)).settings
+            if ran_out(error):
+                phase = self.setup.plan.phase_at(min(self.progress.step, total - 1))
+                batch = phase.settings.batch_size if phase.solver == "sgd" else None
                 size = self.setup.preprocessing.size
-                raise out_of_memory(self.setup.device, size, phase.batch_size, phase.micro_batch) from error
+                raise out_of_memory(self.setup.device, size, batch, phase.settings.micro_batch) from error
             raise
 
     def _restore(self) -> None:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 import imgkit
 from imgkit import checkpoint, evaluations, trainer
-from imgkit.errors import DataError, DiskError, DivergedError, UsageError
+from imgkit.errors import DataError, DeviceError, DiskError, DivergedError, UsageError
 from imgkit.recipe.schema import MONITORS
 from imgkit.screen import Screen
 
@@ -253,6 +253,30 @@ def test_a_damaged_best_checkpoint_is_named_with_the_way_on(tmp_path: Path, monk
     assert again == f"imgkit resume {folder}"
     subprocess.run(shlex.split(remove), check=True)  # what the hint says to type
     assert fingerprint(imgkit.resume("run", out=tmp_path / "runs")) == fingerprint(whole)
+
+
+def too_much() -> None:
+    torch.empty(1 << 50)
+
+
+def too_much_for_python() -> None:
+    bytearray(1 << 60)
+
+
+@pytest.mark.parametrize("ask", [too_much, too_much_for_python])
+def test_out_of_memory_on_the_cpu_advises_smaller_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], None]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "make_loss", lambda settings: lambda logits, targets: ask())
+        with pytest.raises(DeviceError, match="Out of memory on cpu with 4 images of 32×32 at once") as caught:
+            short_run(tmp_path / "step")
+    assert caught.value.exit_code == 5
+    assert caught.value.hint.startswith("Add --micro-batch 2:")
+    monkeypatch.setattr("imgkit.experiment.solve_head", lambda *_, **__: ask())
+    with pytest.raises(DeviceError, match="Out of memory on cpu while the head was solved") as caught:
+        short_run(tmp_path / "solve")
+    assert 'solver = "sgd"' in caught.value.hint
 
 
 def stop_before_the_first_checkpoint(tmp_path: Path, point: str) -> None:
