@@ -5,7 +5,6 @@
 The loop's only position is `step`. What has to be remembered besides weights is `Progress`, and it is JSON.
 """
 
-import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +14,14 @@ from typing import Any
 
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
-from imgkit.data.batches import Batch, eval_batches, train_batches
+from imgkit.data.batches import train_batches
 from imgkit.data.transforms import TrainTransform
 from imgkit.device import out_of_memory, ran_out
 from imgkit.duration import format_seconds
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted
 from imgkit.evaluate import score, store
-from imgkit.features import MAX_ITERATIONS, extract, solve_head
 from imgkit.finish import finish
+from imgkit.head import pictures_of, solve_phase
 from imgkit.metrics import METRICS
 from imgkit.prepare import Setup
 from imgkit.progress import Progress
@@ -32,7 +31,6 @@ from imgkit.screen import Screen
 from imgkit.signals import StopRequest, stop_on_signals
 from imgkit.trainer import Trainer, Update
 
-_BATCH = 32  # images at once where features are computed
 _LOG_EVERY = 10  # updates between rows of steps.jsonl
 _TIME_AFTER = 10  # updates before the time left is estimated
 
@@ -125,54 +123,10 @@ class Experiment:
                     break
 
     def _solve(self, phase: PhasePlan) -> Iterator[Update]:
-        """Solve the head on features computed once; one step."""
-        setup, total = self.setup, len(self.setup.index.rows("train")) * (1 + phase.views)
-        with self._watched("features") as progress:
-            features = extract(
-                setup.model,
-                self._pictures(phase),
-                preprocessing=setup.preprocessing,
-                device=setup.device,
-                progress=progress,
-                total=total,
-            )
-        ids = features.ids.numpy()
-        groups = ids if setup.index.groups is None else setup.index.groups[ids]  # an image's views are in one fold
-        solution = solve_head(
-            features.values, features.targets, classes=len(setup.index.classes), groups=groups, seed=setup.recipe.seed
-        )
+        """Solve the head; one step."""
+        solution = solve_phase(self.setup, phase, self.screen, self._watched)
         self.trainer.solve(solution)
-        width = features.values.shape[1]
-        self.screen.note(f"head solved on {total:,} pictures × {width:,} features, C = {solution.c:g}")
-        if not solution.converged:
-            self.screen.warn(
-                f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum"
-            )
-        others = {other.loss.name for other in setup.plan.phases if other.lr is not None} - {"cross_entropy"}
-        if others:
-            self.screen.note(
-                f"the solve minimises cross-entropy, whatever the loss of other phases ({', '.join(others)})"
-            )
-        yield Update(phase.stop, solution.cv_loss[solution.c], 0.0, 0.0, total)
-
-    def _pictures(self, phase: PhasePlan) -> Iterator[Batch]:
-        """What a solve sees: each training image as in evaluation, then `views` times augmented."""
-        setup, rows = self.setup, self.setup.index.rows("train")
-        limits = {"workers": setup.workers, "max_pixels": setup.recipe.data.max_pixels}
-        yield from eval_batches(setup.index, rows, preprocessing=setup.preprocessing, batch_size=_BATCH, **limits)
-        steps = math.ceil(len(rows) / _BATCH)
-        yield from train_batches(
-            setup.index,
-            rows,
-            transform=TrainTransform(setup.preprocessing, phase.augment),
-            seed=setup.recipe.seed,
-            first_epoch=phase.first_epoch,
-            batch_size=_BATCH,
-            steps_per_epoch=steps,
-            start=0,
-            stop=phase.views * steps,
-            **limits,
-        )
+        yield Update(phase.stop, solution.cv_loss[solution.c], 0.0, 0.0, pictures_of(self.setup, phase))
 
     def _updates(self, phase: PhasePlan) -> Iterator[Update]:
         """Gradient updates of a phase from the current step on."""

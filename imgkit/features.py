@@ -153,7 +153,13 @@ def check_size(images: int, width: int) -> None:
 
 
 def solve_head(
-    features: torch.Tensor, targets: torch.Tensor, *, classes: int, groups: Ints | None = None, seed: int
+    features: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    classes: int,
+    groups: Ints | None = None,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Solution:
     """Multinomial logistic regression with an L2 penalty, on standardised features, as weights of a linear layer.
 
@@ -167,6 +173,7 @@ def solve_head(
         classes: K, rows of the head.
         groups: int64 (N,); images of one group are in the same fold.
         seed: of the folds.
+        progress: called with (done, total) before each fit; it may raise, to stop.
 
     Raises:
         UsageError: if the features take more than MAX_BYTES.
@@ -185,7 +192,9 @@ def solve_head(
         )
     # One thread: the same bits whatever the number of cores, and many times faster where the cores are busy.
     with threadpool_limits(1, user_api="blas"):
-        return _solve(features.numpy(), y, classes, fold_numbers(y, groups, seed))
+        return _solve(
+            features.numpy(), y, classes, fold_numbers(y, groups, seed), progress or (lambda done, total: None)
+        )
 
 
 def fold_numbers(targets: Ints, groups: Ints | None, seed: int) -> Ints:
@@ -219,12 +228,21 @@ def log_loss(logits: Floats, targets: Ints) -> float:
     return float(np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(targets)), targets]))
 
 
-def _solve(features: npt.NDArray[np.float32], y: Ints, classes: int, fold: Ints) -> Solution:
+def _solve(
+    features: npt.NDArray[np.float32], y: Ints, classes: int, fold: Ints, progress: Callable[[int, int], None]
+) -> Solution:
     x, mean, scale = _standardised(features)
     x, back = _narrowed(x)
-    cv_loss = _cross_validate(x, y, classes, fold)
+    total = 1 + (len(STRENGTHS) * (int(fold.max()) + 1) if fold.any() else 0)
+    done = iter(range(total))
+
+    def begin() -> None:
+        progress(next(done), total)
+
+    cv_loss = _cross_validate(x, y, classes, fold, begin)
     c = min(cv_loss, key=lambda c: (cv_loss[c], c)) if cv_loss else USUAL
     fit = _Fit(c)
+    begin()
     weight, bias = fit(x, y, classes)
     loss = cv_loss or {c: log_loss(x @ weight.T + bias, y)}
     weight = (weight if back is None else weight @ back.T) * scale
@@ -270,8 +288,8 @@ class _Fit:
         return weight, bias
 
 
-def _cross_validate(x: Floats, y: Ints, classes: int, fold: Ints) -> dict[float, float]:
-    """Log-loss over all held-out images for each C; nothing where there is one fold."""
+def _cross_validate(x: Floats, y: Ints, classes: int, fold: Ints, begin: Callable[[], None]) -> dict[float, float]:
+    """Log-loss over all held-out images for each C; nothing where there is one fold. Calls `begin` before each fit."""
     if not fold.any():
         return {}
     sums = dict.fromkeys(STRENGTHS, 0.0)
@@ -280,6 +298,7 @@ def _cross_validate(x: Floats, y: Ints, classes: int, fold: Ints) -> dict[float,
         inside, outside = x[~out], x[out]
         fit = _Fit(STRENGTHS[0])
         for c in STRENGTHS:
+            begin()
             fit.model.set_params(C=c)
             weight, bias = fit(inside, y[~out], classes)
             sums[c] += log_loss(outside @ weight.T + bias, y[out]) * len(outside)

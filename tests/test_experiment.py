@@ -192,7 +192,7 @@ def test_sigterm_saves_and_resume_ends_with_the_same_bits(tmp_path: Path) -> Non
     assert fingerprint(imgkit.resume("run", out=folder / "runs")) == fingerprint(whole)
 
 
-@pytest.mark.parametrize("label", ["features", "scoring val", "scoring test"])
+@pytest.mark.parametrize("label", ["features", "solving the head", "scoring val", "scoring test"])
 def test_a_signal_is_heard_between_two_batches_of_any_stage(label: str, tmp_path: Path) -> None:
     class Impatient(Screen):
         @contextmanager
@@ -273,7 +273,7 @@ def test_out_of_memory_on_the_cpu_advises_smaller_parts(
             short_run(tmp_path / "step")
     assert caught.value.exit_code == 5
     assert caught.value.hint.startswith("Add --micro-batch 2:")
-    monkeypatch.setattr("imgkit.experiment.solve_head", lambda *_, **__: ask())
+    monkeypatch.setattr("imgkit.head.solve_head", lambda *_, **__: ask())
     with pytest.raises(DeviceError, match="Out of memory on cpu while the head was solved") as caught:
         short_run(tmp_path / "solve")
     assert 'solver = "sgd"' in caught.value.hint

@@ -286,6 +286,15 @@ def test_a_fit_that_is_cut_short_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not solve_head(*blobs(60, 30, 3), classes=3, seed=0).converged
 
 
+def test_a_solve_can_be_stopped_before_each_fit() -> None:
+    calls: list[tuple[int, int]] = []
+    solve_head(*blobs(30, 4, 3), classes=3, seed=0, progress=lambda *a: calls.append(a))
+    assert calls == [(done, 21) for done in range(21)], "four C in five folds, then the last fit"
+    calls.clear()
+    solve_head(*blobs(1, 4, 1), classes=1, seed=0, progress=lambda *a: calls.append(a))
+    assert calls == [(0, 1)]
+
+
 def test_log_loss_equals_scikit_learn() -> None:
     logits = np.random.default_rng(0).normal(size=(50, 4)) * 5
     targets = np.random.default_rng(1).integers(0, 4, 50)

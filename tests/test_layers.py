@@ -16,7 +16,7 @@ LAYERS = [
     ["recipe"],
     ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
     ["trainer", "checkpoint", "features", "run", "progress", "evaluations", "screen"],
-    ["experiment", "prepare", "finish", "evaluate", "predict", "report"],
+    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
