@@ -99,8 +99,9 @@ def test_the_recipe_in_the_folder_repeats_the_run(done: imgkit.Run, tmp_path: Pa
 
 def test_early_stop_counts_epochs_without_gain_and_still_finishes(tmp_path: Path) -> None:
     # A rate this small changes no answer, so no epoch after the first evaluation is better.
-    run = short_run(tmp_path, "early_stop=2", "phases.top.lr=1e-30", "phases.all.lr=1e-30", "monitor=val/top1")
-    assert len(run.folder.history()) == 3
+    run = short_run(tmp_path, "early_stop=3", "phases.top.lr=1e-30", "phases.all.lr=1e-30", "monitor=val/top1")
+    assert [row["phase"] for row in run.folder.history()] == ["head", "top", "top", "all"], "counted over phases"
+    assert run.folder.history()[-1]["epoch"] == 3, "one of the last phase's two epochs is left out"
     assert run.folder.read_json("status.json")["state"] == "finished"
     assert (run.folder.path / "model" / "model.safetensors").is_file()
 
