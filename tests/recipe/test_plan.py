@@ -187,9 +187,9 @@ def test_a_solve_with_views_reads_the_augmentation_and_nothing_else_of_training(
     sets = ["phases.head.views=2", "augment.hflip=0.1", "phases.head.augment.vflip=0.5"]
     (head,) = make_plan(load_recipe("probe", sets=sets), 64).phases
     assert (head.views, head.augment.hflip, head.augment.vflip) == (2, 0.1, 0.5)
-    with pytest.raises(RecipeError, match="train.ema = 0.5 .--set. is not used: every phase of 'probe' is solved"):
+    with pytest.raises(RecipeError, match=r"train.ema = 0.5 .--set. is not used: every phase of 'probe' is solved"):
         make_plan(load_recipe("probe", sets=[*sets, "train.ema=0.5"]), 64)
-    with pytest.raises(RecipeError, match="phases.head.ema = 0.5 .--set. is not used: phase 'head' is solved"):
+    with pytest.raises(RecipeError, match=r"phases.head.ema = 0.5 .--set. is not used: phase 'head' is solved"):
         make_plan(load_recipe("probe", sets=[*sets, "phases.head.ema=0.5"]), 64)
 
 
