@@ -124,7 +124,7 @@ class Experiment:
 
     def _solve(self, phase: PhasePlan) -> Iterator[Update]:
         """Solve the head; one step."""
-        solution = solve_phase(self.setup, phase, self.screen, self._watched)
+        solution = solve_phase(self.setup, phase, self.folder.path, self.screen, self._watched)
         self.trainer.solve(solution)
         yield Update(phase.stop, solution.cv_loss[solution.c], 0.0, 0.0, pictures_of(self.setup, phase))
 

@@ -1,7 +1,7 @@
 """The trunk as a fixed function: features computed once, and the head solved on them exactly."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C, from strong to weak re
 USUAL = 1e-2  # the C that won every time on solar cells; for data too small to choose by cross-validation
 FOLDS = 5
 MAX_ITERATIONS = 1000
-_BY_SGD = 'Write solver = "sgd" in that phase, with lr and epochs.'
+BY_SGD = 'Write solver = "sgd" in that phase, with lr and epochs.'
 
 
 class Features(NamedTuple):
@@ -43,8 +43,8 @@ class Solution:
         bias: float32 (K,).
         c: the chosen inverse strength of the L2 penalty (scikit-learn's C).
         cv_loss: mean log-loss by cross-validation for each C tried; where the data are too few to be divided, the
-            log-loss on the training images for the one C used.
-        converged: whether the last fit reached its tolerance within MAX_ITERATIONS.
+            log-loss on the training images for the one C used, which after mini-batches is that of the last pass.
+        converged: whether the last fit reached its tolerance within MAX_ITERATIONS; mini-batches have none.
     """
 
     weight: torch.Tensor
@@ -63,8 +63,8 @@ def extract(
     autocast: torch.dtype | None = None,
     progress: Callable[[int, int], None] | None = None,
     total: int = 0,
-) -> Features:
-    """The pooled features that the head layer sees of each image; the whole model is left in evaluation mode.
+) -> Iterator[Features]:
+    """The pooled features that the head layer sees, batch by batch; the whole model is left in evaluation mode.
 
     Args:
         model: a timm model.
@@ -76,26 +76,24 @@ def extract(
         total: number of images, for `progress`.
 
     Raises:
-        UsageError: if the model has no linear head, or the features would take more than MAX_BYTES.
+        UsageError: if the model has no single linear head.
     """
-    width = head_layer(model).weight.shape[1]
+    head_layer(model)
     model.eval()
-    values: list[torch.Tensor] = []
-    targets: list[torch.Tensor] = []
-    ids: list[torch.Tensor] = []
     done = 0
-    with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-        for batch in batches:
-            done += len(batch.ids)
-            check_size(max(done, total), width)
+    for batch in batches:
+        with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
-            values.append(pooled(model, images).float().cpu())  # device sync
-            targets.append(batch.targets)
-            ids.append(batch.ids)
-            if progress is not None:
-                progress(done, total)
-    if not values:
-        return Features(torch.empty(0, width), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+            values = pooled(model, images).float().cpu()  # device sync
+        done += len(batch.ids)
+        if progress is not None:
+            progress(done, total)
+        yield Features(values, batch.targets, batch.ids)
+
+
+def together(chunks: Iterable[Features]) -> Features:
+    """Features that came batch by batch (at least one batch) as one."""
+    values, targets, ids = zip(*chunks, strict=True)
     return Features(torch.cat(values), torch.cat(targets), torch.cat(ids))
 
 
@@ -120,7 +118,7 @@ def head_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
     if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:
         return head
     kind = "no head of its own" if head is None or isinstance(head, nn.Identity) else f"a head of {type(head).__name__}"
-    raise UsageError(f"{type(model).__name__} has {kind}; only a single linear head can be solved", _BY_SGD)
+    raise UsageError(f"{type(model).__name__} has {kind}; only a single linear head can be solved", BY_SGD)
 
 
 def load_solution(model: nn.Module, solution: Solution) -> None:
@@ -131,25 +129,28 @@ def load_solution(model: nn.Module, solution: Solution) -> None:
     """
     head = head_layer(model)
     if head.bias is None:
-        raise UsageError(f"the head of {type(model).__name__} has no bias; it cannot be solved", _BY_SGD)
+        raise UsageError(f"the head of {type(model).__name__} has no bias; it cannot be solved", BY_SGD)
     with torch.no_grad():
         head.weight.copy_(solution.weight.view_as(head.weight))
         head.bias.copy_(solution.bias)
 
 
-def check_size(images: int, width: int) -> None:
-    """Refuse features that would not fit.
+def fits(images: int, width: int) -> bool:
+    """Whether features (images, width) are few enough for `solve_head`: at most MAX_BYTES in float32."""
+    return images * width * 4 <= MAX_BYTES
 
-    Raises:
-        UsageError: if float32 (images, width) is more than MAX_BYTES.
-    """
-    size = images * width * 4
-    if size > MAX_BYTES:
-        raise UsageError(
-            f"the features of {images:,} images ({width:,} numbers each) take {size / 2**30:.1f} GiB; "
-            f"the solver's limit is {MAX_BYTES / 2**30:g} GiB",
-            _BY_SGD,
-        )
+
+def finite_rows(features: torch.Tensor) -> int:
+    """How many rows of features (N, D) are finite."""
+    return int(torch.isfinite(features).all(dim=1).sum())
+
+
+def not_finite(bad: int, images: int) -> WeightsError:
+    """The error for features that hold NaN or infinity."""
+    return WeightsError(
+        f"the network's features of {bad:,} of {images:,} images are not finite",
+        "Use other weights (--weights), or check those of this network.",
+    )
 
 
 def solve_head(
@@ -168,7 +169,7 @@ def solve_head(
     zero weights and a bias that makes it about as likely as one image in N + 1.
 
     Args:
-        features: float32 (N, D), N >= 1.
+        features: float32 (N, D), N >= 1; `fits` said yes.
         targets: int64 (N,), each in 0..classes - 1.
         classes: K, rows of the head.
         groups: int64 (N,); images of one group are in the same fold.
@@ -176,20 +177,15 @@ def solve_head(
         progress: called with (done, total) before each fit; it may raise, to stop.
 
     Raises:
-        UsageError: if the features take more than MAX_BYTES.
-        WeightsError: if they are not finite.
+        WeightsError: if the features are not finite.
     """
     from threadpoolctl import threadpool_limits
 
-    check_size(*features.shape)
     y: Ints = targets.numpy()
     assert np.isin(y, np.arange(classes)).all(), "every image has a known label"
-    bad = int((~torch.isfinite(features).all(dim=1)).sum())
+    bad = len(y) - finite_rows(features)
     if bad:
-        raise WeightsError(
-            f"the network's features of {bad:,} of {len(y):,} images are not finite",
-            "Use other weights (--weights), or check those of this network.",
-        )
+        raise not_finite(bad, len(y))
     # One thread: the same bits whatever the number of cores, and many times faster where the cores are busy.
     with threadpool_limits(1, user_api="blas"):
         return _solve(

@@ -1,12 +1,26 @@
 """The solved head of a phase: from the pictures that it sees to weights."""
 
 import math
-from collections.abc import Iterator
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.data.transforms import TrainTransform
-from imgkit.features import MAX_ITERATIONS, Solution, extract, solve_head
+from imgkit.features import (
+    MAX_BYTES,
+    MAX_ITERATIONS,
+    Features,
+    Solution,
+    extract,
+    fits,
+    head_layer,
+    solve_head,
+    together,
+)
 from imgkit.finish import Watched
+from imgkit.head_sgd import EPOCHS, train_head, write_features
 from imgkit.prepare import Setup
 from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
@@ -14,16 +28,27 @@ from imgkit.screen import Screen
 _BATCH = 32  # images at once where features are computed
 
 
-def solve_phase(setup: Setup, phase: PhasePlan, screen: Screen, watched: Watched) -> Solution:
+def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, watched: Watched) -> Solution:
     """Solve the head on features computed once, and say how it went.
+
+    Too many features for the solver are kept in a file of `folder` meanwhile, and the head is trained on them.
 
     Raises:
         UsageError: if the model has no single linear head.
         WeightsError: if its features are not finite.
+        DiskError: if there is no room for the file.
     """
-    solution = _solve(setup, phase, watched)
-    width = solution.weight.shape[1]
-    screen.note(f"head solved on {pictures_of(setup, phase):,} pictures × {width:,} features, C = {solution.c:g}")
+    total, width = pictures_of(setup, phase), head_layer(setup.model).weight.shape[1]
+    if fits(total, width):
+        solution, done = _solve(setup, phase, watched), "solved"
+    else:
+        screen.note(
+            f"{total:,} pictures × {width:,} features take {total * width * 4 / 2**30:.1f} GiB, and the solver's limit "
+            f"is {MAX_BYTES / 2**30:g} GiB: the head is trained by mini-batch SGD (Adam, {EPOCHS} passes over features "
+            "in a temporary file)"
+        )
+        solution, done = _train(setup, phase, folder, watched), "trained"
+    screen.note(f"head {done} on {total:,} pictures × {width:,} features, C = {solution.c:g}")
     if not solution.converged:
         screen.warn(f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum")
     others = {other.loss.name for other in setup.plan.phases if other.lr is not None} - {"cross_entropy"}
@@ -39,14 +64,7 @@ def pictures_of(setup: Setup, phase: PhasePlan) -> int:
 
 def _solve(setup: Setup, phase: PhasePlan, watched: Watched) -> Solution:
     with watched("features") as progress:
-        features = extract(
-            setup.model,
-            _pictures(setup, phase),
-            preprocessing=setup.preprocessing,
-            device=setup.device,
-            progress=progress,
-            total=pictures_of(setup, phase),
-        )
+        features = together(_features(setup, phase, progress))
     ids = features.ids.numpy()
     groups = ids if setup.index.groups is None else setup.index.groups[ids]  # an image's views are in one fold
     with watched("solving the head") as progress:
@@ -58,6 +76,28 @@ def _solve(setup: Setup, phase: PhasePlan, watched: Watched) -> Solution:
             seed=setup.recipe.seed,
             progress=progress,
         )
+
+
+def _train(setup: Setup, phase: PhasePlan, folder: Path, watched: Watched) -> Solution:
+    file = folder / f".features.tmp-{os.getpid():x}-{secrets.token_hex(4)}"  # a resume removes what a kill left
+    try:
+        with watched("features") as progress:
+            stored = write_features(_features(setup, phase, progress), file)
+        with watched("training the head") as progress:
+            return train_head(stored, classes=len(setup.index.classes), seed=setup.recipe.seed, progress=progress)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _features(setup: Setup, phase: PhasePlan, progress: Callable[[int, int], None]) -> Iterator[Features]:
+    return extract(
+        setup.model,
+        _pictures(setup, phase),
+        preprocessing=setup.preprocessing,
+        device=setup.device,
+        progress=progress,
+        total=pictures_of(setup, phase),
+    )
 
 
 def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:

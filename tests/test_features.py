@@ -21,12 +21,14 @@ from imgkit.features import (
     USUAL,
     Solution,
     extract,
+    fits,
     fold_numbers,
     head_layer,
     load_solution,
     log_loss,
     pooled,
     solve_head,
+    together,
 )
 
 FAMILIES = (
@@ -92,8 +94,8 @@ def test_features_are_what_the_head_multiplies(name: str) -> None:
     batches = pictures(preprocessing)
     model.train()
     calls: list[tuple[int, int]] = []
-    found = extract(
-        model, batches, preprocessing=preprocessing, device=CPU, progress=lambda *a: calls.append(a), total=5
+    found = together(
+        extract(model, batches, preprocessing=preprocessing, device=CPU, progress=lambda *a: calls.append(a), total=5)
     )
     assert not any(module.training for module in model.modules())
     assert found.values.dtype == torch.float32
@@ -137,17 +139,11 @@ def test_lower_precision_gives_float32_near_the_full_one() -> None:
     model = make("test_resnet")
     preprocessing = rule(model)
     batches = pictures(preprocessing)
-    full = extract(model, batches, preprocessing=preprocessing, device=CPU).values
-    low = extract(model, batches, preprocessing=preprocessing, device=CPU, autocast=torch.bfloat16).values
+    full = together(extract(model, batches, preprocessing=preprocessing, device=CPU)).values
+    low = together(extract(model, batches, preprocessing=preprocessing, device=CPU, autocast=torch.bfloat16)).values
     assert low.dtype == torch.float32
     assert not torch.equal(low, full)
     assert (low - full).norm() < 0.05 * full.norm()
-
-
-def test_no_batches() -> None:
-    model = make("test_vit")
-    found = extract(model, [], preprocessing=rule(model), device=CPU)
-    assert found.values.shape == (0, head_layer(model).weight.shape[1])
 
 
 class Plain(nn.Module):
@@ -176,16 +172,9 @@ def test_head_without_a_bias() -> None:
         load_solution(model, solution)
 
 
-def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "MAX_BYTES", 12 * 4 * 4)
-    features, targets = blobs(13, 4, 3)
-    solve_head(features[:12], targets[:12], classes=3, seed=0)
-    with pytest.raises(UsageError, match="features of 13 images") as caught:
-        solve_head(features, targets, classes=3, seed=0)
-    assert 'solver = "sgd"' in caught.value.hint
-    model = make("test_resnet")
-    with pytest.raises(UsageError, match="features of 900,000 images"):
-        extract(model, pictures(rule(model)), preprocessing=rule(model), device=CPU, total=900_000)
+def test_what_fits() -> None:
+    assert fits(2**20, 2**10)
+    assert not fits(2**20, 2**10 + 1)
 
 
 # The solved head

@@ -15,7 +15,7 @@ LAYERS = [
     ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
     ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
-    ["trainer", "checkpoint", "features", "run", "progress", "evaluations", "screen"],
+    ["trainer", "checkpoint", "features", "head_sgd", "run", "progress", "evaluations", "screen"],
     ["experiment", "prepare", "head", "finish", "evaluate", "predict", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
 ]

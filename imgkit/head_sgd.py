@@ -1,0 +1,142 @@
+"""The head where its features are too many to be solved: mini-batch updates on features that lie in a file.
+
+The objective is that of `features.solve_head` at the usual strength: cross-entropy with an L2 penalty on standardised
+features. Adam (Kingma and Ba 2015) comes near its optimum in a few passes; the trunk still computes each feature once.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from imgkit.errors import DiskError
+from imgkit.features import BY_SGD, USUAL, Features, Floats, Solution, finite_rows, not_finite
+from imgkit.keys import key, order
+
+EPOCHS = 5
+BATCH = 256
+# About what the first update adds to a logit. Measured on 40,000 simulated rows of 256 correlated features, 10 classes:
+# held-out loss 0.173 with 0.3, 0.187 with 0.1, 0.237 with 0.03; the exact solve at the same C: 0.175.
+FIRST_MOVE = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Features in a file.
+
+    Attributes:
+        file: float32 (N, D), row after row, without a header.
+        targets: int64 (N,).
+        mean: float64 (D,), of each feature.
+        scale: float64 (D,), 1 / standard deviation; 0 for a feature that does not vary.
+    """
+
+    file: Path
+    targets: torch.Tensor
+    mean: Floats
+    scale: Floats
+
+
+def write_features(chunks: Iterable[Features], file: Path) -> Stored:
+    """Write features into a new file as they come, with their mean and spread.
+
+    Args:
+        chunks: at least one, as `features.extract` gives them.
+        file: does not exist yet. The caller removes it, also after an error.
+
+    Raises:
+        DiskError: if the file cannot be written.
+        WeightsError: if features are not finite; those after them are not waited for.
+    """
+    targets: list[torch.Tensor] = []
+    n = 0
+    with _new(file) as stream:
+        for chunk in chunks:
+            n, bad = n + len(chunk.values), len(chunk.values) - finite_rows(chunk.values)
+            if bad:
+                raise not_finite(bad, n)
+            _append(stream, file, chunk.values)
+            x = chunk.values.numpy().astype(np.float64)
+            if not targets:
+                near = x.mean(axis=0)  # sums around a value near the mean keep their digits
+                sums, squares = np.zeros_like(near), np.zeros_like(near)
+            sums += (x - near).sum(axis=0)
+            squares += np.square(x - near).sum(axis=0)
+            targets.append(chunk.targets)
+    mean = near + sums / n
+    std = np.sqrt(np.maximum(squares / n - np.square(sums / n), 0.0))
+    varies = std > 1e-6 * np.abs(mean)  # less is the rounding of float32
+    scale = np.divide(1.0, std, out=np.zeros_like(std), where=varies)
+    return Stored(file, torch.cat(targets), mean, scale)
+
+
+def train_head(stored: Stored, *, classes: int, seed: int, progress: Callable[[int, int], None]) -> Solution:
+    """Multinomial logistic regression by mini-batches in keyed order, as weights of a linear layer.
+
+    The rate falls from its start to zero along half a cosine. The standardisation is folded into the weights.
+
+    Args:
+        stored: what `write_features` made.
+        classes: K, rows of the head.
+        seed: of the order.
+        progress: called with (done, total) updates before each one; it may raise, to stop.
+    """
+    n, width = len(stored.targets), len(stored.mean)
+    values = np.memmap(stored.file, np.float32, "r", shape=(n, width))
+    mean, scale = _tensor(stored.mean), _tensor(stored.scale)
+    weight, bias = torch.zeros(classes, width, requires_grad=True), torch.zeros(classes, requires_grad=True)
+    # An update of Adam moves each weight by about the rate: a logit by rate * sqrt(D), where features are independent.
+    rate = FIRST_MOVE / math.sqrt(width)
+    decay = 1 / (USUAL * n)  # what scikit-learn's C is to the mean loss
+    groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": decay}, {"params": [bias]}]
+    optimizer = torch.optim.Adam(groups, lr=rate)
+    steps = math.ceil(n / BATCH)
+    loss_sum = 0.0
+    for step in range(EPOCHS * steps):
+        progress(step, EPOCHS * steps)
+        epoch, inner = divmod(step, steps)
+        if inner == 0:
+            shuffled, loss_sum = order(key(seed, "head"), epoch, n), 0.0
+        rows = np.sort(shuffled[inner * BATCH :][:BATCH])  # in the order of the file
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (1 + math.cos(math.pi * step / (EPOCHS * steps))) / 2
+        x = (torch.from_numpy(values[rows]) - mean) * scale
+        loss = cross_entropy(x @ weight.T + bias, stored.targets[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.item() * len(rows)
+    folded = weight.detach().double().numpy() * stored.scale
+    shift = bias.detach().double().numpy() - folded @ stored.mean
+    loss_of_last = {USUAL: loss_sum / n}
+    return Solution(_tensor(folded), _tensor(shift), c=USUAL, cv_loss=loss_of_last, converged=True)
+
+
+def _tensor(numbers: Floats) -> torch.Tensor:
+    return torch.from_numpy(numbers.astype(np.float32))
+
+
+def _new(file: Path) -> BinaryIO:
+    try:
+        return file.open("xb")
+    except OSError as error:
+        raise _full(file, error) from error
+
+
+def _append(stream: BinaryIO, file: Path, values: torch.Tensor) -> None:
+    try:
+        stream.write(values.contiguous().numpy().data)
+        stream.flush()
+    except OSError as error:
+        raise _full(file, error) from error
+
+
+def _full(file: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"Cannot write the features into {file}: {error.strerror or error}.", f"Free some space. Or: {BY_SGD}"
+    )
