@@ -77,7 +77,7 @@ def choose_precision(
     seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step in float32"
     if fast <= _FASTER * slow:
         return torch.bfloat16, f"bfloat16: {seconds}"
-    return None, f"float32: bfloat16 is not faster here ({seconds})"
+    return None, f"float32: bfloat16 is not clearly faster here ({seconds})"
 
 
 def ran_out(error: BaseException) -> bool:

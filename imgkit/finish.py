@@ -151,7 +151,7 @@ def _advice(
         fall = (top - probe) if monitor == "val/loss" else (probe - top)
         if fall > _FALL:
             advice.append(
-                f"Fine-tuning ended below its own solved head ({monitor} {top:.3f} against {probe:.3f}), whose "
+                f"Fine-tuning ended worse than its own solved head ({monitor} {top:.3f} against {probe:.3f}), whose "
                 f"weights are kept. Try a smaller rate ({rate}), fewer epochs, "
                 "or keep the head alone: --recipe probe"
             )

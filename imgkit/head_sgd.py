@@ -5,7 +5,8 @@ features. Adam (Kingma and Ba 2015) comes near its optimum in a few passes; the 
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,7 +61,8 @@ def write_features(chunks: Iterable[Features], file: Path) -> Stored:
             n, bad = n + len(chunk.values), len(chunk.values) - finite_rows(chunk.values)
             if bad:
                 raise not_finite(bad, n)
-            _append(stream, file, chunk.values)
+            with _told(file):
+                stream.write(chunk.values.contiguous().numpy().data)
             x = chunk.values.numpy().astype(np.float64)
             if not targets:
                 near = x.mean(axis=0)  # sums around a value near the mean keep their digits
@@ -93,6 +95,8 @@ def train_head(stored: Stored, *, classes: int, seed: int, progress: Callable[[i
     # An update of Adam moves each weight by about the rate: a logit by rate * sqrt(D), where features are independent.
     rate = FIRST_MOVE / math.sqrt(width)
     decay = 1 / (USUAL * n)  # what scikit-learn's C is to the mean loss
+    if classes == 2:
+        decay *= 2  # scikit-learn's one row is the difference of these two, and its square twice theirs together
     groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": decay}, {"params": [bias]}]
     optimizer = torch.optim.Adam(groups, lr=rate)
     steps = math.ceil(n / BATCH)
@@ -121,22 +125,23 @@ def _tensor(numbers: Floats) -> torch.Tensor:
     return torch.from_numpy(numbers.astype(np.float32))
 
 
-def _new(file: Path) -> BinaryIO:
+@contextmanager
+def _new(file: Path) -> Iterator[BinaryIO]:
+    with _told(file):
+        stream = file.open("xb")
     try:
-        return file.open("xb")
-    except OSError as error:
-        raise _full(file, error) from error
+        yield stream
+    finally:
+        with _told(file):
+            stream.close()
 
 
-def _append(stream: BinaryIO, file: Path, values: torch.Tensor) -> None:
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """A disk that is full, told in our words."""
     try:
-        stream.write(values.contiguous().numpy().data)
-        stream.flush()
+        yield
     except OSError as error:
-        raise _full(file, error) from error
-
-
-def _full(file: Path, error: OSError) -> DiskError:
-    return DiskError(
-        f"Cannot write the features into {file}: {error.strerror or error}.", f"Free some space. Or: {BY_SGD}"
-    )
+        raise DiskError(
+            f"Cannot write the features into {file}: {error.strerror or error}.", f"Free some space. Or: {BY_SGD}"
+        ) from error

@@ -287,7 +287,8 @@ def _say_setup(setup: Setup, screen: Screen) -> None:
 
 def _phase_words(phase: PhasePlan) -> str:
     if phase.solver == "logistic":
-        return f"train {phase.train}, solved by logistic regression on features computed once"
+        views = f", {count(phase.views, 'augmented view')} of each image besides" if phase.views else ""
+        return f"train {phase.train}, solved by logistic regression on features computed once{views}"
     schedule = phase.schedule.name.replace("_", " ")
     return (
         f"train {phase.train}, {count(phase.epochs, 'epoch')} of {count(phase.steps_per_epoch, 'step')} "

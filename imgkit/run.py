@@ -213,7 +213,9 @@ def check_place(out: Path, name: str | None) -> None:
     """
     if name is not None and (name != Path(name).name or name in {"", ".", "..", "latest"} or len(name) > 200):
         raise UsageError(f"--name {printable(name)!r} cannot be the name of a folder.", "Use letters, digits, - and _.")
-    above = next(place for place in (out, *out.absolute().parents) if exists(place))
+    above = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
+    if not exists(above):
+        raise DiskError(f"{above} is a link to a place that is not there.", _ELSEWHERE)
     if not above.is_dir():
         raise DiskError(f"{above} is a file, so no run can be put into it.", _ELSEWHERE)
     if not os.access(above, os.W_OK | os.X_OK):

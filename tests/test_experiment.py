@@ -171,7 +171,7 @@ def test_fine_tuning_below_its_own_probe_says_so_and_keeps_the_probe(tmp_path: P
         screen=Screen(file=text),
     )
     said = " ".join(text.getvalue().split())
-    assert "Fine-tuning ended below its own solved head" in said
+    assert "Fine-tuning ended worse than its own solved head" in said
     assert "--recipe probe" in said
     assert run.folder.read_json("checkpoints/best.json") == {"step": 1}
 

@@ -1,5 +1,6 @@
 """The head by mini-batches, where there are too many features to solve it."""
 
+import errno
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,17 @@ def test_no_room_for_the_file(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="Cannot write the features into") as caught:
         write_features(chunks(blobs(10, 4, 2, seed=1)), tmp_path / "no folder" / "features")
     assert 'solver = "sgd"' in caught.value.hint
+
+
+def test_a_full_disk_that_closing_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def close(self) -> None:
+            super().close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Full())
+    with pytest.raises(DiskError, match=r"Cannot write the features into .*: No space left"):
+        write_features(chunks(blobs(10, 4, 2, seed=1)), tmp_path / "features")
 
 
 def run(folder: Path, screen: Screen) -> imgkit.Run:

@@ -94,7 +94,8 @@ def search(pattern: str) -> list[str]:
 def _known() -> _Known:
     """The names of timm where it is imported (more may be registered there), else those kept in the cache."""
     file = cache_folder() / f"names-timm-{version('timm')}.json"
-    if "timm" not in sys.modules:
+    untouched = "timm" not in sys.modules  # nobody has registered a network of their own
+    if untouched:
         with suppress(OSError, ValueError, TypeError):  # none there, or not what was written
             return _Known(**json.loads(file.read_text(encoding="utf-8")))
     from timm.models import get_deprecated_models, get_pretrained_cfg, list_models
@@ -103,7 +104,7 @@ def _known() -> _Known:
     configs = {name: get_pretrained_cfg(name) for name in plain}
     tags = {name: None if config is None else config.tag for name, config in configs.items()}
     known = _Known(plain, list_models(include_tags=True), tags, get_deprecated_models())
-    if not file.exists():
+    if untouched:
         with suppress(OSError):  # it is only slower without
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary = file.with_suffix(f".tmp-{os.getpid():x}")

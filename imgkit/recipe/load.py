@@ -219,8 +219,6 @@ def _check_length(draft: Draft, place: Key, phase: PhaseSettings) -> None:
             if getattr(phase, key) is not None:
                 draft.fault((*place, key), f"a solved phase has no {key}; leave it out, or set solver = 'sgd'")
         return
-    if phase.views:
-        draft.fault((*place, "views"), "belongs to a solved phase; leave it out, or set solver = 'logistic'")
     if phase.lr is None:
         draft.fault((*place, "lr"), "is missing; a phase with solver 'sgd' has a rate")
     if phase.epochs is None and phase.steps is None:

@@ -90,6 +90,9 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
         elif not any(key in _from_section(recipe, phase) for phase in readers):
             found[key] = _why_common(recipe, readers, key)
     for phase in recipe.phases:
+        if phase.solver != "logistic":
+            hint = f"Leave it out, or solve the phase: --set phases.{phase.name}.solver=logistic"
+            found[f"phases.{phase.name}.views"] = Unread(f"phase {phase.name!r} is not solved on features", hint)
         used = _used(recipe, phase)
         for written, key in override_keys(phase).items():
             if not _may_read(phase, key):

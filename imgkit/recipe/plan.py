@@ -8,6 +8,7 @@ from imgkit.duration import Duration
 from imgkit.errors import DataError, RecipeError
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.phases import override_keys, resolve, unread
+from imgkit.recipe.problems import PHASE_KEYS
 from imgkit.recipe.schema import (
     AugmentSettings,
     CosineRestarts,
@@ -229,6 +230,8 @@ def _value(recipe: Recipe, key: str) -> object:
         section = recipe if len(steps) == 1 else getattr(recipe, steps[0])
         return getattr(section, steps[-1])
     phase = next(phase for phase in recipe.phases if phase.name == steps[1])
+    if steps[2] in PHASE_KEYS:
+        return getattr(phase, steps[2])
     own: object = phase.overrides
     for step in steps[2:]:
         assert isinstance(own, Mapping)

@@ -220,7 +220,7 @@ class PhaseSettings(Strict):
     name: Annotated[str, AfterValidator(_check_phase_name)]
     train: Annotated[str, AfterValidator(_check_part)]
     solver: Literal["logistic", "sgd"] = "sgd"  # logistic: the head, solved on features computed once
-    views: NonNegativeInt = 0  # augmented pictures of each image that the solve sees besides the evaluation's
+    views: NonNegativeInt = 0  # with solver logistic: augmented pictures of each image, besides the evaluation's
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     lr: PositiveFloat | None = None  # of the head group, at schedule factor 1

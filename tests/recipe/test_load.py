@@ -221,10 +221,6 @@ PHASES = [
     (ALL + "steps = 2\n", "my.toml:8: phases.all.steps: give epochs or steps, not both (epochs = 2)"),
     (SOLVED + "lr = 1\n", "my.toml:7: phases.head.lr: a solved phase has no lr; leave it out, or set solver = 'sgd'"),
     (
-        ALL + "views = 1\n",
-        "my.toml:8: phases.all.views: belongs to a solved phase; leave it out, or set solver = 'logistic'",
-    ),
-    (
         SOLVED + "epochs = 1\n",
         "my.toml:7: phases.head.epochs: a solved phase has no epochs; leave it out, or set solver = 'sgd'",
     ),

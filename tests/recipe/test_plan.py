@@ -193,6 +193,14 @@ def test_a_solve_with_views_reads_the_augmentation_and_nothing_else_of_training(
         make_plan(load_recipe("probe", sets=[*sets, "phases.head.ema=0.5"]), 64)
 
 
+@pytest.mark.parametrize("name", ["finetune", "probe", "finetune-focal-restarts"])
+def test_any_shipped_solve_can_be_trained_instead(name: str) -> None:
+    sets = ["phases.head.solver=sgd", "phases.head.lr=1e-3", "phases.head.epochs=2"]
+    assert make_plan(load_recipe(name, sets=sets), 64).phases[0].solver == "sgd"
+    with pytest.raises(RecipeError, match=r"phases.head.views = 2 \(--set\) is not used: phase 'head' is not solved"):
+        make_plan(load_recipe(name, sets=[*sets, "phases.head.views=2"]), 64)
+
+
 READ_BY_ALL = ["seed=3", "monitor=val/top1", "data.val=0.1", "model.weights=none", "save.keep=all", "run.workers=0"]
 
 
