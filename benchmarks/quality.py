@@ -70,6 +70,7 @@ def run_one(data: Path, task: str, split: int, recipe: str, sets: list[str]) -> 
         "load_end": round(os.getloadavg()[0], 2),
         "best_step": metrics["step"],
         "val_f1_macro": [row["val/f1_macro"] for row in history],
+        "val_loss": [row["val/loss"] for row in history],
         "format": about["format"],
         "threads": about["threads"],
         "sets": sets,

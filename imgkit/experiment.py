@@ -78,13 +78,15 @@ class Experiment:
                 finish(self.folder, self.setup, self.progress.history, self._elapsed_s(), self.screen, self._watched)
                 self.folder.set_status("finished", step=self.progress.step, total_steps=total, best=self.progress.best)
         except BaseException as error:
-            self._say_why(error)
-            if ran_out(error):
-                phase = self.setup.plan.phase_at(min(self.progress.step, total - 1))
-                batch = phase.settings.batch_size if phase.solver == "sgd" else None
-                size = self.setup.preprocessing.size
-                raise out_of_memory(self.setup.device, size, batch, phase.settings.micro_batch) from error
-            raise
+            if not ran_out(error):
+                self._say_why(error)
+                raise
+            phase = self.setup.plan.phase_at(min(self.progress.step, total - 1))
+            batch = phase.settings.batch_size if phase.solver == "sgd" else None
+            size = self.setup.preprocessing.size
+            told = out_of_memory(self.setup.device, size, batch, phase.settings.micro_batch)
+            self._say_why(told)
+            raise told from error
 
     def _restore(self) -> None:
         self.folder.clean()

@@ -183,8 +183,10 @@ def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple
 
     None below `FEWEST` images, and where every draw is the same: nothing was confused, or one image a class.
     """
-    rng = np.random.default_rng(seed)
     support = confusion.sum(axis=1)
+    if support.sum() < FEWEST:
+        return None
+    rng = np.random.default_rng(seed)
     hits, predicted = np.zeros((draws, len(confusion)), dtype=np.int64), np.zeros((draws, len(confusion)), np.int64)
     kept = np.flatnonzero(support)
     for row in kept:
@@ -195,7 +197,7 @@ def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple
             hits[:, row] = drawn[:, np.searchsorted(cells, row)]
     f1 = 2 * hits[:, kept] / (support[kept] + predicted[:, kept])  # (draws, classes with support)
     means = f1.mean(axis=1)
-    if support.sum() < FEWEST or np.ptp(means) < 1e-9:
+    if np.ptp(means) < 1e-9:
         return None
     low, high = np.percentile(means, [2.5, 97.5])
     value = _averages(confusion)["f1_macro"]

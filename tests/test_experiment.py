@@ -274,6 +274,9 @@ def test_out_of_memory_on_the_cpu_advises_smaller_parts(
             short_run(tmp_path / "step")
     assert caught.value.exit_code == 5
     assert caught.value.hint.startswith("Add --micro-batch 2:")
+    assert (
+        json.loads((tmp_path / "step" / "runs" / "run" / "status.json").read_text())["reason"] == caught.value.message
+    )
     monkeypatch.setattr("imgkit.head.solve_head", lambda *_, **__: ask())
     with pytest.raises(DeviceError, match="Out of memory on cpu while the head was solved") as caught:
         short_run(tmp_path / "solve")

@@ -253,7 +253,7 @@ class Recipe(Strict):
     monitor: Annotated[str, AfterValidator(_check_monitor)] = (
         "val/f1_macro"  # chooses the best checkpoint and stops early
     )
-    early_stop: PositiveInt | None = None  # epochs without improvement; None: never
+    early_stop: PositiveInt | None = None  # evaluations (one an epoch) without improvement; None: never
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()

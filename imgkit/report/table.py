@@ -99,7 +99,7 @@ def _cells(rank: int, run: RunSummary) -> dict[str, str]:
         cells |= {
             "n": f"{score.n:,}",
             "macro F1": percent(score.f1_macro),
-            "interval": "too few" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}",
+            "interval": "none" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}",
             "top-1": percent(score.top1),
         }
     return {name: cells.get(name, "") for name in _COLUMNS}

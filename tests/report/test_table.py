@@ -80,7 +80,7 @@ def test_a_handful_of_images_has_no_interval(tmp_path: Path) -> None:
     place = "evaluations/val@10/metrics.json"
     metrics = folder.read_json(place)
     folder.write_json(place, metrics | {"intervals": metrics["intervals"] | {"f1_macro": None}})
-    assert "100.0 %  too few " in printed(tmp_path, 200)
+    assert "100.0 %  none " in printed(tmp_path, 200)
     runs = collect(tmp_path)
     assert "| 100.0 % (too few images or mistakes for an interval) | 90.0 % (85.0 to 92.0) |" in markdown(runs)
     assert ",1.000000,,,23600000," in csv_text(runs)
