@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,7 @@ Place = tuple[int, int]
 
 _PREFETCH = 2  # batches each worker holds ready
 _SHARED = Path("/dev") / "shm"
+_FOR_MAIN = (signal.SIGINT, signal.SIGTERM)
 
 
 class Batch(NamedTuple):
@@ -192,11 +194,26 @@ def _start(pictures: _Pictures, places: Iterable[list[Place]], workers: int) -> 
             generator=torch.Generator(),  # it would draw from the global one, for seeds that nothing reads
         )
         previous = signal.getsignal(child_signal) if child_signal else None
-        iterator: Iterator[Batch | ImgkitError] = iter(loader)
+        with _signals_held():
+            iterator: Iterator[Batch | ImgkitError] = iter(loader)
         if child_signal and in_main:
             # torch's handler raises in whatever code runs when a worker dies; `next` notices it too.
             signal.signal(child_signal, previous)
     return iterator
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait meanwhile, and a worker inherits this: none arrives before it has said to ignore them."""
+    hold = getattr(signal, "pthread_sigmask", None)  # Windows has none
+    if hold is None:
+        yield
+        return
+    before = hold(signal.SIG_BLOCK, _FOR_MAIN)
+    try:
+        yield
+    finally:
+        hold(signal.SIG_SETMASK, before)
 
 
 def _end(iterator: Iterator[Batch | ImgkitError]) -> None:
@@ -232,8 +249,8 @@ def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:
 
 def _prepare_worker(number: int) -> None:
     # A signal to the whole group is for the main process: it finishes its step, saves, and ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for one in _FOR_MAIN:
+        signal.signal(one, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

@@ -247,6 +247,20 @@ def test_signals_to_the_group_do_not_end_the_workers(index: Index) -> None:
     assert same(found[-1], naive(index, 59, batch_size=2))
 
 
+def test_signals_while_a_worker_starts_do_not_end_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = batches._prepare_worker
+
+    def late(number: int) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), one)
+        prepare(number)
+
+    monkeypatch.setattr(batches, "_prepare_worker", late)
+    found = list(training(index, 2, stop=6))
+    assert len(found) == 6
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
+
+
 def test_a_bug_keeps_its_traceback(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "load_image", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
