@@ -194,7 +194,7 @@ def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Set
 
     # What can be told before torch is imported, which takes seconds.
     out = Path(options.get("out", RUNS))
-    refuse_inside(find_data(loaded.recipe.data), out)
+    refuse_inside(find_data(loaded.recipe.data), loaded.recipe.data.root, out)
     check_place(out, options.get("name"))
     resolve_name(model)
     from imgkit.prepare import prepare

@@ -13,7 +13,6 @@ from torch import nn
 
 from imgkit.errors import DeviceError
 
-_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory")  # torch, on GPUs and on CPUs
 _FASTER = 0.8  # bfloat16 has to take at most this share of float32's time: more than a busy machine's noise
 _TRIALS = 3  # steps of each format, in turn, after one to warm up
 
@@ -80,25 +79,10 @@ def choose_precision(
     return None, f"float32: bfloat16 is not clearly faster here ({seconds})"
 
 
-def ran_out(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out: torch has a class of its own for that on GPUs, none on the CPU."""
-    said = str(error).lower()
-    from_torch = isinstance(error, RuntimeError) and any(words in said for words in _NO_ROOM)
-    return from_torch or isinstance(error, MemoryError)
-
-
 def out_of_memory(
-    device: torch.device, image_size: tuple[int, int], batch: int | None, micro_batch: int | None
+    device: torch.device, image_size: tuple[int, int], batch: int, micro_batch: int | None
 ) -> DeviceError:
-    """The error for a step that did not fit: what was tried, and what may fit without another result.
-
-    `batch` is None where the head was being solved.
-    """
-    if batch is None:
-        return DeviceError(
-            f"Out of memory on {device} while the head was solved.",
-            'Try a smaller model (imgkit models), or write solver = "sgd" in that phase, with lr and epochs.',
-        )
+    """The error for an update that did not fit: what was tried, and what may fit without another result."""
     tried = micro_batch or batch
     return DeviceError(
         f"Out of memory on {device} with {tried} images of {image_size[0]}×{image_size[1]} at once.",

@@ -17,8 +17,11 @@ A bug raises something else and keeps its traceback (exit 1).
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory")  # torch, on GPUs and on CPUs
 
 
 class ImgkitError(Exception):
@@ -116,6 +119,17 @@ class Interrupted(ImgkitError):
         self.exit_code = 128 + signal
 
 
+@contextmanager
+def disk_told(place: Path) -> Iterator[None]:
+    """Raise a DiskError that names `place` where the system refuses to write it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        hint = "Free some space, or choose another --out."
+        raise DiskError(f"Cannot write {printable(str(place))}: {reason}.", hint) from error
+
+
 def did_you_mean(word: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The names in `known` nearest to `word`, best first; case and `-_/.` do not count."""
     plain = {name: _plain(name) for name in known}
@@ -130,9 +144,27 @@ def did_you_mean(word: str, known: Iterable[str], n: int = 3) -> list[str]:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'classes'?`, or nothing where no known name is near."""
+    """` (did you mean 'classes'?)`, or nothing where no known name is near."""
     near = did_you_mean(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out: torch has a class of its own for that on GPUs, none on the CPU."""
+    said = str(error).lower()
+    from_torch = isinstance(error, RuntimeError) and any(words in said for words in _NO_ROOM)
+    return from_torch or isinstance(error, MemoryError)
+
+
+@contextmanager
+def memory_told(told: DeviceError) -> Iterator[None]:
+    """Raise `told` instead where memory runs out inside."""
+    try:
+        yield
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        raise told from error
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,7 @@ from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
 from imgkit.data.transforms import Preprocessing
 from imgkit.device import choose_device
-from imgkit.errors import DataError, DiskError, UsageError
+from imgkit.errors import DataError, DeviceError, DiskError, UsageError, memory_told
 from imgkit.evaluations import write_evaluation
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
@@ -47,14 +47,19 @@ def score(
     max_pixels: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Run `model` over rows of the index in evaluation mode and float32."""
+    """Run `model` over rows of the index in evaluation mode and float32.
+
+    Raises:
+        BadImage: at a file that cannot be read.
+        DeviceError: if memory runs out, or a worker process dies.
+    """
     model.eval()
     logits, targets, ids = [], [], []
     batches = eval_batches(
         index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels
     )
     done = 0
-    with torch.inference_mode():
+    with memory_told(_no_room(device)), torch.inference_mode():
         for batch in batches:
             images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
             logits.append(model(images.contiguous(memory_format=torch.channels_last)).float().cpu())  # device sync
@@ -66,6 +71,13 @@ def score(
     found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy())
     assert np.array_equal(found.ids, rows), "every row is scored once, in order"
     return found
+
+
+def _no_room(device: torch.device) -> DeviceError:
+    return DeviceError(
+        f"Out of memory on {device} while {_BATCH} images at a time were scored.",
+        "Close other programs, or score on another device; a smaller network needs less: imgkit models",
+    )
 
 
 def store(

@@ -16,9 +16,9 @@ from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.batches import train_batches
 from imgkit.data.transforms import TrainTransform
-from imgkit.device import out_of_memory, ran_out
+from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
-from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted
+from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
 from imgkit.evaluate import score, store
 from imgkit.finish import finish
 from imgkit.head import pictures_of, solve_phase
@@ -78,15 +78,8 @@ class Experiment:
                 finish(self.folder, self.setup, self.progress.history, self._elapsed_s(), self.screen, self._watched)
                 self.folder.set_status("finished", step=self.progress.step, total_steps=total, best=self.progress.best)
         except BaseException as error:
-            if not ran_out(error):
-                self._say_why(error)
-                raise
-            phase = self.setup.plan.phase_at(min(self.progress.step, total - 1))
-            batch = phase.settings.batch_size if phase.solver == "sgd" else None
-            size = self.setup.preprocessing.size
-            told = out_of_memory(self.setup.device, size, batch, phase.settings.micro_batch)
-            self._say_why(told)
-            raise told from error
+            self._say_why(error)
+            raise
 
     def _restore(self) -> None:
         self.folder.clean()
@@ -146,7 +139,10 @@ class Experiment:
             workers=setup.workers,
             max_pixels=setup.recipe.data.max_pixels,
         )
-        with closing(batches):
+        told = out_of_memory(
+            setup.device, setup.preprocessing.size, phase.settings.batch_size, phase.settings.micro_batch
+        )
+        with closing(batches), memory_told(told):
             began = asked = time.monotonic()
             for update in self.trainer.train(phase, batches, start):
                 self.progress.train_seconds += time.monotonic() - asked

@@ -60,7 +60,6 @@ def extract(
     *,
     preprocessing: Preprocessing,
     device: torch.device,
-    autocast: torch.dtype | None = None,
     progress: Callable[[int, int], None] | None = None,
     total: int = 0,
 ) -> Iterator[Features]:
@@ -71,7 +70,6 @@ def extract(
         batches: the images.
         preprocessing: normalises them.
         device: where the model is.
-        autocast: lower precision to compute in, such as torch.bfloat16.
         progress: called with (done, total) after each batch.
         total: number of images, for `progress`.
 
@@ -82,7 +80,7 @@ def extract(
     model.eval()
     done = 0
     for batch in batches:
-        with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+        with torch.inference_mode():
             images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
             values = pooled(model, images).float().cpu()  # device sync
         done += len(batch.ids)
@@ -217,6 +215,11 @@ def fold_numbers(targets: Ints, groups: Ints | None, seed: int) -> Ints:
     return fold[unit]
 
 
+def inverse_spread(std: Floats, largest: Floats) -> Floats:
+    """1 / standard deviation of each feature (D,); 0 for one that varies by no more than the rounding of float32."""
+    return np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-6 * largest)
+
+
 def log_loss(logits: Floats, targets: Ints) -> float:
     """Mean of -log softmax(logits)[target]; logits float64 (N, K)."""
     from scipy.special import logsumexp
@@ -304,9 +307,8 @@ def _cross_validate(x: Floats, y: Ints, classes: int, fold: Ints, begin: Callabl
 def _standardised(features: npt.NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
     """(x - mean) * scale in float64, with mean (D,) and scale (D,); a column that does not vary becomes zeros."""
     x = features.astype(np.float64)
-    mean, std = x.mean(axis=0), x.std(axis=0)
-    varies = std > 1e-6 * np.abs(x).max(axis=0)  # less is the rounding of float32
-    scale = np.divide(1.0, std, out=np.zeros_like(std), where=varies)
+    mean = x.mean(axis=0)
+    scale = inverse_spread(x.std(axis=0), np.abs(x).max(axis=0))
     x -= mean
     x *= scale
     return x, mean, scale

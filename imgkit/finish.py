@@ -10,7 +10,7 @@ from typing import Any
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.duration import format_seconds
-from imgkit.errors import DiskError
+from imgkit.errors import DiskError, disk_told
 from imgkit.evaluate import load_run_model, score, store
 from imgkit.models.folder import save_model_folder
 from imgkit.prepare import Setup
@@ -48,8 +48,9 @@ def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
     """
     saved = _read_best(folder, step)
     averaged = {name[4:]: value for name, value in saved.train.items() if name.startswith("ema/")}
-    temporary = folder.path / f".model.tmp-{secrets.token_hex(4)}"
-    temporary.mkdir()
+    temporary, place = folder.path / f".model.tmp-{secrets.token_hex(4)}", folder.path / "model"
+    with disk_told(temporary):
+        temporary.mkdir()
     save_model_folder(
         temporary,
         model=setup.model,
@@ -59,8 +60,9 @@ def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
         preprocessing=setup.preprocessing,
         extra={"run": folder.name, "step": step, "weights": setup.about["weights"]},
     )
-    shutil.rmtree(folder.path / "model", ignore_errors=True)
-    temporary.rename(folder.path / "model")
+    with disk_told(place):
+        shutil.rmtree(place, ignore_errors=True)
+        temporary.rename(place)
     folder.write_json("checkpoints/best.json", {"step": step})  # a kill after the last save may have left an older one
 
 

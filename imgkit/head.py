@@ -8,7 +8,9 @@ from pathlib import Path
 
 from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.data.transforms import TrainTransform
+from imgkit.errors import DeviceError, memory_told
 from imgkit.features import (
+    BY_SGD,
     MAX_BYTES,
     MAX_ITERATIONS,
     Features,
@@ -40,7 +42,8 @@ def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, wa
     """
     total, width = pictures_of(setup, phase), head_layer(setup.model).weight.shape[1]
     if fits(total, width):
-        solution, done = _solve(setup, phase, watched), "solved"
+        with memory_told(DeviceError(f"Out of memory on {setup.device} while the head was solved.", BY_SGD)):
+            solution, done = _solve(setup, phase, watched), "solved"
     else:
         screen.note(
             f"{total:,} pictures × {width:,} features take {total * width * 4 / 2**30:.1f} GiB, and the solver's limit "

@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from imgkit.errors import DiskError
-from imgkit.features import BY_SGD, USUAL, Features, Floats, Solution, finite_rows, not_finite
+from imgkit.features import BY_SGD, USUAL, Features, Floats, Solution, finite_rows, inverse_spread, not_finite
 from imgkit.keys import key, order
 
 EPOCHS = 5
@@ -66,15 +66,14 @@ def write_features(chunks: Iterable[Features], file: Path) -> Stored:
             x = chunk.values.numpy().astype(np.float64)
             if not targets:
                 near = x.mean(axis=0)  # sums around a value near the mean keep their digits
-                sums, squares = np.zeros_like(near), np.zeros_like(near)
+                sums, squares, largest = np.zeros_like(near), np.zeros_like(near), np.zeros_like(near)
             sums += (x - near).sum(axis=0)
             squares += np.square(x - near).sum(axis=0)
+            largest = np.maximum(largest, np.abs(x).max(axis=0))
             targets.append(chunk.targets)
     mean = near + sums / n
     std = np.sqrt(np.maximum(squares / n - np.square(sums / n), 0.0))
-    varies = std > 1e-6 * np.abs(mean)  # less is the rounding of float32
-    scale = np.divide(1.0, std, out=np.zeros_like(std), where=varies)
-    return Stored(file, torch.cat(targets), mean, scale)
+    return Stored(file, torch.cat(targets), mean, inverse_spread(std, largest))
 
 
 def train_head(stored: Stored, *, classes: int, seed: int, progress: Callable[[int, int], None]) -> Solution:

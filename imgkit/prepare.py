@@ -18,11 +18,10 @@ from imgkit.data.load import LoadedData, load_data
 from imgkit.data.rows import count
 from imgkit.data.transforms import Preprocessing
 from imgkit.device import choose_device, choose_precision, describe, keep_freed_memory, versions
-from imgkit.errors import BadImage, DataError
+from imgkit.errors import BadImage, DataError, disk_told
 from imgkit.evaluate import check_files, read_index
-from imgkit.models.create import create_model
+from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import set_trainable
-from imgkit.models.names import resolve_name
 from imgkit.optimizers import check_optimizer, make_optimizer
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
@@ -67,10 +66,10 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
         screen.note("smoke run: a few images, two steps a phase; the result means nothing")
     recipe = loaded.recipe
     device = _set_up_machine(recipe)
-    resolve_name(recipe.model.name or "")  # a misspelt name is told before many images are read
     for phase in recipe.phases:
         if phase.solver == "sgd":
             check_optimizer(resolve(recipe, phase).train)
+    weights = find_source(recipe.model)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, progress=progress)
     index = _some(data.index) if smoke else data.index
@@ -78,7 +77,7 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
     if not len(index.rows("val")):
         raise _no_validation(index)
     plan = make_plan(loaded, len(index.rows("train")))
-    created = create_model(recipe.model, len(index.classes), recipe.seed)
+    created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     autocast, why = _precision(plan, recipe, model, device, created.preprocessing)
     workers = _workers(recipe, device)
@@ -202,7 +201,8 @@ def plan_lines(setup: Setup) -> list[str]:
 
 
 def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
-    with (folder.path / "data" / "bad.csv").open("w", newline="", errors="backslashreplace") as stream:
+    file = folder.path / "data" / "bad.csv"
+    with disk_told(file), file.open("w", newline="", errors="backslashreplace") as stream:
         rows = csv.writer(stream)
         rows.writerow(["path", "reason"])
         rows.writerows([guarded(one.path), guarded(one.reason)] for one in bad)

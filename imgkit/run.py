@@ -20,7 +20,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from imgkit.data.rows import exists
-from imgkit.errors import DiskError, UsageError, printable, suggestion
+from imgkit.errors import DiskError, UsageError, disk_told, printable, suggestion
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
@@ -172,13 +172,8 @@ class RunFolder:
         Raises:
             DiskError: if the disk says no.
         """
-        try:
-            with (self.path / name).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise DiskError(
-                f"Cannot write {self.path / name}: {error.strerror or error}.", "Free some space."
-            ) from error
+        with disk_told(self.path / name), (self.path / name).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of a JSON-lines file; a line cut by a kill or a full disk is left out."""
@@ -238,17 +233,16 @@ def replace_text(file: Path, text: str) -> None:
         DiskError: if the disk says no; the old content stays.
     """
     temporary = file.with_name(f".{file.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DiskError(
-            f"Cannot write {file}: {error.strerror or error}.", "Free some space, or choose another --out."
-        ) from error
+    with disk_told(file):
+        try:
+            with temporary.open("x", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(file)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _fresh_name(verb: str, model: str, data: str) -> str:

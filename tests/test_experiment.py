@@ -277,10 +277,14 @@ def test_out_of_memory_on_the_cpu_advises_smaller_parts(
     assert (
         json.loads((tmp_path / "step" / "runs" / "run" / "status.json").read_text())["reason"] == caught.value.message
     )
-    monkeypatch.setattr("imgkit.head.solve_head", lambda *_, **__: ask())
-    with pytest.raises(DeviceError, match="Out of memory on cpu while the head was solved") as caught:
-        short_run(tmp_path / "solve")
+    with monkeypatch.context() as patch:
+        patch.setattr("imgkit.head.solve_head", lambda *_, **__: ask())
+        with pytest.raises(DeviceError, match="Out of memory on cpu while the head was solved") as caught:
+            short_run(tmp_path / "solve")
     assert 'solver = "sgd"' in caught.value.hint
+    monkeypatch.setattr("imgkit.evaluate.eval_batches", lambda *_, **__: (ask() for _ in range(1)))
+    with pytest.raises(DeviceError, match="Out of memory on cpu while 32 images at a time were scored"):
+        short_run(tmp_path / "score")
 
 
 def stop_before_the_first_checkpoint(tmp_path: Path, point: str) -> None:

@@ -119,6 +119,39 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
     assert hidden == [], "nothing half written is left"
 
 
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["experiment.store", "finish.export_best", "finish.save_model_folder", "finish.store", "finish._say_result"],
+)
+def test_kills_between_the_last_update_and_the_end(tmp_path: Path, place: str) -> None:
+    whole = short_run(tmp_path / "oracle", "data.test=0.25", data="synthetic:3x24")
+    work = partial(short_run, tmp_path / "killed", "data.test=0.25", data="synthetic:3x24")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"imgkit.{place}", die)
+        assert life(work) == -signal.SIGKILL
+    assert life(lambda: start_or_resume(tmp_path / "killed", 0)) == 0
+    killed = open_run("run", tmp_path / "killed" / "runs")
+    assert fingerprint(killed) == fingerprint(whole)
+    assert killed.metrics == whole.metrics
+    tensors = [run.folder.path / "model" / "model.safetensors" for run in (whole, killed)]
+    assert tensors[0].read_bytes() == tensors[1].read_bytes()
+
+
+def test_a_kill_while_a_damaged_checkpoint_is_replaced(tmp_path: Path) -> None:
+    whole = short_run(tmp_path / "oracle")
+    assert life(lambda: start_or_resume(tmp_path / "killed", 0, ("before prune", 4))) == -signal.SIGKILL
+    step = newest(tmp_path / "killed" / "runs" / "run")
+    damaged = tmp_path / "killed" / "runs" / "run" / "checkpoints" / f"step-{step:08d}" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert life(lambda: start_or_resume(tmp_path / "killed", 0, ("replace", 1))) == -signal.SIGKILL
+    assert life(lambda: start_or_resume(tmp_path / "killed", 0)) == 0
+    assert fingerprint(open_run("run", tmp_path / "killed" / "runs")) == fingerprint(whole)
+
+
 @pytest.mark.timeout(900)
 def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
     """The same promise for a real network, in processes that share nothing, killed while they train."""

@@ -111,5 +111,5 @@ def test_focal_weighs_an_easy_image_down() -> None:
 
 
 def test_unknown_loss_is_answered_with_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match=r"unknown loss 'focl'; did you mean 'focal'\?"):
+    with pytest.raises(UsageError, match=r"unknown loss 'focl' \(did you mean 'focal'\?\)"):
         LOSSES["focl"]

@@ -34,7 +34,7 @@ def test_shrinking_leaves_what_is_learned_alone(file: Path) -> None:
     long, short = make_plan(whole, 640), make_plan(shrink(whole), 640)
     assert whole.recipe.model == shrink(whole).recipe.model
     for before, after in zip(long.phases, short.phases, strict=True):
-        kept = ("name", "train", "solver", "lr", "augment", "loss", "schedule")
+        kept = ("name", "train", "solver", "views", "lr", "augment", "loss", "schedule")
         assert [getattr(before, key) for key in kept] == [getattr(after, key) for key in kept]
         changed = {"batch_size", "micro_batch"}
         assert before.settings.model_dump(exclude=changed) == after.settings.model_dump(exclude=changed)

@@ -168,7 +168,7 @@ def test_a_cycle_without_length_is_refused() -> None:
 
 
 def test_unknown_schedule_is_answered_with_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match=r"unknown schedule 'cosin'; did you mean 'cosine'\?"):
+    with pytest.raises(UsageError, match=r"unknown schedule 'cosin' \(did you mean 'cosine'\?\)"):
         SCHEDULES["cosin"]
 
 

@@ -9,7 +9,7 @@ import typer
 
 from imgkit import __version__
 from imgkit.cli import data, look, train
-from imgkit.errors import ImgkitError, UsageError
+from imgkit.errors import DeviceError, ImgkitError, UsageError, ran_out
 from imgkit.screen import Screen
 
 _INTERRUPTED = 130
@@ -64,6 +64,12 @@ def main() -> None:
     except (BrokenPipeError, SystemExit):  # Typer answers a broken pipe with SystemExit, and nothing else
         _discard_stdout()
         sys.exit(_BROKEN_PIPE)
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("IMGKIT_DEBUG") == "1" or not ran_out(error):
+            raise
+        told = DeviceError("Out of memory.", "Close other programs, or use fewer --workers or a smaller network.")
+        Screen().error(told)
+        sys.exit(told.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

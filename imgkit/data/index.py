@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgkit.cells import bare, guarded
-from imgkit.errors import DataError
+from imgkit.errors import DataError, disk_told
 
 Ints = npt.NDArray[np.int64]
 SPLITS = ("train", "val", "test")
@@ -121,8 +121,11 @@ class Index:
 
         Several labels of a row are lines of one cell. A cell that a spreadsheet would run as a formula gets a leading
         apostrophe, which `read_csv` takes away.
+
+        Raises:
+            DiskError: if the file cannot be written.
         """
-        with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
+        with disk_told(file), file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
             writer = csv.writer(handle)  # ends lines with CR LF, so that both are quoted in cells
             writer.writerow(COLUMNS)
             for path, names, split, group, size in self._cells():

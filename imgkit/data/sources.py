@@ -68,13 +68,18 @@ def find_data(settings: DataSettings) -> Place:
     return _place("data", "the default, since neither --data nor $IMGKIT_DATA is given")
 
 
-def refuse_inside(place: Place, out: Path) -> None:
+def refuse_inside(place: Place, root: str | None, out: Path) -> None:
     """See that nothing is written into the data.
 
+    Args:
+        place: where they are. Beside a CSV runs may lie: of its folder only what it lists is data.
+        root: the folder that `--root` names for the pictures of a CSV.
+        out: folder of runs, which may not exist yet.
+
     Raises:
-        UsageError: if `out`, which may not exist yet, lies in a data folder; the hint has a place that does not.
+        UsageError: if `out` lies in a data folder; the hint has a place that does not.
     """
-    for folder in (place.path, place.val_path):
+    for folder in (place.path, place.val_path, None if root is None else absolute(root)):
         if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
             beside = folder.parent / "runs"
             other = min(os.path.relpath(beside), str(beside), key=len)

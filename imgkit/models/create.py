@@ -35,10 +35,27 @@ class Created:
     weights: WeightSource
 
 
-def create_model(settings: ModelSettings, classes: int, seed: int) -> Created:
+def find_source(settings: ModelSettings) -> WeightSource:
+    """Where the weights that `settings` name are; fetched, where they are not on this machine.
+
+    Raises:
+        UsageError: for an unknown name.
+        WeightsError: if they cannot be had.
+    """
+    assert settings.name is not None
+    return find_weights(settings.weights, _full_name(resolve_name(settings.name)))
+
+
+def create_model(settings: ModelSettings, classes: int, seed: int, source: WeightSource | None = None) -> Created:
     """Make the network that `settings` name, with a new head for `classes` classes.
 
     What is not loaded depends on the seed alone: the same head with and without pretrained weights.
+
+    Args:
+        settings: name, weights, image size and drop rates.
+        classes: K, rows of the head.
+        seed: of what is not loaded.
+        source: of the weights, if `find_source` was asked before.
 
     Raises:
         UsageError: for an unknown name, a key that the network does not take, an image size that it cannot take, or a
@@ -47,7 +64,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int) -> Created:
     """
     assert settings.name is not None
     name = _full_name(resolve_name(settings.name))
-    source = find_weights(settings.weights, name)
+    source = source or find_source(settings)
     options = _options(name, settings)
     seed_everything(key(seed, "init"))
     model = _build(name, settings, options | {"num_classes": classes})

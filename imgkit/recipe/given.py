@@ -127,7 +127,7 @@ def _address_fault(draft: Draft, key: Key) -> str:
     if len(key) < 3:
         return "phases are set key by key, as phases.NAME.lr=0.001"
     if key[1] not in draft.phases:
-        return f"unknown phase {key[1]!r}{suggestion(key[1], draft.phases)} (phases: {', '.join(draft.phases)})"
+        return f"unknown phase {key[1]!r}{suggestion(key[1], draft.phases)}; phases: {', '.join(draft.phases)}"
     return "the name is how the phase is found; it cannot be set" if key[2:] == ("name",) else ""
 
 

@@ -28,7 +28,6 @@ class PhasePlan:
 
     Args:
         name: as in the recipe.
-        index: position among the phases, from 0.
         train: what trains: "head", "last:N" or "all".
         solver: "sgd", or "logistic": the head is solved in one step and no epoch.
         views: augmented pictures of each image that a solve sees besides the evaluation's.
@@ -45,7 +44,6 @@ class PhasePlan:
     """
 
     name: str
-    index: int
     train: str
     solver: str
     views: int
@@ -65,11 +63,6 @@ class PhasePlan:
         """Updates done when the phase is over."""
         return self.first_step + self.steps
 
-    def position(self, step: int) -> tuple[int, int]:
-        """Epoch (as it goes into keys) and step within it of update `step` of the run; the phase must hold it."""
-        epoch, inner = divmod(step - self.first_step, self.steps_per_epoch)
-        return self.first_epoch + epoch, inner
-
     def ends_epoch(self, step_done: int) -> bool:
         """Whether `step_done` updates of the run being done closes an epoch of this phase, or the phase."""
         done = step_done - self.first_step
@@ -82,18 +75,12 @@ class Plan:
 
     Args:
         phases: in order, without gaps.
-        seed: of the run.
-        n_train: training images.
         total_steps: updates of all phases.
-        epochs: epochs of all phases.
         notes: what the user should know: clipped batches, images that sit out, cut cycles.
     """
 
     phases: tuple[PhasePlan, ...]
-    seed: int
-    n_train: int
     total_steps: int
-    epochs: int
     notes: tuple[str, ...]
 
     def phase_at(self, step: int) -> PhasePlan:
@@ -115,14 +102,14 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
     phases: list[PhasePlan] = []
     notes: list[str] = []
     step = epoch = 0
-    for index, phase in enumerate(loaded.recipe.phases):
-        planned = _plan_phase(loaded, phase, index, step, epoch, n_train)
+    for phase in loaded.recipe.phases:
+        planned = _plan_phase(loaded, phase, step, epoch, n_train)
         step, epoch = planned.stop, epoch + planned.epochs
         phases.append(planned)
         if planned.lr is not None:
             wanted = resolve(loaded.recipe, phase).train.batch_size
             notes += _notes(planned, wanted, n_train)
-    return Plan(tuple(phases), loaded.recipe.seed, n_train, step, epoch, tuple(notes))
+    return Plan(tuple(phases), step, tuple(notes))
 
 
 def shrink(loaded: Loaded, *, steps: int = 2, batch_size: int = 8, image_size: int | None = None) -> Loaded:
@@ -178,9 +165,7 @@ def _smaller(train: TrainSettings, batch_size: int) -> dict[str, int | None]:
     return {"batch_size": batch, "micro_batch": None if train.micro_batch is None else max(1, batch // parts)}
 
 
-def _plan_phase(
-    loaded: Loaded, phase: PhaseSettings, index: int, first_step: int, first_epoch: int, n_train: int
-) -> PhasePlan:
+def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epoch: int, n_train: int) -> PhasePlan:
     settings = resolve(loaded.recipe, phase)
     train, steps, steps_per_epoch, epochs = settings.train, 1, 1, 0
     if phase.solver != "logistic":
@@ -193,7 +178,6 @@ def _plan_phase(
         epochs = ceil(steps / steps_per_epoch)
     return PhasePlan(
         name=phase.name,
-        index=index,
         train=phase.train,
         solver=phase.solver,
         views=phase.views,

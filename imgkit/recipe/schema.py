@@ -35,7 +35,7 @@ def known_monitors() -> tuple[str, ...]:
 def _check_monitor(text: str) -> str:
     if text not in known_monitors():
         raise ValueError(
-            f"{text!r} is not known{suggestion(text, known_monitors())} (write val/ and one of {', '.join(MONITORS)})"
+            f"{text!r} is not known{suggestion(text, known_monitors())}; write val/ and one of {', '.join(MONITORS)}"
         )
     return text
 

@@ -125,6 +125,18 @@ def test_a_bug_is_not_hidden(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> No
         imgkit("demo")
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory")])
+def test_out_of_memory_is_a_message(imgkit: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    fail_with(monkeypatch, error)
+    code, out, err = imgkit("demo")
+    assert (code, out) == (5, "")
+    assert "Out of memory" in err
+    assert "Traceback" not in err
+    fail_with(monkeypatch, RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        imgkit("demo")
+
+
 def test_control_c_is_130(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, KeyboardInterrupt())
     assert imgkit("demo")[0] == 130

@@ -558,15 +558,17 @@ def test_runs_are_never_put_into_the_data(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "table.csv").write_text("image,label\n")
     monkeypatch.chdir(tmp_path / "pictures")
     with pytest.raises(UsageError, match=r"runs lies inside the data folder \., which is never written to") as caught:
-        refuse_inside(find_data(DataSettings(path=".")), Path("runs"))
+        refuse_inside(find_data(DataSettings(path=".")), None, Path("runs"))
     assert caught.value.hint.endswith("--out ../runs")
-    refuse_inside(find_data(DataSettings(path=".")), Path("../runs"))
+    refuse_inside(find_data(DataSettings(path=".")), None, Path("../runs"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("pictures")
     with pytest.raises(UsageError) as caught:
-        refuse_inside(find_data(DataSettings(path="pictures")), Path("link") / "deep" / "runs")
+        refuse_inside(find_data(DataSettings(path="pictures")), None, Path("link") / "deep" / "runs")
     assert caught.value.hint.endswith("--out runs")
     with pytest.raises(UsageError, match="inside the data folder val"):
-        refuse_inside(find_data(DataSettings(train="train", val_path="val")), Path("val"))
+        refuse_inside(find_data(DataSettings(train="train", val_path="val")), None, Path("val"))
     for path in ("pictures", "table.csv", "digits"):
-        refuse_inside(find_data(DataSettings(path=path)), Path("runs"))
+        refuse_inside(find_data(DataSettings(path=path)), None, Path("runs"))
+    with pytest.raises(UsageError, match="inside the data folder pictures"):
+        refuse_inside(find_data(DataSettings(path="table.csv")), "pictures", Path("pictures") / "runs")

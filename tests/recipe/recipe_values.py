@@ -75,6 +75,10 @@ def loaded_recipes(draw: st.DrawFn) -> Loaded:
     values = draw(st.fixed_dictionaries({}, optional=COMMON))
     own = draw(st.fixed_dictionaries({}, optional={**TRAIN, "steps": st.integers(1, 90), "lr": POSITIVE}))
     values |= {f"{phase}.{key}": value for key, value in own.items()} if name != "probe" else {}
+    if "phases.head.solver" in load_recipe(name).origins:
+        solve = {"views": st.integers(0, 3), "augment.hflip": UNIT}
+        solved = draw(st.fixed_dictionaries({}, optional=solve))
+        values |= {f"phases.head.{key}": value for key, value in solved.items()}
     for table, tables in {
         "loss": LOSSES,
         "schedule": SCHEDULES,
