@@ -26,7 +26,7 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from imgkit.errors import DiskError, DivergedError
-from imgkit.run import replace_text
+from imgkit.run import check_space, replace_text
 
 FORMAT = 1
 _CHUNK = 8 << 20
@@ -76,7 +76,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], be
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_space(folder, sum(map(len, payload.values())))
+        check_space(folder, sum(map(len, payload.values())))
         reached("before mkdir")
         temporary.mkdir()
         files = {name: _write(temporary / name, data) for name, data in payload.items()}
@@ -206,12 +206,6 @@ def _verified(place: Path) -> dict[str, bytes]:
     if f"step-{manifest['step']:08d}" != place.name:
         raise DiskError(f"{place}: holds the checkpoint of step {manifest['step']}.")
     return files
-
-
-def _check_space(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < 1.1 * size:
-        raise OSError(f"{size / 2**20:.0f} MiB are needed and {free / 2**20:.0f} MiB are free")
 
 
 def _prune(folder: Path, keep: int | Literal["all"], kept: Iterable[int | None]) -> None:

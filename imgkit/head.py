@@ -82,10 +82,11 @@ def _solve(setup: Setup, phase: PhasePlan, watched: Watched) -> Solution:
 
 
 def _train(setup: Setup, phase: PhasePlan, folder: Path, watched: Watched) -> Solution:
+    size = pictures_of(setup, phase) * head_layer(setup.model).weight.shape[1] * 4  # float32
     file = folder / f".features.tmp-{os.getpid():x}-{secrets.token_hex(4)}"  # a resume removes what a kill left
     try:
         with watched("features") as progress:
-            stored = write_features(_features(setup, phase, progress), file)
+            stored = write_features(_features(setup, phase, progress), file, size)
         with watched("training the head") as progress:
             return train_head(stored, classes=len(setup.index.classes), seed=setup.recipe.seed, progress=progress)
     finally:

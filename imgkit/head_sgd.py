@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from imgkit.errors import DiskError
 from imgkit.features import BY_SGD, USUAL, Features, Floats, Solution, finite_rows, inverse_spread, not_finite
 from imgkit.keys import key, order
+from imgkit.run import check_space
 
 EPOCHS = 5
 BATCH = 256
@@ -43,12 +44,13 @@ class Stored:
     scale: Floats
 
 
-def write_features(chunks: Iterable[Features], file: Path) -> Stored:
+def write_features(chunks: Iterable[Features], file: Path, size: int) -> Stored:
     """Write features into a new file as they come, with their mean and spread.
 
     Args:
         chunks: at least one, as `features.extract` gives them.
         file: does not exist yet. The caller removes it, also after an error.
+        size: of all of them, in bytes.
 
     Raises:
         DiskError: if the file cannot be written.
@@ -56,6 +58,8 @@ def write_features(chunks: Iterable[Features], file: Path) -> Stored:
     """
     targets: list[torch.Tensor] = []
     n = 0
+    with _told(file):
+        check_space(file.parent, size)
     with _new(file) as stream:
         for chunk in chunks:
             n, bad = n + len(chunk.values), len(chunk.values) - finite_rows(chunk.values)

@@ -226,6 +226,17 @@ def _taken(path: Path) -> UsageError:
     )
 
 
+def check_space(folder: Path, size: int) -> None:
+    """See that `size` bytes, and a tenth more, are free where `folder` lies.
+
+    Raises:
+        OSError: if they are not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < 1.1 * size:
+        raise OSError(f"{size / 2**20:,.0f} MiB are needed and {free / 2**20:,.0f} MiB are free")
+
+
 def replace_text(file: Path, text: str) -> None:
     """Write `file` through a hidden neighbour and a rename, so that it is never half written.
 

@@ -34,7 +34,7 @@ def chunks(whole: Features, size: int = 999) -> Iterator[Features]:
 
 
 def train(whole: Features, classes: int, file: Path) -> tuple[Solution, Stored]:
-    stored = write_features(chunks(whole), file)
+    stored = write_features(chunks(whole), file, whole.values.nbytes)
     return train_head(stored, classes=classes, seed=0, progress=lambda done, total: None), stored
 
 
@@ -64,7 +64,7 @@ def test_twice_the_same_bits(tmp_path: Path) -> None:
 
 def test_mean_and_spread_over_chunks(tmp_path: Path) -> None:
     whole = blobs(2_500, 8, 3, seed=1)
-    stored = write_features(chunks(whole), tmp_path / "features")
+    stored = write_features(chunks(whole), tmp_path / "features", whole.values.nbytes)
     x = whole.values.double().numpy()
     assert np.allclose(stored.mean, x.mean(0))
     assert stored.scale[0] == 0
@@ -77,13 +77,16 @@ def test_features_that_are_not_finite(tmp_path: Path) -> None:
     whole.values[1_003, 1] = torch.inf
     whole.values[1_500, 0] = torch.nan
     with pytest.raises(WeightsError, match="features of 2 of 1,998 images are not finite"):
-        write_features(chunks(whole), tmp_path / "features")
+        write_features(chunks(whole), tmp_path / "features", whole.values.nbytes)
 
 
 def test_no_room_for_the_file(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="Cannot write the features into") as caught:
-        write_features(chunks(blobs(10, 4, 2, seed=1)), tmp_path / "no folder" / "features")
+        write_features(chunks(blobs(10, 4, 2, seed=1)), tmp_path / "no folder" / "features", 160)
     assert 'solver = "sgd"' in caught.value.hint
+    with pytest.raises(DiskError, match="1,048,576 MiB are needed") as caught:
+        write_features(iter(()), tmp_path / "features", 2**40)
+    assert not (tmp_path / "features").exists()
 
 
 def test_a_full_disk_that_closing_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +97,7 @@ def test_a_full_disk_that_closing_finds(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "open", lambda *_: Full())
     with pytest.raises(DiskError, match=r"Cannot write the features into .*: No space left"):
-        write_features(chunks(blobs(10, 4, 2, seed=1)), tmp_path / "features")
+        write_features(chunks(blobs(10, 4, 2, seed=1)), tmp_path / "features", 160)
 
 
 def run(folder: Path, screen: Screen) -> imgkit.Run:
