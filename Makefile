@@ -9,7 +9,6 @@ BIN = $(VENV)/bin
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
-	$(BIN)/imgkit report runs/
 
 test: $(VENV)/ready
 	$(BIN)/pytest -n 2

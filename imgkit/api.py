@@ -45,13 +45,21 @@ class Run:
         return self.folder.evaluations()
 
     def evaluate(
-        self, *, data: str | Path | DataSettings | None = None, split: str | None = None, screen: Screen | None = None
+        self,
+        *,
+        data: str | Path | DataSettings | None = None,
+        split: str | None = None,
+        device: str = "auto",
+        screen: Screen | None = None,
     ) -> dict[str, Any]:
         """Score the best weights on a split of the run's data, or on other data by class name.
+
+        A split of the run's own data is scored once; after that its stored metrics are returned.
 
         Args:
             data: a folder or CSV, or a recipe's data settings where columns have to be named; None: the run's data.
             split: "train", "val" or "test"; None: test if there is one, else val; of other data all images.
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
             screen: where to say what is going on; None: nowhere.
 
         Returns:
@@ -60,28 +68,51 @@ class Run:
         Raises:
             DataError: if the data hold a class the model does not know.
             UsageError: if there is no such split or the run has no model yet.
+            DeviceError: if torch does not see `device`, or memory runs out.
         """
         from imgkit.evaluate import evaluate_run
 
         settings = DataSettings(path=str(data)) if isinstance(data, str | Path) else data
-        return evaluate_run(self.folder, data=settings, split=split, screen=screen or Screen(quiet=True))
+        return evaluate_run(self.folder, data=settings, split=split, device=device, screen=screen or Screen(quiet=True))
 
-    def predict(self, inputs: str | Path | Iterable[str | Path], *, top_k: int = 1) -> Iterator["Prediction"]:
+    def predict(
+        self,
+        inputs: str | Path | Iterable[str | Path],
+        *,
+        top_k: int = 1,
+        image_col: str | None = None,
+        root: str | Path | None = None,
+        device: str = "auto",
+    ) -> Iterator["Prediction"]:
         """Label files, folders or the images a CSV lists; one answer per image, in input order.
 
         An unreadable file gives an answer with `error` instead of a label. Memory does not grow with the number of
         images. A single file or folder may be given as it is.
+
+        Args:
+            inputs: files, folders, tables; "-": paths on stdin.
+            top_k: classes to tell for each image.
+            image_col: column of a CSV with the paths; None: that of the training where there is one, else a usual name.
+            root: where relative paths of a CSV start; None: as in the training for its own CSV, else the CSV's folder.
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
+
+        Raises:
+            DataError: if a CSV has no such column, or there is no folder `root`.
+            UsageError: if the run has no model yet.
+            DeviceError: if torch does not see `device`, or memory runs out.
         """
         from imgkit.device import choose_device
         from imgkit.evaluate import load_run_model
-        from imgkit.predict import expand_inputs, predict_files
+        from imgkit.predict import Trained, expand_inputs, predict_files
 
         loaded = load_run_model(self.folder)
-        recipe = load_recipe(self.folder.path / "recipe.toml").recipe
-        device = choose_device(recipe.run.device)
+        own = load_recipe(self.folder.path / "recipe.toml").recipe.data
+        about = self.folder.read_json("run.json")["data"]
+        trained = Trained(Path(about["path"]) if "path" in about else None, Path(about["root"]), own.image_col)
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
-        files = expand_inputs(inputs, image_col=recipe.data.image_col)
-        yield from predict_files(loaded, files, top_k=top_k, device=device, max_pixels=recipe.data.max_pixels)
+        files = expand_inputs(inputs, image_col=image_col, root=root, trained=trained)
+        chosen = choose_device(device)
+        yield from predict_files(loaded, files, top_k=top_k, device=chosen, max_pixels=own.max_pixels)
 
 
 class Options(TypedDict, total=False):

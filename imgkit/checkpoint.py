@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +55,9 @@ def reached(point: str) -> None:
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], best: int | None) -> Path:
     """Write a checkpoint under `folder` and remove the ones no longer kept; returns its folder.
 
-    The newest `keep` and the step `best` stay.
+    Of the steps up to this one, the newest `keep` and `best` stay; a later one, damaged or of an earlier life, stays
+    until it is written anew. Where space is short, only the newest whole one and the best ones stay, unless all are
+    to be kept.
 
     Raises:
         DivergedError: if a number is not finite: `read` would refuse it, and a good one would be removed for it.
@@ -76,7 +78,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], be
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        check_space(folder, sum(map(len, payload.values())))
+        _make_room(folder, sum(map(len, payload.values())), keep, best)
         reached("before mkdir")
         temporary.mkdir()
         files = {name: _write(temporary / name, data) for name, data in payload.items()}
@@ -95,12 +97,12 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], be
         if best is not None:
             replace_text(folder / "best.json", json.dumps({"step": best}) + "\n")
         reached("before prune")
-        _prune(folder, keep, {checkpoint.step, best})
+        _prune(folder, keep, checkpoint.step, best)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise DiskError(
             f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {error.strerror or error}.",
-            "Checkpoints written before are untouched. Free some space, then: imgkit resume",
+            "The newest checkpoint and the best one are untouched. Free some space, then: imgkit resume",
         ) from error
     return target
 
@@ -208,12 +210,53 @@ def _verified(place: Path) -> dict[str, bytes]:
     return files
 
 
-def _prune(folder: Path, keep: int | Literal["all"], kept: Iterable[int | None]) -> None:
+def _prune(folder: Path, keep: int | Literal["all"], last: int, best: int | None) -> None:
+    """Remove steps up to `last`, the one just written, but for the newest `keep` of them and `best`."""
     if keep == "all":
         return
-    present = steps(folder)
-    for step in set(present) - set(present[-keep:]) - set(kept):
+    present = [step for step in steps(folder) if step <= last]
+    for step in set(present) - {*present[-keep:], best}:
         _trash(folder / f"step-{step:08d}")
+
+
+def _make_room(folder: Path, size: int, keep: int | Literal["all"], best: int | None) -> None:
+    """See that `size` bytes are free; if not, remove all but the newest whole checkpoint and the best ones first.
+
+    Raises:
+        OSError: if that is not enough.
+    """
+    try:
+        check_space(folder, size)
+    except OSError:
+        newest = next((step for step in reversed(steps(folder)) if _whole(folder, step)), None)
+        if keep == "all" or newest is None:
+            raise
+        # `best` may be the step that is being saved: until it is, the one before is the best.
+        for step in set(steps(folder)) - {newest, best, _best_before(folder)}:
+            _trash(folder / f"step-{step:08d}")
+        check_space(folder, size)
+
+
+def _whole(folder: Path, step: int) -> bool:
+    try:
+        read(folder, step)
+    except DiskError:
+        return False
+    return True
+
+
+def _best_before(folder: Path) -> int | None:
+    """The step that best.json names; None where there is none yet.
+
+    Raises:
+        OSError: if that file is damaged: then nothing can be said to be the best, and nothing be removed.
+    """
+    try:
+        return int(json.loads((folder / "best.json").read_bytes())["step"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(f"space is short, and {folder / 'best.json'} is damaged") from error
 
 
 def _trash(place: Path) -> None:

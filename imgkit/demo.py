@@ -1,13 +1,18 @@
 """The demonstration: a real fine-tuning on real photographs, or the digits inside scikit-learn, without any hub."""
 
 import csv
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from imgkit.api import Run, finetune, scratch
 from imgkit.data.builtin import cache_folder
+from imgkit.report.collect import collect
+from imgkit.report.leaderboard import write_reports
+from imgkit.report.table import print_runs
 from imgkit.screen import Screen
+from imgkit.terminal import make_console
 
 _SHOWN = 6  # held-out pictures that are predicted at the end
 
@@ -50,12 +55,19 @@ def choose() -> tuple[Demo, str]:
 
 
 def run(*, out: Path, smoke: bool, screen: Screen) -> Run:
-    """Train, score the test split once and predict a few held-out pictures; returns the run."""
+    """Train, score the test split once, predict a few held-out pictures, report on the runs in `out`; returns the run.
+
+    The table of the report goes to stdout, as that of `imgkit report` does.
+    """
     demo, why = choose()
     screen.note(why)
     train = finetune if demo.verb == "finetune" else scratch
     done = train(demo.model, data=demo.data, sets=demo.sets, out=out, smoke=smoke, screen=screen, command="imgkit demo")
     screen.fact("Held out", *_predictions(done))
+    screen.line()
+    found = collect(out)
+    print_runs(found, make_console(sys.stdout))
+    screen.fact("Wrote", *(str(file) for file in write_reports(out, found)))
     return done
 
 

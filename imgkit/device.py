@@ -1,7 +1,8 @@
-"""The machine: which device, which number format, and the allocator setting that every run gets."""
+"""The machine: device, loader workers, number format, and the allocator setting that every run gets."""
 
 import copy
 import ctypes
+import os
 import platform
 import sys
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from imgkit.errors import DeviceError
+from imgkit.errors import DeviceError, UsageError, ran_out
 
+_KINDS = ("cpu", "cuda", "mps")
 _FASTER = 0.8  # bfloat16 has to take at most this share of float32's time: more than a busy machine's noise
 _TRIALS = 3  # steps of each format, in turn, after one to warm up
 
@@ -21,8 +23,11 @@ def choose_device(wanted: str) -> torch.device:
     """The device that `wanted` names ("auto", "cpu", "cuda", "cuda:1", "mps").
 
     Raises:
+        UsageError: if it is none of these.
         DeviceError: if torch does not see it.
     """
+    if wanted.partition(":")[0] not in ("auto", *_KINDS):
+        raise UsageError(f"--device {wanted!r} is not known.", "Use auto, cpu, cuda, cuda:N or mps.")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -35,6 +40,14 @@ def choose_device(wanted: str) -> torch.device:
             "Use --device cpu, or install a driver that fits this torch.",
         ) from None
     return device
+
+
+def choose_workers(asked: int | None, device: torch.device) -> int:
+    """How many processes load images: as asked, else from the number of cores; more of them for a GPU."""
+    if asked is not None:
+        return asked
+    cores = os.cpu_count() or 1
+    return min(8, cores) if device.type == "cuda" else min(2, cores - 1)
 
 
 def keep_freed_memory() -> None:
@@ -79,16 +92,47 @@ def choose_precision(
     return None, f"float32: bfloat16 is not clearly faster here ({seconds})"
 
 
+def check_memory(
+    model: nn.Module,
+    device: torch.device,
+    image_size: tuple[int, int],
+    batch: int,
+    micro_batch: int | None,
+    autocast: torch.dtype | None,
+) -> None:
+    """See that an update fits on a device with memory of its own: one pass at full size on a copy of the model.
+
+    Not on the CPU, where the system ends a process that takes too much instead of refusing.
+
+    Raises:
+        DeviceError: if it does not fit; the hint names the largest part of the batch, by halving, that does.
+    """
+    fits = tried = micro_batch or batch
+    while device.type != "cpu" and fits > 0 and not _fits(model, device, (fits, 3, *image_size), autocast):
+        fits //= 2
+    if fits < tried:
+        raise out_of_memory(device, image_size, batch, micro_batch, fits)
+
+
 def out_of_memory(
-    device: torch.device, image_size: tuple[int, int], batch: int, micro_batch: int | None
+    device: torch.device, image_size: tuple[int, int], batch: int, micro_batch: int | None, fits: int | None = None
 ) -> DeviceError:
-    """The error for an update that did not fit: what was tried, and what may fit without another result."""
+    """The error for an update that did not fit: what was tried, and the part of it that does (None: half may)."""
     tried = micro_batch or batch
+    smaller = tried // 2 if fits is None else fits
     return DeviceError(
         f"Out of memory on {device} with {tried} images of {image_size[0]}×{image_size[1]} at once.",
-        f"Add --micro-batch {max(1, tried // 2)}: the same batch of {batch} in smaller parts."
-        if tried > 1
+        f"Add --micro-batch {smaller}: the same batch of {batch} in smaller parts."
+        if smaller > 0
         else "Try a smaller --image-size or a smaller model: imgkit models",
+    )
+
+
+def no_room(device: torch.device, images: int) -> DeviceError:
+    """The error for `images` at a time that could not be scored for want of memory; no update was tried."""
+    return DeviceError(
+        f"Out of memory on {device} while {images} images at a time were scored.",
+        "Close other programs, or score on another device (--device cpu); a smaller network needs less: imgkit models",
     )
 
 
@@ -104,6 +148,17 @@ def describe(device: torch.device) -> str:
         found = torch.cuda.get_device_properties(device)
         return f"{found.name} {found.total_memory / 2**30:.0f} GiB"
     return f"{device.type.upper()}, {torch.get_num_threads()} threads"
+
+
+def _fits(model: nn.Module, device: torch.device, shape: tuple[int, ...], autocast: torch.dtype | None) -> bool:
+    try:
+        images = torch.zeros(*shape, device=device).contiguous(memory_format=torch.channels_last)
+        _step_seconds(copy.deepcopy(model).train(), images, autocast)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        return False
+    return True
 
 
 def _step_seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | None) -> float:

@@ -14,9 +14,10 @@ from torch import nn
 from imgkit.data.batches import eval_batches
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
+from imgkit.data.scan import digests
 from imgkit.data.transforms import Preprocessing
-from imgkit.device import choose_device
-from imgkit.errors import DataError, DeviceError, DiskError, UsageError, memory_told
+from imgkit.device import choose_device, choose_workers, no_room
+from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
 from imgkit.evaluations import write_evaluation
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
@@ -47,19 +48,19 @@ def score(
     max_pixels: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Run `model` over rows of the index in evaluation mode and float32.
+    """Run `model`, moved to `device`, over rows of the index in evaluation mode and float32.
 
     Raises:
         BadImage: at a file that cannot be read.
         DeviceError: if memory runs out, or a worker process dies.
     """
-    model.eval()
     logits, targets, ids = [], [], []
     batches = eval_batches(
         index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels
     )
     done = 0
-    with memory_told(_no_room(device)), torch.inference_mode():
+    with memory_told(no_room(device, _BATCH)), torch.inference_mode():
+        model = model.to(device).eval()
         for batch in batches:
             images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
             logits.append(model(images.contiguous(memory_format=torch.channels_last)).float().cpu())  # device sync
@@ -71,13 +72,6 @@ def score(
     found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy())
     assert np.array_equal(found.ids, rows), "every row is scored once, in order"
     return found
-
-
-def _no_room(device: torch.device) -> DeviceError:
-    return DeviceError(
-        f"Out of memory on {device} while {_BATCH} images at a time were scored.",
-        "Close other programs, or score on another device; a smaller network needs less: imgkit models",
-    )
 
 
 def store(
@@ -112,12 +106,18 @@ def store(
 
 
 def evaluate_run(
-    folder: RunFolder, *, data: DataSettings | None = None, split: str | None = None, screen: Screen
+    folder: RunFolder,
+    *,
+    data: DataSettings | None = None,
+    split: str | None = None,
+    device: str = "auto",
+    screen: Screen,
 ) -> dict[str, Any]:
     """Score a finished run's model on one of its splits, or on other data by the names of its classes.
 
     `data` names other data; a column or `on_bad` that it leaves open is the run's. Without `split`: of its own data the
-    test split if there is one, else the validation split; of other data, all rows.
+    test split if there is one, else the validation split; of other data, all rows. A split of its own data is scored
+    once: where that has been done, the stored metrics are returned, and said to be.
 
     Returns:
         The metrics, as written to `evaluations/NAME/metrics.json`; "folder" is where.
@@ -125,28 +125,42 @@ def evaluate_run(
     about = folder.read_json("run.json")
     recipe = load_recipe(str(folder.path / "recipe.toml")).recipe
     loaded = load_run_model(folder)
-    device = choose_device(recipe.run.device)
+    step = int(loaded.config["imgkit"]["step"])
+    chosen = choose_device(device)
     index, where = _data_of(folder, about, recipe.data, loaded, data, screen)
     name, rows = _rows(index, split, own=data is None)
-    step = int(loaded.config["imgkit"]["step"])
+    label = f"{name}@{step}"
+    if data is not None:  # folders of the same name elsewhere hold other images; a hidden name would be left out
+        called = Path(data.path or "data").name.lstrip(".") or "data"
+        label = f"{called}-{index.fingerprint[:4]}-{label}"
+    place = folder.path / "evaluations" / label
+    stored = _stored(folder, place, index.select(rows).fingerprint) if data is None else None
+    if stored is not None:
+        screen.note(f"scored already: {printable(str(place))}/; remove the folder to score again")
+        return stored | {"folder": str(place)}
     screen.fact("Data", f"{where} · {name} · {len(rows):,} images · {len(index.classes)} classes")
     with screen.progress("scoring") as progress:
         scores = score(
-            loaded.model.to(device),
+            loaded.model,
             index,
             rows,
             preprocessing=loaded.preprocessing,
-            device=device,
-            workers=recipe.run.workers or 0,
+            device=chosen,
+            workers=choose_workers(recipe.run.workers, chosen),
             max_pixels=recipe.data.max_pixels,
             progress=progress,
         )
-    label = f"{name}@{step}"
-    if data is not None:  # folders of the same name elsewhere hold other images
-        label = f"{Path(data.path or 'data').name or 'data'}-{index.fingerprint[:4]}-{label}"
-    place = folder.path / "evaluations" / label
     metrics = store(place, scores, index, split=name, step=step, seed=recipe.seed, where=where)
     return metrics | {"folder": str(place)}
+
+
+def _stored(folder: RunFolder, place: Path, data: str) -> dict[str, Any] | None:
+    """The metrics stored at `place`, if they can be read and are of the images whose fingerprint is `data`."""
+    try:
+        found = folder.read_json(str((place / "metrics.json").relative_to(folder.path)))
+    except DiskError:
+        return None
+    return found if found.get("data") == data else None
 
 
 def load_run_model(folder: RunFolder) -> LoadedModel:
@@ -166,21 +180,39 @@ def read_index(folder: RunFolder, about: Mapping[str, Any]) -> Index:
     return Index.read_csv(folder.path / "data" / "index.csv", Path(about["data"]["root"]), tuple(about["classes"]))
 
 
-def check_files(index: Index) -> None:
-    """See that every file of a run's data is still there and as long as it was.
+def check_files(index: Index, progress: Callable[[int, int], None] | None = None) -> None:
+    """See that every file of a run's data is there and holds what it held.
+
+    Sizes come first. A file whose size and modification time are those of the last look is not read again.
+
+    Args:
+        index: of the run.
+        progress: called with (files done, files in all) while contents are compared.
 
     Raises:
-        DataError: naming the first file that is not.
+        DataError: naming the first file that changed.
     """
-    for row in range(len(index)):
-        path = index.path(row)
-        try:
-            size = path.stat().st_size
-        except OSError:
-            size = -1
-        if size != index.sizes[row]:
-            what = "is gone" if size < 0 else f"has {size} bytes, not {index.sizes[row]}"
-            raise DataError(f"{path} {what}: the data changed since the run began.", "Put it back, or start a new run.")
+    files = [str(index.path(row)) for row in range(len(index))]
+    try:
+        for row, file in enumerate(files):
+            size = Path(file).stat().st_size
+            if size != index.sizes[row]:
+                raise _changed(file, f"has {size:,} bytes, not {index.sizes[row]:,}")
+        for row, digest in enumerate(digests(files)):
+            if digest != index.hashes[row].tobytes().hex():
+                raise _changed(files[row], "has other content, of the same length")
+            if progress is not None:
+                progress(row + 1, len(files))
+    except FileNotFoundError as error:
+        raise _changed(error.filename, "is gone") from error
+    except OSError as error:
+        raise _changed(error.filename, f"cannot be read ({error.strerror})") from error
+
+
+def _changed(file: str, what: str) -> DataError:
+    return DataError(
+        f"{printable(file)} {what}: the data changed since the run began.", "Put it back, or start a new run."
+    )
 
 
 def _data_of(
@@ -198,6 +230,8 @@ def _data_of(
     inherited: dict[str, object] = {"on_bad": own.on_bad, "max_pixels": own.max_pixels}
     if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
         inherited |= {"image_col": own.image_col, "label_col": own.label_col}
+        if str(Path(data.path).resolve()) == about["data"].get("path"):
+            inherited["root"] = about["data"]["root"]
     given = {key: getattr(data, key) for key in data.model_fields_set}
     settings = DataSettings.model_validate(inherited | given)
     with screen.progress("reading images") as progress:

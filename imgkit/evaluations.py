@@ -15,6 +15,7 @@ shown as `\udcXX`.
 import csv
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,9 +30,11 @@ from safetensors.numpy import save_file
 from imgkit.cells import guarded
 from imgkit.errors import DiskError, printable
 from imgkit.metrics import Floats, Ints, Scored, confusion_matrix, per_class, score, softmax, summarise_scored
+from imgkit.run import sweep
 
 SCHEMA = 1
 WIDEST = 100  # classes up to which predictions.csv has a column for each
+_ASIDE = re.compile(r"^\.(.+)\.was-[0-9a-f]+-[0-9a-f]+$")
 _COLUMNS = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
 
 
@@ -72,6 +75,8 @@ def write_evaluation(
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
     try:
         temporary.mkdir(parents=True)
+        _put_back(folder.parent)
+        sweep(folder.parent)
         _write_csv(temporary / "predictions.csv", _prediction_rows(paths, scored, probs, classes))
         save_file({"logits": np.ascontiguousarray(logits, dtype=np.float32)}, temporary / "scores.safetensors")
         (temporary / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
@@ -141,10 +146,21 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     if not folder.exists():
         temporary.rename(folder)
         return
-    trash = folder.with_name(f".trash-{os.getpid():x}-{secrets.token_hex(4)}")
-    folder.rename(trash)
-    temporary.rename(folder)
-    shutil.rmtree(trash)
+    aside = folder.rename(folder.with_name(f".{folder.name}.was-{os.getpid():x}-{secrets.token_hex(4)}"))
+    try:
+        temporary.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_back(place: Path) -> None:
+    """Finish what a kill between the two renames of a replacement left: the old evaluation is still there."""
+    for entry in list(place.iterdir()):
+        if match := _ASIDE.match(entry.name):
+            target = place / match[1]
+            shutil.rmtree(entry, ignore_errors=True) if target.exists() else entry.rename(target)
 
 
 def _as_written(values: Floats) -> Floats:

@@ -28,7 +28,7 @@ from imgkit.progress import Progress
 from imgkit.recipe.plan import PhasePlan
 from imgkit.run import RunFolder, State
 from imgkit.screen import Screen
-from imgkit.signals import StopRequest, stop_on_signals
+from imgkit.signals import Request, hear_signals
 from imgkit.trainer import Trainer, Update
 
 _LOG_EVERY = 10  # updates between rows of steps.jsonl
@@ -56,7 +56,7 @@ class Experiment:
             autocast=setup.autocast,
             seed=setup.recipe.seed,
         )
-        self._request = StopRequest()
+        self._request = Request()
         self._checkpoints = folder.path / "checkpoints"
         self._saved_step = 0  # of the newest checkpoint
         self._began_s = self._last_save_s = time.monotonic()
@@ -71,7 +71,7 @@ class Experiment:
         """
         total = self.setup.plan.total_steps
         try:
-            with stop_on_signals() as self._request:
+            with hear_signals() as self._request:
                 self._restore()
                 self.folder.set_status("running", step=self.progress.step, total_steps=total)
                 self._train()
@@ -177,19 +177,19 @@ class Experiment:
         self._stop_if_asked()
         save = self.setup.recipe.save
         due = time.monotonic() - self._last_save_s > 60 * save.every_minutes
-        due = due or (save.every_steps is not None and self.progress.step % save.every_steps == 0)
+        due = due or (save.every_steps is not None and self.progress.step % save.every_steps == 0) or self._request.save
         if due and not phase.ends_epoch(self.progress.step):
             self._save_or_warn()
 
     def _stop_if_asked(self) -> None:
-        if self._request.signal is None:
+        if self._request.stop is None:
             return
         if self.progress.step > self._saved_step:
             self._save()
         raise Interrupted(
             f"Stopped at step {self.progress.step} of {self.setup.plan.total_steps}; everything is saved.",
             f"Go on: imgkit resume {shlex.quote(self.folder.address)}",
-            signal=self._request.signal,
+            signal=self._request.stop,
         )
 
     @contextmanager
@@ -255,6 +255,7 @@ class Experiment:
         Raises:
             DiskError: if it cannot be written.
         """
+        self._request.save = False  # one that comes from here on asks for the next
         now = self.progress
         now.seconds = self._elapsed_s()
         state = {

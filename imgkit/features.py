@@ -25,7 +25,10 @@ FOLDS = 5
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-4  # of the solve, on the gradient; scikit-learn's own
 ROUGH = 1e-3  # of cross-validation: 0.4 of the time, losses within 0.005 where neighbouring C differ by 0.04 or more
-BY_SGD = 'Write solver = "sgd" in that phase, with lr and epochs.'
+BY_SGD = (
+    "Train the head by gradients (here where its phase is called head):\n"
+    "--set phases.head.solver=sgd --set phases.head.lr=1e-3 --set phases.head.epochs=2"
+)
 
 
 class Features(NamedTuple):
@@ -121,15 +124,34 @@ def head_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
     raise UsageError(f"{type(model).__name__} has {kind}; only a single linear head can be solved", BY_SGD)
 
 
-def load_solution(model: nn.Module, solution: Solution) -> None:
-    """Copy a solved head into the model, in place.
+def check_solvable(model: nn.Module, images: torch.Tensor) -> None:
+    """See that `load_solution` would make the network answer what was solved. It is left in evaluation mode.
+
+    Some networks answer with more than their head: VOLO adds half of what a second one says.
+
+    Args:
+        model: a timm model.
+        images: normalised, (B, 3, H, W), on its device; random ones will do.
 
     Raises:
-        UsageError: as `head_layer`.
+        UsageError: as `head_layer`, and if the head has no bias or the network adds to what it answers.
     """
     head = head_layer(model)
     if head.bias is None:
         raise UsageError(f"the head of {type(model).__name__} has no bias; it cannot be solved", BY_SGD)
+    model.eval()
+    with torch.inference_mode():
+        answer = model(images)
+        weight = head.weight.flatten(1)  # a convolution's (K, D, 1, 1) -> (K, D)
+        expected = pooled(model, images) @ weight.T + head.bias
+    if not torch.allclose(answer, expected, rtol=1e-2, atol=1e-2 * float(answer.abs().max())):
+        raise UsageError(f"{type(model).__name__} adds to what its head answers; it cannot be solved", BY_SGD)
+
+
+def load_solution(model: nn.Module, solution: Solution) -> None:
+    """Copy a solved head into the model, in place; `check_solvable` had nothing against it."""
+    head = head_layer(model)
+    assert head.bias is not None
     with torch.no_grad():
         head.weight.copy_(solution.weight.view_as(head.weight))
         head.bias.copy_(solution.bias)

@@ -3,8 +3,7 @@
 import secrets
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imgkit import checkpoint
@@ -17,9 +16,7 @@ from imgkit.prepare import Setup
 from imgkit.report.table import scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
-
-Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Opens a line of progress with a label; it takes (done, total), and may stop the run."""
+from imgkit.signals import Watched
 
 _FALL = 0.005  # a fine-tuning that loses more than this against its own solved head says so
 
@@ -156,6 +153,11 @@ def _advice(
                 f"Fine-tuning ended worse than its own solved head ({monitor} {top:.3f} against {probe:.3f}), whose "
                 f"weights are kept. Try a smaller rate ({rate}), fewer epochs, "
                 "or keep the head alone: --recipe probe"
+            )
+        elif (drop := solved[0]["val/f1_macro"] - best["val/f1_macro"]) > _FALL:
+            advice.append(
+                f"Macro F1 on validation is {drop:.3f} below its own solved head's, although {monitor} is better. "
+                f"Try a smaller rate ({rate}), choose by the score (--monitor val/f1_macro), or --recipe probe"
             )
     chosen = metrics.get("test", metrics["val"])
     if chosen["intervals"]["top1"][0] <= chosen["chance"]["majority"]:

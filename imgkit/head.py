@@ -21,11 +21,11 @@ from imgkit.features import (
     solve_head,
     together,
 )
-from imgkit.finish import Watched
 from imgkit.head_sgd import EPOCHS, train_head, write_features
 from imgkit.prepare import Setup
 from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
+from imgkit.signals import Watched
 
 _BATCH = 32  # images at once where features are computed
 

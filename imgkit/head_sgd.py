@@ -146,5 +146,5 @@ def _told(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DiskError(
-            f"Cannot write the features into {file}: {error.strerror or error}.", f"Free some space. Or: {BY_SGD}"
+            f"Cannot write the features into {file}: {error.strerror or error}.", f"Free some space. {BY_SGD}"
         ) from error

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, TextIO
 from imgkit.cells import guarded
 from imgkit.data.csv_table import GUESSES, delimiter_of
 from imgkit.data.rows import EXTENSIONS, listed
-from imgkit.errors import BadImage, DataError, printable
+from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 
 if TYPE_CHECKING:
     import torch
 
     from imgkit.models.folder import LoadedModel
 
+_TABLES = (".csv", ".tsv")
 _THREADS = 8  # that decode, at most: each may hold a picture of max_pixels
 
 
@@ -42,6 +43,21 @@ class Prediction:
     prob: float
     top: tuple[tuple[str, float], ...]
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run read the table that it was trained on.
+
+    Args:
+        path: its data, absolute and without links; None: not known.
+        root: where its relative paths start.
+        image_col: the image column, where it was named.
+    """
+
+    path: Path | None
+    root: Path
+    image_col: str | None
 
 
 def predict_files(
@@ -65,7 +81,26 @@ def predict_files(
 
     Yields:
         A prediction for each path; a file that cannot be read has `error` instead of a label.
+
+    Raises:
+        DeviceError: if memory runs out.
     """
+    import torch
+
+    from imgkit.device import no_room
+
+    with memory_told(no_room(torch.device(device), batch_size)):  # a caller's own errors do not come through a yield
+        yield from _predictions(loaded, paths, top_k, batch_size, device, max_pixels)
+
+
+def _predictions(
+    loaded: "LoadedModel",
+    paths: Iterable[str],
+    top_k: int,
+    batch_size: int,
+    device: "torch.device | str",
+    max_pixels: int,
+) -> Iterator[Prediction]:
     from imgkit.data.decode import load_image
 
     model = loaded.model.to(device).eval()
@@ -136,30 +171,50 @@ def _decoded(
             pool.shutdown(cancel_futures=True)
 
 
-def expand_inputs(inputs: Iterable[str | Path], *, image_col: str | None = None) -> Iterator[str]:
+def expand_inputs(
+    inputs: Iterable[str | Path],
+    *,
+    image_col: str | None = None,
+    root: str | Path | None = None,
+    trained: Trained | None = None,
+) -> Iterator[str]:
     """The files that `inputs` mean, lazily and in order.
 
-    A folder gives its images, recursively and sorted, hidden entries left out; a .csv or .tsv file the paths of its
-    image column, from its folder, "" where the cell is empty; "-" the paths on stdin, one a line. Anything else is
-    passed on as it is: a missing file becomes a row with an error.
+    A folder gives its images, recursively and sorted, hidden entries left out; a .csv or .tsv file, and the table of
+    the training, the paths of its image column, "" where the cell is empty; "-" the paths on stdin, one a line.
+    Anything else is passed on as it is: a missing file becomes a row with an error.
 
     Args:
         inputs: files, folders, tables, "-".
-        image_col: the image column of a table, where it has that; else the usual names are looked for.
+        image_col: the image column of the tables; None: that of the training where they have it, else the usual names
+            are looked for.
+        root: where relative paths in tables start; None: that of the training for its own table, else their folder.
+        trained: how the model's run read its table.
 
     Raises:
-        DataError: if a table has no image column, or a folder cannot be listed.
+        DataError: if a table has no image column, a folder cannot be listed, or there is no folder `root`.
     """
+    if root is not None and not Path(root).is_dir():
+        raise DataError(
+            f"The root of the image paths does not exist: {printable(os.fspath(root))}", "Give an existing --root."
+        )
     for given in inputs:
         text = os.fspath(given)
         if text == "-":
             yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
         elif Path(text).is_dir():
             yield from _images_under(text)
-        elif text.lower().endswith((".csv", ".tsv")):
-            yield from _paths_of_table(Path(text), image_col)
+        elif text.lower().endswith(_TABLES) or _is_own(text, trained):
+            start = Path(root) if root is not None else Path(text).parent
+            if root is None and trained is not None and _is_own(text, trained):
+                start = trained.root
+            yield from _paths_of_table(Path(text), start, image_col, None if trained is None else trained.image_col)
         else:
             yield text
+
+
+def _is_own(text: str, trained: Trained | None) -> bool:
+    return trained is not None and trained.path is not None and Path(text).resolve() == trained.path
 
 
 def _images_under(folder: str) -> Iterator[str]:
@@ -179,29 +234,39 @@ def _images_under(folder: str) -> Iterator[str]:
             yield entry.path
 
 
-def _paths_of_table(file: Path, image_col: str | None) -> Iterator[str]:
+def _paths_of_table(file: Path, root: Path, asked: str | None, recorded: str | None) -> Iterator[str]:
+    """The cells of the image column, from `root`: the one `asked` for, else the `recorded` one, else a usual name."""
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             delimiter = delimiter_of(stream.readline())
             stream.seek(0)
             rows = csv.reader(stream, delimiter=delimiter)
             header = [name.strip() for name in next(rows, [])]
-            lower = [name.lower() for name in header]
-            known = GUESSES["image"]
-            column = next((lower.index(name) for name in known if name in lower), None)
-            if image_col in header:
-                column = header.index(image_col)
-            if column is None:
-                raise DataError(
-                    f"{printable(str(file))} has no column of images. Columns: {listed(header) or 'none'}.",
-                    f"Call it one of: {', '.join(known)}.",
-                )
+            column = _image_column(header, printable(str(file)), asked, recorded)
             for row in filter(None, rows):  # a blank line is no row
                 cell = row[column] if len(row) > column else ""
-                yield os.fspath(file.parent / cell) if cell else ""
+                yield os.fspath(root / cell) if cell else ""
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"{printable(str(file))} cannot be read: {reason}.") from error
+
+
+def _image_column(header: list[str], shown: str, asked: str | None, recorded: str | None) -> int:
+    if asked is not None and asked not in header:
+        raise DataError(
+            f"{shown} has no column {asked!r}{suggestion(asked, header)}.", f"Columns: {listed(header) or 'none'}."
+        )
+    named = asked or recorded
+    if named in header:
+        return header.index(named)
+    lower, known = [name.lower() for name in header], GUESSES["image"]
+    column = next((lower.index(name) for name in known if name in lower), None)
+    if column is None:
+        raise DataError(
+            f"{shown} has no column of images. Columns: {listed(header) or 'none'}.",
+            f"Name it:  --image-col COLUMN   or call it one of: {', '.join(known)}.",
+        )
+    return column
 
 
 def write_csv(predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1) -> Iterator[Prediction]:

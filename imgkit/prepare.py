@@ -16,12 +16,23 @@ from imgkit.cells import guarded
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data
 from imgkit.data.rows import count
+from imgkit.data.sources import find_data
 from imgkit.data.transforms import Preprocessing
-from imgkit.device import choose_device, choose_precision, describe, keep_freed_memory, versions
-from imgkit.errors import BadImage, DataError, disk_told
+from imgkit.device import (
+    check_memory,
+    choose_device,
+    choose_precision,
+    choose_workers,
+    describe,
+    keep_freed_memory,
+    versions,
+)
+from imgkit.errors import BadImage, DataError, WeightsError, disk_told
 from imgkit.evaluate import check_files, read_index
+from imgkit.features import check_solvable
 from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import set_trainable
+from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
@@ -80,7 +91,7 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     autocast, why = _precision(plan, recipe, model, device, created.preprocessing)
-    workers = _workers(recipe, device)
+    workers = choose_workers(recipe.run.workers, device)
     about = {
         "schema": 1,
         "verb": verb,
@@ -96,6 +107,7 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
         "versions": versions(),
         "data": {
             "where": data.name,
+            "path": str(find_data(recipe.data).path.resolve()),
             "root": str(index.root.resolve()),
             "fingerprint": index.fingerprint,
             "n": {split: len(index.rows(split)) for split in SPLITS},
@@ -106,33 +118,48 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
             "kind": created.weights.kind,
             "detail": created.weights.detail,
             "licence": created.weights.licence,
+            "sha256": created.weights.digest(),
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "preprocessing": created.preprocessing.to_dict(),
     }
     setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)
     _say_setup(setup, screen)
+    _check_phases(setup)
     return setup, data
 
 
+def _check_phases(setup: Setup) -> None:
+    """See that the network can do what each phase asks of it, before the first one costs time."""
+    for phase in setup.plan.phases:
+        model, size, settings = setup.model, setup.preprocessing.size, phase.settings
+        set_trainable(model, phase.train)
+        if phase.lr is not None:
+            make_optimizer(model, settings, phase.lr)
+            check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast)
+        else:
+            check_solvable(model, torch.randn(2, 3, *size).to(setup.device))
+
+
 def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> RunFolder:
-    """Make the run folder and write down what was asked."""
+    """Make the run folder with what was asked; it is there as a whole or not at all.
+
+    Raises:
+        UsageError: if `name` is taken.
+        DiskError: if it cannot be written.
+    """
     where = setup.recipe.data.path or setup.index.root.name
-    folder = RunFolder.create(
-        out,
-        verb=setup.about["verb"],
-        model=setup.about["model"].split(".")[0],
-        data=where.rstrip("/").rsplit("/", 1)[-1],
-        name=name,
-    )
-    folder.write_text("recipe.toml", render(setup.loaded))
-    setup.index.write_csv(folder.path / "data" / "index.csv")
-    folder.write_text("data/classes.txt", "".join(f"{label}\n" for label in setup.index.classes))
-    if data.bad:
-        _list_bad(folder, data.bad)
-    folder.set_status("running", step=0, total_steps=setup.plan.total_steps)
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    folder.write_json("run.json", {"created": created, "name": folder.name, **setup.about})  # now it is a run
+    model = setup.about["model"].split(".")[0]
+    source = where.rstrip("/").rsplit("/", 1)[-1]
+    with RunFolder.create(out, verb=setup.about["verb"], model=model, data=source, name=name) as folder:
+        folder.write_text("recipe.toml", render(setup.loaded))
+        setup.index.write_csv(folder.path / "data" / "index.csv")
+        folder.write_text("data/classes.txt", "".join(f"{label}\n" for label in setup.index.classes))
+        if data.bad:
+            _list_bad(folder, data.bad)
+        folder.set_status("running", step=0, total_steps=setup.plan.total_steps)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        folder.write_json("run.json", {"created": created, "name": folder.name, **setup.about})
     folder.announce()
     return folder
 
@@ -145,6 +172,10 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
         fresh: whether the run has no checkpoint yet, so that the starting weights are needed again.
         workers: loader processes; None: as the recipe says.
         screen: told what differs from the machine that the run began on.
+
+    Raises:
+        DataError: if an image or the list of them changed.
+        WeightsError: if the starting weights are needed and are others now.
     """
     about = folder.read_json("run.json")
     loaded = load_recipe(str(folder.path / "recipe.toml"))
@@ -154,9 +185,18 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     device = choose_device(about["device"])
     _say_changes(about, device, screen)
     index = read_index(folder, about)
-    check_files(index)
-    settings = recipe.model if fresh else recipe.model.model_copy(update={"weights": "none"})
-    created = create_model(settings.model_copy(update={"name": about["model"]}), len(index.classes), recipe.seed)
+    if fresh and index.fingerprint != about["data"]["fingerprint"]:  # later, that of the checkpoint is looked at
+        raise DataError(
+            f"{folder.path / 'data' / 'index.csv'} is not the data that the run began with.",
+            "Put the file back as it was, or start a new run.",
+        )
+    with screen.progress("checking images") as progress:
+        check_files(index, progress)
+    settings = recipe.model.model_copy(update={"name": about["model"]} | ({} if fresh else {"weights": "none"}))
+    weights = find_source(settings)
+    if fresh:
+        _check_weights(weights, about["weights"]["sha256"])
+    created = create_model(settings, len(index.classes), recipe.seed, weights)
     return Setup(
         loaded=loaded,
         index=index,
@@ -165,9 +205,20 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
         preprocessing=Preprocessing.from_dict(about["preprocessing"]),
         device=device,
         autocast=_PRECISIONS[about["format"]["precision"]],
-        workers=_workers(recipe, device) if workers is None else workers,
+        workers=choose_workers(recipe.run.workers if workers is None else workers, device),
         about=about,
     )
+
+
+def _check_weights(weights: WeightSource, before: str | None) -> None:
+    """See that the weights to start from are those that the run began with, by their SHA-256."""
+    now = weights.digest()
+    if now != before:
+        was, is_ = (digest[:12] if digest else "none" for digest in (before, now))
+        raise WeightsError(
+            f"{weights.file or weights.detail} is not what the run began with: SHA-256 {is_}, not {was}.",
+            "Put the file back as it was, or start a new run.",
+        )
 
 
 def _say_changes(about: Mapping[str, Any], device: torch.device, screen: Screen) -> None:
@@ -230,13 +281,6 @@ def _precision(
     if not batches:
         return None, "float32: no phase takes gradients"
     return choose_precision(model, device, preprocessing.size, max(batches))
-
-
-def _workers(recipe: Recipe, device: torch.device) -> int:
-    if recipe.run.workers is not None:
-        return recipe.run.workers
-    cores = os.cpu_count() or 1
-    return min(8, cores) if device.type == "cuda" else min(2, cores - 1)
 
 
 def _some(index: Index) -> Index:

@@ -25,7 +25,9 @@ from imgkit.errors import DiskError, UsageError, disk_told, printable, suggestio
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
 _LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
+_DRAFT = re.compile(r"^\.(.+)\.tmp-[0-9a-f]+-[0-9a-f]+$")
 _HEARTBEAT_S = 5.0
+_LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
 _ELSEWHERE = "Choose another folder: --out"
 
 
@@ -42,8 +44,9 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The folder's name, which every command accepts."""
-        return self.path.name
+        """The folder's name, which every command accepts; of a new one, the name that it will get."""
+        draft = _DRAFT.match(self.path.name)
+        return draft[1] if draft else self.path.name
 
     @property
     def address(self) -> str:
@@ -51,25 +54,33 @@ class RunFolder:
         return self.name if self.path.parent == Path("runs") else str(self.path)
 
     @classmethod
-    def create(cls, out: Path, *, verb: str, model: str, data: str, name: str | None = None) -> "RunFolder":
-        """Make a new folder under `out`; two runs started at once never share one.
+    @contextmanager
+    def create(cls, out: Path, *, verb: str, model: str, data: str, name: str | None = None) -> Iterator["RunFolder"]:
+        """Make a new folder under `out`, hidden while the block fills it; at the end of the block it gets its name.
+
+        A kill before that leaves the name free. Two runs started at once never share a folder. Hidden leftovers of
+        starts that were killed over a day ago are removed.
 
         Raises:
             UsageError: if `name` is taken or cannot be a folder's name.
             DiskError: if the folder cannot be made.
         """
         check_place(out, name)
-        path = out / (name or _fresh_name(verb, model, data))
+        place = out / (name or _fresh_name(verb, model, data))
+        folder = cls(_neighbour(place))
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-            for part in ("data", "checkpoints", "evaluations"):
-                (path / part).mkdir()
-        except FileExistsError:
-            raise _taken(path) from None
-        except OSError as error:
-            raise DiskError(f"Cannot make the run folder {path}: {error.strerror}.", _ELSEWHERE) from error
-        return cls(path)
+            with _made(place):
+                out.mkdir(parents=True, exist_ok=True)
+                sweep(out)
+                for part in ("", "data", "checkpoints", "evaluations"):
+                    (folder.path / part).mkdir()
+            yield folder
+            with _made(place):
+                _name(folder.path, place)
+        except BaseException:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        folder.path = place
 
     def announce(self) -> None:
         """Make this run the one that `latest` means."""
@@ -206,7 +217,8 @@ def check_place(out: Path, name: str | None) -> None:
         UsageError: if `name` is taken or cannot be a folder's name.
         DiskError: if `out` is a file, or nothing may be written there.
     """
-    if name is not None and (name != Path(name).name or name in {"", ".", "..", "latest"} or len(name) > 200):
+    odd = name is not None and (name != Path(name).name or name.startswith(".") or name in {"", "latest"})
+    if name is not None and (odd or len(name) > 200):
         raise UsageError(f"--name {printable(name)!r} cannot be the name of a folder.", "Use letters, digits, - and _.")
     above = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
     if not exists(above):
@@ -217,6 +229,34 @@ def check_place(out: Path, name: str | None) -> None:
         raise DiskError(f"Cannot make a run folder in {out}: {above} may not be written to.", _ELSEWHERE)
     if name is not None and os.path.lexists(out / name):
         raise _taken(out / name)
+
+
+@contextmanager
+def _made(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(f"Cannot make the run folder {place}: {error.strerror}.", _ELSEWHERE) from error
+
+
+def _name(draft: Path, place: Path) -> None:
+    """Rename `draft`, which is not empty, to `place`, where nothing is."""
+    if os.path.lexists(place):  # the system would put it in place of an empty folder
+        raise _taken(place)
+    try:
+        draft.rename(place)
+    except OSError:
+        if os.path.lexists(place):  # another start was quicker
+            raise _taken(place) from None
+        raise
+
+
+def sweep(place: Path) -> None:
+    """Remove what writes that were killed over a day ago left in `place`, by its hidden names and its age."""
+    for entry in place.iterdir() if os.access(place, os.R_OK) else ():
+        with suppress(OSError):  # another process may remove it, too
+            if _LEFTOVER.match(entry.name) and time.time() - entry.lstat().st_mtime > _LEFT_S:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _taken(path: Path) -> UsageError:
@@ -243,7 +283,7 @@ def replace_text(file: Path, text: str) -> None:
     Raises:
         DiskError: if the disk says no; the old content stays.
     """
-    temporary = file.with_name(f".{file.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
+    temporary = _neighbour(file)
     with disk_told(file):
         try:
             with temporary.open("x", encoding="utf-8", errors="surrogateescape") as stream:
@@ -254,6 +294,11 @@ def replace_text(file: Path, text: str) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _neighbour(place: Path) -> Path:
+    """A hidden name beside `place`, to write under before the rename."""
+    return place.with_name(f".{place.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
 
 
 def _fresh_name(verb: str, model: str, data: str) -> str:

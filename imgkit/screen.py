@@ -7,27 +7,25 @@ can be copied with time stamps into a run's log.txt.
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from imgkit import __version__
 from imgkit.errors import ImgkitError, printable
+from imgkit.terminal import clock, encodable, make_console, percent, wrap_line
 
 TOPIC_WIDTH = 8  # of the topics in `fact`, the space after them included
 _PROGRESS_EVERY_S = 0.1
-_ASCII = str.maketrans(
-    {"·": "-", "★": "*", "─": "-", "–": "-", "×": "x", "→": ">", "…": "...", "✔": "+", "✗": "x", "≤": "<="}
-)
+_KEPT = 1000  # lines that wait for a log, the newest; more than any run says before it has its folder
 
 
 class Screen:
@@ -46,6 +44,7 @@ class Screen:
         self.quiet = quiet
         self._console = make_console(file, width=width, color=color)
         self._log: Path | None = None
+        self._kept: deque[str] = deque(maxlen=_KEPT)  # lines of the log while it has no file
         self._epochs: _EpochTable | None = None
         self._progress = ""  # the live line now on the terminal
         self._progress_at = 0.0  # when it was drawn, time.monotonic
@@ -56,11 +55,15 @@ class Screen:
         return self._console.width
 
     def log_to(self, path: Path) -> None:
-        """Append every line from now on to `path`, as plain text with UTC time stamps."""
+        """Append every line, also those so far that are in no log, to `path`: plain text with UTC time stamps."""
         self._log = path
+        kept = list(self._kept)
+        self._kept.clear()
+        self._append_log(kept)
 
     def header(self, line: str = "") -> None:
-        """The first line; without one given, the versions that matter."""
+        """The first line; without one given, the versions that matter. What follows is for a log of its own."""
+        self._log = None
         self._print(line or versions_line(), style="dim")
         self._print("")
 
@@ -154,20 +157,26 @@ class Screen:
             before = rest if lines else first
             width = self.width if wrap else sys.maxsize
             lines.extend(wrap_line(printable(part), width, printable(before), rest))
-        for line in lines:
-            self._write_log(line)
+        self._write_log(lines)
         if not shown or (self.quiet and not always):
             return
         self._clear_progress()
         for line in lines:
             self._console.print(Text(encodable(line, self._console.encoding), style=style), soft_wrap=True)
 
-    def _write_log(self, line: str) -> None:
+    def _write_log(self, lines: Sequence[str]) -> None:
+        stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        stamped = [f"{stamp}  {line}".rstrip() + "\n" for line in lines]
         if self._log is None:
-            return
+            self._kept.extend(stamped)
+        else:
+            self._append_log(stamped)
+
+    def _append_log(self, stamped: Sequence[str]) -> None:
+        assert self._log is not None, "there is a file"
         try:
             with self._log.open("a", encoding="utf-8") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}  {line}".rstrip() + "\n")
+                file.writelines(stamped)
         except OSError as error:
             # A full disk must not end a training for want of a log.
             path, self._log = self._log, None
@@ -196,94 +205,10 @@ class Screen:
         file.flush()
 
 
-def print_columns(
-    titles: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    console: Console,
-    *,
-    right: Collection[str] = (),
-    folded: Collection[str] = (),
-) -> None:
-    """A table without lines; nothing is cut, control characters are made visible.
-
-    Args:
-        titles: of the columns.
-        rows: texts, one for each title.
-        console: where to print.
-        right: titles of the columns set to the right.
-        folded: titles of the columns that take several lines where the console is too narrow.
-    """
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for title in titles:
-        side: Literal["left", "right"] = "right" if title in right else "left"
-        table.add_column(title, justify=side, no_wrap=title not in folded, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(encodable(printable(cell), console.encoding)) for cell in row))
-    console.print(table)
-
-
 def versions_line() -> str:
     """`imgkit 0.1.0 · Python 3.11 · torch 2.14.1 · timm 1.0.31`, without importing any of them."""
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     return " · ".join([f"imgkit {__version__}", python, *(f"{name} {version(name)}" for name in ("torch", "timm"))])
-
-
-def make_console(file: TextIO | None, *, width: int | None = None, color: bool | None = None) -> Console:
-    """A rich console that adds nothing of its own: no markup, emoji or highlighting.
-
-    Args:
-        file: where to print; None: stderr.
-        width: columns; None: of the terminal, 80 in a pipe.
-        color: None: where the terminal has it and NO_COLOR is not set. Without colour no escape code is written,
-            bold included.
-    """
-    console = Console(
-        file=file, stderr=file is None, width=width, markup=False, emoji=False, highlight=False, force_terminal=color
-    )
-    if color is False or (color is None and console.no_color):
-        return Console(
-            file=file, stderr=file is None, width=width, markup=False, emoji=False, highlight=False, color_system=None
-        )
-    return console
-
-
-def encodable(text: str, encoding: str) -> str:
-    """`text` with what `encoding` cannot write replaced: `★` by `*`, other characters by an escape."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    return text
-
-
-def wrap_line(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str]:
-    """`text` in lines of at most `width` cells, with `first` before the first line and `rest` before the others.
-
-    Breaks at spaces only: a long path stays whole, so that it can be copied.
-    """
-    if cell_len(first) + cell_len(text) <= width:
-        yield (first + text).rstrip()
-        return
-    line, empty = first, True
-    for word in text.split(" "):
-        if not empty and cell_len(line) + 1 + cell_len(word) > width:
-            yield line.rstrip()
-            line, empty = rest, True
-        line = line + word if empty else f"{line} {word}"
-        empty = False
-    yield line.rstrip()
-
-
-def percent(fraction: float) -> str:
-    """`98.9 %` for 0.989."""
-    return f"{100 * fraction:.1f} %"
-
-
-def clock(seconds: float) -> str:
-    """`0:08`, `12:05`, `1:02:05`."""
-    whole = max(0, round(seconds))
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,52 @@
-"""Stopping politely: a signal sets a flag, the training loop looks at it between steps."""
+"""Signals only set a flag; the training loop looks at it between steps."""
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+from typing import Final
+
+Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Opens a line of progress with a label; what it gives takes (done, total), and stops the run when somebody asked."""
 
 
-class StopRequest:
-    """Whether somebody asked to stop. `signal` is the signal's number, or None."""
+SAVE: Final = getattr(signal, "SIGUSR1", None)
+"""Asks for a checkpoint; the run goes on. Windows has no such signal."""
+HEARD: Final = (signal.SIGINT, signal.SIGTERM, *(() if SAVE is None else (SAVE,)))
+
+
+class Request:
+    """What somebody asked of the run by a signal.
+
+    Attributes:
+        stop: number of the signal that asked to stop, or None.
+        save: whether a checkpoint was asked for; whoever writes it sets this back.
+    """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.stop: int | None = None
+        self.save = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take a signal; a second SIGINT ends the process at once (the next start cleans up)."""
-        if self.signal is not None and number == signal.SIGINT:
+        if number == SAVE:
+            self.save = True
+            return
+        if self.stop is not None and number == signal.SIGINT:
             os._exit(130)
-        self.signal = number
+        self.stop = number
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """While inside, SIGINT and SIGTERM only set the flag. Outside the main thread nothing is changed."""
-    request = StopRequest()
+def hear_signals() -> Iterator[Request]:
+    """While inside, SIGINT, SIGTERM and SIGUSR1 only set a flag. Outside the main thread nothing is changed."""
+    request = Request()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in HEARD}
     try:
         yield request
     finally:

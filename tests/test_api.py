@@ -134,6 +134,22 @@ def test_a_misspelt_optimizer_is_told_before_the_images_are_read(tmp_path: Path)
         imgkit.finetune("resnet50", data=tmp_path / "pictures", out=tmp_path, sets=["phases.all.optimizer=adamv"])
 
 
+@pytest.mark.parametrize(
+    ("model", "sets", "message"),
+    [
+        ("test_resnet", ["phases.all.train=last:99"], "last:99"),
+        ("test_resnet", ["train.optimizer=fusedadam"], "'fusedadam' cannot be made here"),
+        ("deit_tiny_distilled_patch16_224", [], "only a single linear head can be solved"),
+    ],
+)
+def test_what_a_phase_asks_of_the_network_is_checked_before_the_run_begins(
+    tmp_path: Path, model: str, sets: list[str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        imgkit.finetune(model, weights="none", data="synthetic:2x4", out=tmp_path / "runs", sets=sets)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_model_that_cannot_be_had_is_told_before_the_images_are_read(tmp_path: Path) -> None:
     broken = tmp_path / "pictures" / "cat"
     broken.mkdir(parents=True)

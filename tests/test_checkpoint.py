@@ -54,6 +54,26 @@ def test_retention_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3}
 
 
+def damage(folder: Path, step: int) -> None:
+    file = folder / f"step-{step:08d}" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def test_a_damaged_newer_one_is_not_counted_until_it_is_replaced(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8):
+        checkpoint.save(tmp_path, sample(step), keep=2, best=None)
+    assert checkpoint.steps(tmp_path) == [6, 8]
+    damage(tmp_path, 8)
+    found = checkpoint.load(tmp_path, lambda text: None)
+    assert found is not None
+    assert found.step == 6
+    checkpoint.save(tmp_path, sample(7), keep=2, best=None)
+    assert checkpoint.steps(tmp_path) == [6, 7, 8], "two whole ones"
+    checkpoint.save(tmp_path, sample(8), keep=2, best=None)
+    assert checkpoint.steps(tmp_path) == [7, 8]
+    assert same(checkpoint.read(tmp_path, 8), sample(8))
+
+
 def test_keep_all(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         checkpoint.save(tmp_path, sample(step), keep="all", best=None)
@@ -148,6 +168,55 @@ def test_too_little_space_is_seen_before_writing(tmp_path: Path, monkeypatch: py
     with pytest.raises(DiskError, match="MiB are needed"):
         checkpoint.save(tmp_path, sample(1), keep=2, best=None)
     assert checkpoint.steps(tmp_path) == []
+
+
+def room_for(folders: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that has room for one more checkpoint once at most so many are there."""
+
+    def usage(_: object) -> SimpleNamespace:
+        return SimpleNamespace(free=10**9 if len(checkpoint.steps(place)) <= folders else 10)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+
+
+def test_space_is_made_before_a_save_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in range(1, 8):
+        checkpoint.save(tmp_path, sample(step), keep=4, best=2 if step >= 2 else None)
+    assert checkpoint.steps(tmp_path) == [2, 4, 5, 6, 7]
+    damage(tmp_path, 7)
+    room_for(2, tmp_path, monkeypatch)
+    checkpoint.save(tmp_path, sample(8), keep=4, best=8)
+    assert checkpoint.steps(tmp_path) == [2, 6, 8], "the best before, the newest whole one, and the new one"
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 8}
+
+
+def test_the_best_and_the_newest_stay_where_no_space_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, sample(step), keep=3, best=1)
+    room_for(1, tmp_path, monkeypatch)
+    with pytest.raises(DiskError, match="MiB are needed") as caught:
+        checkpoint.save(tmp_path, sample(6), keep=3, best=6)
+    assert "The newest checkpoint and the best one are untouched" in caught.value.hint
+    assert checkpoint.steps(tmp_path) == [1, 5]
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 1}
+
+
+@pytest.mark.parametrize("why", ["all are kept", "none is whole", "best.json is damaged"])
+def test_nothing_is_removed_for_space_that_must_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, sample(step), keep=3, best=1)
+        if why == "none is whole":
+            damage(tmp_path, step)
+    if why == "best.json is damaged":
+        (tmp_path / "best.json").write_text("{")
+    room_for(2, tmp_path, monkeypatch)
+    with pytest.raises(DiskError, match=r"best\.json is damaged" if "best" in why else "MiB are needed"):
+        checkpoint.save(tmp_path, sample(4), keep="all" if why == "all are kept" else 3, best=1)
+    assert checkpoint.steps(tmp_path) == [1, 2, 3]
 
 
 def test_a_kill_while_a_checkpoint_is_replaced_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

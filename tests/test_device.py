@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from imgkit import device
+from imgkit.errors import DeviceError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,44 @@ def test_a_trial_step_takes_time_and_leaves_no_gradient() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
     assert device._step_seconds(model, torch.zeros(2, 3, 8, 8), torch.bfloat16) > 0
     assert model[1].weight.grad is None
+
+
+def test_a_device_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert device.choose_device("auto") == torch.device("cpu")
+    for word in ("gpu", "meta"):
+        with pytest.raises(UsageError, match=f"--device '{word}' is not known"):
+            device.choose_device(word)
+    with pytest.raises(DeviceError, match="--device cuda:99 was asked for") as caught:
+        device.choose_device("cuda:99")
+    assert "--device cpu" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "cores", "expected"),
+    [(0, "cuda", 8, 0), (5, "cpu", 2, 5), (None, "cpu", 16, 2), (None, "cpu", 1, 0), (None, "cuda", 16, 8)],
+)
+def test_workers_as_asked_or_from_the_cores(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: str, cores: int, expected: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert device.choose_workers(asked, torch.device(kind)) == expected
+
+
+@pytest.mark.parametrize(("room", "hint"), [(64, ""), (20, "--micro-batch 16"), (1, "--micro-batch 1"), (0, "smaller")])
+def test_what_fits_is_tried_before_the_first_step(monkeypatch: pytest.MonkeyPatch, room: int, hint: str) -> None:
+    def step(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | None) -> float:
+        if len(images) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 0.0
+
+    monkeypatch.setattr(device, "_step_seconds", step)
+    model = nn.Flatten()
+    device.check_memory(model, torch.device("cpu"), (8, 8), 64, None, None)
+    if not hint:
+        device.check_memory(model, torch.device("meta"), (8, 8), 64, None, None)
+        return
+    with pytest.raises(DeviceError, match="Out of memory on meta with 64 images of 8×8 at once") as caught:
+        device.check_memory(model, torch.device("meta"), (8, 8), 64, None, None)
+    assert hint in caught.value.hint

@@ -1,6 +1,7 @@
 """What the pages say is what the code does."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def test_the_recipe_on_the_page_loads_and_plans(tmp_path: Path) -> None:
     file.write_text(block)
     plan = make_plan(load_recipe(file), 640)
     assert [phase.name for phase in plan.phases] == ["head", "top", "all"]
+
+
+def test_the_network_on_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(block)
+    run = runpy.run_path("own.py")["run"]
+    assert re.fullmatch(r"Run\('runs/.*-scratch-tiny_net-digits-.*'\)", repr(run))
 
 
 @pytest.mark.parametrize("section", ["data", "model", "train", "augment", "save", "run"])

@@ -3,6 +3,7 @@ import csv
 import importlib.util
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -295,6 +296,49 @@ def test_a_failed_write_leaves_the_one_before(tmp_path: Path, monkeypatch: pytes
     assert caught.value.message == f"Cannot write the evaluation {tmp_path / 'e'}: No space left on device."
     assert read_metrics(tmp_path / "e") == first
     assert [entry.name for entry in tmp_path.iterdir()] == ["e"]
+
+
+def stop_the_second_rename(patch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    rename = Path.rename
+
+    def stopping(self: Path, target: Path) -> Path:
+        if self.name.startswith(".e.tmp-"):
+            raise error(5, "Input/output error")
+        return rename(self, target)
+
+    patch.setattr(Path, "rename", stopping)
+
+
+def test_a_failed_replacement_leaves_the_one_before(tmp_path: Path) -> None:
+    first, _, _ = write(tmp_path / "e", seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_the_second_rename(patch, OSError)
+        with pytest.raises(DiskError, match="Input/output error"):
+            write(tmp_path / "e", seed=2)
+    assert read_metrics(tmp_path / "e") == first
+    assert [entry.name for entry in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_kill_while_one_is_replaced_costs_nothing(tmp_path: Path) -> None:
+    first, _, _ = write(tmp_path / "e", seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_the_second_rename(patch, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / "e", seed=2)
+    assert not (tmp_path / "e").exists()
+    write(tmp_path / "other", seed=3)
+    assert read_metrics(tmp_path / "e") == first, "the next evaluation brings it back"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["e", "other"]
+
+
+def test_leftovers_of_killed_evaluations_are_removed(tmp_path: Path) -> None:
+    write(tmp_path / "e", seed=1)
+    (tmp_path / ".e.was-1f-0a1b2c3d").mkdir()  # a kill after both renames
+    for name, time_s in {".e.tmp-1f-0a1b2c3d": 0.0, ".f.tmp-1f-0a1b2c3d": time.time()}.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time_s, time_s))
+    write(tmp_path / "other", seed=2)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".f.tmp-1f-0a1b2c3d", "e", "other"]
 
 
 def test_scores_that_are_not_finite_are_not_written(tmp_path: Path) -> None:

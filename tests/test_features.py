@@ -20,6 +20,7 @@ from imgkit.features import (
     STRENGTHS,
     USUAL,
     Solution,
+    check_solvable,
     extract,
     fits,
     fold_numbers,
@@ -150,15 +151,25 @@ def test_heads_that_cannot_be_solved(name: str) -> None:
         )
     with pytest.raises(UsageError, match="only a single linear head can be solved") as caught:
         head_layer(model)
-    assert 'solver = "sgd"' in caught.value.hint
+    assert "phases.head.solver=sgd" in caught.value.hint
 
 
 def test_head_without_a_bias() -> None:
     model = make("test_resnet")
+    check_solvable(model, torch.randn(2, 3, 64, 64))
     head_layer(model).bias = None
-    solution = solve_head(*blobs(12, 4, 3), classes=3, seed=0)
     with pytest.raises(UsageError, match="has no bias"):
-        load_solution(model, solution)
+        check_solvable(model, torch.randn(2, 3, 64, 64))
+
+
+def test_a_network_that_answers_with_more_than_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("test_vit")
+    images, forward = torch.randn(2, 3, *rule(model).size), model.forward
+    check_solvable(model, images)
+    monkeypatch.setattr(model, "forward", lambda x: forward(x) * 1.1)
+    with pytest.raises(UsageError, match="adds to what its head answers") as caught:
+        check_solvable(model, images)
+    assert "phases.head.solver=sgd" in caught.value.hint
 
 
 def test_what_fits() -> None:

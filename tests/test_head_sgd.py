@@ -83,7 +83,7 @@ def test_features_that_are_not_finite(tmp_path: Path) -> None:
 def test_no_room_for_the_file(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="Cannot write the features into") as caught:
         write_features(chunks(blobs(10, 4, 2, seed=1)), tmp_path / "no folder" / "features", 160)
-    assert 'solver = "sgd"' in caught.value.hint
+    assert "phases.head.solver=sgd" in caught.value.hint
     with pytest.raises(DiskError, match="1,048,576 MiB are needed") as caught:
         write_features(iter(()), tmp_path / "features", 2**40)
     assert not (tmp_path / "features").exists()

@@ -18,6 +18,7 @@ from oracle import fingerprint, short_run, write_recipe
 import imgkit.experiment  # noqa: F401  (likewise)
 from imgkit import checkpoint, open_run, resume
 from imgkit.errors import UsageError
+from imgkit.report.collect import collect
 
 RANDOM_KILLS = 16
 KILLS_INSIDE_SAVE = 12
@@ -76,10 +77,7 @@ def start_or_resume(folder: Path, workers: int, die_at: tuple[str, int] | None =
     try:
         open_run("run", folder / "runs")
     except UsageError:
-        # A kill before run.json leaves a folder that is no run yet.
-        for leftover in (folder / "runs").glob("run"):
-            leftover.rename(leftover.with_name(f"dead-{random.randrange(10**9)}"))
-        short_run(folder, workers=workers)
+        short_run(folder, workers=workers)  # a kill before there is a run leaves its name free
     else:
         resume("run", out=folder / "runs", workers=workers)
 
@@ -121,6 +119,23 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
 
 def die(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_kills_while_a_run_begins_leave_its_name_free(tmp_path: Path) -> None:
+    whole = short_run(tmp_path / "oracle")
+    folder, place = tmp_path / "killed", tmp_path / "killed" / "runs" / "run"
+    places = ["RunFolder.write_text", "RunFolder.set_status", "RunFolder.write_json", "_name", "RunFolder.announce"]
+    for number, name in enumerate(places):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(f"imgkit.run.{name}", die)
+            assert life(partial(start_or_resume, folder, 0)) == -signal.SIGKILL
+        assert place.exists() == (place / "run.json").exists() == (name == "RunFolder.announce")
+        hidden = [entry.name for entry in place.parent.iterdir() if entry != place]
+        assert len(hidden) == min(number + 1, 4), "one of each start that did not get to its name"
+        assert all(entry.startswith(".run.tmp-") for entry in hidden)
+        assert [run.name for run in collect(place.parent)] == ["run"] * place.exists()
+    assert life(lambda: start_or_resume(folder, 0)) == 0
+    assert fingerprint(open_run("run", place.parent)) == fingerprint(whole)
 
 
 @pytest.mark.parametrize(

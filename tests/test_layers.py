@@ -15,7 +15,7 @@ LAYERS = [
     ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
     ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
-    ["trainer", "checkpoint", "features", "head_sgd", "run", "progress", "evaluations", "screen"],
+    ["trainer", "checkpoint", "features", "head_sgd", "run", "progress", "evaluations", "screen", "terminal"],
     ["experiment", "prepare", "head", "finish", "evaluate", "predict", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
 ]
@@ -23,7 +23,8 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
-    *("recipe", "schedules", "metrics", "run", "evaluations", "screen", "report", "api", "cli", "__init__", "__main__"),
+    *("recipe", "schedules", "metrics", "run", "evaluations", "screen", "terminal", "report"),
+    *("api", "cli", "__init__", "__main__"),
 }
 TORCH_FREE_DATA = [
     "decode",

@@ -17,9 +17,10 @@ from imgkit.cells import guarded
 from imgkit.data.csv_table import GUESSES
 from imgkit.data.decode import load_image
 from imgkit.data.transforms import Preprocessing
-from imgkit.errors import DataError
+from imgkit.errors import DataError, DeviceError
 from imgkit.predict import (
     Prediction,
+    Trained,
     expand_inputs,
     predict_files,
     write_csv,
@@ -169,8 +170,56 @@ def test_csv_gives_its_image_column_from_its_folder(tmp_path: Path, column: str)
 def test_a_table_is_read_as_for_training(tmp_path: Path) -> None:
     file = tmp_path / "list.csv"
     file.write_text("foto;path\na,1.png;x\nb.png;y\n")
-    assert list(expand_inputs([file], image_col="foto")) == [str(tmp_path / "a,1.png"), str(tmp_path / "b.png")]
-    assert list(expand_inputs([file], image_col="gone")) == [str(tmp_path / "x"), str(tmp_path / "y")]
+    foto, path = [str(tmp_path / "a,1.png"), str(tmp_path / "b.png")], [str(tmp_path / "x"), str(tmp_path / "y")]
+    assert list(expand_inputs([file])) == path
+    assert list(expand_inputs([file], trained=Trained(None, tmp_path / "in", "foto"))) == foto, "the run's column"
+    assert list(expand_inputs([file], trained=Trained(None, tmp_path / "in", "gone"))) == path, "another table"
+    assert list(expand_inputs([file], image_col="path", trained=Trained(None, tmp_path, "foto"))) == path
+
+
+def test_the_table_of_the_training_starts_where_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("own.txt", "other.csv"):
+        (tmp_path / name).write_text("path\na.png\n")
+    (tmp_path / "link.csv").symlink_to("own.txt")
+    (tmp_path / "asked").mkdir()
+    monkeypatch.chdir(tmp_path)
+    trained = Trained((tmp_path / "own.txt").resolve(), tmp_path / "in", None)
+    inputs = ["own.txt", "link.csv", "other.csv"]
+    assert list(expand_inputs(inputs, trained=trained)) == [str(tmp_path / "in" / "a.png")] * 2 + ["a.png"]
+    assert list(expand_inputs(inputs, root="asked", trained=trained)) == ["asked/a.png"] * 3
+    assert list(expand_inputs(["own.txt"])) == ["own.txt"], "no table by its name"
+
+
+def test_a_column_or_root_that_was_asked_for_has_to_be_there(tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("foto,path\na.png,b.png\n")
+    with pytest.raises(
+        DataError, match=r"list\.csv has no column 'fotos' \(did you mean 'foto'\?\)\.\nColumns: foto, path\."
+    ):
+        list(expand_inputs([file], image_col="fotos"))
+    with pytest.raises(DataError, match=r"root of the image paths does not exist: .*gone\nGive an existing --root"):
+        list(expand_inputs([file], root=tmp_path / "gone"))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
+def test_out_of_memory_is_told(
+    loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(images: torch.Tensor) -> None:
+        raise error
+
+    monkeypatch.setattr(loaded.model, "forward", fail)
+    with pytest.raises(DeviceError, match="Out of memory on cpu while 4 images at a time were scored") as caught:
+        list(predict_files(loaded, expand_inputs([pictures]), batch_size=4))
+    assert "--device cpu" in caught.value.hint
+
+
+def test_other_errors_of_the_network_stay_what_they_are(
+    loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded.model, "forward", lambda images: images.view(7))
+    with pytest.raises(RuntimeError, match="shape"):
+        list(predict_files(loaded, expand_inputs([pictures])))
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +235,7 @@ def test_csv_without_an_image_column_lists_what_it_has(tmp_path: Path) -> None:
     file = tmp_path / "list.csv"
     file.write_text("foto,label\n1.png,cat\n")
     with pytest.raises(
-        DataError, match=r"list\.csv has no column of images\. Columns: foto, label\.\nCall it one of: path"
+        DataError, match=r"list\.csv has no column of images\. Columns: foto, label\.\nName it:  --image-col"
     ):
         list(expand_inputs([file]))
     with pytest.raises(DataError, match=r"gone\.csv cannot be read: No such file"):

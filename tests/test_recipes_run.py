@@ -13,14 +13,18 @@ RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_it_runs_shrunk(file: Path, tmp_path: Path) -> None:
-    run = imgkit.finetune(
-        "test_efficientnet",
+    train = imgkit.scratch if file.stem == "scratch" else imgkit.finetune
+    run = train(
+        "tf_efficientnet_lite0",
         recipe=str(file),
         data="synthetic:3x12",
-        sets=["model.weights=none", "model.image_size=32", "run.workers=0"],
+        image_size=32,
+        sets=["run.workers=0"],
         smoke=True,
         out=tmp_path,
     )
+    weights = run.folder.read_json("run.json")["weights"]["kind"]
+    assert weights == ("none" if file.stem == "scratch" else "package")
     plan = make_plan(load_recipe(file), 36)
     history = run.folder.history()
     assert list(dict.fromkeys(row["phase"] for row in history)) == [phase.name for phase in plan.phases]

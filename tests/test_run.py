@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,22 +10,83 @@ from imgkit.run import RunFolder, replace_text
 
 
 def make(out: Path, name: str | None = None) -> RunFolder:
-    folder = RunFolder.create(out, verb="finetune", model="resnet50", data="my cells/", name=name)
-    folder.write_json("run.json", {"schema": 1})
+    with RunFolder.create(out, verb="finetune", model="resnet50", data="my cells/", name=name) as folder:
+        folder.write_json("run.json", {"schema": 1})
     folder.announce()
     return folder
 
 
 def test_names_are_safe_sortable_and_never_shared(tmp_path: Path) -> None:
-    names = [RunFolder.create(tmp_path, verb="finetune", model="a/b", data="my cells/").name for _ in range(50)]
+    names = []
+    for _ in range(50):
+        with RunFolder.create(tmp_path, verb="finetune", model="a/b", data="my cells/") as folder:
+            names.append(folder.name)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(names)
     assert len(set(names)) == 50
     assert all("-finetune-a-b-my-cells-" in name and "/" not in name for name in names)
 
 
-@pytest.mark.parametrize("name", ["..", "", "a/b", "latest", "x" * 300])
+@pytest.mark.parametrize("name", ["..", "", "a/b", "latest", "x" * 300, ".hidden"])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a folder"):
-        RunFolder.create(tmp_path, verb="v", model="m", data="d", name=name)
+        make(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_is_hidden_until_it_is_whole(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path, verb="v", model="m", data="d", name="run") as folder:
+        folder.write_text("half.txt", "")
+        assert folder.name == "run"
+        assert not (tmp_path / "run").exists()
+        with pytest.raises(UsageError, match="no run called 'run'"):
+            RunFolder.open("run", tmp_path)
+    assert folder.path == tmp_path / "run"
+    assert (tmp_path / "run" / "half.txt").is_file()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        RunFolder.create(tmp_path, verb="v", model="m", data="d", name="two"),
+    ):
+        raise KeyboardInterrupt
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+# Late and empty is left out: the system puts a folder in place of an empty one, which costs nobody anything.
+@pytest.mark.parametrize(("empty", "late"), [(False, False), (True, False), (False, True)])
+def test_the_second_of_two_starts_at_once_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, empty: bool, late: bool
+) -> None:
+    def start() -> None:
+        with RunFolder.create(tmp_path, verb="v", model="m", data="d", name="run") as folder:
+            folder.write_text("mine.txt", "")
+            (tmp_path / "run").mkdir()
+            if not empty:
+                (tmp_path / "run" / "theirs.txt").write_text("")
+            if late:  # it comes between the look and the rename
+                looks = iter([False, True])
+                monkeypatch.setattr("os.path.lexists", lambda _: next(looks))
+
+    with pytest.raises(UsageError, match="There is a run called 'run'"):
+        start()
+    monkeypatch.undo()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == ([] if empty else ["theirs.txt"])
+
+
+def test_a_start_removes_old_leftovers_and_nothing_else(tmp_path: Path) -> None:
+    now = time.time()
+    for name, age_s in {
+        ".x.tmp-1f-0a1b2c3d": 25 * 3600,
+        ".y.tmp-1f-0a1b2c3d": 23 * 3600,
+        ".mine": 25 * 3600,
+        "x.tmp-1f-0a1b2c3d": 25 * 3600,
+    }.items():
+        (tmp_path / name / "data").mkdir(parents=True)
+        os.utime(tmp_path / name, (now - age_s, now - age_s))
+    (tmp_path / ".latest.tmp-1f-0a1b2c3d").write_text("")
+    os.utime(tmp_path / ".latest.tmp-1f-0a1b2c3d", (now - 10**6, now - 10**6))
+    make(tmp_path, "run")
+    left = sorted(entry.name for entry in tmp_path.iterdir())
+    assert left == [".mine", ".y.tmp-1f-0a1b2c3d", "latest", "run", "x.tmp-1f-0a1b2c3d"]
 
 
 def test_a_taken_name_is_refused_with_the_way_on(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from imgkit.errors import DataError
-from imgkit.screen import Screen, clock, encodable, percent, wrap_line
+from imgkit.screen import Screen
+from imgkit.terminal import clock, encodable, percent, wrap_line
 
 ROW = {
     "epoch": 3,
@@ -170,7 +171,6 @@ def test_log_has_time_stamps_and_is_appended_to(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text("before\n")
     screen, _ = shown(color=True)
-    screen.note("not logged")
     screen.log_to(log)
     screen.warn("a ★")
     before, line = log.read_text(encoding="utf-8").splitlines()
@@ -178,6 +178,38 @@ def test_log_has_time_stamps_and_is_appended_to(tmp_path: Path) -> None:
     stamp, text = line.split("  ", 1)
     assert text == "warning: a ★"
     assert len(stamp) == len("2026-11-22T10:00:00Z")
+
+
+def logged(file: Path) -> list[str]:
+    return [line.partition("  ")[2] for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_what_was_said_before_the_log_was_opened_comes_first(tmp_path: Path) -> None:
+    screen, _ = shown(quiet=True)
+    screen.fact("Data", "cells/")
+    screen.note("split")
+    screen.log_to(tmp_path / "log.txt")
+    screen.line("later")
+    assert logged(tmp_path / "log.txt") == ["Data    cells/", "note: split", "later"]
+
+
+def test_a_second_run_on_the_same_screen_has_its_own_log(tmp_path: Path) -> None:
+    screen, _ = shown()
+    for name in ("one", "two"):
+        screen.header(name)
+        screen.fact("Data", name)
+        screen.log_to(tmp_path / name)
+        screen.line(f"end of {name}")
+    for name in ("one", "two"):
+        assert logged(tmp_path / name) == [name, "", f"Data    {name}", f"end of {name}"]
+
+
+def test_a_screen_without_a_log_keeps_the_newest_lines_only(tmp_path: Path) -> None:
+    screen, _ = shown(quiet=True)
+    for number in range(1200):
+        screen.line(str(number))
+    screen.log_to(tmp_path / "log.txt")
+    assert logged(tmp_path / "log.txt") == [str(number) for number in range(200, 1200)]
 
 
 def test_a_log_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:

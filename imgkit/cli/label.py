@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import typer
 
 from imgkit.errors import DataError, DiskError, UsageError, printable
-from imgkit.screen import Screen, encodable, make_console
+from imgkit.screen import Screen
+from imgkit.terminal import encodable, make_console
 
 if TYPE_CHECKING:
     from imgkit.predict import Prediction
@@ -29,18 +30,26 @@ def predict(
     ],
     out: Annotated[Path | None, typer.Option(help="Write to this .csv or .jsonl file (else stdout).")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Classes to tell for each image.")] = 1,
+    image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
+    root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     form: Annotated[Format | None, typer.Option("--format", help="The form, whatever the file is called.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Label new images."""
     from imgkit import api
+    from imgkit.data.sources import TABLES
     from imgkit.predict import write_csv, write_jsonl
 
     form = choose_format(out, form, terminal=sys.stdout.isatty())
     if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
         raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
+    flag = "--image-col" if image_col is not None else "--root" if root is not None else None
+    if flag is not None and not any(given.lower().endswith(TABLES) for given in inputs):
+        raise UsageError(f"{flag} is not used: it describes a CSV, and there is none.", "Leave it out, or give a CSV.")
     wanted = top_k if form else max(top_k, _ON_TERMINAL)
-    answers = _begun(api.open_run(name, out=runs).predict(inputs, top_k=wanted))
+    run = api.open_run(name, out=runs)
+    answers = _begun(run.predict(inputs, top_k=wanted, image_col=image_col, root=root, device=device))
     if form is None:
         written = _write_lines(answers)
         _say_count(written, out)

@@ -13,7 +13,8 @@ from rich.console import Console
 from imgkit.cli.label import predict
 from imgkit.data.rows import count
 from imgkit.errors import DiskError, UsageError, printable, suggestion
-from imgkit.screen import Screen, make_console, percent, print_columns
+from imgkit.screen import Screen
+from imgkit.terminal import make_console, percent, print_columns
 
 PANEL = "Look"
 OnBad = Literal["stop", "skip"]
@@ -34,6 +35,7 @@ def evaluate(
     label_col: Annotated[str | None, typer.Option(help="CSV column with the labels.")] = None,
     root: Annotated[str | None, typer.Option(help="Where relative paths of the CSV start.")] = None,
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Measure a trained run on a split or on other data."""
@@ -47,7 +49,7 @@ def evaluate(
         raise UsageError(f"{flag} is not used: it describes other data.", "Name them:  --data FOLDER_OR_CSV")
     run, shown = api.open_run(name, out=runs), Screen(file=sys.stdout)
     other = None if data is None else DataSettings.model_validate({"path": data, **given})
-    metrics = run.evaluate(data=other, split=split, screen=Screen())
+    metrics = run.evaluate(data=other, split=split, device=device, screen=Screen())
     print_metrics(metrics, shown)
     if data is None:
         shown.fact("Gap".ljust(10), gap(run.metrics, metrics["step"], shlex.quote(run.folder.address)))
@@ -150,7 +152,8 @@ def weakest_classes(file: Path) -> list[dict[str, str]]:
         return sorted(rows, key=lambda row: float(row["f1"]))[:_WEAKEST]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DiskError(
-            f"{printable(str(file))} cannot be read: {error}.", "Write it again: imgkit evaluate"
+            f"{printable(str(file))} cannot be read: {error}.",
+            f"Remove {printable(str(file.parent))} and score again: imgkit evaluate",
         ) from error
 
 

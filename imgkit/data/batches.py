@@ -26,6 +26,7 @@ from imgkit.data.index import Index
 from imgkit.data.transforms import Preprocessing, TrainTransform
 from imgkit.errors import DeviceError, ImgkitError
 from imgkit.keys import key, order
+from imgkit.signals import HEARD
 
 Ints = npt.NDArray[np.int64]
 Place = tuple[int, int]
@@ -33,7 +34,6 @@ Place = tuple[int, int]
 
 _PREFETCH = 2  # batches each worker holds ready
 _SHARED = Path("/dev") / "shm"
-_FOR_MAIN = (signal.SIGINT, signal.SIGTERM)
 
 
 class Batch(NamedTuple):
@@ -204,12 +204,12 @@ def _start(pictures: _Pictures, places: Iterable[list[Place]], workers: int) -> 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait meanwhile, and a worker inherits this: none arrives before it has said to ignore them."""
+    """Those for the main process wait meanwhile, and a worker inherits this: none finds it before it ignores them."""
     hold = getattr(signal, "pthread_sigmask", None)  # Windows has none
     if hold is None:
         yield
         return
-    before = hold(signal.SIG_BLOCK, _FOR_MAIN)
+    before = hold(signal.SIG_BLOCK, HEARD)
     try:
         yield
     finally:
@@ -249,7 +249,7 @@ def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:
 
 def _prepare_worker(number: int) -> None:
     # A signal to the whole group is for the main process: it finishes its step, saves, and ends the workers.
-    for one in _FOR_MAIN:
+    for one in HEARD:
         signal.signal(one, signal.SIG_IGN)
     torch.set_num_threads(1)
 

@@ -15,7 +15,8 @@ from imgkit.errors import DataError, disk_told
 
 Ints = npt.NDArray[np.int64]
 SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "label", "split", "group", "size")
+COLUMNS = ("path", "label", "split", "group", "size", "sha256")
+_HASH_BYTES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,7 @@ class Index:
     splits: npt.NDArray[np.int8]  # (n,) positions in SPLITS
     groups: Ints | None  # (n,)
     sizes: Ints  # (n,) bytes
+    hashes: npt.NDArray[np.uint8]  # (n, 32) SHA-256 of each file
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -105,19 +107,20 @@ class Index:
             splits=self.splits[chosen],
             groups=None if self.groups is None else self.groups[chosen],
             sizes=self.sizes[chosen],
+            hashes=self.hashes[chosen],
         )
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted (path, size, label names, split): the same data wherever they lie."""
+        """SHA-256 over the sorted (path, size, content, label names, split): the same data wherever they lie."""
         lines = sorted(
-            "\0".join((path, str(size), names, split)).encode("utf-8", "surrogateescape")
-            for path, names, split, _, size in self._cells()
+            "\0".join((path, str(size), digest, names, split)).encode("utf-8", "surrogateescape")
+            for path, names, split, _, size, digest in self._cells()
         )
         return hashlib.sha256(b"\0\n".join(lines)).hexdigest()
 
     def write_csv(self, file: Path) -> None:
-        """Write the table: path,label,split,group,size.
+        """Write the table: path,label,split,group,size,sha256.
 
         Several labels of a row are lines of one cell. A cell that a spreadsheet would run as a formula gets a leading
         apostrophe, which `read_csv` takes away.
@@ -128,8 +131,8 @@ class Index:
         with disk_told(file), file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
             writer = csv.writer(handle)  # ends lines with CR LF, so that both are quoted in cells
             writer.writerow(COLUMNS)
-            for path, names, split, group, size in self._cells():
-                writer.writerow((guarded(path), guarded(names), split, group, size))
+            for path, names, *rest in self._cells():
+                writer.writerow((guarded(path), guarded(names), *rest))
 
     @staticmethod
     def read_csv(file: Path, root: Path, classes: Sequence[str]) -> "Index":
@@ -147,12 +150,24 @@ class Index:
         except (OSError, ValueError, KeyError, csv.Error) as error:
             raise DataError(f"{file} is not an index written by imgkit ({error})") from error
 
-    def _cells(self) -> Iterator[tuple[str, str, str, str, int]]:
+    def _cells(self) -> Iterator[tuple[str, str, str, str, int, str]]:
         for row, path in enumerate(self.paths):
             codes = self.codes[self.offsets[row] : self.offsets[row + 1]]
             names = "\n".join(self.classes[code] for code in codes)
             group = "" if self.groups is None else str(self.groups[row])
-            yield path, names, SPLITS[self.splits[row]], group, int(self.sizes[row])
+            yield path, names, SPLITS[self.splits[row]], group, int(self.sizes[row]), self.hashes[row].tobytes().hex()
+
+
+def hash_array(digests: Iterable[str]) -> npt.NDArray[np.uint8]:
+    """SHA-256 in hex as rows of an array (n, 32).
+
+    Raises:
+        ValueError: if one is no such text.
+    """
+    rows = [bytes.fromhex(digest) for digest in digests]
+    if any(len(row) != _HASH_BYTES for row in rows):
+        raise ValueError("a SHA-256 of another length")
+    return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), _HASH_BYTES)
 
 
 def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...]) -> Index:
@@ -174,4 +189,5 @@ def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...]) -> Inde
         splits=np.array([SPLITS.index(line[2]) for line in lines], dtype=np.int8),
         groups=np.array([int(group) for group in groups], dtype=np.int64) if any(groups) else None,
         sizes=np.array([int(line[4]) for line in lines], dtype=np.int64),
+        hashes=hash_array(line[5] for line in lines),
     )

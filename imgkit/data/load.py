@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgkit.data.classes import check_known, class_map, validation_warnings
-from imgkit.data.index import SPLITS, Index, PathTable
+from imgkit.data.index import SPLITS, Index, PathTable, hash_array
 from imgkit.data.rows import Row, Source, count
 from imgkit.data.scan import FileFacts, ScanReport, find_duplicates, scan
 from imgkit.data.sources import find_data, read_source
@@ -163,6 +163,7 @@ def _index(root: Path, rows: list[Row], facts: list[FileFacts], names: tuple[str
         splits=np.array(splits, dtype=np.int8),
         groups=_group_codes(rows),
         sizes=np.array([fact.size for fact in facts], dtype=np.int64),
+        hashes=hash_array(fact.sha256 for fact in facts),
     )
 
 

@@ -4,11 +4,12 @@ import hashlib
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -105,13 +106,13 @@ def scan(files: Sequence[str], *, max_pixels: int, progress: Callable[[int, int]
     bad: list[BadImage] = []
     examine = partial(_examine, max_pixels=max_pixels)
     threads = min(_THREADS, os.cpu_count() or 1)
-    with closing(_Cache(max_pixels)) as cache, ThreadPoolExecutor(threads) as pool:
+    with closing(_Cache()) as cache, ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(files), _CHUNK):
             chunk = files[start : start + _CHUNK]
-            known = [cache.get(file) for file in chunk]
+            known = [cache.get(file, max_pixels) for file in chunk]
             new = [file for file, fact in zip(chunk, known, strict=True) if fact is None]
             examined = dict(zip(new, pool.map(examine, new), strict=True))
-            cache.put({file: found for file, found in examined.items() if isinstance(found, FileFacts)})
+            cache.put({file: found for file, found in examined.items() if isinstance(found, FileFacts)}, max_pixels)
             for file, fact in zip(chunk, known, strict=True):
                 found = examined[file] if fact is None else fact
                 if isinstance(found, BadImage):
@@ -120,6 +121,43 @@ def scan(files: Sequence[str], *, max_pixels: int, progress: Callable[[int, int]
             if progress is not None:
                 progress(len(facts), len(files))
     return ScanReport(tuple(facts), tuple(bad))
+
+
+def digests(files: Iterable[str]) -> Iterator[str]:
+    """SHA-256 of each file, hex, in order.
+
+    Taken from $IMGKIT_CACHE/scan.sqlite where a file's size and modification time are as they were; else the file is
+    read, and its digest remembered there.
+
+    Raises:
+        OSError: at a file that cannot be read; its `filename` says which.
+    """
+    left = iter(files)
+    with closing(_Cache()) as cache, ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        while chunk := list(islice(left, _CHUNK)):
+            known = {file: cache.digest(file) for file in chunk}
+            read = [file for file, digest in known.items() if digest is None]
+            hashed = dict(zip(read, pool.map(_hash, read), strict=True))
+            cache.put_digests(hashed)
+            yield from (known[file] or hashed[file].sha256 for file in chunk)
+
+
+class _Hashed(NamedTuple):
+    """A file's content, and the time and size that go with it."""
+
+    mtime_ns: int
+    size: int  # bytes
+    sha256: str  # hex
+
+
+def _hash(file: str) -> _Hashed:
+    try:
+        with Path(file).open("rb") as handle:
+            status = os.fstat(handle.fileno())  # before it is read: what is written meanwhile has another time
+            return _Hashed(status.st_mtime_ns, status.st_size, hashlib.file_digest(handle, "sha256").hexdigest())
+    except OSError as error:
+        error.filename = file  # which a failing read leaves out
+        raise
 
 
 def _examine(file: str, max_pixels: int) -> FileFacts | BadImage:
@@ -137,13 +175,12 @@ def _examine(file: str, max_pixels: int) -> FileFacts | BadImage:
 
 
 class _Cache:
-    """Facts by file; a cache that cannot be opened or written is none.
+    """Facts and digests by file; a cache that cannot be opened or written is none.
 
     Another table name is due when the columns change, or when `read_image` refuses what it took before.
     """
 
-    def __init__(self, max_pixels: int) -> None:
-        self._max_pixels = max_pixels
+    def __init__(self) -> None:
         try:
             folder = cache_folder()
             folder.mkdir(parents=True, exist_ok=True)
@@ -159,29 +196,52 @@ class _Cache:
                 " sha256 TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, rotated INTEGER,"
                 " PRIMARY KEY (path, max_pixels)) WITHOUT ROWID"
             )
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS digests_v1 (path BLOB PRIMARY KEY, mtime_ns INTEGER, size INTEGER,"
+                " sha256 TEXT) WITHOUT ROWID"
+            )
         except sqlite3.Error:
             database.close()
             raise
         return database
 
-    def get(self, file: str) -> FileFacts | None:
+    def get(self, file: str, max_pixels: int) -> FileFacts | None:
         try:
             status = Path(file).stat()
             row = self._database.execute(
                 "SELECT size, sha256, format, mode, width, height, rotated FROM facts_v1"
                 " WHERE path = ? AND max_pixels = ? AND mtime_ns = ? AND size = ?",
-                (os.fsencode(file), self._max_pixels, status.st_mtime_ns, status.st_size),
+                (os.fsencode(file), max_pixels, status.st_mtime_ns, status.st_size),
             ).fetchone()
         except (OSError, ValueError, sqlite3.Error):
             return None
         return None if row is None else FileFacts._make((*row[:-1], bool(row[-1])))
 
-    def put(self, facts: Mapping[str, FileFacts]) -> None:
+    def put(self, facts: Mapping[str, FileFacts], max_pixels: int) -> None:
         with suppress(OSError, sqlite3.Error), self._database:
             for file, fact in facts.items():
                 self._database.execute(
                     "INSERT OR REPLACE INTO facts_v1 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (os.fsencode(file), self._max_pixels, Path(file).stat().st_mtime_ns, *fact),
+                    (os.fsencode(file), max_pixels, Path(file).stat().st_mtime_ns, *fact),
+                )
+
+    def digest(self, file: str) -> str | None:
+        try:
+            status = Path(file).stat()
+            row = self._database.execute(
+                "SELECT sha256 FROM facts_v1 WHERE path = ?1 AND mtime_ns = ?2 AND size = ?3 UNION ALL"
+                " SELECT sha256 FROM digests_v1 WHERE path = ?1 AND mtime_ns = ?2 AND size = ?3 LIMIT 1",
+                (os.fsencode(file), status.st_mtime_ns, status.st_size),
+            ).fetchone()
+        except (OSError, ValueError, sqlite3.Error):
+            return None
+        return None if row is None else str(row[0])
+
+    def put_digests(self, hashed: Mapping[str, _Hashed]) -> None:
+        with suppress(OSError, sqlite3.Error), self._database:
+            for file, found in hashed.items():
+                self._database.execute(
+                    "INSERT OR REPLACE INTO digests_v1 VALUES (?, ?, ?, ?)", (os.fsencode(file), *found)
                 )
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 A file of tensors is read, never run: safetensors, or `torch.load(weights_only=True)` without a way round it.
 """
 
+import hashlib
 import os
 import re
 import socket
@@ -47,6 +48,22 @@ class WeightSource:
     detail: str
     licence: str | None
     file: Path | None
+
+    def digest(self) -> str | None:
+        """SHA-256 of the file, hex; None for random weights.
+
+        Raises:
+            WeightsError: if it cannot be read.
+        """
+        if self.file is None:
+            return None
+        try:
+            with self.file.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise WeightsError(
+                f"{self.file} cannot be read: {error.strerror}.", "Mend that, or fetch it again."
+            ) from error
 
 
 def find_weights(spec: str, model_name: str) -> WeightSource:

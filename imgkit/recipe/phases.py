@@ -30,7 +30,10 @@ _NEEDS = {
         "augment.crop is on and sets the scale",
         'Take one: augment.crop="none", or augment.scale_jitter="none".',
     ),
-    "train.layer_decay": ("only the head trains", 'Leave it out, or train more: train = "all" in the phase.'),
+    **dict.fromkeys(
+        ("train.layer_decay", "train.batch_norm", "model.drop_path"),
+        ("only the head trains", 'Leave it out, or train more: train = "all" in the phase.'),
+    ),
 }
 
 
@@ -130,7 +133,7 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     used |= {"model.drop_rate", "model.drop_path", "early_stop"}
     used -= {"augment.jitter_p"} if settings.augment.jitter is None else set()
     used -= {"augment.ratio"} if settings.augment.crop is None else {"augment.scale_jitter"}
-    used -= {"train.layer_decay"} if phase.train == "head" else set()
+    used -= {"train.layer_decay", "train.batch_norm", "model.drop_path"} if phase.train == "head" else set()
     return {key for key in used if _may_read(phase, key)}
 
 

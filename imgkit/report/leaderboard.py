@@ -10,7 +10,7 @@ from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import RunSummary, groups
 from imgkit.run import replace_text
-from imgkit.screen import percent
+from imgkit.terminal import percent
 
 CSV_COLUMNS = [
     "rank",

@@ -11,7 +11,8 @@ from imgkit.errors import printable
 from imgkit.report.collect import RunSummary, damage_told, groups, read_run
 from imgkit.report.leaderboard import footnote, group_title, millions, split_words, with_interval
 from imgkit.run import RunFolder
-from imgkit.screen import Screen, encodable, percent, print_columns
+from imgkit.screen import Screen
+from imgkit.terminal import encodable, percent, print_columns
 
 _COLUMNS = ("#", "run", "model", "scored on", "n", "macro F1", "interval", "top-1", "params", "time", "status", "date")
 _KEEP = ("run", "macro F1", "top-1", "status", "#", "scored on", "model", "interval", "n", "time", "params", "date")

@@ -15,6 +15,8 @@ from imgkit.predict import Prediction, expand_inputs
 
 pytest_plugins = ["cli_fixture"]
 
+ASKED: dict[str, object] = {}
+"""What `Run.predict` was asked besides, the last time."""
 TOP = (("birman", 0.91), ("ragdoll", 0.07), ("siamese", 0.001))
 
 
@@ -22,7 +24,8 @@ TOP = (("birman", 0.91), ("ragdoll", 0.07), ("siamese", 0.001))
 def _run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A run in runs/ whose model calls every file a birman, unless it is called bad."""
 
-    def answers(_: object, inputs: Iterable[str], *, top_k: int = 1) -> Iterator[Prediction]:
+    def answers(_: object, inputs: Iterable[str], *, top_k: int = 1, **options: object) -> Iterator[Prediction]:
+        ASKED.update(options)
         for path in expand_inputs(inputs):
             bad = "bad" in path
             yield (
@@ -116,6 +119,21 @@ def test_unknown_run_is_answered_with_the_nearest(imgkit: Run) -> None:
     code, _, err = imgkit("predict", "onne", "a.jpg")
     assert code == 2
     assert "'one'" in err
+
+
+def test_where_a_table_starts_and_where_the_network_runs(imgkit: Run, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path\na.jpg\n")
+    assert imgkit("predict", "one", "list.csv")[0] == 0
+    assert ASKED == {"image_col": None, "root": None, "device": "auto"}
+    assert imgkit("predict", "one", "list.csv", "--root", "in", "--image-col", "foto", "--device", "cpu")[0] == 0
+    assert ASKED == {"image_col": "foto", "root": "in", "device": "cpu"}
+
+
+@pytest.mark.parametrize("flag", ["--root", "--image-col"])
+def test_a_column_or_root_without_a_table_is_refused(imgkit: Run, flag: str) -> None:
+    code, out, err = imgkit("predict", "one", "a.jpg", flag, "x")
+    assert (code, out) == (2, "")
+    assert f"{flag} is not used: it describes a CSV" in err
 
 
 def test_the_format() -> None:

@@ -31,7 +31,9 @@ def test_evaluate_prints_scores_and_the_weakest_classes(
     monkeypatch.setattr("imgkit.api.Run.evaluate", evaluate)
     code, out, _ = imgkit("evaluate", "latest", "--split", "val", "--data", "pets")
     assert code == 0
-    assert (asked["split"], asked["data"].path) == ("val", "pets")
+    assert (asked["split"], asked["data"].path, asked["device"]) == ("val", "pets", "auto")
+    assert imgkit("evaluate", "latest", "--data", "pets", "--device", "cpu")[0] == 0
+    assert asked["device"] == "cpu"
     lines = [line.split() for line in out.splitlines()]
     assert ["Top-1", "90.0", "%", "(95", "%", "interval", "85.0", "to", "92.0)"] in lines
     assert ["Macro", "F1", "80.0", "%", "(95", "%", "interval", "74.0", "to", "83.0)"] in lines
@@ -54,7 +56,7 @@ def test_weakest_classes_of_a_damaged_file(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="cannot be read"):
         weakest_classes(tmp_path / "per_class.csv")
     (tmp_path / "per_class.csv").write_text("class,support,f1\na,many,0.1\n")
-    with pytest.raises(DiskError, match="Write it again: imgkit evaluate"):
+    with pytest.raises(DiskError, match=r"Remove .* and score again: imgkit evaluate"):
         weakest_classes(tmp_path / "per_class.csv")
 
 

@@ -5,6 +5,7 @@ import pickle
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
         splits=np.zeros(N, dtype=np.int8),
         groups=None,
         sizes=np.ones(N, dtype=np.int64),
+        hashes=np.zeros((N, 32), dtype=np.uint8),
     )
 
 
@@ -186,7 +188,7 @@ def test_a_bad_file_reaches_the_caller_by_name(index: Index, workers: int, tmp_p
         (tmp_path / f"{i}.png").write_bytes(index.path(i).read_bytes())
     broken = naive(index, 1).ids[2].item()
     (tmp_path / f"{broken}.png").write_bytes(b"<html>gone</html>")
-    moved = Index(tmp_path, index.paths, index.classes, index.codes, index.offsets, index.splits, None, index.sizes)
+    moved = replace(index, root=tmp_path)
     before = children()
     stream = training(moved, workers)
     assert same(next(stream), naive(index, 0))
@@ -242,6 +244,7 @@ def test_signals_to_the_group_do_not_end_the_workers(index: Index) -> None:
         for worker in children() - before:
             os.kill(worker, signal.SIGINT)
             os.kill(worker, signal.SIGTERM)
+            os.kill(worker, signal.SIGUSR1)
         found += list(stream)
     assert len(found) == 60
     assert same(found[-1], naive(index, 59, batch_size=2))
@@ -251,7 +254,7 @@ def test_signals_while_a_worker_starts_do_not_end_it(index: Index, monkeypatch: 
     prepare = batches._prepare_worker
 
     def late(number: int) -> None:
-        for one in (signal.SIGINT, signal.SIGTERM):
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             os.kill(os.getpid(), one)
         prepare(number)
 
@@ -271,6 +274,7 @@ def test_the_bytes_buffer_goes_to_the_workers(index: Index) -> None:
     names = [f"folder/some-name-{i}.png" for i in range(10_000)]
     n = len(names)
     zeros = np.zeros(n, dtype=np.int64)
-    large = Index(index.root, PathTable.of(names), ("a",), zeros, np.arange(n + 1), zeros.astype(np.int8), None, zeros)
+    splits, hashes = zeros.astype(np.int8), np.zeros((n, 32), dtype=np.uint8)
+    large = Index(index.root, PathTable.of(names), ("a",), zeros, np.arange(n + 1), splits, None, zeros, hashes)
     pictures = batches._Pictures(large, large.labels(), TRANSFORM, 0, 1)
-    assert len(pickle.dumps(pictures)) < n * (len(names[-1]) + 8 * 6)
+    assert len(pickle.dumps(pictures)) < n * (len(names[-1]) + 8 * 6 + 32)

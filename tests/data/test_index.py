@@ -1,5 +1,7 @@
 """The table against lists."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgkit.data.index import SPLITS, Index, PathTable
+from imgkit.data.index import SPLITS, Index, PathTable, hash_array
 from imgkit.errors import DataError
 
+HEADER = "path,label,split,group,size,sha256"
 ANY_PATH = st.text(
     st.one_of(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), st.just("\udcff")), min_size=1
 )
@@ -34,6 +37,7 @@ def table(
         splits=np.array([SPLITS.index(split) for split in splits], dtype=np.int8),
         groups=None if groups is None else np.array(groups, dtype=np.int64),
         sizes=np.arange(len(paths), dtype=np.int64) * 10**10,
+        hashes=hash_array(hashlib.sha256(b"%d" % row).hexdigest() for row in range(len(paths))),
     )
 
 
@@ -52,6 +56,7 @@ def same(one: Index, two: Index) -> bool:
     if (one.groups is None) != (two.groups is None):
         return False
     pairs = [(one.codes, two.codes), (one.offsets, two.offsets), (one.splits, two.splits), (one.sizes, two.sizes)]
+    pairs.append((one.hashes, two.hashes))
     if one.groups is not None:
         pairs.append((one.groups, two.groups))
     return (
@@ -90,6 +95,7 @@ def test_against_lists(made: tuple[Index, list[list[int]]], data: st.DataObject)
     for row, old in enumerate(rows):
         assert chosen.codes[chosen.offsets[row] : chosen.offsets[row + 1]].tolist() == labels[old]
         assert chosen.sizes[row] == index.sizes[old]
+        assert chosen.hashes[row].tobytes() == hashlib.sha256(b"%d" % old).digest()
         assert chosen.path(row) == Path("/data") / index.paths[old]
 
 
@@ -113,8 +119,13 @@ def test_csv_has_no_formula_cell(tmp_path: Path) -> None:
     index = table(["=1+1.png", "@a", "'b"], [[0], [1], [1]], ["train"] * 3, ("+x", "-y"))
     index.write_csv(tmp_path / "index.csv")
     lines = (tmp_path / "index.csv").read_text().splitlines()
-    assert lines[0] == "path,label,split,group,size"
-    assert lines[1:] == ["'=1+1.png,'+x,train,,0", "'@a,'-y,train,,10000000000", "'b,'-y,train,,20000000000"]
+    assert lines[0] == "path,label,split,group,size,sha256"
+    assert [line.rpartition(",")[0] for line in lines[1:]] == [
+        "'=1+1.png,'+x,train,,0",
+        "'@a,'-y,train,,10000000000",
+        "'b,'-y,train,,20000000000",
+    ]
+    assert lines[1].rpartition(",")[2] == hashlib.sha256(b"0").hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -122,10 +133,13 @@ def test_csv_has_no_formula_cell(tmp_path: Path) -> None:
     [
         "",
         "path,label\n",
-        "path,label,split,group,size\na,cat,train\n",
-        "path,label,split,group,size\na,owl,train,,1\n",
-        "path,label,split,group,size\na,cat,dev,,1\n",
-        "path,label,split,group,size\na,cat,train,,x\n",
+        "path,label,split,group,size\na,cat,train,,1\n",
+        f"{HEADER}\na,cat,train\n",
+        f"{HEADER}\na,owl,train,,1,{'0' * 64}\n",
+        f"{HEADER}\na,cat,dev,,1,{'0' * 64}\n",
+        f"{HEADER}\na,cat,train,,x,{'0' * 64}\n",
+        f"{HEADER}\na,cat,train,,1,{'x' * 64}\n",
+        f"{HEADER}\na,cat,train,,1,{'0' * 62}\n",
     ],
 )
 def test_foreign_csv(tmp_path: Path, text: str) -> None:
@@ -134,12 +148,17 @@ def test_foreign_csv(tmp_path: Path, text: str) -> None:
         Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",))
 
 
+def test_a_whole_line_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"{HEADER}\na,cat,train,,1,{'0f' * 32}\n")
+    assert Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",)).hashes.tolist() == [[15] * 32]
+
+
 def test_missing_csv(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not an index"):
         Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",))
 
 
-def test_fingerprint_sees_path_size_label_and_split_but_not_order_or_codes() -> None:
+def test_fingerprint_sees_path_size_content_label_and_split_but_not_order_or_codes() -> None:
     paths, labels, splits = ["a", "b"], [[0], [1]], ["train", "val"]
     one = table(paths, labels, splits, ("x", "y"))
     assert one.select([1, 0]).fingerprint == one.fingerprint
@@ -148,6 +167,7 @@ def test_fingerprint_sees_path_size_label_and_split_but_not_order_or_codes() -> 
         table(["a", "c"], labels, splits, ("x", "y")),
         table(paths, [[1], [0]], splits, ("x", "y")),
         table(paths, labels, ["val", "val"], ("x", "y")),
-        table(paths[::-1], labels[::-1], splits[::-1], ("x", "y")),  # sizes differ
+        replace(one, sizes=one.sizes[::-1]),
+        replace(one, hashes=one.hashes[::-1]),
     ]
-    assert len({index.fingerprint for index in [one, *others]}) == 5
+    assert len({index.fingerprint for index in [one, *others]}) == 6

@@ -1,5 +1,6 @@
 """From settings to a checked index: labels by name, splits, bad files, what is said."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -84,6 +85,8 @@ def test_rows_are_sorted_and_sized(make_folders: MakeFolders) -> None:
     index = load(root).index
     assert list(index.paths) == sorted(index.paths)
     assert index.sizes.tolist() == [index.path(row).stat().st_size for row in range(6)]
+    contents = [index.path(row).read_bytes() for row in range(6)]
+    assert [row.tobytes() for row in index.hashes] == [hashlib.sha256(content).digest() for content in contents]
     assert index.groups is None
     assert index.root == root
 

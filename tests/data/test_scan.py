@@ -1,5 +1,6 @@
 """The scan: facts, duplicates, cache."""
 
+import hashlib
 import os
 import sqlite3
 import time
@@ -14,7 +15,7 @@ from PIL import Image
 
 from imgkit.data import scan as scan_file
 from imgkit.data.builtin import cache_folder
-from imgkit.data.scan import find_duplicates, scan
+from imgkit.data.scan import digests, find_duplicates, scan
 from imgkit.errors import BadImage
 
 
@@ -147,6 +148,63 @@ def test_a_bad_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     if damage == "locked":
         other.close()
     assert report.good[0].format == "PNG"
+
+
+def test_digests_are_of_the_bytes_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(70)]
+    for number, file in enumerate(files):
+        corpus.colours().save(file) if number == 3 else file.write_bytes(b"%d" % number)
+    run(files[3])
+    read: list[str] = []
+
+    def noting(file: str) -> object:
+        read.append(Path(file).name)
+        return original(file)
+
+    original = scan_file._hash
+    monkeypatch.setattr(scan_file, "_hash", noting)
+
+    def answers() -> list[str]:
+        return list(digests(str(file) for file in files))
+
+    expected = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert answers() == expected
+    assert sorted(read) == sorted(file.name for file in files if file != files[3]), "the scan knows one"
+    read.clear()
+    assert answers() == expected
+    assert read == []
+    before = files[5].stat()
+    files[5].write_bytes(b"x")  # as long as it was
+    os.utime(files[5], ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert answers() == [*expected[:5], hashlib.sha256(b"x").hexdigest(), *expected[6:]]
+    assert read == ["5.png"]
+
+
+def test_digests_name_the_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError) as caught:
+        list(digests([str(tmp_path / "a.png"), str(tmp_path / "gone.png")]))
+    assert caught.value.filename == str(tmp_path / "gone.png")
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("hashlib.file_digest", broken)
+    os.utime(tmp_path / "a.png", ns=(0, 0))
+    with pytest.raises(OSError, match="Input/output error") as odd:
+        list(digests([str(tmp_path / "a.png")]))
+    assert odd.value.filename == str(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("damage", ["file", "garbage"])
+def test_digests_need_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    if damage == "file":
+        (tmp_path / "cache").write_text("")
+        monkeypatch.setenv("IMGKIT_CACHE", str(tmp_path / "cache" / "below"))
+    else:
+        (cache_folder() / "scan.sqlite").write_bytes(b"garbage" * 1000)
+    assert list(digests([str(tmp_path / "a.png")])) == [hashlib.sha256(b"x").hexdigest()]
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path, decoded: list[str]) -> None:

@@ -269,6 +269,15 @@ UNUSED = [
         "train.layer_decay = 0.5 (--set) is not used: only the head trains",
         'Leave it out, or train more: train = "all" in the phase.',
     ),
+    *(
+        (
+            ALL.replace('"all"\ne', '"head"\ne'),
+            f"{key}={value}",
+            f"{key} = {value} (--set) is not used: only the head trains",
+            'Leave it out, or train more: train = "all" in the phase.',
+        )
+        for key, value in (("train.batch_norm", '"train"'), ("model.drop_path", "0.3"))
+    ),
     (
         ALL + SOLVED + "ema = 0.5\n",
         "seed=1",

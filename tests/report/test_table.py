@@ -11,7 +11,8 @@ from imgkit.report.collect import collect
 from imgkit.report.leaderboard import csv_text, markdown
 from imgkit.report.table import print_run, print_runs
 from imgkit.run import RunFolder
-from imgkit.screen import Screen, make_console
+from imgkit.screen import Screen
+from imgkit.terminal import make_console
 
 LONG = "20261122-114210-123-finetune-tf_efficientnet_lite0-cells-3f9b"
 

@@ -1,0 +1,99 @@
+"""Text on terminals: consoles that add nothing, wrapped lines, tables without lines, numbers for people."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from imgkit.errors import printable
+
+_ASCII = str.maketrans(
+    {"·": "-", "★": "*", "─": "-", "–": "-", "×": "x", "→": ">", "…": "...", "✔": "+", "✗": "x", "≤": "<="}
+)
+
+
+def make_console(file: TextIO | None, *, width: int | None = None, color: bool | None = None) -> Console:
+    """A rich console that adds nothing of its own: no markup, emoji or highlighting.
+
+    Args:
+        file: where to print; None: stderr.
+        width: columns; None: of the terminal, 80 in a pipe.
+        color: None: where the terminal has it and NO_COLOR is not set. Without colour no escape code is written,
+            bold included.
+    """
+    console = Console(
+        file=file, stderr=file is None, width=width, markup=False, emoji=False, highlight=False, force_terminal=color
+    )
+    if color is False or (color is None and console.no_color):
+        return Console(
+            file=file, stderr=file is None, width=width, markup=False, emoji=False, highlight=False, color_system=None
+        )
+    return console
+
+
+def print_columns(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    console: Console,
+    *,
+    right: Collection[str] = (),
+    folded: Collection[str] = (),
+) -> None:
+    """A table without lines; nothing is cut, control characters are made visible.
+
+    Args:
+        titles: of the columns.
+        rows: texts, one for each title.
+        console: where to print.
+        right: titles of the columns set to the right.
+        folded: titles of the columns that take several lines where the console is too narrow.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for title in titles:
+        side: Literal["left", "right"] = "right" if title in right else "left"
+        table.add_column(title, justify=side, no_wrap=title not in folded, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(encodable(printable(cell), console.encoding)) for cell in row))
+    console.print(table)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """`text` with what `encoding` cannot write replaced: `★` by `*`, other characters by an escape."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def wrap_line(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str]:
+    """`text` in lines of at most `width` cells, with `first` before the first line and `rest` before the others.
+
+    Breaks at spaces only: a long path stays whole, so that it can be copied.
+    """
+    if cell_len(first) + cell_len(text) <= width:
+        yield (first + text).rstrip()
+        return
+    line, empty = first, True
+    for word in text.split(" "):
+        if not empty and cell_len(line) + 1 + cell_len(word) > width:
+            yield line.rstrip()
+            line, empty = rest, True
+        line = line + word if empty else f"{line} {word}"
+        empty = False
+    yield line.rstrip()
+
+
+def percent(fraction: float) -> str:
+    """`98.9 %` for 0.989."""
+    return f"{100 * fraction:.1f} %"
+
+
+def clock(seconds: float) -> str:
+    """`0:08`, `12:05`, `1:02:05`."""
+    whole = max(0, round(seconds))
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -1,0 +1,173 @@
+"""Scoring a finished run again: where, from what, and what is shown instead of scored."""
+
+import json
+import shutil
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracle import short_run
+from pictures import square
+from torch import nn
+
+import imgkit
+from imgkit import evaluate
+from imgkit.data.load import load_data
+from imgkit.data.transforms import Preprocessing
+from imgkit.errors import DeviceError
+from imgkit.recipe.schema import DataSettings
+from imgkit.screen import Screen
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures in in/, and lists/table.csv, which has them in a column of its own, from in/."""
+    folder = tmp_path_factory.mktemp("place")
+    rows = []
+    for code, kind in enumerate(("a", "b")):
+        (folder / "in" / kind).mkdir(parents=True)
+        for number in range(15):
+            square(100 * code + number, code=code, side_px=32).save(folder / "in" / kind / f"{number}.png")
+            rows.append(f"{kind}/{number}.png;{kind}\n")
+    (folder / "lists").mkdir()
+    (folder / "lists" / "table.csv").write_text(f"foto;kind\n{''.join(rows)}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place: Path, tmp_path_factory: pytest.TempPathFactory) -> imgkit.Run:
+    """A finished run of that table, as if trained on a GPU and with as many workers as the machine likes."""
+    torch.set_num_threads(1)
+    sets = ("data.image_col=foto", "data.label_col=kind", f"data.root={place / 'in'}", "data.test=0.2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.chdir(place / "lists")
+        done = short_run(place, *sets, "phases.top.steps=1", "phases.all.epochs=1", data="table.csv")
+    file = done.folder.path / "recipe.toml"
+    lines = file.read_text().splitlines()
+    lines = [line for line in lines if not line.startswith(("workers =", "device ="))]
+    lines.insert(lines.index("[run]") + 1, 'device = "cuda"')
+    file.write_text("\n".join(lines))
+    return done
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """How `score` was called, each time; it loads in this process."""
+    calls: list[dict[str, Any]] = []
+    original = evaluate.score
+
+    def score(*given: Any, **named: Any) -> evaluate.Scores:  # noqa: ANN401
+        calls.append(named)
+        return original(*given, **{**named, "workers": 0})
+
+    monkeypatch.setattr(evaluate, "score", score)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    return calls
+
+
+def test_the_log_of_a_run_begins_with_what_was_said_before_its_folder(run: imgkit.Run) -> None:
+    lines = [line.partition("  ")[2] for line in (run.folder.path / "log.txt").read_text().splitlines()]
+    assert lines[0].startswith("imgkit ")
+    first = next(number for number, line in enumerate(lines) if line.startswith("Writes"))
+    assert any(line.startswith("Data    table.csv") for line in lines[:first])
+    assert any(line.startswith("note: Split the images") for line in lines[:first])
+
+
+@pytest.mark.parametrize("split", ["train", None])
+def test_a_split_is_scored_once_on_a_device_of_its_own(
+    run: imgkit.Run, seen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, split: str | None
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    step = run.folder.read_json("checkpoints/best.json")["step"]
+    place = run.folder.path / "evaluations" / f"{split or 'test'}@{step}"
+    shutil.rmtree(place, ignore_errors=True)
+    first = run.evaluate(split=split)
+    assert [(call["device"], call["workers"]) for call in seen] == [(torch.device("cpu"), 1)], "workers as in training"
+    assert first["folder"] == str(place)
+    text = StringIO()
+    assert run.evaluate(split=split, screen=Screen(file=text, width=1000)) == first
+    assert len(seen) == 1, "the stored one is shown"
+    assert f"scored already: {place}/; remove the folder to score again" in text.getvalue()
+
+
+@pytest.mark.parametrize("content", ["{", '{"data": "of other images"}', None])
+def test_an_evaluation_that_is_not_of_this_split_is_made_again(
+    run: imgkit.Run, seen: list[dict[str, Any]], content: str | None
+) -> None:
+    file = Path(run.evaluate(split="val")["folder"]) / "metrics.json"
+    before = json.loads(file.read_text())
+    seen.clear()
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    again = run.evaluate(split="val")
+    assert len(seen) == 1
+    assert again["data"] == before["data"]
+    assert json.loads(file.read_text())["f1_macro"] == before["f1_macro"]
+
+
+def test_other_data_are_scored_each_time(run: imgkit.Run, seen: list[dict[str, Any]], place: Path) -> None:
+    for _ in range(2):
+        assert run.evaluate(data=place / "in")["n"] == 30
+    assert len(seen) == 2
+
+
+def test_the_table_of_the_training_is_read_as_it_was(
+    run: imgkit.Run, seen: list[dict[str, Any]], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    assert run.evaluate(data="lists/table.csv")["n"] == 30
+    answers = list(run.predict("lists/table.csv"))
+    assert [answer.path for answer in answers][:2] == [str(place / "in" / "a" / name) for name in ("0.png", "1.png")]
+    assert [answer.error for answer in answers] == [""] * 30
+    shutil.copy(place / "lists" / "table.csv", place / "copy.csv")
+    assert all(answer.error for answer in run.predict("copy.csv")), "another table starts at its own folder"
+    assert not any(answer.error for answer in run.predict("copy.csv", root="in", image_col="foto"))
+
+
+def test_a_hidden_folder_gives_an_evaluation_that_is_seen(
+    run: imgkit.Run, seen: list[dict[str, Any]], place: Path
+) -> None:
+    if not (place / ".hid").exists():
+        shutil.copytree(place / "in", place / ".hid")
+    metrics = run.evaluate(data=place / ".hid")
+    name = Path(metrics["folder"]).name
+    assert name.startswith("hid-")
+    assert name in run.metrics
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cuda"])
+def test_a_device_that_is_asked_for_is_not_replaced(run: imgkit.Run, device: str) -> None:
+    if torch.cuda.is_available() and device == "cuda":
+        pytest.skip("there is a GPU")
+    with pytest.raises(DeviceError, match=f"--device {device} was asked for"):
+        run.evaluate(device=device)
+    with pytest.raises(DeviceError, match=f"--device {device} was asked for"):
+        next(run.predict("a.png", device=device))
+
+
+class Large(nn.Module):
+    """Does not fit anywhere."""
+
+    def to(self, *_: object, **__: object) -> "Large":
+        raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")
+
+
+def test_a_network_too_large_for_the_device_is_told(place: Path) -> None:
+    index = load_data(DataSettings(path=str(place / "in"), val=0.2), 0).index
+    rule = Preprocessing(size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(DeviceError, match="Out of memory on cpu while 32 images at a time were scored"):
+        evaluate.score(
+            Large(),
+            index,
+            index.rows("val"),
+            preprocessing=rule,
+            device=torch.device("cpu"),
+            workers=0,
+            max_pixels=10**6,
+        )

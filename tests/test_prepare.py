@@ -1,0 +1,164 @@
+"""A run goes on with the weights and images that it began with; and it begins as a whole or not at all."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from oracle import fingerprint, short_run
+from pictures import MakeFolders
+
+import imgkit
+from imgkit import experiment
+from imgkit.data import scan
+from imgkit.data.load import load_data
+from imgkit.errors import DataError, DiskError, WeightsError
+from imgkit.evaluate import check_files
+from imgkit.recipe.schema import DataSettings
+
+
+def stop_in_the_solve(folder: Path, *sets: str, data: str = "synthetic:3x16") -> None:
+    """A run that ends before its first checkpoint."""
+
+    def stop(*_: object) -> None:
+        raise imgkit.ImgkitError("stop")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "solve_phase", stop)
+        with pytest.raises(imgkit.ImgkitError, match="stop"):
+            short_run(folder, *sets, data=data)
+    assert not list((folder / "runs" / "run" / "checkpoints").iterdir())
+
+
+def write_weights(file: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    torch.save(timm.create_model("test_resnet").state_dict(), file)
+
+
+def test_other_weights_than_at_the_start_are_refused_before_the_first_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+    write_weights(file, 0)
+    mine = file.read_bytes()
+    short = [hashlib.sha256(mine).hexdigest()[:12]]
+    stop_in_the_solve(tmp_path, f"model.weights={file}")
+    write_weights(file, 1)
+    short.append(hashlib.sha256(file.read_bytes()).hexdigest()[:12])
+    with pytest.raises(WeightsError) as caught:
+        imgkit.resume("run", out=tmp_path / "runs")
+    assert caught.value.message == f"{file} is not what the run began with: SHA-256 {short[1]}, not {short[0]}."
+    assert caught.value.hint == "Put the file back as it was, or start a new run."
+    file.write_bytes(mine)
+    done = imgkit.resume("run", out=tmp_path / "runs")
+    assert done.folder.read_json("run.json")["weights"]["sha256"] == hashlib.sha256(mine).hexdigest()
+    assert fingerprint(done) == fingerprint(short_run(tmp_path, f"model.weights={file}", name="whole"))
+
+
+def test_weights_do_not_matter_once_there_is_a_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+    write_weights(file, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "finish", lambda *_: (_ for _ in ()).throw(imgkit.ImgkitError("stop")))
+        with pytest.raises(imgkit.ImgkitError, match="stop"):
+            short_run(tmp_path, f"model.weights={file}")
+    file.unlink()
+    assert imgkit.resume("run", out=tmp_path / "runs").folder.read_json("status.json")["state"] == "finished"
+
+
+def test_random_weights_have_no_digest_and_go_on(tmp_path: Path) -> None:
+    stop_in_the_solve(tmp_path)
+    done = imgkit.resume("run", out=tmp_path / "runs")
+    assert done.folder.read_json("run.json")["weights"]["sha256"] is None
+    assert fingerprint(done) == fingerprint(short_run(tmp_path, name="whole"))
+
+
+def test_an_index_edited_before_the_first_checkpoint_is_refused(tmp_path: Path) -> None:
+    stop_in_the_solve(tmp_path)
+    file = tmp_path / "runs" / "run" / "data" / "index.csv"
+    file.write_text(file.read_text().replace("class-0,train", "class-1,train", 1))
+    with pytest.raises(DataError, match=r"index\.csv is not the data that the run began with"):
+        imgkit.resume("run", out=tmp_path / "runs")
+
+
+def change(file: Path) -> None:
+    """Other content of the same length, at another time."""
+    content, before = file.read_bytes(), file.stat()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+
+
+def test_an_image_changed_to_the_same_length_is_refused_by_resume(tmp_path: Path, make_folders: MakeFolders) -> None:
+    data = make_folders({"a": 12, "b": 12}, side_px=32)
+    stop_in_the_solve(tmp_path, data=str(data))
+    change(data / "b" / "0005.png")
+    with pytest.raises(DataError) as caught:
+        imgkit.resume("run", out=tmp_path / "runs")
+    assert caught.value.message == (
+        f"{data / 'b' / '0005.png'} has other content, of the same length: the data changed since the run began."
+    )
+    change(data / "b" / "0005.png")
+    assert imgkit.resume("run", out=tmp_path / "runs").folder.read_json("status.json")["state"] == "finished"
+
+
+def test_an_image_changed_to_the_same_length_is_refused_by_evaluate(tmp_path: Path, make_folders: MakeFolders) -> None:
+    data = make_folders({"a": 12, "b": 12}, side_px=32)
+    done = short_run(tmp_path, "phases.all.epochs=1", data=str(data))
+    assert done.evaluate(split="train")["n"] > 0
+    change(data / "a" / "0003.png")
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match=r"0003\.png has other content, of the same length"):
+            done.evaluate(split=split)
+    assert done.evaluate(data=data)["n"] == 24, "as other data they may be scored"
+
+
+def test_check_files_names_the_first_change(tmp_path: Path, make_folders: MakeFolders) -> None:
+    data = make_folders({"a": 3, "b": 3})
+    index = load_data(DataSettings(path=str(data)), 0).index
+    files = sorted(data.rglob("*.png"))
+    seen: list[tuple[int, int]] = []
+    check_files(index, lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 6) for number in range(1, 7)]
+    change(files[4])
+    change(files[2])
+    with pytest.raises(DataError, match=r"a/0002\.png has other content"):
+        check_files(index)
+    size = files[5].stat().st_size
+    files[5].write_bytes(files[5].read_bytes() + b"more")
+    with pytest.raises(DataError, match=rf"b/0002\.png has {size + 4} bytes, not {size}: the data changed"):
+        check_files(index)
+    files[0].unlink()
+    with pytest.raises(DataError, match=r"a/0000\.png is gone: the data changed since the run began"):
+        check_files(index)
+
+
+def test_check_files_reads_nothing_that_the_scan_read(make_folders: MakeFolders) -> None:
+    index = load_data(DataSettings(path=str(make_folders({"a": 3, "b": 3}))), 0).index
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "_hash", lambda file: pytest.fail(f"{file} is read again"))
+        check_files(index)
+
+
+def test_check_files_tells_what_cannot_be_read(make_folders: MakeFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_folders({"a": 3, "b": 3})
+    index = load_data(DataSettings(path=str(data)), 0).index
+    os.utime(data / "a" / "0001.png", ns=(0, 0))
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("hashlib.file_digest", broken)
+    with pytest.raises(DataError, match=r"a/0001\.png cannot be read \(Input/output error\): the data changed"):
+        check_files(index)
+
+
+def test_a_start_that_fails_leaves_the_name_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DiskError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("imgkit.run.RunFolder.set_status", full)
+        with pytest.raises(DiskError, match="full"):
+            short_run(tmp_path)
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert short_run(tmp_path, "phases.all.epochs=1").folder.name == "run"
