@@ -198,7 +198,7 @@ def scratch(model: str, *, recipe: str = "scratch", **options: Unpack[Options]) 
 
 def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneOptions]) -> None:
     """Say what `finetune` or `scratch` would do: phases, steps, rates, sizes, images per class. Writes nothing."""
-    setup, _, screen = _prepare(verb, model, recipe, options)
+    setup, _, screen = _prepare(verb, model, recipe, options, dry_run=True)
     from imgkit.prepare import plan_lines
 
     screen.fact("Plan", *plan_lines(setup))
@@ -217,7 +217,9 @@ def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
     return Run(folder)
 
 
-def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Setup", "LoadedData", Screen]:
+def _prepare(
+    verb: str, model: str, recipe: str, options: Options, *, dry_run: bool = False
+) -> tuple["Setup", "LoadedData", Screen]:
     _refuse_unknown(verb, options)
     loaded = load_recipe(recipe, flags=_flags(verb, model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data, refuse_inside
@@ -233,7 +235,7 @@ def _prepare(verb: str, model: str, recipe: str, options: Options) -> tuple["Set
     screen = options.get("screen") or Screen(quiet=True)
     screen.header()
     command, smoke = options.get("command", ""), options.get("smoke", False)
-    setup, found = prepare(loaded, verb=verb, command=command, smoke=smoke, screen=screen)
+    setup, found = prepare(loaded, verb=verb, command=command, smoke=smoke, dry_run=dry_run, screen=screen)
     return setup, found, screen
 
 
@@ -279,7 +281,7 @@ def resume(name: str, *, out: str | Path = RUNS, workers: int | None = None, scr
     screen = screen or Screen(quiet=True)
     folder = RunFolder.open(name, Path(out))
     with folder.lock():
-        if folder.read_json("status.json")["state"] == "finished":
+        if folder.read_json("status.json")["state"] == "finished" and folder.has_model:
             screen.note(f"{folder.name} is finished already.")
             return Run(folder)
         from imgkit.checkpoint import steps

@@ -169,7 +169,7 @@ def load_run_model(folder: RunFolder) -> LoadedModel:
     Raises:
         UsageError: if the run has not been finished.
     """
-    if not (folder.path / "model" / "config.json").is_file():
+    if not folder.has_model:
         hint = f"Finish it: imgkit resume {shlex.quote(folder.address)}"
         raise UsageError(f"{folder.name} has no finished model yet.", hint)
     return load_model_folder(folder.path / "model")
@@ -236,11 +236,24 @@ def _data_of(
     settings = DataSettings.model_validate(inherited | given)
     with screen.progress("reading images") as progress:
         found = load_data(settings, 0, classes=loaded.classes, progress=progress)
+    trained = _trained_on(folder, about, found.index)
+    if trained:
+        screen.warn(f"{trained:,} of these {len(found.index):,} images were trained on, so their score flatters")
     for text in found.notes:
         screen.note(text)
     for text in found.warnings:
         screen.warn(text)
     return found.index, found.where
+
+
+def _trained_on(folder: RunFolder, about: Mapping[str, Any], index: Index) -> int:
+    """How many images of other data are, byte for byte, among those that the run was trained on."""
+    try:
+        own = read_index(folder, about)
+    except DataError:
+        return 0  # the run's own table is not needed for anything else here
+    seen = {digest.tobytes() for digest in own.hashes[own.rows("train")]}
+    return sum(digest.tobytes() in seen for digest in index.hashes)
 
 
 def _rows(index: Index, split: str | None, *, own: bool) -> tuple[str, npt.NDArray[np.int64]]:

@@ -185,6 +185,7 @@ class Experiment:
         if self._request.stop is None:
             return
         if self.progress.step > self._saved_step:
+            self.screen.note(f"stopping: step {self.progress.step} is being saved")
             self._save()
         raise Interrupted(
             f"Stopped at step {self.progress.step} of {self.setup.plan.total_steps}; everything is saved.",

@@ -18,6 +18,7 @@ from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.signals import Watched
 
+_FEW = 100  # images, below which an interval is wider than most differences
 _FALL = 0.005  # a fine-tuning that loses more than this against its own solved head says so
 
 
@@ -118,7 +119,7 @@ def _say_result(
     lines.append(f"Best at epoch {best['epoch']} (phase {best['phase']}) by {setup.recipe.monitor}")
     lines += _advice(setup, history, best, metrics)
     lines.append(f"Model   {folder.path / 'model'}  (loads in plain timm)")
-    name = "latest" if folder.address == folder.name else folder.address
+    name = "latest" if folder.is_latest else folder.address
     runs = shlex.quote(f"{folder.path.parent}/")
     following = [f"imgkit predict {shlex.quote(name)} PHOTOS/", f"imgkit report {runs}"]
     screen.result(f"Done in {format_seconds(seconds)}", lines, following)
@@ -161,8 +162,7 @@ def _advice(
             )
     chosen = metrics.get("test", metrics["val"])
     if chosen["intervals"]["top1"][0] <= chosen["chance"]["majority"]:
-        advice.append(
-            "This cannot be told from always answering the largest class. Check the labels: imgkit data check; "
-            "or try ten times the rate."
-        )
+        tries = [f"Score on more than {chosen['n']} images."] if chosen["n"] < _FEW else []
+        tries += ["Check the labels: imgkit data check.", *([] if last["solved"] else ["Try ten times the rate."])]
+        advice.append(f"This cannot be told from always answering the largest class. {' '.join(tries)}")
     return advice

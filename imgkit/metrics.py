@@ -74,7 +74,8 @@ def score(probs: Floats, targets: Ints) -> Scored:
         part, labels = probs[rows], targets[rows]
         if not np.isfinite(part).all():
             raise DivergedError(
-                "The network's scores are not finite, so they cannot be ranked.", "Score an earlier checkpoint."
+                "The network's scores are not finite, so they cannot be ranked: its weights have diverged.",
+                "Train it again with a smaller rate, such as a tenth of this one.",
             )
         own = np.take_along_axis(part, labels[:, None], axis=1)
         before = (part > own) | ((part == own) & (numbers < labels[:, None]))  # (rows, K)

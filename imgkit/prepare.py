@@ -14,7 +14,7 @@ from torch import nn
 
 from imgkit.cells import guarded
 from imgkit.data.index import SPLITS, Index
-from imgkit.data.load import LoadedData, load_data
+from imgkit.data.load import LoadedData, load_data, no_validation
 from imgkit.data.rows import count
 from imgkit.data.sources import find_data
 from imgkit.data.transforms import Preprocessing
@@ -66,8 +66,12 @@ class Setup:
         return self.loaded.recipe
 
 
-def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Screen) -> tuple[Setup, LoadedData]:
+def prepare(
+    loaded: Loaded, *, verb: str, command: str, smoke: bool, dry_run: bool, screen: Screen
+) -> tuple[Setup, LoadedData]:
     """Look at the data, make the plan and the network, and say what was found and chosen.
+
+    For a dry run, pretrained weights that cannot be had are a warning.
 
     Raises:
         ImgkitError: of the kind that fits, before anything is written.
@@ -80,13 +84,13 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
     for phase in recipe.phases:
         if phase.solver == "sgd":
             check_optimizer(resolve(recipe, phase).train)
-    weights = find_source(recipe.model)  # missing ones are told before many images are read
+    weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, progress=progress)
     index = _some(data.index) if smoke else data.index
     _say_data(data, index, screen)
     if not len(index.rows("val")):
-        raise _no_validation(index)
+        raise no_validation(index)
     plan = make_plan(loaded, len(index.rows("train")))
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -127,6 +131,16 @@ def prepare(loaded: Loaded, *, verb: str, command: str, smoke: bool, screen: Scr
     _say_setup(setup, screen)
     _check_phases(setup)
     return setup, data
+
+
+def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:
+    try:
+        return find_source(recipe.model)
+    except WeightsError as error:
+        if not dry_run:
+            raise
+        screen.warn(f"{error.message} The plan is made without them.")
+        return find_source(recipe.model.model_copy(update={"weights": "none"}))
 
 
 def _check_phases(setup: Setup) -> None:
@@ -291,13 +305,6 @@ def _some(index: Index) -> Index:
         rows = index.rows(split)
         kept += [rows[labels[rows] == code][:each] for code in range(len(index.classes))]
     return index.select(np.sort(np.concatenate(kept)))
-
-
-def _no_validation(index: Index) -> DataError:
-    message = "There is no validation split, and validation chooses the weights."
-    if int(index.counts("train").max()) < 2:
-        return DataError(message, "Give each class two images at least: one to train, one to validate.")
-    return DataError(message, "Give a share: --set data.val=0.2")
 
 
 def _say_data(data: LoadedData, index: Index, screen: Screen) -> None:

@@ -28,6 +28,7 @@ _LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
 _DRAFT = re.compile(r"^\.(.+)\.tmp-[0-9a-f]+-[0-9a-f]+$")
 _HEARTBEAT_S = 5.0
 _LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
+MODEL_FILES = ("config.json", "model.safetensors", "preprocessing.json")
 _ELSEWHERE = "Choose another folder: --out"
 
 
@@ -82,6 +83,17 @@ class RunFolder:
             raise
         folder.path = place
 
+    @property
+    def is_latest(self) -> bool:
+        """Whether "latest" means this run to a command typed here."""
+        pointer = Path("runs") / "latest"
+        return self.address == self.name and pointer.is_file() and pointer.read_text().strip() == self.name
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the files of `model/` are there that are needed to use it."""
+        return all((self.path / "model" / name).is_file() for name in MODEL_FILES)
+
     def announce(self) -> None:
         """Make this run the one that `latest` means."""
         replace_text(self.path.parent / "latest", self.name + "\n")
@@ -126,6 +138,8 @@ class RunFolder:
                 "Wait for it, or stop that process first.",
             ) from None
         try:
+            with suppress(DiskError):  # whose lock it is now, for the message above; a new run has no status yet
+                self.write_json("status.json", self.read_json("status.json") | _who())
             yield
         finally:
             lock.release()
@@ -163,7 +177,7 @@ class RunFolder:
         """Write status.json with this process and a heartbeat."""
         self._last_beat = time.monotonic()
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        who = {"heartbeat": now, "host": socket.gethostname(), "pid": os.getpid()}
+        who = {"heartbeat": now, **_who()}
         self.write_json(
             "status.json", {"state": state, "step": step, "total_steps": total_steps, "reason": reason, **who, **more}
         )
@@ -217,8 +231,7 @@ def check_place(out: Path, name: str | None) -> None:
         UsageError: if `name` is taken or cannot be a folder's name.
         DiskError: if `out` is a file, or nothing may be written there.
     """
-    odd = name is not None and (name != Path(name).name or name.startswith(".") or name in {"", "latest"})
-    if name is not None and (odd or len(name) > 200):
+    if name is not None and (name != Path(name).name or name.startswith((".", "-")) or not _fits_a_line(name)):
         raise UsageError(f"--name {printable(name)!r} cannot be the name of a folder.", "Use letters, digits, - and _.")
     above = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
     if not exists(above):
@@ -229,6 +242,10 @@ def check_place(out: Path, name: str | None) -> None:
         raise DiskError(f"Cannot make a run folder in {out}: {above} may not be written to.", _ELSEWHERE)
     if name is not None and os.path.lexists(out / name):
         raise _taken(out / name)
+
+
+def _fits_a_line(name: str) -> bool:
+    return 0 < len(name) <= 200 and name.isprintable() and name not in {"latest", "report.md", "leaderboard.csv"}
 
 
 @contextmanager
@@ -257,6 +274,10 @@ def sweep(place: Path) -> None:
         with suppress(OSError):  # another process may remove it, too
             if _LEFTOVER.match(entry.name) and time.time() - entry.lstat().st_mtime > _LEFT_S:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _who() -> dict[str, str | int]:
+    return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
 def _taken(path: Path) -> UsageError:

@@ -14,7 +14,8 @@ Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 SAVE: Final = getattr(signal, "SIGUSR1", None)
 """Asks for a checkpoint; the run goes on. Windows has no such signal."""
-HEARD: Final = (signal.SIGINT, signal.SIGTERM, *(() if SAVE is None else (SAVE,)))
+_HANG_UP: Final = getattr(signal, "SIGHUP", None)  # the terminal was closed
+HEARD: Final = tuple(one for one in (signal.SIGINT, signal.SIGTERM, _HANG_UP, SAVE) if one is not None)
 
 
 class Request:
@@ -41,12 +42,16 @@ class Request:
 
 @contextmanager
 def hear_signals() -> Iterator[Request]:
-    """While inside, SIGINT, SIGTERM and SIGUSR1 only set a flag. Outside the main thread nothing is changed."""
+    """While inside, the signals of HEARD only set a flag, except those ignored before, as nohup does with SIGHUP.
+
+    Outside the main thread nothing is changed.
+    """
     request = Request()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request) for number in HEARD}
+    heard = [number for number in HEARD if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, request) for number in heard}
     try:
         yield request
     finally:

@@ -233,5 +233,5 @@ def _diverged(loss: float, norm: float, step: int, phase: PhasePlan, lr: float, 
     rate = f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}"
     return DivergedError(
         f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}.",
-        f"Checkpoints hold the weights before it.{small * (min(size) < _SMALLEST)} Try a tenth of the rate: {rate}",
+        f"Start again with a tenth of the rate: {rate}{small * (min(size) < _SMALLEST)}",
     )

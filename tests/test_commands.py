@@ -73,7 +73,8 @@ def test_scratch_vgg19(tmp_path: Path, make_folders: MakeFolders) -> None:
 
 def test_wrong_number_of_classes_stops_before_training(tmp_path: Path, make_folders: MakeFolders) -> None:
     make_folders({"a": 4, "b": 4}, name="data")
-    done = type_in(tmp_path, "finetune", "resnet50", "--classes", "100")
+    plant_weights(tmp_path / "hf")
+    done = type_in(tmp_path, "finetune", "resnet50", "--classes", "100", HF_HOME=str(tmp_path / "hf"))
     assert done.returncode == 3
     assert "--classes 100" in done.stderr
     assert "Traceback" not in done.stderr

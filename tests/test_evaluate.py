@@ -171,3 +171,21 @@ def test_a_network_too_large_for_the_device_is_told(place: Path) -> None:
             workers=0,
             max_pixels=10**6,
         )
+
+
+def test_images_of_other_data_that_were_trained_on_are_told(
+    run: imgkit.Run, seen: list[dict[str, Any]], place: Path, tmp_path: Path
+) -> None:
+    lines = (run.folder.path / "data" / "index.csv").read_text().splitlines()[1:]
+    trained = [line.split(",")[0] for line in lines if line.split(",")[2] == "train"][:3]
+    for number, name in enumerate([*trained, "new"]):
+        kind = tmp_path / "other" / "a"
+        kind.mkdir(parents=True, exist_ok=True)
+        if name == "new":
+            square(999, code=0, side_px=32).save(kind / "new.png")
+        else:
+            shutil.copy(place / "in" / name, kind / f"{number}.png")
+    text = StringIO()
+    run.evaluate(data=tmp_path / "other", screen=Screen(file=text, width=1000))
+    assert "warning: 3 of these 4 images were trained on, so their score flatters" in text.getvalue()
+    assert len(seen) == 1

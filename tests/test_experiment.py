@@ -21,12 +21,13 @@ from pictures import MakeFolders
 from safetensors import SafetensorError
 
 import imgkit
-from imgkit import checkpoint, evaluations, trainer
+from imgkit import api, checkpoint, evaluations, trainer
 from imgkit.data.batches import Batch
 from imgkit.errors import DataError, DeviceError, DiskError, DivergedError, UsageError
 from imgkit.recipe.plan import PhasePlan
 from imgkit.recipe.schema import MONITORS
 from imgkit.screen import Screen
+from imgkit.signals import hear_signals
 from imgkit.trainer import Trainer, Update
 
 ROOT = Path(__file__).parents[1]
@@ -421,3 +422,52 @@ def test_a_test_split_that_was_never_made(tmp_path: Path) -> None:
         run.evaluate(split="test")
     assert "--set data.test=0.2" in caught.value.hint
     assert run.folder.read_json("run.json")["data"]["where"] == "synthetic:3x16"
+
+
+def test_a_finished_run_without_its_model_folder_writes_it_again(tmp_path: Path) -> None:
+    run = short_run(tmp_path)
+    file = run.folder.path / "model" / "model.safetensors"
+    before = file.read_bytes()
+    file.unlink()
+    with pytest.raises(UsageError, match="has no finished model yet"):
+        run.evaluate()
+    again = imgkit.resume("run", out=tmp_path / "runs")
+    assert file.read_bytes() == before
+    assert again.metrics == run.metrics
+    assert run.folder.read_json("status.json")["state"] == "finished"
+
+
+def test_what_to_type_next_names_the_run_unless_it_is_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        short_run(Path(), name=name)
+        (Path("runs") / name / "model" / "config.json").unlink()
+    for name, said in (("one", "imgkit predict one PHOTOS/"), ("two", "imgkit predict latest PHOTOS/")):
+        text = StringIO()
+        imgkit.resume(name, screen=Screen(file=text))
+        assert said in text.getvalue()
+
+
+def test_a_dry_run_goes_without_weights_that_cannot_be_had(tmp_path: Path) -> None:
+    text = StringIO()
+    api.show_plan("finetune", "resnet18", recipe="probe", data="synthetic:2x4", screen=Screen(file=text, width=1000))
+    assert "warning: Cannot get the pretrained weights of resnet18" in text.getvalue()
+    assert "The plan is made without them." in text.getvalue()
+    assert "Plan    head: train head, solved" in text.getvalue()
+
+
+def test_signals_that_were_ignored_stay_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with hear_signals() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert request.stop == signal.SIGTERM
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with hear_signals() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert request.stop == signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, before)

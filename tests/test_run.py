@@ -26,7 +26,7 @@ def test_names_are_safe_sortable_and_never_shared(tmp_path: Path) -> None:
     assert all("-finetune-a-b-my-cells-" in name and "/" not in name for name in names)
 
 
-@pytest.mark.parametrize("name", ["..", "", "a/b", "latest", "x" * 300, ".hidden"])
+@pytest.mark.parametrize("name", ["..", "", "a/b", "latest", "report.md", "x" * 300, ".hidden", "-x", "new\nline"])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a folder"):
         make(tmp_path, name)
@@ -115,13 +115,13 @@ def test_an_unknown_run_suggests_the_nearest(tmp_path: Path) -> None:
 def hold(path: Path, taken: object, release: object) -> None:
     folder = RunFolder(path)
     with folder.lock():
-        folder.set_status("running", step=0, total_steps=1)
         taken.set()  # type: ignore[attr-defined]
         release.wait()  # type: ignore[attr-defined]
 
 
 def test_the_lock_names_its_holder(tmp_path: Path) -> None:
     folder = make(tmp_path, "run")
+    folder.set_status("running", step=0, total_steps=1)  # by this process, which is not the holder
     context = multiprocessing.get_context("spawn")
     taken, release = context.Event(), context.Event()
     process = context.Process(target=hold, args=(folder.path, taken, release))

@@ -25,4 +25,4 @@ def test_a_loss_that_is_not_finite_on_tiny_images_names_their_size(side: int, to
     with pytest.raises(DivergedError) as caught:
         next(trainer.train(phase, iter([batch]), phase.first_step))
     assert (f"Images of {side}×{side} px are likely too small" in caught.value.hint) == told
-    assert "Try a tenth of the rate: --set phases." in caught.value.hint
+    assert "Start again with a tenth of the rate: --set phases." in caught.value.hint

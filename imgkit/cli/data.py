@@ -1,6 +1,7 @@
 """`imgkit demo` and `imgkit data check`."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,7 @@ def check(
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:
     """Look for problems in a folder or CSV. Exit 3 where something must be mended."""
-    from imgkit.data.load import load_data
+    from imgkit.data.load import load_data, no_validation
     from imgkit.models.packages import installed_networks
 
     given = {
@@ -71,8 +72,8 @@ def check(
     }
     flags = recipe_flags(given)
     settings = _settings({key: value for key, (_, value) in flags.items()})
-    screen = Screen()
-    with screen.progress("reading images") as progress:
+    screen = Screen(file=sys.stdout)
+    with Screen().progress("reading images") as progress:
         found = load_data(settings, seed, progress=progress)
     _print_findings(found, screen)
     if found.bad:
@@ -80,6 +81,8 @@ def check(
             f"{_many(len(found.bad), 'file')} cannot be used as an image.",
             "Mend or remove them, or train without them:  --on-bad skip",
         )
+    if not len(found.index.rows("val")):
+        raise no_validation(found.index)
     screen.line()
     options = [word for flag, value in flags.values() for word in (flag, str(value))]
     options += ["--seed", str(seed)] if seed else []

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from imgkit.cells import bare
 from imgkit.cli.label import predict
 from imgkit.data.rows import count
 from imgkit.errors import DiskError, UsageError, printable, suggestion
@@ -120,11 +121,12 @@ def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
     if weakest:
         screen.line()
         screen.line("Weakest classes by F1")
-        width = max(len(row["class"]) for row in weakest)
+        width = max(len(bare(row["class"])) for row in weakest)
         for row in weakest:
-            confused = f"  most often taken for {row['most_confused_with']}" if row["most_confused_with"] else ""
+            other = bare(row["most_confused_with"])
+            confused = f"  most often taken for {other}" if other else ""
             numbers = f"F1 {percent(float(row['f1']))}  {int(row['support']):,} images"
-            screen.line(f"  {row['class'].ljust(width)}  {numbers}{confused}")
+            screen.line(f"  {bare(row['class']).ljust(width)}  {numbers}{confused}")
     screen.line()
     screen.fact("All", f"{metrics['folder']}/")
 

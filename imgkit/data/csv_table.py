@@ -155,7 +155,7 @@ def _no_column(
         near = did_you_mean(name, header, n=1) if name is not None and name not in header else []
         better = near[0] if near else guessed.get(what)
         if better is not None and name != better and (name is not None or what in {"image", "label"}):
-            flags.append(f"--{what}-col {better}")
+            flags.append(f"--{what}-col {printable(better)}")
     hint = f"Columns: {', '.join(map(printable, header))}"
     if any(name.lower().endswith(EXTENSIONS) for name in header):
         return DataError(message, f"{hint}\nThe first row is an image: put a header above it, such as path,label")

@@ -227,3 +227,11 @@ def _picture_notes(report: ScanReport) -> list[str]:
             f"{count(sum(map(len, copies)), 'image')} in {count(len(copies), 'group')} are exact copies of each other."
         )
     return notes
+
+
+def no_validation(index: Index) -> DataError:
+    """The error for data without validation images, which training cannot do without."""
+    message = "There is no validation split, and validation chooses the weights."
+    if int(index.counts("train").max()) < 2:
+        return DataError(message, "Give each class two images at least: one to train, one to validate.")
+    return DataError(message, "Give a share: --set data.val=0.2")

@@ -106,7 +106,7 @@ def load_model_folder(folder: Path) -> LoadedModel:
     return LoadedModel(model.eval(), preprocessing, tuple(classes), config)
 
 
-_RESTORE = "Copy the folder again, or write it anew from the run's checkpoints."
+_RESTORE = "Copy the folder again; or remove it, and write it anew from the run's checkpoints: imgkit resume NAME"
 
 
 def _config(

@@ -1,6 +1,8 @@
 """Reads run folders: text only, one summary each; a broken folder becomes a row with a reason."""
 
+import os
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +45,7 @@ class RunSummary:
 
     Args:
         name: the run folder's name.
-        status: "finished", "running", "stopped", "failed" or "broken", with a reason where there is one.
+        status: "finished", "running", "stopped", "killed", "failed" or "broken", with a reason where there is one.
         model: the network; "" where unknown, as all that follows.
         recipe: the recipe's name.
         data: what it was trained on.
@@ -181,9 +183,24 @@ def _pair(ends: Iterable[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _alive(pid: int) -> bool:
+    """Whether there is a process with this number on this machine."""
+    if os.name == "nt":
+        return True  # signal 0 would end it there
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
 def _status(status: Mapping[str, Any]) -> str:
     state, reason = str(status["state"]), str(status.get("reason") or "")
     if state == "running":
+        if status.get("host") == socket.gethostname() and not _alive(int(status["pid"])):
+            return "killed"
         silent_s = (datetime.now(UTC) - datetime.fromisoformat(status["heartbeat"])).total_seconds()
         return f"running, silent for {format_seconds(silent_s)}" if silent_s > _SILENT_S else "running"
     return f"{state}: {reason}" if reason and state == "failed" else state

@@ -15,7 +15,7 @@ from imgkit.screen import Screen
 from imgkit.terminal import encodable, percent, print_columns
 
 _COLUMNS = ("#", "run", "model", "scored on", "n", "macro F1", "interval", "top-1", "params", "time", "status", "date")
-_KEEP = ("run", "macro F1", "top-1", "status", "#", "scored on", "model", "interval", "n", "time", "params", "date")
+_KEEP = ("run", "macro F1", "n", "interval", "top-1", "status", "#", "scored on", "model", "time", "params", "date")
 _FOLDED = {"run", "status"}  # these may take several lines; no name is cut, so that it can be copied
 _RIGHT = {"#", "n", "macro F1", "top-1", "params", "time"}
 _GAP = 2  # spaces between columns
@@ -92,7 +92,7 @@ def _cells(rank: int, run: RunSummary) -> dict[str, str]:
         "scored on": split_words(run).split(",")[0],
         "params": millions(run.parameters),
         "time": "" if run.seconds is None else format_seconds(run.seconds),
-        "status": run.status.split(":")[0] if run.model else run.status,
+        "status": _state(run),
         "date": run.created[:10],
     }
     if score is not None:
@@ -104,6 +104,12 @@ def _cells(rank: int, run: RunSummary) -> dict[str, str]:
             "top-1": percent(score.top1),
         }
     return {name: cells.get(name, "") for name in _COLUMNS}
+
+
+def _state(run: RunSummary) -> str:
+    if run.smoke and run.status == "finished":
+        return "smoke run"
+    return run.status.split(":")[0] if run.model else run.status  # a broken folder has its reason alone
 
 
 def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:

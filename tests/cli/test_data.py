@@ -13,8 +13,8 @@ def test_clean_data_exit_0_with_what_to_type_next(imgkit: Run, make_folders: Mak
     root = make_folders({"cat": 20, "dog": 25})
     before = tree_hash(root)
     code, out, err = imgkit("data", "check", str(root))
-    assert (code, out) == (0, "")
-    plain = " ".join(err.split())
+    assert (code, err) == (0, "")
+    plain = " ".join(out.split())
     assert "45 images · 2 classes · 20 to 25 a class" in plain
     assert "✔ all files open" in plain
     assert re.search(r"\d warnings?, 0 errors", plain)
@@ -28,7 +28,7 @@ def test_what_to_type_next_names_a_network_whose_weights_are_here(
 ) -> None:
     monkeypatch.setattr("imgkit.models.packages.installed_networks", lambda: here)
     root = make_folders({"cat": 20, "dog": 20})
-    plain = " ".join(imgkit("data", "check", str(root))[2].split())
+    plain = " ".join(imgkit("data", "check", str(root))[1].split())
     assert plain.endswith(f"Next: imgkit finetune {told} --data {root}")
 
 
@@ -36,23 +36,32 @@ def test_unreadable_files_are_all_named_and_exit_3(imgkit: Run, make_folders: Ma
     root = make_folders({"cat": 20, "dog": 20})
     for number in range(12):
         (root / "cat" / f"bad{number:02d}.jpg").write_bytes(b"no picture")
-    code, _, err = imgkit("data", "check", str(root))
+    code, out, err = imgkit("data", "check", str(root))
     assert code == 3
-    assert err.count("✗") == 10
-    assert "… and 2 more files" in err
-    assert "12 errors" in err
+    assert out.count("✗") == 10
+    assert "… and 2 more files" in out
+    assert "12 errors" in out
     assert "error: 12 files cannot be used as an image." in err
     assert "--on-bad skip" in err
-    assert "✔ all files open" not in err
+    assert "✔ all files open" not in out
+
+
+def test_data_that_training_refuses_for_want_of_validation_images_exit_3(
+    imgkit: Run, make_folders: MakeFolders
+) -> None:
+    code, out, err = imgkit("data", "check", str(make_folders({"cat": 1, "dog": 1})))
+    assert code == 3
+    assert "error: There is no validation split" in err
+    assert "Next:" not in out
 
 
 def test_duplicates_are_warnings_that_exit_0(imgkit: Run, make_folders: MakeFolders) -> None:
     root = make_folders({"cat": 20, "dog": 20})
     (root / "dog" / "copy.png").write_bytes((root / "cat" / "0000.png").read_bytes())
-    code, _, err = imgkit("data", "check", str(root))
+    code, out, _ = imgkit("data", "check", str(root))
     assert code == 0
-    assert " ! " in err
-    assert "0 errors" in err
+    assert " ! " in out
+    assert "0 errors" in out
 
 
 def test_data_that_cannot_be_read_exit_3(imgkit: Run, tmp_path: Path) -> None:
@@ -90,8 +99,8 @@ def test_demo(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_to_type_next_has_the_options_that_were_given(imgkit: Run, make_folders: MakeFolders) -> None:
     root = make_folders({"cat": 20, "dog": 20}, name="my pictures")
-    code, _, err = imgkit("data", "check", str(root), "--classes", "2", "--seed", "4")
-    plain = " ".join(err.split())
+    code, out, _ = imgkit("data", "check", str(root), "--classes", "2", "--seed", "4")
+    plain = " ".join(out.split())
     assert code == 0
     assert "20 a class" in plain
     assert plain.endswith(f" --data '{root}' --classes 2 --seed 4")

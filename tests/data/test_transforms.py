@@ -126,7 +126,7 @@ def test_from_timm_and_back() -> None:
         ({"std": [1, 1, 0]}, "preprocessing.std"),
         ({"std": [True, 1, 1]}, "preprocessing.std"),
         ({"fit": "border"}, "preprocessing.fit is 'border'"),
-        ({"crop_ptc": 0.9}, r"no key 'crop_ptc' \(did you mean 'crop_pct'\?\)"),
+        ({"crop_ptc": 0.9}, "no key 'crop_ptc' (did you mean 'crop_pct'?)"),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, object], message: str) -> None:

@@ -1,6 +1,9 @@
 import json
+import os
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 from hypothesis import example, given, settings
@@ -54,6 +57,11 @@ def test_states(tmp_path: Path) -> None:
     old = (datetime.now(UTC) - timedelta(hours=3, seconds=20)).isoformat()
     running.write_json("status.json", running.read_json("status.json") | {"heartbeat": old})
     assert summarise_run(running).status == "running, silent for 3 h 00 min"
+    gone = subprocess.Popen(["true"])
+    for pid, told in ((os.getpid(), "running, silent for 3 h 00 min"), (gone.pid, "killed")):
+        gone.wait()
+        running.write_json("status.json", running.read_json("status.json") | {"host": gethostname(), "pid": pid})
+        assert summarise_run(running).status == told
 
 
 @pytest.mark.parametrize(
