@@ -10,7 +10,7 @@
     ├── DivergedError   6   the loss is no longer finite
     ├── DiskError       7   disk, checkpoint, run folder
     ├── GateError       8   a check that was asked for said no
-    └── Interrupted   130   SIGINT; 143 for SIGTERM
+    └── Interrupted   130   SIGINT; 143 for SIGTERM, 129 for SIGHUP
 
 The text says what is wrong with the name the user typed, the rule, the value seen; `hint` says what to type next.
 A bug raises something else and keeps its traceback (exit 1).

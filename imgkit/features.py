@@ -24,7 +24,7 @@ USUAL = 1e-2  # the C that won every time on solar cells; for data too small to 
 FOLDS = 5
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-4  # of the solve, on the gradient; scikit-learn's own
-ROUGH = 1e-3  # of cross-validation: 0.4 of the time, losses within 0.005 where neighbouring C differ by 0.04 or more
+ROUGH = 1e-3  # of cross-validation: 0.4 of the time, losses within 0.005 where neighbouring C differ by 0.03 or more
 BY_SGD = (
     "Train the head by gradients (here where its phase is called head):\n"
     "--set phases.head.solver=sgd --set phases.head.lr=1e-3 --set phases.head.epochs=2"
