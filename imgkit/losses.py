@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imgkit.recipe.schema import CrossEntropy, Focal
+from imgkit.recipe.losses import CrossEntropy, Focal, LossSettings
 from imgkit.registry import Registry
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -19,7 +19,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: Registry[Callable[[Any], Loss]] = Registry("loss")
 
 
-def make_loss(settings: CrossEntropy | Focal) -> Loss:
+def make_loss(settings: LossSettings) -> Loss:
     """The loss that `settings` describes.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from imgkit.duration import Duration
 from imgkit.errors import RecipeError
-from imgkit.recipe.schema import Constant, Cosine, CosineRestarts, OneCycle
+from imgkit.recipe.schedules import Constant, Cosine, CosineRestarts, OneCycle, ScheduleSettings
 from imgkit.registry import Registry
 
 Schedule = Callable[[float], float]
@@ -20,9 +20,7 @@ SCHEDULES: Registry[Callable[[Any, int, int], Schedule]] = Registry("schedule")
 WARMUP_START = 0.01  # factor at progress 0 of a warm-up
 
 
-def make_schedule(
-    settings: Constant | Cosine | CosineRestarts | OneCycle, *, steps: int, steps_per_epoch: int
-) -> Schedule:
+def make_schedule(settings: ScheduleSettings, *, steps: int, steps_per_epoch: int) -> Schedule:
     """The schedule that `settings` describes, for a phase of `steps` updates.
 
     Raises:

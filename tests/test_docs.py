@@ -11,8 +11,10 @@ from typer.main import get_command
 
 from imgkit.cli.app import app
 from imgkit.recipe.load import load_recipe
+from imgkit.recipe.losses import LOSS_TYPES
 from imgkit.recipe.plan import make_plan
-from imgkit.recipe.schema import LOSS_TYPES, SCHEDULE_TYPES, Recipe
+from imgkit.recipe.schedules import SCHEDULE_TYPES
+from imgkit.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = (ROOT / "docs" / "recipes.md").read_text()

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from imgkit.errors import UsageError
 from imgkit.losses import LOSSES, make_loss
-from imgkit.recipe.schema import CrossEntropy, Focal
+from imgkit.recipe.losses import CrossEntropy, Focal
 
 torch.set_num_threads(1)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import imgkit.schedules
 from imgkit.errors import RecipeError, UsageError
-from imgkit.recipe.schema import Constant, Cosine, CosineRestarts, OneCycle
+from imgkit.recipe.schedules import Constant, Cosine, CosineRestarts, OneCycle
 from imgkit.schedules import SCHEDULES, make_schedule
 
 Settings = Constant | Cosine | CosineRestarts | OneCycle

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional
 
 from imgkit.errors import UsageError, suggestion
 from imgkit.keys import splitmix64
-from imgkit.recipe.schema import AugmentSettings
+from imgkit.recipe.augment import AugmentSettings
 
 Fit = Literal["crop", "squash"]
 RESAMPLING = {

@@ -7,6 +7,7 @@ from typing import cast
 
 from imgkit.errors import RecipeError, printable, suggestion
 from imgkit.recipe.draft import Draft, read_draft
+from imgkit.recipe.fields import Strict
 from imgkit.recipe.given import Flag, apply_given
 from imgkit.recipe.phases import TABLES, override_keys, unread
 from imgkit.recipe.problems import (
@@ -21,7 +22,7 @@ from imgkit.recipe.problems import (
     stop_at,
     unknown_key,
 )
-from imgkit.recipe.schema import PhaseSettings, Recipe, Strict
+from imgkit.recipe.schema import PhaseSettings, Recipe
 from imgkit.recipe.toml import read_toml, value_text
 
 __all__ = ["Flag", "Loaded", "load_recipe", "recipe_summary", "shipped_recipes"]

@@ -2,16 +2,10 @@
 
 from dataclasses import dataclass
 
-from imgkit.recipe.schema import (
-    LOSS_TYPES,
-    SCHEDULE_TYPES,
-    AugmentSettings,
-    LossSettings,
-    PhaseSettings,
-    Recipe,
-    ScheduleSettings,
-    TrainSettings,
-)
+from imgkit.recipe.augment import AugmentSettings
+from imgkit.recipe.losses import LOSS_TYPES, LossSettings
+from imgkit.recipe.schedules import SCHEDULE_TYPES, ScheduleSettings
+from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import value_text
 
 TABLES = ("augment", "loss", "schedule")

@@ -6,19 +6,13 @@ from math import ceil
 
 from imgkit.duration import Duration
 from imgkit.errors import DataError, RecipeError
+from imgkit.recipe.augment import AugmentSettings
 from imgkit.recipe.load import Loaded
+from imgkit.recipe.losses import LossSettings
 from imgkit.recipe.phases import override_keys, resolve, unread
 from imgkit.recipe.problems import PHASE_KEYS
-from imgkit.recipe.schema import (
-    AugmentSettings,
-    CosineRestarts,
-    LossSettings,
-    OneCycle,
-    PhaseSettings,
-    Recipe,
-    ScheduleSettings,
-    TrainSettings,
-)
+from imgkit.recipe.schedules import CosineRestarts, OneCycle, ScheduleSettings, Warmed
+from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import value_text
 
 
@@ -252,11 +246,14 @@ def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:
 
 def _schedule_notes(phase: PhasePlan) -> list[str]:
     """Lengths of the schedule that do not fit the phase."""
-    length = phase.schedule.rise if isinstance(phase.schedule, OneCycle) else phase.schedule.warmup
-    start = Duration.parse(length).steps(phase.steps, phase.steps_per_epoch)
+    schedule = phase.schedule
+    rise = (
+        schedule.rise if isinstance(schedule, OneCycle) else schedule.warmup if isinstance(schedule, Warmed) else "0%"
+    )
+    start = Duration.parse(rise).steps(phase.steps, phase.steps_per_epoch)
     if start >= phase.steps:
         return [f"phase {phase.name!r}: its warm-up of {start} steps takes all of its {phase.steps} steps"]
-    return _cut_cycle(phase, phase.schedule, start) if isinstance(phase.schedule, CosineRestarts) else []
+    return _cut_cycle(phase, schedule, start) if isinstance(schedule, CosineRestarts) else []
 
 
 def _cut_cycle(phase: PhasePlan, schedule: CosineRestarts, start: int) -> list[str]:

@@ -8,17 +8,17 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from imgkit.errors import RecipeError, printable, suggestion
+from imgkit.recipe.augment import AugmentSettings
+from imgkit.recipe.fields import Strict
+from imgkit.recipe.losses import LOSS_TYPES
+from imgkit.recipe.schedules import SCHEDULE_TYPES
 from imgkit.recipe.schema import (
-    LOSS_TYPES,
-    SCHEDULE_TYPES,
-    AugmentSettings,
     DataSettings,
     ModelSettings,
     PhaseSettings,
     Recipe,
     RunSettings,
     SaveSettings,
-    Strict,
     TrainSettings,
 )
 from imgkit.recipe.toml import value_text

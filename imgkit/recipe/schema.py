@@ -8,10 +8,13 @@ may override any key of `[train]` but `precision` (written directly in the phase
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
 
-from imgkit.duration import Duration
 from imgkit.errors import suggestion
+from imgkit.recipe.augment import AugmentSettings
+from imgkit.recipe.fields import Probability, Share, Strict
+from imgkit.recipe.losses import CrossEntropy, LossSettings
+from imgkit.recipe.schedules import Cosine, ScheduleSettings
 
 MONITORS = (
     "loss",
@@ -20,11 +23,6 @@ MONITORS = (
     *(f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in ("macro", "micro", "weighted")),
 )
 """Names that may stand after "val/" in `monitor`; `metrics.METRICS` has the same."""
-
-
-def _check_length(text: str) -> str:
-    Duration.parse(text)
-    return text
 
 
 def known_monitors() -> tuple[str, ...]:
@@ -56,37 +54,6 @@ def _check_device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
         raise ValueError(f"must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {text!r}")
     return text
-
-
-def _check_range(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"the smaller number comes first, got {list(pair)}")
-    return pair
-
-
-def _check_area(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[1] > 1:
-        raise ValueError(f"a share of the image's area is at most 1, got {list(pair)}")
-    return _check_range(pair)
-
-
-def _check_jitter(jitter: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    if min(jitter) < 0 or jitter[3] > 0.5:
-        raise ValueError(f"needs numbers >= 0 and a hue (the last) of at most 0.5, got {list(jitter)}")
-    return jitter
-
-
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Pair = tuple[PositiveFloat, PositiveFloat]
-Length = Annotated[str, AfterValidator(_check_length)]
-"""A length with its unit: "10%" of the phase, "3 epochs" or "500 steps"."""
-
-
-class Strict(BaseModel):
-    """Frozen, closed to keys it does not know, and without infinities."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSettings(Strict):
@@ -132,82 +99,6 @@ class TrainSettings(Strict):
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of averaged weights; 0: no averaging
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # a group's rate: lr * layer_decay**depth below the head
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster one, measured once and then kept
-
-
-class AugmentSettings(Strict):
-    """`[augment]`: what happens to a training image, keyed by (seed, epoch, sample)."""
-
-    # area share of a random resized crop; None: `scale_jitter`, or else the evaluation crop
-    crop: Annotated[Pair, AfterValidator(_check_area)] | None = (0.5, 1.0)
-    scale_jitter: Annotated[Pair, AfterValidator(_check_range)] | None = None  # of the evaluation's scale; random place
-    ratio: Annotated[Pair, AfterValidator(_check_range)] = (3 / 4, 4 / 3)  # aspect ratio of that crop
-    hflip: Probability = 0.5
-    vflip: Probability = 0.0
-    # brightness, contrast, saturation, hue
-    jitter: Annotated[tuple[float, float, float, float], AfterValidator(_check_jitter)] | None = None
-    jitter_p: Probability = 1.0  # probability of the jitter
-
-
-class CrossEntropy(Strict):
-    """Cross-entropy with label smoothing (Szegedy et al. 2016)."""
-
-    name: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: Share = 0.0
-
-
-class Focal(Strict):
-    """Focal loss (Lin et al. 2017) over a softmax: alpha * (1 - p)**gamma * -log p."""
-
-    name: Literal["focal"]
-    gamma: Annotated[float, Field(ge=0.0)] = 2.0
-    alpha: PositiveFloat = 1.0  # one weight for every class; class weights are a key of their own
-
-
-LossSettings = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
-LOSS_TYPES: dict[str, type[CrossEntropy] | type[Focal]] = {"cross_entropy": CrossEntropy, "focal": Focal}
-
-
-class Constant(Strict):
-    """The same rate throughout, after the warm-up."""
-
-    name: Literal["constant"]
-    warmup: Length = "0%"
-
-
-class Cosine(Strict):
-    """Half a cosine from 1 to `end` (Loshchilov and Hutter 2017), after the warm-up."""
-
-    name: Literal["cosine"] = "cosine"
-    warmup: Length = "0%"
-    end: Probability = 0.0  # factor at the end
-
-
-class CosineRestarts(Strict):
-    """Cosine warm restarts (SGDR, Loshchilov and Hutter 2017): each cycle `mult` times as long as the one before."""
-
-    name: Literal["cosine_restarts"]
-    first: Length  # length of the first cycle
-    mult: PositiveInt = 1
-    warmup: Length = "0%"
-    end: Probability = 0.0
-
-
-class OneCycle(Strict):
-    """One cycle (Smith 2018): cosine from `start` up to 1 over `rise`, then cosine down to `end`."""
-
-    name: Literal["one_cycle"]
-    rise: Length = "30%"
-    start: Probability = 0.04  # 1/25, as in fastai
-    end: Probability = 0.0001
-
-
-ScheduleSettings = Annotated[Constant | Cosine | CosineRestarts | OneCycle, Field(discriminator="name")]
-SCHEDULE_TYPES: dict[str, type[Constant] | type[Cosine] | type[CosineRestarts] | type[OneCycle]] = {
-    "constant": Constant,
-    "cosine": Cosine,
-    "cosine_restarts": CosineRestarts,
-    "one_cycle": OneCycle,
-}
 
 
 class PhaseSettings(Strict):
@@ -258,8 +149,8 @@ class Recipe(Strict):
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     augment: AugmentSettings = AugmentSettings()
-    loss: LossSettings = CrossEntropy()
-    schedule: ScheduleSettings = Cosine()
+    loss: SerializeAsAny[LossSettings] = CrossEntropy()
+    schedule: SerializeAsAny[ScheduleSettings] = Cosine()
     save: SaveSettings = SaveSettings()
     run: RunSettings = RunSettings()
     phases: Annotated[tuple[PhaseSettings, ...], Field(min_length=1)]

@@ -22,7 +22,7 @@ from imgkit.data.index import Index, PathTable
 from imgkit.data.transforms import Preprocessing, TrainTransform
 from imgkit.errors import BadImage, DeviceError
 from imgkit.keys import key, order
-from imgkit.recipe.schema import AugmentSettings
+from imgkit.recipe.augment import AugmentSettings
 
 RULE = Preprocessing((8, 8), 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TRANSFORM = TrainTransform(RULE, AugmentSettings(vflip=0.5, jitter=(0.4, 0.4, 0.4, 0.1)))

@@ -23,7 +23,7 @@ from imgkit.data.transforms import (
     uniforms,
 )
 from imgkit.errors import UsageError
-from imgkit.recipe.schema import AugmentSettings
+from imgkit.recipe.augment import AugmentSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = AugmentSettings(crop=None, hflip=0.0)

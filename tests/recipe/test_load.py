@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from imgkit.errors import RecipeError
 from imgkit.recipe.load import Flag, Loaded, load_recipe, recipe_summary, shipped_recipes
-from imgkit.recipe.schema import MONITORS, Cosine, CosineRestarts, CrossEntropy, Focal
+from imgkit.recipe.losses import CrossEntropy, Focal
+from imgkit.recipe.schedules import Cosine, CosineRestarts
+from imgkit.recipe.schema import MONITORS
 from imgkit.recipe.toml import value_text
 
 HEAD = 'schema = 1\nname = "mine"\n'
