@@ -177,7 +177,8 @@ def load_run_model(folder: RunFolder) -> LoadedModel:
 
 def read_index(folder: RunFolder, about: Mapping[str, Any]) -> Index:
     """The index a run was trained with."""
-    return Index.read_csv(folder.path / "data" / "index.csv", Path(about["data"]["root"]), tuple(about["classes"]))
+    root, classes = Path(about["data"]["root"]), tuple(about["classes"])
+    return Index.read_csv(folder.path / "data" / "index.csv", root, classes, about["task"])
 
 
 def check_files(index: Index, progress: Callable[[int, int], None] | None = None) -> None:

@@ -117,6 +117,7 @@ def prepare(
             "n": {split: len(index.rows(split)) for split in SPLITS},
             "notes": [*data.notes, *data.warnings],
         },
+        "task": index.task,
         "classes": list(index.classes),
         "weights": {
             "kind": created.weights.kind,

@@ -1,6 +1,6 @@
 """Types of the values that a recipe may hold."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
 
@@ -24,6 +24,8 @@ def _check_area(pair: tuple[float, float]) -> tuple[float, float]:
     return _check_range(pair)
 
 
+Task = Literal["single", "multilabel"]
+"""One label an image, or any number of them."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Pair = tuple[PositiveFloat, PositiveFloat]

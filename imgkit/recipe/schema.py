@@ -6,34 +6,37 @@ may override any key of `[train]` but `precision` (written directly in the phase
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
 
 from imgkit.errors import suggestion
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.fields import Probability, Share, Strict
+from imgkit.recipe.fields import Probability, Share, Strict, Task
 from imgkit.recipe.losses import CrossEntropy, LossSettings
 from imgkit.recipe.schedules import Cosine, ScheduleSettings
 
-MONITORS = (
-    "loss",
-    "top1",
-    "topk",
-    *(f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in ("macro", "micro", "weighted")),
+_AVERAGED = tuple(
+    f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in ("macro", "micro", "weighted")
 )
-"""Names that may stand after "val/" in `monitor`; `metrics.METRICS` has the same."""
+MONITORS: Mapping[Task, tuple[str, ...]] = {
+    "single": ("loss", "top1", "topk", *_AVERAGED),
+    "multilabel": ("loss", "map", "subset_accuracy", *_AVERAGED, "f1_samples"),
+}
+"""Names that may stand after "val/" in `monitor`, by task; the metrics have the same."""
 
 
 def known_monitors() -> tuple[str, ...]:
-    """Every value of `monitor`."""
-    return tuple(f"val/{name}" for name in MONITORS)
+    """Every value of `monitor`, of any task."""
+    return tuple(f"val/{name}" for name in dict.fromkeys(name for names in MONITORS.values() for name in names))
 
 
 def _check_monitor(text: str) -> str:
     if text not in known_monitors():
         raise ValueError(
-            f"{text!r} is not known{suggestion(text, known_monitors())}; write val/ and one of {', '.join(MONITORS)}"
+            f"{text!r} is not known{suggestion(text, known_monitors())}; write val/ and one of "
+            + ", ".join(name.removeprefix("val/") for name in known_monitors())
         )
     return text
 
