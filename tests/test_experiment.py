@@ -24,8 +24,8 @@ import imgkit
 from imgkit import api, checkpoint, evaluations, trainer
 from imgkit.data.batches import Batch
 from imgkit.errors import DataError, DeviceError, DiskError, DivergedError, UsageError
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import PhasePlan
-from imgkit.recipe.schema import MONITORS
 from imgkit.screen import Screen
 from imgkit.signals import hear_signals
 from imgkit.trainer import Trainer, Update

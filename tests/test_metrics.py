@@ -28,7 +28,7 @@ from imgkit.metrics import (
     summarise,
     wilson,
 )
-from imgkit.recipe.schema import MONITORS
+from imgkit.recipe.monitors import MONITORS
 
 Split = tuple[Floats, Ints]
 
