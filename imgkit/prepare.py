@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -197,7 +198,8 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     recipe = loaded.recipe
     _set_up_machine(recipe)
     torch.set_num_threads(about["threads"])
-    device = choose_device(about["device"])
+    new = f"imgkit {about['verb']} --recipe {shlex.quote(str(folder.path / 'recipe.toml'))} --device cpu"
+    device = choose_device(about["device"], f"Resume it where there is such a device, or start a new run:  {new}")
     _say_changes(about, device, screen)
     index = read_index(folder, about)
     if fresh and index.fingerprint != about["data"]["fingerprint"]:  # later, that of the checkpoint is looked at

@@ -14,8 +14,9 @@ import imgkit
 from imgkit import experiment
 from imgkit.data import scan
 from imgkit.data.load import load_data
-from imgkit.errors import DataError, DiskError, WeightsError
+from imgkit.errors import DataError, DeviceError, DiskError, WeightsError
 from imgkit.evaluate import check_files
+from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
 
 
@@ -101,14 +102,18 @@ def test_an_image_changed_to_the_same_length_is_refused_by_resume(tmp_path: Path
     assert imgkit.resume("run", out=tmp_path / "runs").folder.read_json("status.json")["state"] == "finished"
 
 
-def test_an_image_changed_to_the_same_length_is_refused_by_evaluate(tmp_path: Path, make_folders: MakeFolders) -> None:
+def test_an_image_changed_to_the_same_length_is_refused_by_evaluate(
+    tmp_path: Path, make_folders: MakeFolders, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = make_folders({"a": 12, "b": 12}, side_px=32)
     done = short_run(tmp_path, "phases.all.epochs=1", data=str(data))
-    assert done.evaluate(split="train")["n"] > 0
     change(data / "a" / "0003.png")
-    for split in ("train", "val"):
-        with pytest.raises(DataError, match=r"0003\.png has other content, of the same length"):
-            done.evaluate(split=split)
+    with pytest.raises(DataError, match=r"0003\.png has other content, of the same length"):
+        done.evaluate(split="train")
+    assert done.evaluate(split="val")["n"] > 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "0003.png has other content, of the same length" in told, "scores that are stored are shown all the same"
+    assert "The scores are of the images as they were then." in told
     assert done.evaluate(data=data)["n"] == 24, "as other data they may be scored"
 
 
@@ -162,3 +167,16 @@ def test_a_start_that_fails_leaves_the_name_free(tmp_path: Path, monkeypatch: py
             short_run(tmp_path)
     assert list((tmp_path / "runs").iterdir()) == []
     assert short_run(tmp_path, "phases.all.epochs=1").folder.name == "run"
+
+
+def test_a_run_whose_device_is_not_here_is_told_what_can_be_done(tmp_path: Path) -> None:
+    stop_in_the_solve(tmp_path)
+    folder = imgkit.open_run("run", tmp_path / "runs").folder
+    folder.write_json("run.json", folder.read_json("run.json") | {"device": "cuda:99"})
+    with pytest.raises(DeviceError, match="--device cuda:99 was asked for") as caught:
+        imgkit.resume("run", out=tmp_path / "runs")
+    assert caught.value.hint == (
+        "Resume it where there is such a device, or start a new run:  "
+        f"imgkit finetune --recipe {folder.path / 'recipe.toml'} --device cpu"
+    )
+    assert load_recipe(folder.path / "recipe.toml").recipe.model.name == "test_resnet", "so that no MODEL is needed"

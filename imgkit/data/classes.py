@@ -2,11 +2,11 @@
 
 import shlex
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from imgkit.data.index import Index
 from imgkit.data.rows import Row, Source, count, listed
@@ -14,18 +14,15 @@ from imgkit.errors import DataError, printable
 from imgkit.recipe.schema import DataSettings
 
 
-def class_map(
-    rows: Sequence[Row], source: Source, settings: DataSettings
-) -> tuple[tuple[str, ...], list[str], list[str]]:
-    """Class names in the order of their codes, notes and warnings.
+def class_map(rows: Sequence[Row], source: Source, settings: DataSettings) -> tuple[str, ...]:
+    """Class names in the order of their codes.
 
     Raises:
         DataError: if there is no train, one class only, a class outside train only, a name that cannot be a line of
             text, or another number of classes than `settings.classes`.
     """
     _check_names(rows)
-    per_class = Counter(row.label for row in rows if row.split in {"train", None})
-    names = tuple(sorted(per_class))
+    names = tuple(sorted({row.label for row in rows if row.split in {"train", None}}))
     if not names:
         raise DataError(f"{source.shown} has no usable image in train.", "Nothing can be learned without train.")
     for split in ("val", "test"):
@@ -36,11 +33,7 @@ def class_map(
         raise _one_class(names[0], source)
     if settings.classes is not None and settings.classes != len(names):
         raise _wrong_number(settings.classes, names, source)
-    warnings = []
-    single = [name for name in names if per_class[name] == 1]
-    if single:
-        warnings.append(f"{count(len(single), 'class has', 'classes have')} one image in train: {listed(single)}.")
-    return names, _missing_notes(rows, names), warnings
+    return names
 
 
 def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> list[str]:
@@ -63,15 +56,34 @@ def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> li
     return []
 
 
-def validation_warnings(index: Index, *, given: bool) -> list[str]:
-    """What a missing or tiny validation set means; `given`: the data brought it along."""
+def missing_notes(index: Index) -> list[str]:
+    """Classes without an image in val or test, whoever made the splits."""
+    notes = []
+    for split in ("val", "test"):
+        counts = index.counts(split)
+        absent = _names(index, counts == 0)
+        if counts.sum() and absent:
+            what = count(len(absent), "class of train has", "classes of train have")
+            notes.append(f"{what} no image in {split}: {listed(absent)}.")
+    return notes
+
+
+def single_warnings(index: Index) -> list[str]:
+    """Classes with one image to learn from, whoever made the splits."""
+    single = _names(index, index.counts("train") == 1)
+    what = count(len(single), "class has", "classes have")
+    return [f"{what} one image in train: {listed(single)}."] if single else []
+
+
+def validation_warnings(index: Index, *, share: float | None) -> list[str]:
+    """What a missing or tiny validation set means; `share`: what imgkit took of train; None: the data brought it."""
     counts = index.counts("val")
     images, empty = int(counts.sum()), int((counts == 0).sum())
     if images == 0:
         return ["There is no validation split, so nothing chooses the best checkpoint."]
     if empty == 0:
         return []
-    larger = "give the training images alone, --train FOLDER" if given else "--val 0.2"
+    larger = "give the training images alone, --train FOLDER" if share is None else f"--val {min(2 * share, 0.5):g}"
     points = 98 / np.sqrt(images)  # half of a 95 % interval at 50 %, normal approximation
     return [
         f"The validation set has {count(images, 'image')} for {len(counts)} classes, "
@@ -88,15 +100,8 @@ def _check_names(rows: Sequence[Row]) -> None:
             )
 
 
-def _missing_notes(rows: Sequence[Row], names: tuple[str, ...]) -> list[str]:
-    notes = []
-    for split in ("val", "test"):
-        present = {row.label for row in rows if row.split == split}
-        absent = [name for name in names if name not in present]
-        if present and absent:
-            what = count(len(absent), "class of train has", "classes of train have")
-            notes.append(f"{what} no image in {split}: {listed(absent)}.")
-    return notes
+def _names(index: Index, chosen: npt.NDArray[np.bool_]) -> list[str]:
+    return [name for name, is_chosen in zip(index.classes, chosen, strict=True) if is_chosen]
 
 
 def _only_outside_train(split: str, unknown: Sequence[str], names: Collection[str], source: Source) -> DataError:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from imgkit.cells import bare
 from imgkit.data.rows import EXTENSIONS, Row, Source, absolute, count, exists, listed
 from imgkit.errors import DataError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
@@ -22,6 +23,8 @@ CSV_SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+PREDICTED = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
+"""The first columns of an evaluation's predictions.csv."""
 _GROUP = re.compile(r"(group|patient|subject|person|case|animal|session|scene|video)([ _-]?(id|no|nr))?")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ is a drive
 
@@ -40,6 +43,8 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
         DataError: if the file is not such a table, a path leaves the root, or a file has two labels or two splits.
     """
     header, lines = _parse(_text(file, shown), shown)
+    if written_by_imgkit(header):
+        lines = [(number, [bare(cell) for cell in cells]) for number, cells in lines]
     columns = _columns(header, shown, settings)
     root = absolute(settings.root) if settings.root else file.parent
     if not root.is_dir():
@@ -60,6 +65,12 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
 def delimiter_of(header: str) -> str:
     """Comma, semicolon or tab: the one that a header line has most of, outside quotes."""
     return max(",;\t", key=lambda mark: re.sub(r'"[^"]*"', "", header).count(mark))
+
+
+def written_by_imgkit(header: Sequence[str]) -> bool:
+    """Whether a table is one of predictions that imgkit wrote: its cells are `guarded`, those of others are not."""
+    names = tuple(header)
+    return names[:6] == PREDICTED or (names[:3] == ("path", "label", "prob") and names[-1] == "error")
 
 
 def _text(file: Path, shown: str) -> str:
@@ -140,7 +151,10 @@ def _columns(header: Sequence[str], shown: str, settings: DataSettings) -> dict[
             columns[what] = header.index(chosen)
         elif what in {"image", "label"}:
             looked = ", ".join(GUESSES[what])
-            raise _no_column(header, shown, f"{shown} has no {what} column (looked for {looked}).", asked, guessed)
+            message = f"{shown} has no {what} column (looked for {looked})."
+            if len(header) == 1 and "image" in columns:
+                raise DataError(message, f"Its only column is {header[0]!r}: add one with the label of each image.")
+            raise _no_column(header, shown, message, asked, guessed)
     twice = [header[column] for column, n in Counter(columns.values()).items() if n > 1]
     if twice:
         raise DataError(f"{shown}: column {twice[0]!r} is used for two things.", f"Columns: {', '.join(header)}")
@@ -154,14 +168,15 @@ def _no_column(
     for what, name in asked.items():
         near = did_you_mean(name, header, n=1) if name is not None and name not in header else []
         better = near[0] if near else guessed.get(what)
-        if better is not None and name != better and (name is not None or what in {"image", "label"}):
+        if better is not None and name not in (better, None):
             flags.append(f"--{what}-col {printable(better)}")
     hint = f"Columns: {', '.join(map(printable, header))}"
     if any(name.lower().endswith(EXTENSIONS) for name in header):
         return DataError(message, f"{hint}\nThe first row is an image: put a header above it, such as path,label")
-    return DataError(
-        message, f"{hint}\nDid you mean  {' '.join(flags)} ?" if flags else f"{hint}\nGive --label-col and --image-col."
-    )
+    lacking = [f"--{what}-col" for what in ("label", "image") if not (asked[what] in header or guessed[what])]
+    if flags or not lacking:
+        return DataError(message, f"{hint}\nDid you mean  {' '.join(flags)} ?" if flags else hint)
+    return DataError(message, f"{hint}\nGive {' and '.join(lacking)}.")
 
 
 class Paths:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imgkit.data.classes import check_known, class_map, validation_warnings
+from imgkit.data.classes import check_known, class_map, missing_notes, single_warnings, validation_warnings
 from imgkit.data.index import SPLITS, Index, PathTable, hash_array
 from imgkit.data.rows import Row, Source, count
 from imgkit.data.scan import FileFacts, ScanReport, find_duplicates, scan
@@ -69,15 +69,18 @@ def load_data(
             listing += f"\nRelative paths start at {printable(str(source.root))}; another folder:  --root FOLDER"
         raise DataError(f"No usable image is left in {source.shown}.", listing)
     rows, facts = [row for row, _ in pairs], [fact for _, fact in pairs]
-    names, notes, warnings = _classes(source, rows, settings, classes)
+    names, notes = _classes(source, rows, settings, classes)
     splits, split_notes = _splits(rows, names, settings, seed, training=classes is None)
     index = _index(source.root, rows, facts, names, splits)
+    warnings = single_warnings(index) if classes is None else []
     if report.bad:
         first = _line(report.bad[0], source.root)
         warnings.append(f"{count(len(report.bad), 'file')} left out because they cannot be used, first {first}.")
     warnings += _duplicate_warnings(index, facts) + _group_warnings(index)
     if classes is None:
-        warnings += validation_warnings(index, given=any(row.split == "val" for row in rows))
+        notes += missing_notes(index)
+        given = any(row.split == "val" for row in rows)
+        warnings += validation_warnings(index, share=None if given else settings.val)
     notes = source.notes + notes + split_notes + _picture_notes(report)
     return LoadedData(index, place.name, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad)
 
@@ -96,11 +99,11 @@ def _refuse_unused_shares(source: Source, settings: DataSettings) -> None:
 
 def _classes(
     source: Source, rows: list[Row], settings: DataSettings, classes: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], list[str], list[str]]:
-    """The class map, notes and warnings about it."""
+) -> tuple[tuple[str, ...], list[str]]:
+    """The class map, and notes on how the labels agree with a given one."""
     if classes is not None:
-        return classes, check_known(rows, source.shown, classes), []
-    return class_map(rows, source, settings)
+        return classes, check_known(rows, source.shown, classes)
+    return class_map(rows, source, settings), []
 
 
 def _splits(

@@ -572,3 +572,32 @@ def test_runs_are_never_put_into_the_data(tmp_path: Path, monkeypatch: pytest.Mo
         refuse_inside(find_data(DataSettings(path=path)), None, Path("runs"))
     with pytest.raises(UsageError, match="inside the data folder pictures"):
         refuse_inside(find_data(DataSettings(path="table.csv")), "pictures", Path("pictures") / "runs")
+
+
+PREDICTED = "path,label,prob,error\n'=a.jpg,'-one,0.9,\n''=b.jpg,x,0.9,\n'c.jpg,x,0.9,\n"
+
+
+def test_a_table_of_predictions_is_read_back_as_it_was(tmp_path: Path) -> None:
+    touch(tmp_path, "=a.jpg", "'=a.jpg", "'=b.jpg", "''=b.jpg", "'c.jpg")
+    file = table(tmp_path, PREDICTED)
+    assert [row[:2] for row in read(file).rows] == [("'=b.jpg", "x"), ("'c.jpg", "x"), ("=a.jpg", "-one")]
+    evaluation = "path,label,predicted,prob,label_prob,label_rank,p:'-one\n'=a.jpg,'-one,x,0.9,0.1,2,0.1\n"
+    assert [row[:2] for row in read(table(tmp_path, evaluation)).rows] == [("=a.jpg", "-one")]
+
+
+def test_apostrophes_in_other_tables_belong_to_the_names(tmp_path: Path) -> None:
+    touch(tmp_path, "=a.jpg", "'=a.jpg", "'=b.jpg", "''=b.jpg", "'c.jpg")
+    own = "\n".join(",".join(line.split(",")[:3]) for line in PREDICTED.splitlines())  # without the column of errors
+    found = [row[:2] for row in read(table(tmp_path, own)).rows]
+    assert found == [("''=b.jpg", "x"), ("'=a.jpg", "'-one"), ("'c.jpg", "x")]
+
+
+def test_a_table_without_labels_is_told_so(tmp_path: Path) -> None:
+    looked = "has no label column (looked for label, class, category, target).\n"
+    with pytest.raises(DataError) as caught:
+        read(table(tmp_path, "image\na.jpg\n"))
+    assert message(caught).endswith(f"{looked}Its only column is 'image': add one with the label of each image.")
+    with pytest.raises(DataError) as caught:
+        read(table(tmp_path, "image,what\na.jpg,cat\n"))
+    assert message(caught).endswith(f"{looked}Columns: image, what\nGive --label-col.")
+    assert caught.value.exit_code == 3
