@@ -214,7 +214,8 @@ class Experiment:
         name = self.setup.recipe.monitor.removeprefix("val/")
         value = metrics[name]
         before = now.best
-        gain = before is None or (value > before["value"] if METRICS[name] == "max" else value < before["value"])
+        upwards = METRICS[self.setup.index.task][name] == "max"
+        gain = before is None or (value > before["value"] if upwards else value < before["value"])
         if gain:
             now.best = {"step": now.step, "metric": self.setup.recipe.monitor, "value": value}
         now.epochs_without_gain = 0 if gain else now.epochs_without_gain + 1

@@ -9,25 +9,16 @@ from pathlib import Path
 from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.data.transforms import TrainTransform
 from imgkit.errors import DeviceError, memory_told
-from imgkit.features import (
-    BY_SGD,
-    MAX_BYTES,
-    MAX_ITERATIONS,
-    Features,
-    Solution,
-    extract,
-    fits,
-    head_layer,
-    solve_head,
-    together,
-)
+from imgkit.features import BY_SGD, Features, extract, head_layer, together
 from imgkit.head_sgd import EPOCHS, train_head, write_features
 from imgkit.prepare import Setup
 from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
 from imgkit.signals import Watched
+from imgkit.solve import MAX_BYTES, MAX_ITERATIONS, Solution, fits, solve_head
 
 _BATCH = 32  # images at once where features are computed
+_LOSS = {"single": ("cross_entropy", "cross-entropy"), "multilabel": ("bce", "the binary cross-entropy of each label")}
 
 
 def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, watched: Watched) -> Solution:
@@ -54,9 +45,10 @@ def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, wa
     screen.note(f"head {done} on {total:,} pictures × {width:,} features, C = {solution.c:g}")
     if not solution.converged:
         screen.warn(f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum")
-    others = {other.loss.name for other in setup.plan.phases if other.lr is not None} - {"cross_entropy"}
+    own, words = _LOSS[setup.index.task]
+    others = sorted({other.loss.name for other in setup.plan.phases if other.lr is not None} - {own})
     if others:
-        screen.note(f"the solve minimises cross-entropy, whatever the loss of other phases ({', '.join(others)})")
+        screen.note(f"the solve minimises {words}, whatever the loss of other phases ({', '.join(others)})")
     return solution
 
 

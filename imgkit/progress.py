@@ -48,7 +48,7 @@ class Progress:
             "solved": solved,
             "lr": self.lr,
             "train_loss": self.loss_sum / self.images,
-            **{f"val/{metric}": metrics[metric] for metric in METRICS},
+            **{f"val/{metric}": metrics[metric] for metric in METRICS[metrics["task"]]},
             "best": best,
             "seconds": seconds,
             "images_per_second": self.images / self.train_seconds if self.train_seconds else None,
