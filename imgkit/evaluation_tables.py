@@ -1,10 +1,8 @@
 """What the files of one evaluation hold: metrics, a row for each image, a row for each class.
 
-predictions.csv      path, label, predicted, prob, label_prob, label_rank and, up to 100 classes, one `p:CLASS` each
-... multi-label      path, labels, predicted (both joined by |), exact (1 or 0) and, up to 100 classes, one `y:CLASS`
-                     (1 or 0) and one `p:CLASS` each
-per_class.csv        `metrics.per_class` or `multilabel.per_label`
-confusion.csv        counts, true class by predicted class; not in a multi-label task
+predictions.csv of one label an image has path, label, predicted, prob, label_prob, label_rank and, up to 100 classes, a
+column `p:CLASS` for the probability of each. In a multi-label task it has path, labels, predicted (both joined by |),
+exact (1 or 0) and, up to 100 labels, a column `y:LABEL` (1 or 0) and a column `p:LABEL` for each.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

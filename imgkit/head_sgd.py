@@ -1,7 +1,8 @@
 """The head where its features are too many to be solved: mini-batch updates on features that lie in a file.
 
 The objective is that of `solve.solve_head` at the usual strength: cross-entropy, or the binary one of each label, with
-an L2 penalty on standardised features. Adam (Kingma and Ba 2015) comes near its optimum in a few passes; the trunk still computes each feature once.
+an L2 penalty on standardised features. Adam (Kingma and Ba 2015) comes near its optimum in a few passes; the trunk
+still computes each feature once.
 """
 
 import math

@@ -142,9 +142,9 @@ def summarise_scored(scored: Scored, classes: Sequence[str], *, draws: int = DRA
 def reliability(scored: Scored, classes: int) -> dict[str, float]:
     """`loss`, `ece` and `brier`: how far the probabilities can be believed; smaller is better.
 
-    `loss` is the mean of -log p of the label, p no smaller than the smallest normal float64; `ece` the calibration error
-    of the answers (see `probabilities.calibration_error`); `brier` the mean squared distance of the probabilities from
-    the truth (Brier 1950), halved for two classes, as scikit-learn does.
+    `loss` is the mean of -log p of the label, p no smaller than the smallest normal float64; `ece` the calibration
+    error of the answers (see `probabilities.calibration_error`); `brier` the mean squared distance of the probabilities
+    from the truth (Brier 1950), halved for two classes, as scikit-learn does.
     """
     return {
         "loss": float(-np.log(np.maximum(scored.label_prob, np.finfo(np.float64).tiny)).mean()),

@@ -64,10 +64,10 @@ def summarise_multilabel(
 
     `loss` is the mean binary cross-entropy over all labels, probabilities no nearer than NEAREST to 0 or 1; `map` the
     mean average precision; `hamming` the share of wrong labels; `samples` averages are over images, 0 for one without
-    label and answer. `cardinality` is the mean number of labels, `empty` the share of images without one. Where no label
-    has support, averages over labels are 0. `chance` is what guessing gives (see `chance_of`). `ece` and `brier` are
-    over all N x K probabilities. `intervals` hold 95 %: Wilson's (1927) for `subset_accuracy`; for `f1_macro` and `map`
-    `bootstrap_sets`, or None where that says nothing.
+    label and answer. `cardinality` is the mean number of labels, `empty` the share of images without one. Averages
+    over labels are 0 where no label has support. `chance` is what guessing gives (see `chance_of`). `ece` and `brier`
+    are over all N x K probabilities. `intervals` hold 95 %: Wilson's (1927) for `subset_accuracy`; for `f1_macro` and
+    `map` those of `bootstrap_sets`, or None where that says nothing.
 
     Raises:
         DataError: if there is no image.
@@ -161,7 +161,7 @@ def mean_average_precision(scored: ScoredSets) -> float:
 
 
 def average_precision(probs: Floats, present: Bools) -> float:
-    """Average precision of one label with support, probs (N,) against present (N,): sum of recall gained x precision."""
+    """Average precision of one label with support, probs (N,) against present (N,): precision over recall gained."""
     return float(_average_precisions(probs, present, np.ones((1, len(probs)), dtype=np.int64))[0])
 
 

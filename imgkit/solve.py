@@ -75,9 +75,9 @@ def solve_head(
     """Logistic regression with an L2 penalty, on standardised features, as weights of a linear layer.
 
     Targets int64 (N,) ask for a multinomial one. With two classes the two rows are opposite. A class without images
-    gets zero weights and a bias that makes it about as likely as one image in N + 1. Targets (N, K), zeros and ones, ask
-    for one regression a label, all of the same C. A label that all images have, or none, gets zero weights and a bias
-    that makes the other answer as likely as one image in N + 1.
+    gets zero weights and a bias that makes it about as likely as one image in N + 1. Targets (N, K), zeros and ones,
+    ask for one regression a label, all of the same C. A label that all images have, or none, gets zero weights and a
+    bias that makes the other answer as likely as one image in N + 1.
 
     C is the one of STRENGTHS with the smallest log-loss in 5-fold cross-validation (over labels the mean one), the
     smaller one if equal. The standardisation is folded into the weights.

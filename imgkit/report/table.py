@@ -1,7 +1,6 @@
 """The tables of `imgkit report` on the terminal: of many runs, and of one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
