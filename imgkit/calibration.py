@@ -152,8 +152,8 @@ def fitted_threshold(probs: Floats, present: npt.NDArray[np.bool_]) -> float:
     middles = below + (levels - below) / 2
     hits = np.bincount(group, weights=present, minlength=len(levels))[::-1].cumsum()[::-1]
     answered = np.bincount(group, minlength=len(levels))[::-1].cumsum()[::-1]
-    # A middle that rounding puts onto the probability below would also answer that one.
-    distinct = (middles > below) & (middles <= levels)
+    middles = np.where(middles > below, middles, levels)  # not where rounding puts it onto the one below
+    distinct = middles > 0  # a threshold of 0 would be none
     tried = np.append(middles[distinct], USUAL_THRESHOLD)
     over = probs >= USUAL_THRESHOLD
     hits = np.append(hits[distinct], (present & over).sum())

@@ -11,6 +11,7 @@ def metrics_of(split: str, top1: float, f1: float, n: int = 100) -> dict[str, An
     """A metrics.json with the keys that reports read."""
     return {
         "schema": 1,
+        "task": "single",
         "split": split,
         "n": n,
         "classes": 3,
@@ -47,6 +48,7 @@ def write_run(
         "model": "resnet50",
         "recipe": "finetune",
         "seed": 0,
+        "task": "single",
         "smoke": smoke,
         "data": {"where": data, "fingerprint": fingerprint, "n": {"train": 300, "val": 100, "test": 0}},
         "classes": ["cat", "dog", "eel"],

@@ -11,11 +11,12 @@ import torch
 from oracle import fingerprint, write_recipe
 
 import imgkit
-from imgkit import features, head_sgd
+from imgkit import head_sgd, solve
 from imgkit.errors import DiskError, WeightsError
-from imgkit.features import USUAL, Features, Solution, log_loss, solve_head
+from imgkit.features import Features
 from imgkit.head_sgd import Stored, train_head, write_features
 from imgkit.screen import Screen
+from imgkit.solve import USUAL, Solution, log_loss, solve_head
 
 
 def blobs(n: int, width: int, classes: int, seed: int) -> Features:
@@ -40,7 +41,7 @@ def train(whole: Features, classes: int, file: Path) -> tuple[Solution, Stored]:
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_near_the_exact_solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
-    monkeypatch.setattr(features, "STRENGTHS", (USUAL,))
+    monkeypatch.setattr(solve, "STRENGTHS", (USUAL,))
     whole, new = blobs(20_000, 16, classes, seed=1), blobs(5_000, 16, classes, seed=2)
     exact = solve_head(whole.values, whole.targets, classes=classes, seed=0)
     found, _ = train(whole, classes, tmp_path / "features")
@@ -115,7 +116,7 @@ def run(folder: Path, screen: Screen) -> imgkit.Run:
 def test_a_run_whose_features_are_too_many_says_so_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "MAX_BYTES", 1000)
+    monkeypatch.setattr(solve, "MAX_BYTES", 1000)
     monkeypatch.setattr(head_sgd, "BATCH", 8)
     found = []
     for name in ("one", "two"):

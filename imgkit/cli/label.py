@@ -70,7 +70,7 @@ def _write_rows(
     answers: Iterable["Prediction"], stream: TextIO, form: Format, top_k: int | None, labels: Sequence[str] | None
 ) -> Iterator["Prediction"]:
     """The rows of either form; `labels` are those of a multi-label task."""
-    from imgkit.predict import write_csv, write_jsonl, write_sets_csv, write_sets_jsonl
+    from imgkit.prediction_rows import write_csv, write_jsonl, write_sets_csv, write_sets_jsonl
 
     if labels is None:
         return write_csv(answers, stream, top_k=top_k or 1) if form == "csv" else write_jsonl(answers, stream)
@@ -107,7 +107,7 @@ def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> F
 
 
 def friendly_line(answer: "Prediction", task: str = "single") -> str:
-    """`photo.jpg   birman 0.91 · ragdoll 0.07`; in a multi-label task the labels answered, or none and the likeliest."""
+    """`photo.jpg   birman 0.91 · ragdoll 0.07`; of a multi-label task `photo.jpg   cat + dog   (cat 0.91 · dog 0.70)`."""
     if answer.error:
         return f"{printable(answer.path)}   cannot be read: {printable(answer.error)}"
     likely = [pair for rank, pair in enumerate(answer.top) if rank == 0 or pair[1] >= _WORTH_SAYING]
