@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from imgkit.cells import guarded
-from imgkit.data.csv_table import PREDICTED
+from imgkit.data.csv_text import PREDICTED
 from imgkit.errors import DiskError, printable
 from imgkit.metrics import Floats, Ints, Scored, confusion_matrix, per_class, score, softmax, summarise_scored
 from imgkit.run import sweep
