@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from imgkit.calibration import Calibration
 from imgkit.cells import guarded, joined
+from imgkit.data.csv_text import PREDICTED, PREDICTED_SETS
 from imgkit.metrics import Ints, Scored, confusion_matrix, per_class, reliability, score, summarise_scored
 from imgkit.multilabel import USUAL_THRESHOLD, ScoredSets, per_label, score_sets, summarise_sets
 from imgkit.probabilities import Floats, sigmoid, softmax
@@ -21,8 +22,6 @@ from imgkit.recipe.fields import Task
 WIDEST = 100  # classes up to which predictions.csv has columns for each
 _DIGITS = 9  # significant ones of a probability
 _DIGITS_OF_SETS = 12  # so that 1 - p, which the loss takes the logarithm of, has some too
-_COLUMNS = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
-_COLUMNS_OF_SETS = ("path", "labels", "predicted", "exact")
 Rows = Iterable[Sequence[str]]
 
 
@@ -111,7 +110,7 @@ def _tables_of_sets(
 def _prediction_rows(
     paths: Sequence[str], scored: Scored, probs: Floats | None, classes: Sequence[str]
 ) -> Iterator[Sequence[str]]:
-    yield [*_COLUMNS, *(f"p:{name}" for name in classes if probs is not None)]
+    yield [*PREDICTED, *(f"p:{name}" for name in classes if probs is not None)]
     names, form = [guarded(name) for name in classes], _form(len(classes), _DIGITS)
     columns = (scored.targets, scored.predicted, scored.prob, scored.label_prob, scored.label_rank)
     for row, (path, target, predicted, prob, label_prob, rank) in enumerate(
@@ -132,7 +131,7 @@ def _rows_of_sets(
     paths: Sequence[str], scored: ScoredSets, classes: Sequence[str], *, wide: bool
 ) -> Iterator[Sequence[str]]:
     each = classes if wide else ()
-    yield [*_COLUMNS_OF_SETS, *(f"y:{name}" for name in each), *(f"p:{name}" for name in each)]
+    yield [*PREDICTED_SETS, *(f"y:{name}" for name in each), *(f"p:{name}" for name in each)]
     form, exact = _form(len(classes), _DIGITS_OF_SETS), (scored.targets == scored.predicted).all(axis=1)
     for row, path in enumerate(paths):
         labels, predicted = scored.targets[row], scored.predicted[row]

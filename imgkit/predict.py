@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgkit.cells import bare
-from imgkit.data.csv_table import GUESSES, delimiter_of, written_by_imgkit
+from imgkit.data.csv_table import GUESSES
+from imgkit.data.csv_text import delimiter_of, written_by_imgkit
 from imgkit.data.rows import EXTENSIONS, listed
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 

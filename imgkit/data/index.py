@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,11 @@ class Index:
         hot[codes] = 1.0
         return hot
 
+    def label_sets(self) -> list[tuple[int, ...]]:
+        """The codes of each row."""
+        codes, ends = self.codes.tolist(), self.offsets.tolist()
+        return [tuple(codes[start:stop]) for start, stop in pairwise(ends)]
+
     def rows(self, split: str) -> Ints:
         """Row numbers of a split, ascending."""
         return np.flatnonzero(self.splits == SPLITS.index(split)).astype(np.int64)
@@ -117,6 +123,21 @@ class Index:
         """Images of a split per class, int64 (K,); in a multi-label task an image counts for each of its labels."""
         labelled = np.repeat(self.splits, np.diff(self.offsets)) == SPLITS.index(split)
         return np.bincount(self.codes[labelled], minlength=len(self.classes)).astype(np.int64)
+
+    def unlabelled(self, split: str) -> Ints:
+        """The rows of a split without a label, ascending."""
+        rows = self.rows(split)
+        return rows[np.diff(self.offsets)[rows] == 0]
+
+    def few(self, n: int) -> "Index":
+        """The first images of each class of each split, and of those without a label: n over the classes, or one."""
+        each = max(1, n // len(self.classes))
+        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        kept = [self.unlabelled(split)[:each] for split in SPLITS]
+        for code in range(len(self.classes)):
+            rows = owners[self.codes == code]
+            kept += [rows[self.splits[rows] == split][:each] for split in range(len(SPLITS))]
+        return self.select(np.unique(np.concatenate(kept)))
 
     def select(self, rows: npt.ArrayLike) -> "Index":
         """The table of `rows`, in that order, with the same class map."""

@@ -85,7 +85,7 @@ def test_options_reach_the_reader(imgkit: Run, monkeypatch: pytest.MonkeyPatch) 
     assert imgkit("data", "check", *line.split(), *columns)[0] == 3
     settings, seed = seen
     assert seed == 5
-    assert (settings.path, settings.image_col, settings.label_col, settings.split_col) == ("d", "i", "l", "s")
+    assert (settings.path, settings.image_col, settings.label_col, settings.split_col) == ("d", "i", ("l",), "s")
     assert (settings.group_col, settings.root, settings.classes, settings.max_pixels) == ("g", "r", 3, 2_000_000)
     assert (settings.val, settings.on_bad) == (0.3, "skip")
 
