@@ -107,7 +107,7 @@ def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> F
 
 
 def friendly_line(answer: "Prediction", task: str = "single") -> str:
-    """`photo.jpg   birman 0.91 · ragdoll 0.07`; of a multi-label task `photo.jpg   cat + dog   (cat 0.91 · dog 0.70)`."""
+    """`photo.jpg   birman 0.91 · ragdoll 0.07`; multi-label: `photo.jpg   cat + dog   (cat 0.91 · dog 0.7)`."""
     if answer.error:
         return f"{printable(answer.path)}   cannot be read: {printable(answer.error)}"
     likely = [pair for rank, pair in enumerate(answer.top) if rank == 0 or pair[1] >= _WORTH_SAYING]
