@@ -286,7 +286,7 @@ def test_folders_have_one_label_an_image(tmp_path: Path) -> None:
         read(str(tmp_path), task="multilabel")
     assert str(caught.value) == (
         f"data.task = 'multilabel', but {tmp_path} is a folder of class folders: one label an image.\n"
-        "Give a CSV:  --data labels.csv --label-col COLUMN --label-delimiter '|'   or  --task single"
+        "Give a CSV:  --data labels.csv --label-col COLUMN --label-delimiter '|'"
     )
     with pytest.raises(UsageError, match=r"label_delimiter is for a CSV") as caught:
         read(str(tmp_path), label_delimiter="|")
