@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from multilabel_data import write_patches
 from oracle import fingerprint, short_run
 
 from imgkit import checkpoint, resume
@@ -32,7 +33,13 @@ FEATURES = {
     "dropout": ("model.drop_rate=0.3",),
     "seed": ("seed=4",),
     "phase override": ("phases.top.weight_decay=0.3", "phases.all.augment.hflip=0"),
+    "sets of labels": ("data.label_delimiter=;",),
 }
+
+
+def data_of(feature: str, folder: Path) -> str:
+    """The data of a feature's run."""
+    return str(write_patches(folder / "patches", n=80)) if feature == "sets of labels" else "synthetic:3x16"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def prints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("oracle")
     return {
-        feature: fingerprint(short_run(folder / str(number), *sets))
+        feature: fingerprint(short_run(folder / str(number), *sets, data=data_of(feature, folder)))
         for number, (feature, sets) in enumerate(FEATURES.items())
     }
 
@@ -60,7 +67,7 @@ def test_same_bits_with_workers_and_after_a_resume(feature: str, prints: dict[st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "reached", save_and_stop)
         with pytest.raises(Interrupted):
-            short_run(folder, *FEATURES[feature], workers=2)
+            short_run(folder, *FEATURES[feature], data=data_of(feature, folder), workers=2)
     run = resume("run", out=folder / "runs", workers=0)
     assert run.folder.read_json("status.json")["state"] == "finished"
     assert fingerprint(run) == prints[feature]
