@@ -137,7 +137,10 @@ def _rows_of_sets(
         labels, predicted = scored.targets[row], scored.predicted[row]
         yield [
             guarded(path),
-            *(guarded(joined(classes[k] for k in np.flatnonzero(found))) for found in (labels, predicted)),
+            *(
+                guarded(joined(name for name, one in zip(classes, found, strict=True) if one))
+                for found in (labels, predicted)
+            ),
             str(int(exact[row])),
             *(map(str, labels.astype(np.int64).tolist()) if wide else ()),
             *((form % tuple(scored.probs[row].tolist())).split(",") if wide else ()),

@@ -229,7 +229,8 @@ def _mean_of_told(values: Floats) -> Floats:
     told = ~np.isnan(values)
     count = told.sum(axis=1)
     total = np.where(told, values, 0.0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    means: Floats = np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    return means
 
 
 def _average_precisions(probs: Floats, present: Bools, times: Counts) -> Floats:
@@ -242,7 +243,9 @@ def _average_precisions(probs: Floats, present: Bools, times: Counts) -> Floats:
     precision = np.divide(hits, answered, out=np.zeros(hits.shape), where=answered > 0)
     gained = np.diff(hits, axis=1, prepend=0)
     total = hits[:, -1]
-    return np.divide((gained * precision).sum(axis=1), total, out=np.full(len(times), np.nan), where=total > 0)
+    sums = (gained * precision).sum(axis=1)
+    found: Floats = np.divide(sums, total, out=np.full(len(times), np.nan), where=total > 0)
+    return found
 
 
 def _per_label_shares(scored: ScoredSets) -> Shares:

@@ -46,4 +46,5 @@ def squared_distance(probs: Floats, targets: npt.NDArray[np.int64]) -> Floats:
     """Squared distance (N,) of probs (N, K) from 1 for the class targets (N,) and 0 for the others; at most 2."""
     own = probs[np.arange(len(targets)), targets]
     # Sums of squares and not 1 - 2 * own + squares, which would cancel where own is near 1.
-    return np.maximum(np.square(probs).sum(axis=1) - np.square(own), 0.0) + np.square(1.0 - own)
+    others: Floats = np.maximum(np.square(probs).sum(axis=1) - np.square(own), 0.0)
+    return others + np.square(1.0 - own)

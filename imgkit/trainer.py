@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from imgkit.data.batches import Batch
 from imgkit.data.transforms import Preprocessing
 from imgkit.errors import DivergedError
-from imgkit.features import Solution, load_solution
+from imgkit.features import load_solution
 from imgkit.keys import key, seed_everything
 from imgkit.losses import make_loss
 from imgkit.models.freeze import set_trainable, train_mode
 from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.plan import PhasePlan
 from imgkit.schedules import make_schedule
+from imgkit.solve import Solution
 
 _SMALLEST = 32  # px: most networks halve an image five times, so nothing is left of a smaller one
 
