@@ -137,10 +137,8 @@ def _rows_of_sets(
         labels, predicted = scored.targets[row], scored.predicted[row]
         yield [
             guarded(path),
-            *(
-                guarded(joined(name for name, one in zip(classes, found, strict=True) if one))
-                for found in (labels, predicted)
-            ),
+            guarded(joined(name for name, one in zip(classes, labels, strict=True) if one)),
+            guarded(joined(name for name, one in zip(classes, predicted, strict=True) if one)),
             str(int(exact[row])),
             *(map(str, labels.astype(np.int64).tolist()) if wide else ()),
             *((form % tuple(scored.probs[row].tolist())).split(",") if wide else ()),
