@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -11,8 +12,9 @@ from oracle import fingerprint, short_run, write_recipe
 from pictures import MakeFolders, square
 
 import imgkit
-from imgkit import experiment
+from imgkit import evaluate, experiment
 from imgkit.data import scan
+from imgkit.data.index import Index
 from imgkit.data.load import load_data
 from imgkit.errors import DataError, DeviceError, DiskError, UsageError, WeightsError
 from imgkit.evaluate import check_files
@@ -210,6 +212,24 @@ def test_a_multilabel_run_is_read_back_as_it_began(tmp_path: Path) -> None:
     assert again.index.task == "multilabel"
     assert again.index.fingerprint == setup.index.fingerprint
     assert again.index.multi_hot().tolist() == setup.index.multi_hot().tolist()
+
+
+def test_other_data_are_read_as_the_task_of_the_run(tmp_path: Path) -> None:
+    setup, folder = several_labels(tmp_path)
+    about, model = folder.read_json("run.json"), SimpleNamespace(classes=setup.index.classes)
+
+    def other(**given: object) -> Index:
+        settings = DataSettings.model_validate(given)
+        return evaluate._other_data(folder, about, setup.recipe.data, model, settings, Screen())[0]
+
+    same = other(path=str(tmp_path / "cells.csv"))
+    assert (same.task, same.classes) == ("multilabel", setup.index.classes)
+    assert same.multi_hot().tolist() == setup.index.multi_hot().tolist()
+    (tmp_path / "tags.csv").write_text("path,tags\n00.png,red|odd\n01.png,\n")
+    tagged = other(path=str(tmp_path / "tags.csv"), label_col="tags", label_delimiter="|")
+    assert tagged.label_sets() == [(1, 2), ()]
+    with pytest.raises(UsageError, match=r"data.task = 'multilabel', but .* is a folder of class folders"):
+        other(path=str(tmp_path))
 
 
 def test_the_plan_lists_the_images_of_each_label(tmp_path: Path) -> None:
