@@ -4,8 +4,8 @@
     python benchmarks/multilabel.py --splits 0 --smoke     # a few images, to see that it works
 
 A sound polycrystalline cell has no label, so many sets are empty. The splits are those of the other solar tasks. For
-each split test is scored once; printed are mAP, macro F1 and exact sets with thresholds of 0.5 and with the fitted ones,
-and the calibration error before and after the temperature. Needs the package elpv-dataset.
+each split test is scored once; printed are mAP, macro F1 and exact sets with thresholds of 0.5 and with the fitted
+ones, and the calibration error before and after the temperature. Needs the package elpv-dataset.
 """
 
 from __future__ import annotations

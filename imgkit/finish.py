@@ -19,6 +19,7 @@ from imgkit.errors import DiskError, disk_told
 from imgkit.evaluate import Scores, load_run_model, score, store
 from imgkit.evaluations import read_logits
 from imgkit.models.folder import save_model_folder
+from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.prepare import Setup
 from imgkit.report.words import guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
@@ -171,7 +172,7 @@ def calibration_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     flatters = "" if split == "test" else ", which it was fitted on"
     line = f"Calibrated by temperature {fitted['temperature']:.3g}: calibration error {before} before, {after} after"
     told = [f"{line} (on {split}{flatters})"] if fitted["temperature"] != 1 else []
-    if fitted["thresholds"]:
+    if set((fitted["thresholds"] or {}).values()) - {USUAL_THRESHOLD}:
         ends = [f"{end(fitted['thresholds'].values()):.2f}" for end in (min, max)]
         told.append(f"Thresholds of the labels, by F1 on val: {' to '.join(dict.fromkeys(ends))}")
     if fitted["temperature"] == 1:

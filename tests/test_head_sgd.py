@@ -56,6 +56,23 @@ def test_near_the_exact_solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert found.cv_loss[found.c] == pytest.approx(losses[0], rel=0.2)
 
 
+def test_sets_are_near_the_exact_solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solve, "STRENGTHS", (USUAL,))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 16)) * np.geomspace(0.01, 100, 16) + 50
+    scores = (x - 50) / np.geomspace(0.01, 100, 16) @ rng.normal(size=(16, 3)) + rng.normal(size=(20_000, 3))
+    hot = torch.from_numpy((scores > np.array([0.0, 2.0, 6.0])).astype(np.float32))
+    whole = Features(torch.from_numpy(x.astype(np.float32)), hot, torch.arange(20_000))
+    exact = solve_head(whole.values, whole.targets, classes=3, seed=0)
+    found, _ = train(whole, 3, tmp_path / "features")
+    losses = []
+    for solution in (exact, found):
+        logits = (whole.values.double() @ solution.weight.double().T + solution.bias.double()).numpy()
+        losses.append(log_loss(logits, hot.numpy().astype(np.int64)))
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    assert found.cv_loss[found.c] == pytest.approx(losses[0], rel=0.2)
+
+
 def test_twice_the_same_bits(tmp_path: Path) -> None:
     whole = blobs(600, 8, 3, seed=1)
     one, two = (train(whole, 3, tmp_path / name)[0] for name in ("one", "two"))

@@ -153,6 +153,89 @@ def test_log_loss_equals_scikit_learn() -> None:
     assert abs(log_loss(logits, targets) - sklearn_log_loss(targets, probs, labels=range(4))) < 1e-9
 
 
+# One regression for each label
+
+
+def sets(n: int, width: int, labels: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, width)) * rng.uniform(0.1, 9, width) + rng.normal(size=width)
+    scores = (x - x.mean(0)) / x.std(0) @ rng.normal(size=(width, labels))
+    hot = scores + 2 * rng.normal(size=scores.shape) > np.linspace(0, 3, labels)
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(hot.astype(np.float32))
+
+
+@pytest.mark.parametrize(("n", "width", "labels"), [(90, 20, 3), (40, 120, 2), (60, 10, 1)])
+def test_sets_are_one_plain_regression_a_label_with_the_c_they_share(n: int, width: int, labels: int) -> None:
+    features, hot = sets(n, width, labels)
+    solution = solve_head(features, hot, classes=labels, seed=5)
+    assert solution.weight.shape == (labels, width)
+    x = StandardScaler().fit_transform(features.double().numpy())
+    y, fold = hot.numpy().astype(int), fold_numbers(hot.numpy().astype(np.int64), None, 5)
+    for c in STRENGTHS:
+        losses = []
+        for number in range(fold.max() + 1):
+            out = fold == number
+            for k in range(labels):
+                plain = LogisticRegression(C=c, max_iter=5000, tol=1e-8).fit(x[~out], y[~out, k])
+                losses += [-np.log(plain.predict_proba(x[out])[np.arange(out.sum()), y[out, k]])]
+        assert abs(solution.cv_loss[c] - np.concatenate(losses).mean()) < 1e-3
+    assert solution.c == min(STRENGTHS, key=lambda c: solution.cv_loss[c])
+    logits = (features.double() @ solution.weight.double().T + solution.bias.double()).numpy()
+    for k in range(labels):
+        plain = LogisticRegression(C=solution.c, max_iter=5000, tol=1e-8).fit(x, y[:, k])
+        assert np.abs(logits[:, k] - plain.decision_function(x)).max() < 5e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 24])
+def test_a_label_of_all_images_or_none_has_its_prior(n: int) -> None:
+    features, hot = sets(n, 6, 3)
+    hot[:, 0], hot[:, 2] = 0.0, 1.0
+    solution = solve_head(features, hot, classes=3, seed=0)
+    assert (solution.weight[[0, 2]] == 0).all()
+    assert torch.sigmoid(solution.bias[[0, 2]]).tolist() == pytest.approx([1 / (n + 1), n / (n + 1)])
+    assert solution.weight.isfinite().all()
+
+
+def test_weights_count_images() -> None:
+    for features, y in (blobs(40, 6, 3, spread=4), sets(40, 6, 3)):
+        classes = 3
+        twice = np.ones(40)
+        twice[::2] = 2.0
+        groups = np.arange(40)
+        found = solve_head(features, y, classes=classes, groups=groups, weights=twice, seed=0)
+        again = torch.cat([features, features[::2]]), torch.cat([y, y[::2]])
+        expected = solve_head(*again, classes=classes, groups=np.concatenate([groups, groups[::2]]), seed=0)
+        # Standardisation counts pictures, not weights, so that only the losses of strongly different C can be compared.
+        assert found.c == expected.c
+        assert not torch.equal(found.weight, solve_head(features, y, classes=classes, seed=0).weight)
+
+
+def test_log_loss_of_sets() -> None:
+    logits, hot = np.random.default_rng(0).normal(size=(20, 3)), np.random.default_rng(1).integers(0, 2, (20, 3))
+    expected = sklearn_log_loss(hot.ravel(), 1 / (1 + np.exp(-logits.ravel())))
+    assert log_loss(logits, hot) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 40), labels=st.integers(1, 4), seed=st.integers(0, 2**32), grouped=st.booleans())
+def test_folds_of_sets(n: int, labels: int, seed: int, grouped: bool) -> None:
+    rng = np.random.default_rng(seed)
+    y = (rng.random((n, labels)) < 0.3).astype(np.int64)
+    groups = rng.integers(0, max(1, n // 3), n) if grouped else None
+    fold = fold_numbers(y, groups, seed)
+    assert np.array_equal(fold, fold_numbers(y, groups, seed))
+    units = np.arange(n) if groups is None else groups
+    k = fold.max() + 1
+    assert set(fold.tolist()) == set(range(k))
+    assert all(len(set(fold[units == unit].tolist())) == 1 for unit in set(units.tolist()))
+    assert (k == 1) == (len(set(units.tolist())) < 2 or len(np.unique(y, axis=0)) < 2)
+    if k > 2:  # so many groups have each label, and lack it
+        for column in y.T[:, :] if labels else ():
+            for answer in (0, 1):
+                held = set(units[column == answer].tolist())
+                assert len(held) >= k or column.min() == column.max()
+
+
 # Folds
 
 
