@@ -82,7 +82,9 @@ def write_features(chunks: Iterable[Features], file: Path, size: int) -> Stored:
     return Stored(file, torch.cat(targets), mean, inverse_spread(std, largest))
 
 
-def train_head(stored: Stored, *, classes: int, seed: int, progress: Callable[[int, int], None]) -> Solution:
+def train_head(
+    stored: Stored, *, classes: int, weights: Floats | None = None, seed: int, progress: Callable[[int, int], None]
+) -> Solution:
     """Logistic regression by mini-batches in keyed order, as weights of a linear layer: multinomial, or one a label.
 
     The rate falls from its start to zero along half a cosine. The standardisation is folded into the weights.
@@ -90,10 +92,12 @@ def train_head(stored: Stored, *, classes: int, seed: int, progress: Callable[[i
     Args:
         stored: what `write_features` made.
         classes: K, rows of the head.
+        weights: float64 (N,), of the images in the mean loss; None: all 1.
         seed: of the order.
         progress: called with (done, total) updates before each one; it may raise, to stop.
     """
     n, width = len(stored.targets), len(stored.mean)
+    counted = torch.ones(n) if weights is None else _tensor(weights)
     values = np.memmap(stored.file, np.float32, "r", shape=(n, width))
     mean, scale = _tensor(stored.mean), _tensor(stored.scale)
     weight, bias = torch.zeros(classes, width, requires_grad=True), torch.zeros(classes, requires_grad=True)
@@ -117,7 +121,11 @@ def train_head(stored: Stored, *, classes: int, seed: int, progress: Callable[[i
             group["lr"] = rate * (1 + math.cos(math.pi * step / (EPOCHS * steps))) / 2
         x = (torch.from_numpy(values[rows]) - mean) * scale
         logits, wanted = x @ weight.T + bias, stored.targets[rows]
-        loss = binary_cross_entropy_with_logits(logits, wanted) if many else cross_entropy(logits, wanted)
+        if many:
+            losses = binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)  # (B, K) -> (B,)
+        else:
+            losses = cross_entropy(logits, wanted, reduction="none")
+        loss = (losses * counted[rows]).mean()
         optimizer.zero_grad()
         (loss * (classes if many else 1)).backward()  # the regressions of the labels do not share a mean
         optimizer.step()

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from imgkit.cells import guarded
+from imgkit.class_weights import check_weights, loss_weights, weights_lines
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data, no_validation
 from imgkit.data.rows import count
@@ -86,6 +87,7 @@ def prepare(
     for phase in recipe.phases:
         if phase.solver == "sgd":
             check_optimizer(resolve(recipe, phase).train)
+        check_weights(resolve(recipe, phase).loss)
     weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, progress=progress)
@@ -123,6 +125,7 @@ def prepare(
         },
         "task": index.task,
         "classes": list(index.classes),
+        "loss_weights": loss_weights(plan, index),
         "weights": {
             "kind": created.weights.kind,
             "detail": created.weights.detail,
@@ -255,6 +258,7 @@ def plan_lines(setup: Setup) -> list[str]:
     for phase in setup.plan.phases:
         lines.append(f"{phase.name}: {_phase_words(phase)}")
         set_trainable(setup.model, phase.train)
+        lines += weights_lines(setup.about["loss_weights"].get(phase.name))
         trainable = sum(weight.numel() for weight in setup.model.parameters() if weight.requires_grad)
         lines.append(f"  trains {phase.train}: {trainable:,} of {setup.about['parameters']:,} parameters")
         if phase.lr is not None:
@@ -277,9 +281,7 @@ def plan_lines(setup: Setup) -> list[str]:
 def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
     file = folder.path / "data" / "bad.csv"
     with disk_told(file), file.open("w", newline="", errors="backslashreplace") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["path", "reason"])
-        rows.writerows([guarded(one.path), guarded(one.reason)] for one in bad)
+        csv.writer(stream).writerows([["path", "reason"], *([guarded(one.path), guarded(one.reason)] for one in bad)])
 
 
 def _set_up_machine(recipe: Recipe) -> torch.device:

@@ -1,4 +1,4 @@
-"""Scores of validation that a recipe may name: what chooses the best checkpoint, and what stops early."""
+"""Scores of validation that a recipe may name: they choose the best checkpoint, stop early, and lower a rate."""
 
 from collections.abc import Mapping
 from typing import Annotated

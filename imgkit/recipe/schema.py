@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
 
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.fields import Columns, Probability, Share, Strict, Task, Text
+from imgkit.recipe.fields import Betas, Columns, Probability, Share, Strict, Task, Text
 from imgkit.recipe.losses import CrossEntropy, LossSettings
 from imgkit.recipe.monitors import Monitor
 from imgkit.recipe.schedules import Cosine, ScheduleSettings
@@ -73,6 +73,8 @@ class TrainSettings(Strict):
     micro_batch: PositiveInt | None = None  # images per forward pass; None: the whole batch
     optimizer: str = "adamw"  # any of timm's names
     momentum: Probability | None = None  # None: the optimizer's own
+    betas: Betas | None = None  # decays of the moments, two or three; None: the optimizer's own
+    eps: PositiveFloat | None = None  # added to a denominator; None: the optimizer's own
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05  # not on biases and norms unless decay_all
     decay_all: bool = False
     clip_norm: PositiveFloat | None = None  # largest norm of the gradient

@@ -11,6 +11,7 @@ from imgkit.recipe.load import Loaded
 from imgkit.recipe.losses import LOSS_TYPES, Bce
 from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.phases import resolve
+from imgkit.recipe.schedules import Plateau
 from imgkit.recipe.schema import DataSettings, PhaseSettings, Recipe
 from imgkit.recipe.toml import value_text
 
@@ -49,9 +50,9 @@ def for_task(loaded: Loaded, task: Task) -> tuple[Loaded, list[str]]:
     binary cross-entropy, with the same label smoothing. Losses that no phase reads stay as they are.
 
     Raises:
-        RecipeError: if a loss or the monitor is of the other task.
+        RecipeError: if a loss, a value of a loss, the monitor, or what a plateau watches is of the other task.
     """
-    _check_monitor(loaded, task)
+    _check_scores(loaded, task)
     recipe = loaded.recipe
     unfit = [
         phase for phase in recipe.phases if phase.solver != "logistic" and task not in resolve(recipe, phase).loss.TASKS
@@ -61,19 +62,48 @@ def for_task(loaded: Loaded, task: Task) -> tuple[Loaded, list[str]]:
     if wrong:
         raise _other_task(loaded, wrong, task)
     if not tables:
+        _check_keys(loaded, task)
         return loaded, []
     note = "the loss is bce, binary cross-entropy of each label by itself, since the task is multi-label"
-    return _with_bce(loaded, tables), [note]
+    adapted = _with_bce(loaded, tables)
+    _check_keys(adapted, task)
+    return adapted, [note]
 
 
-def _check_monitor(loaded: Loaded, task: Task) -> None:
-    name = loaded.recipe.monitor.removeprefix("val/")
-    if name not in MONITORS[task]:
-        raise RecipeError(
-            f"monitor = {value_text(loaded.recipe.monitor)} ({loaded.origins['monitor']}) is no score of a "
-            f"{WORDS[task]} task, which has {', '.join(MONITORS[task])}",
-            "Type one of them, for example  --monitor val/f1_macro",
-        )
+def _check_scores(loaded: Loaded, task: Task) -> None:
+    """See that the monitor, and what the plateaus of phases watch, are scores of the task."""
+    recipe, change = loaded.recipe, "--monitor val/f1_macro"
+    named = [("monitor", recipe.monitor, change)]
+    for phase in recipe.phases:
+        schedule = resolve(recipe, phase).schedule
+        if phase.solver != "logistic" and isinstance(schedule, Plateau) and schedule.watch != "monitor":
+            key = f"phases.{phase.name}.schedule.watch"
+            key = key if key in loaded.origins else "schedule.watch"
+            named.append((key, schedule.watch, f"--set {key}=val/f1_macro"))
+    for key, score, change in named:
+        if score.removeprefix("val/") not in MONITORS[task]:
+            raise RecipeError(
+                f"{key} = {value_text(score)} ({loaded.origins[key]}) is no score of a {WORDS[task]} task, which has "
+                f"{', '.join(MONITORS[task])}",
+                f"Type one of them, for example  {change}",
+            )
+
+
+def _check_keys(loaded: Loaded, task: Task) -> None:
+    """See that no value of a loss was asked for that the loss does not read in the task."""
+    recipe = loaded.recipe
+    tables = {"loss": recipe.loss}
+    tables |= {f"phases.{phase.name}.loss": resolve(recipe, phase).loss for phase in recipe.phases}
+    for table, loss in tables.items():
+        for name, reason in loss.unread(task).items():
+            key = f"{table}.{name}"
+            if key not in loaded.origins or not _is_asked(loaded, key):
+                continue
+            weigh = "  Labels are weighed by pos_weight of bce:  --set loss.name=bce --set loss.pos_weight=neg_pos"
+            raise RecipeError(
+                f"{key} = {value_text(getattr(loss, name))} ({loaded.origins[key]}) is not used: {reason}",
+                f"Leave it out.{weigh if name == 'class_weights' else ''}",
+            )
 
 
 def _table_of(phase: PhaseSettings) -> str:
