@@ -13,7 +13,7 @@ from typer.main import get_command
 from imgkit.cli.app import app
 from imgkit.data.load import load_data
 from imgkit.recipe.load import load_recipe
-from imgkit.recipe.losses import LOSS_TYPES
+from imgkit.recipe.losses import CLASS_RULES, LOSS_TYPES
 from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schedules import SCHEDULE_TYPES
@@ -71,12 +71,36 @@ def test_the_table_of_keys_is_complete(section: str) -> None:
     assert set(keys.split()) == set(type(getattr(Recipe.model_construct(), section)).model_fields)
 
 
-def test_the_table_names_every_loss_and_schedule() -> None:
-    for section, types in (("loss", LOSS_TYPES), ("schedule", SCHEDULE_TYPES)):
-        (line,) = re.findall(rf"^\| `\[{section}\]` \|(.*)$", RECIPES, re.MULTILINE)
-        for name, settings in types.items():
-            assert f"`{name}`" in line
-            assert all(key in line for key in settings.model_fields)
+def rows_of(heading: str) -> dict[str, list[str]]:
+    """The table whose first column is headed so: first cell to the other cells, without the marks of code."""
+    (table,) = re.findall(rf"^\| `{re.escape(heading)}` \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", RECIPES, re.MULTILINE)
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {first.strip("`"): rest for first, *rest in cells}
+
+
+def words(cell: str) -> set[str]:
+    return set(cell.replace("`", "").replace(",", " ").split())
+
+
+def test_the_table_of_losses_is_complete() -> None:
+    rows = rows_of("loss.name")
+    assert list(rows) == list(LOSS_TYPES)
+    for name, (tasks, keys, soft, _) in rows.items():
+        type_ = LOSS_TYPES[name]
+        assert words(tasks) == set(type_.TASKS)
+        assert words(keys) == set(type_.model_fields) - {"name"}
+        assert words(soft) == (set(type_.SOFT) or {"no"})
+
+
+def test_the_table_of_schedules_is_complete() -> None:
+    rows = rows_of("schedule.name")
+    assert list(rows) == list(SCHEDULE_TYPES)
+    for name, (_, keys) in rows.items():
+        assert words(keys) == set(SCHEDULE_TYPES[name].model_fields) - {"name"}
+
+
+def test_the_table_of_class_weights_is_complete() -> None:
+    assert [name for name in rows_of("class_weights") if "file" not in name] == list(CLASS_RULES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

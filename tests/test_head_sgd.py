@@ -16,7 +16,7 @@ from imgkit.errors import DiskError, WeightsError
 from imgkit.features import Features
 from imgkit.head_sgd import Stored, train_head, write_features
 from imgkit.screen import Screen
-from imgkit.solve import USUAL, Solution, log_loss, solve_head
+from imgkit.solve import USUAL, Floats, Solution, log_loss, solve_head
 
 
 def blobs(n: int, width: int, classes: int, seed: int) -> Features:
@@ -34,21 +34,23 @@ def chunks(whole: Features, size: int = 999) -> Iterator[Features]:
         yield Features(*(part[start : start + size] for part in whole))
 
 
-def train(whole: Features, classes: int, file: Path) -> tuple[Solution, Stored]:
+def train(whole: Features, classes: int, file: Path, weights: Floats | None = None) -> tuple[Solution, Stored]:
     stored = write_features(chunks(whole), file, whole.values.nbytes)
-    return train_head(stored, classes=classes, seed=0, progress=lambda done, total: None), stored
+    return train_head(stored, classes=classes, weights=weights, seed=0, progress=lambda done, total: None), stored
 
 
-@pytest.mark.parametrize("classes", [2, 5])
-def test_near_the_exact_solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+@pytest.mark.parametrize(("classes", "weighted"), [(2, False), (5, False), (5, True)])
+def test_near_the_exact_solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int, weighted: bool) -> None:
     monkeypatch.setattr(solve, "STRENGTHS", (USUAL,))
     whole, new = blobs(20_000, 16, classes, seed=1), blobs(5_000, 16, classes, seed=2)
-    exact = solve_head(whole.values, whole.targets, classes=classes, seed=0)
-    found, _ = train(whole, classes, tmp_path / "features")
+    by_class = np.array([0.1, 0.5, 1.0, 1.4, 2.0]) if weighted else np.ones(classes)
+    weights, counted = (by_class[part.targets.numpy()] for part in (whole, new))
+    exact = solve_head(whole.values, whole.targets, classes=classes, weights=weights, seed=0)
+    found, _ = train(whole, classes, tmp_path / "features", weights if weighted else None)
     losses, rights = [], []
     for solution in (exact, found):
         logits = (new.values.double() @ solution.weight.double().T + solution.bias.double()).numpy()
-        losses.append(log_loss(logits, new.targets.numpy()))
+        losses.append(log_loss(logits, new.targets.numpy(), counted))
         rights.append(float((logits.argmax(1) == new.targets.numpy()).mean()))
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
     assert rights[1] == pytest.approx(rights[0], abs=0.01)

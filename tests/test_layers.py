@@ -15,7 +15,7 @@ LAYERS = [
     ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
     [
-        *("data", "models", "losses", "schedules", "optimizers", "device"),
+        *("data", "models", "losses", "class_weights", "schedules", "plateau", "optimizers", "device"),
         *("probabilities", "metrics", "multilabel", "calibration"),
     ],
     [
@@ -29,7 +29,8 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
-    *("recipe", "schedules", "run", "evaluation_tables", "evaluations", "screen", "terminal", "report"),
+    *("recipe", "class_weights", "schedules", "plateau", "run"),
+    *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
     *("api", "cli", "__init__", "__main__"),
 }

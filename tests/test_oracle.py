@@ -23,6 +23,17 @@ FEATURES = {
     "bfloat16": ("train.precision=bfloat16",),
     "label smoothing": ("loss.label_smoothing=0.1",),
     "focal": ("loss.name=focal", "loss.gamma=1.5"),
+    "class weights": (f"loss.class_weights={Path(__file__).with_name('oracle_weights.json')}",),
+    "poly": ("loss.name=poly", "loss.epsilon=1"),
+    "steps an epoch": (
+        "phases.all.schedule.name=multistep",
+        'phases.all.schedule.milestones=["30%","60%"]',
+        "phases.all.schedule.step_on=epoch",
+    ),
+    "plateau": (
+        *("phases.all.epochs=4", "phases.all.schedule.name=plateau", "phases.all.schedule.patience=0"),
+        *("phases.all.schedule.threshold=0.9", "phases.all.schedule.watch=val/top1"),
+    ),
     "restarts": ("phases.all.schedule.name=cosine_restarts", "phases.all.schedule.first=3 steps"),
     "one cycle": ("schedule.name=one_cycle", "phases.all.schedule=none"),
     "constant": ("phases.all.schedule.name=constant",),
@@ -56,7 +67,7 @@ def prints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("feature", FEATURES)
 def test_same_bits_with_workers_and_after_a_resume(feature: str, prints: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path
-    stop_at = {"plain": 6}.get(feature, 3 + len(feature) % 9)
+    stop_at = {"plain": 6, "plateau": 15}.get(feature, 3 + len(feature) % 9)
 
     def save_and_stop(point: str) -> None:
         # Stands for a polite stop right after a checkpoint, at a step that differs between features.

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from imgkit.data.batches import Batch
 from imgkit.data.transforms import Preprocessing
@@ -20,7 +21,10 @@ def test_a_loss_that_is_not_finite_on_tiny_images_names_their_size(side: int, to
     (*_, phase) = make_plan(load_recipe("scratch"), 4).phases
     colours = (0.5, 0.5, 0.5)
     preprocessing = Preprocessing((side, side), 1.0, "bilinear", colours, colours, "crop")
-    trainer = Trainer(model, preprocessing=preprocessing, device=torch.device("cpu"), autocast=None, seed=0)
+    cpu = torch.device("cpu")
+    trainer = Trainer(
+        model, preprocessing=preprocessing, device=cpu, autocast=None, seed=0, loss_of=lambda phase: cross_entropy
+    )
     trainer.begin(replace(phase, train="all"))
     batch = Batch(torch.zeros(2, 3, side, side, dtype=torch.uint8), torch.tensor([0, 1]), torch.tensor([0, 1]))
     with pytest.raises(DivergedError) as caught:

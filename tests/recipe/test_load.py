@@ -155,7 +155,10 @@ BAD = [
         "[augment]\njitter = [0, 0, 0, 0.6]\n",
         "my.toml:4: augment.jitter: needs numbers >= 0 and a hue (the last) of at most 0.5, got [0.0, 0.0, 0.0, 0.6]",
     ),
-    ("[loss]\ngamma = 2.0\n", "my.toml:4: loss.gamma: cross_entropy has no 'gamma' (focal has)"),
+    (
+        "[loss]\ngamma = 2.0\n",
+        "my.toml:4: loss.gamma: cross_entropy has no 'gamma' (focal, distribution_balanced have)",
+    ),
     ("[loss]\nlabel_smothing = 2.0\n", "my.toml:4: loss.label_smothing: unknown key (did you mean 'label_smoothing'?)"),
     (
         '[loss]\nname = "focl"\n',
@@ -179,7 +182,8 @@ BAD = [
 @pytest.mark.parametrize(("body", "line"), BAD)
 def test_each_fault_is_one_line_with_its_place(body: str, line: str | None) -> None:
     if line is None:
-        line = "my.toml:5: schedule.end: constant has no 'end' (cosine, cosine_restarts, one_cycle have)"
+        line = "my.toml:5: schedule.end: constant has no 'end' ("
+        line += "linear, polynomial, cosine, cosine_restarts, one_cycle, plateau have)"
     assert lines_of(body + ALL) == [line]
 
 
@@ -202,7 +206,10 @@ PHASES = [
     (ALL + "augment = 3\n", "my.toml:8: phases.all.augment: expected a table"),
     (ALL + "augment = { hflip = 2 }\n", "my.toml:8: phases.all.augment.hflip: must be at most 1, got 2"),
     (ALL + "[phases.augment]\nhflop = 2\n", "my.toml:9: phases.all.augment.hflop: unknown key (did you mean 'hflip'?)"),
-    (ALL + "[phases.loss]\ngamma = 2\n", "my.toml:9: phases.all.loss.gamma: cross_entropy has no 'gamma' (focal has)"),
+    (
+        ALL + "[phases.loss]\ngamma = 2\n",
+        "my.toml:9: phases.all.loss.gamma: cross_entropy has no 'gamma' (focal, distribution_balanced have)",
+    ),
     (
         ALL + '[phases.loss]\nname = "focl"\n',
         f"my.toml:9: phases.all.loss.name: must be one of {', '.join(LOSS_TYPES)}, got 'focl' (did you mean 'focal'?)",
@@ -261,7 +268,7 @@ def test_keys_with_control_characters_do_not_reach_the_terminal() -> None:
 
 def test_a_phase_keeps_what_it_has_of_its_own() -> None:
     body = (
-        '[loss]\nname = "focal"\nalpha = 2\n'
+        '[loss]\nname = "focal"\nalpha = 0.2\n'
         + ALL
         + (
             'layer_decay = 1\nclip_norm = "none"\naugment = { crop = [1, 1] }\nloss = { gamma = 1 }\n'
@@ -279,7 +286,7 @@ def test_a_phase_keeps_what_it_has_of_its_own() -> None:
     }
     for key in ("layer_decay", "clip_norm", "augment.crop", "loss.gamma", "schedule.first"):
         assert loaded.origins[f"phases.all.{key}"] == "file my.toml"
-    assert loaded.recipe.loss == Focal(name="focal", alpha=2.0)
+    assert loaded.recipe.loss == Focal(name="focal", alpha=0.2)
 
 
 def test_none_in_a_file_turns_off_what_may_be_off() -> None:

@@ -89,7 +89,8 @@ def test_columns_are_text_or_a_list(folder: Path, body: str, fault: str | None) 
 
 @given(loaded_recipes())
 def test_a_single_label_recipe_stays_as_it_is(loaded: Loaded) -> None:
-    assume(all(resolve(loaded.recipe, phase).loss.name != "bce" for phase in loaded.recipe.phases))
+    losses = [loaded.recipe.loss, *(resolve(loaded.recipe, phase).loss for phase in loaded.recipe.phases)]
+    assume(all("single" in loss.TASKS and not loss.unread("single") for loss in losses))
     assert for_task(loaded, "single") == (loaded, [])
 
 
@@ -183,6 +184,59 @@ def test_a_loss_that_no_phase_reads_is_left_alone(folder: Path) -> None:
             ["loss.name=bce"],
             'loss.name = "bce" (--set) is no loss of a single-label task, which has {single}\n'
             "In these data each image has one label. Change the loss:  --set loss.name=cross_entropy",
+        ),
+        (
+            "multilabel",
+            ALL,
+            ["loss.name=focal", "loss.class_weights=inverse"],
+            'loss.class_weights = "inverse" (--set) is not used: a single-label task alone reads it\n'
+            "Leave it out.  Labels are weighed by pos_weight of bce:  --set loss.name=bce "
+            "--set loss.pos_weight=neg_pos",
+        ),
+        (
+            "multilabel",
+            SOLVED,
+            ["phases.head.loss.class_weights=sqrt"],
+            'phases.head.loss.class_weights = "sqrt" (--set) is not used: a single-label task alone reads '
+            "it\n"
+            "Leave it out.  Labels are weighed by pos_weight of bce:  --set loss.name=bce "
+            "--set loss.pos_weight=neg_pos",
+        ),
+        (
+            "multilabel",
+            ALL,
+            ["loss.class_weights=sqrt"],
+            'loss.class_weights = "sqrt" (--set) is a value of cross_entropy, and the loss of a multi-label task is '
+            "bce, which has name, label_smoothing, pos_weight\nLeave out class_weights.",
+        ),
+        (
+            "single",
+            ALL,
+            ["phases.all.loss.name=asymmetric", "phases.all.loss.clip=0.1"],
+            "phases.all.loss.clip = 0.1 (--set) is not used: a multi-label task alone reads it\nLeave it out.",
+        ),
+        (
+            "single",
+            ALL,
+            ["loss.name=asymmetric", "loss.gamma_neg=2"],
+            "loss.gamma_neg = 2.0 (--set) is not used: in a single-label task the other classes count with "
+            "label_smoothing alone\nLeave it out.",
+        ),
+        (
+            "single",
+            ALL,
+            ["loss.name=zlpr"],
+            'loss.name = "zlpr" (--set) is no loss of a single-label task, which has {single}\n'
+            "In these data each image has one label. Change the loss:  --set loss.name=cross_entropy",
+        ),
+        (
+            "multilabel",
+            ALL,
+            ["phases.all.schedule.name=plateau", "phases.all.schedule.watch=val/topk"],
+            'phases.all.schedule.watch = "val/topk" (--set) is no score of a multi-label task, which has loss, map, '
+            "subset_accuracy, f1_macro, f1_micro, f1_weighted, precision_macro, precision_micro, precision_weighted, "
+            "recall_macro, recall_micro, recall_weighted, f1_samples\n"
+            "Type one of them, for example  --set phases.all.schedule.watch=val/f1_macro",
         ),
         (
             "multilabel",
