@@ -99,7 +99,8 @@ def _weights(setup: Setup, phase: PhasePlan, pictures: Features | Stored) -> Flo
     by_class = setup.about["loss_weights"].get(phase.name)
     if by_class is None:
         return None
-    return np.array([by_class[name] for name in setup.index.classes])[pictures.targets.numpy()]
+    weights: Floats = np.array([by_class[name] for name in setup.index.classes])[pictures.targets.numpy()]
+    return weights
 
 
 def _features(setup: Setup, phase: PhasePlan, progress: Callable[[int, int], None]) -> Iterator[Features]:
