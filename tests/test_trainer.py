@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from imgkit.data.batches import Batch
 from imgkit.data.transforms import Preprocessing
 from imgkit.errors import DivergedError
+from imgkit.losses import LabelFacts, make_loss
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.task import for_task
@@ -49,6 +51,7 @@ def test_an_update_on_sets_of_labels_is_that_of_the_mean_over_images_and_labels(
         device=torch.device("cpu"),
         autocast=None,
         seed=0,
+        loss_of=lambda phase: make_loss(phase.loss, LabelFacts("multilabel", np.ones(3, dtype=np.int64), 6)),
     )
     logits = model((images.float() / 255 - 0.5) / 0.5)
     wanted = targets * (1 - phase.loss.label_smoothing) + 0.5 * phase.loss.label_smoothing
