@@ -4,9 +4,11 @@
 
 compares every metric of metrics.json, and per_class.csv and confusion.csv cell by cell. Exit 0: all equal (floats to
 1e-9); 1: a difference, listed; 2: wrong usage. For up to 100 classes the predictions and ranks are computed again from
-the classes' probabilities; above that predictions.csv has no such columns, and the ranks are taken as they stand.
-The bootstrap's draws follow the recipe in imgkit/metrics.py (seed and number in metrics.json) and need NumPy's same
-generator, hence the same NumPy series.
+the classes' probabilities, and these from the logits in scores.safetensors and the temperature (to 1e-8, since they are
+rounded); above that predictions.csv has no such columns, the ranks are taken as they stand, and the Brier score, and
+everything of a multi-label task, comes from the logits. What `uncalibrated` says always comes from the logits.
+The bootstrap's draws follow the recipes in imgkit/metrics.py and imgkit/multilabel.py (seed and number in metrics.json)
+and need NumPy's same generator, hence the same NumPy series.
 """
 
 import argparse
@@ -19,7 +21,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from safetensors.numpy import load_file
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    hamming_loss,
+    precision_recall_fscore_support,
+)
 
 SCORES = ("precision", "recall", "f1")
 
@@ -109,8 +119,30 @@ def bootstrap(counts: np.ndarray, value: float, draws: int, seed: int) -> list[f
     return [min(low, value), max(high, value)]
 
 
-def metrics_of(table: pd.DataFrame, classes: list[str], draws: int, seed: int) -> dict[str, Any]:
-    """Every number of metrics.json that follows from predictions.csv."""
+def softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Over 15 bins: the share of answers in each, times how far mean confidence and the share of right ones differ."""
+    total = 0.0
+    for number in range(15):
+        inside = (confidence > number / 15) & (confidence <= (number + 1) / 15)
+        inside |= (confidence == 0) & (number == 0)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return float(total)
+
+
+def brier(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared distance from the truth, probs (N, K) and labels (N,); half of it for two classes."""
+    distance = np.square(probs - np.eye(probs.shape[1])[labels]).sum(axis=1).mean()
+    return float(distance / (2 if probs.shape[1] == 2 else 1))
+
+
+def metrics_of(table: pd.DataFrame, classes: list[str], probs: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
+    """Every number of metrics.json that follows from predictions.csv; for the Brier score with probs (N, K)."""
     label, guess = table["label"], table["predicted"]
     support = label.value_counts()
     present = [name for name in classes if name in support.index]
@@ -122,6 +154,8 @@ def metrics_of(table: pd.DataFrame, classes: list[str], draws: int, seed: int) -
         "classes_with_support": len(present),
         "classes_without_support": [name for name in classes if name not in present],
         "loss": float((-np.log(own)).mean()),
+        "ece": calibration_error(table["prob"].astype(float).to_numpy(), (label == guess).to_numpy()),
+        "brier": brier(probs, np.array([classes.index(name) for name in label])),
         "top1": float(accuracy_score(label, guess)),
         "k": k,
         "topk": float((table["label_rank"].astype(int) <= k).mean()),
@@ -179,20 +213,206 @@ def check_tables(folder: Path, table: pd.DataFrame, classes: list[str], result: 
         )
 
 
+def uncalibrated(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """What metrics.json says of the plain probabilities, from logits (N, K) and labels (N,)."""
+    probs = softmax(logits)
+    own = np.maximum(probs[np.arange(len(labels)), labels], sys.float_info.min)
+    right = probs.argmax(axis=1) == labels
+    error = calibration_error(probs.max(axis=1), right)
+    return {"loss": float(-np.log(own).mean()), "ece": error, "brier": brier(probs, labels)}
+
+
+def check_probabilities(written: np.ndarray, computed: np.ndarray, result: Comparison) -> None:
+    """Those of predictions.csv against those of the logits, to the digits that are written."""
+    worst = np.abs(written - computed).max(initial=0.0)
+    result.check("predictions.csv probabilities, furthest from those of the logits", bool(worst < 1e-8), True)
+
+
 def compare(folder: Path) -> Comparison:
     result = Comparison()
     written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    table = read_csv(folder / "predictions.csv")
+    table, scores = read_csv(folder / "predictions.csv"), load_file(folder / "scores.safetensors")
+    logits = scores["logits"].astype(np.float64)
+    temperature = written.get("calibration", {}).get("temperature", 1.0)
+    drawn = written.get("bootstrap", {})
+    draws, seed = int(drawn.get("draws", 2000)), int(drawn.get("seed", 0))
     classes = [name[2:] for name in table.columns if name.startswith("p:")]
+    if written["task"] == "multilabel":
+        compare_sets(folder, table, written, logits, scores["targets"], result)
+        return result
+    probs = softmax(logits / temperature)
     if classes:
+        shown = table[[f"p:{name}" for name in classes]].astype(float).to_numpy()
+        check_probabilities(shown, probs, result)
+        probs = shown
         check_rows(table, classes, result)
     else:
         classes = list(read_csv(folder / "confusion.csv").columns[1:])
-    drawn = written.get("bootstrap", {})
-    computed = metrics_of(table, classes, int(drawn.get("draws", 2000)), int(drawn.get("seed", 0)))
+    computed = metrics_of(table, classes, probs, draws, seed)
+    if "calibration" in written:
+        labels = np.array([classes.index(name) for name in table["label"]])
+        computed["uncalibrated"] = uncalibrated(logits, labels)
     result.check_all("metrics.json ", written, computed)
     check_tables(folder, table, classes, result)
     return result
+
+
+# --- several labels an image ---------------------------------------------------------------------------------------
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-logits))
+
+
+def shares_of_sets(truth: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """Precision, recall and F1 over the labels with support."""
+    kept = truth.any(axis=0)
+    one, other = truth[:, kept].astype(int), answers[:, kept].astype(int)
+    if kept.sum() == 1:  # scikit-learn would take it for two classes
+        one, other = np.repeat(one, 2, axis=1), np.repeat(other, 2, axis=1)
+    found: dict[str, float] = {}
+    for mean in ("macro", "micro", "weighted", "samples"):
+        values = (0.0, 0.0, 0.0)
+        if kept.any():
+            values = precision_recall_fscore_support(one, other, average=mean, zero_division=0)[:3]
+        found |= {f"{name}_{mean}": float(value) for name, value in zip(SCORES, values, strict=True)}
+    return found
+
+
+def reliability_of_sets(truth: np.ndarray, probs: np.ndarray) -> dict[str, float]:
+    near = np.clip(probs, 1e-12, 1 - 1e-12)
+    return {
+        "loss": float(-np.where(truth, np.log(near), np.log(1 - near)).mean()),
+        "ece": calibration_error(probs.ravel(), truth.ravel()),
+        "brier": float(np.square(probs - truth).mean()),
+    }
+
+
+def average_precision(truth: np.ndarray, probs: np.ndarray) -> float:
+    """Of one label: precision at each level of probability, times the recall gained there."""
+    order = np.argsort(-probs, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(probs[order])), len(probs) - 1)
+    hits = truth[order].cumsum()[ends]
+    return float((np.diff(hits, prepend=0) * hits / (ends + 1)).sum() / truth.sum())
+
+
+def bootstrap_of_sets(
+    truth: np.ndarray, answers: np.ndarray, probs: np.ndarray, values: dict[str, float], drawn: dict[str, int]
+) -> dict[str, list[float] | None]:
+    """Images drawn again, one draw after another."""
+    n, rng = len(truth), np.random.default_rng(drawn["seed"])
+    if n < 30 or not truth.any():
+        return {"f1_macro": None, "map": None}
+    found: dict[str, list[float]] = {"f1_macro": [], "map": []}
+    for draw in range(drawn["draws"]):
+        rows = rng.integers(0, n, size=n)
+        y, p = truth[rows], answers[rows]
+        kept = np.flatnonzero(y.any(axis=0))
+        if not len(kept):
+            continue
+        found["f1_macro"].append(np.mean(2 * (y & p).sum(axis=0)[kept] / (y.sum(axis=0) + p.sum(axis=0))[kept]))
+        if draw < drawn["map_draws"]:
+            found["map"].append(np.mean([average_precision(y[:, k], probs[rows, k]) for k in kept]))
+    ends: dict[str, list[float] | None] = {}
+    for name, numbers in found.items():
+        low, high = np.percentile(numbers, [2.5, 97.5])
+        same = max(numbers) - min(numbers) < 1e-9
+        ends[name] = None if same else [min(low, values[name]), max(high, values[name])]
+    return ends
+
+
+def chance_of_sets(truth: np.ndarray, classes: list[str]) -> dict[str, Any]:
+    counts: dict[tuple[bool, ...], int] = {}
+    for row in sorted(map(tuple, truth.tolist())):
+        counts[row] = counts.get(row, 0) + 1
+    most = max(counts, key=lambda row: counts[row])  # the first of equal ones
+    share = truth.mean(axis=0)
+    kept = share[share > 0]
+    return {
+        "set": [name for name, one in zip(classes, most, strict=True) if one],
+        "subset_accuracy": counts[most] / len(truth),
+        "hamming": float(np.minimum(share, 1 - share).mean()),
+        "map": float(kept.mean()) if len(kept) else 0.0,
+        "f1_macro": float((2 * kept / (1 + kept)).mean()) if len(kept) else 0.0,
+    }
+
+
+def metrics_of_sets(
+    truth: np.ndarray, probs: np.ndarray, least: np.ndarray, classes: list[str], drawn: dict[str, int]
+) -> dict[str, Any]:
+    """Every number of metrics.json, from truth and probs (N, K) and the thresholds (K,)."""
+    answers, n = probs >= least, len(truth)
+    kept = np.flatnonzero(truth.any(axis=0))
+    exact = float(accuracy_score(truth, answers)) if truth.shape[1] > 1 else float((truth == answers).mean())
+    found: dict[str, Any] = {
+        "n": n,
+        "classes": len(classes),
+        "classes_with_support": len(kept),
+        "classes_without_support": [name for k, name in enumerate(classes) if k not in kept],
+        "cardinality": float(truth.sum() / n),
+        "empty": float((truth.sum(axis=1) == 0).mean()),
+        **reliability_of_sets(truth, probs),
+        "map": float(np.mean([average_precision_score(truth[:, k], probs[:, k]) for k in kept])) if len(kept) else 0.0,
+        "subset_accuracy": exact,
+        "hamming": float(hamming_loss(truth, answers)),
+        **shares_of_sets(truth, answers),
+        "chance": chance_of_sets(truth, classes),
+    }
+    found["intervals"] = {"subset_accuracy": wilson(exact, n)}
+    found["intervals"] |= bootstrap_of_sets(truth, answers, probs, found, drawn)
+    return found
+
+
+def compare_sets(
+    folder: Path,
+    table: pd.DataFrame,
+    written: dict[str, Any],
+    logits: np.ndarray,
+    targets: np.ndarray,
+    result: Comparison,
+) -> None:
+    """metrics.json, predictions.csv and per_class.csv of a multi-label task."""
+    classes, truth = list(written["thresholds"]), targets.astype(bool)
+    least = np.array(list(written["thresholds"].values()))
+    calibration = written.get("calibration")
+    probs = sigmoid(logits / (calibration["temperature"] if calibration else 1.0))
+    if f"p:{classes[0]}" in table.columns:
+        shown = table[[f"p:{name}" for name in classes]].astype(float).to_numpy()
+        check_probabilities(shown, probs, result)
+        probs = shown
+        truth = table[[f"y:{name}" for name in classes]].astype(int).to_numpy().astype(bool)
+        result.check("predictions.csv y: as in scores.safetensors", bool((truth == targets.astype(bool)).all()), True)
+    answers = probs >= least
+    for row, (labels, predicted, exact) in enumerate(
+        zip(table["labels"], table["predicted"], table["exact"], strict=True)
+    ):
+        where = f"predictions.csv row {row + 2} "
+        result.check(where + "labels", labels, "|".join(np.array(classes, dtype=object)[truth[row]]))
+        result.check(where + "predicted", predicted, "|".join(np.array(classes, dtype=object)[answers[row]]))
+        result.check(where + "exact", exact, str(int((truth[row] == answers[row]).all())))
+    computed = metrics_of_sets(truth, probs, least, classes, written["bootstrap"])
+    if calibration:
+        plain = sigmoid(logits)
+        half = plain >= 0.5
+        computed["uncalibrated"] = reliability_of_sets(truth, plain) | {
+            "f1_macro": shares_of_sets(truth, half)["f1_macro"],
+            "subset_accuracy": float((truth == half).all(axis=1).mean()),
+        }
+        result.check("metrics.json calibration.thresholds", calibration["thresholds"], written["thresholds"])
+    result.check_all("metrics.json ", written, computed)
+
+    rows = read_csv(folder / "per_class.csv")
+    result.check("per_class.csv classes", list(rows["class"]), classes)
+    for k, line in enumerate(rows.to_dict("records")[: len(classes)]):
+        values = precision_recall_fscore_support(
+            truth[:, k], answers[:, k], labels=[True], average="macro", zero_division=0
+        )
+        expected = {"support": truth[:, k].sum(), "predicted": answers[:, k].sum(), "threshold": least[k]}
+        expected |= dict(zip(SCORES, values[:3], strict=True))
+        expected["ap"] = average_precision_score(truth[:, k], probs[:, k]) if truth[:, k].any() else 0.0
+        for key, value in expected.items():
+            result.check(f"per_class.csv {classes[k]!r} {key}", float(line[key]), float(value))
 
 
 def main(arguments: list[str] | None = None) -> int:

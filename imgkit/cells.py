@@ -5,7 +5,9 @@ apostrophe; so does one that starts with apostrophes before such a sign, so that
 """
 
 import re
+from collections.abc import Iterable
 
+SEPARATOR = "|"  # between the labels of one cell
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
@@ -17,3 +19,8 @@ def guarded(cell: str) -> str:
 def bare(cell: str) -> str:
     """The cell that `guarded` was given."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def joined(labels: Iterable[str]) -> str:
+    """Several labels as one cell; "" for none."""
+    return SEPARATOR.join(labels)

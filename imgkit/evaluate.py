@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from imgkit.calibration import Calibration
 from imgkit.data.batches import eval_batches
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
@@ -30,10 +31,13 @@ _BATCH = 32  # images a forward pass; results do not depend on it beyond roundin
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network answered: logits float32 (N, K), targets int64 (N,), ids int64 (N,), in the order of the rows."""
+    """What a network answered: logits float32 (N, K), ids int64 (N,), in the order of the rows.
+
+    Targets are int64 (N,), or zeros and ones float32 (N, K) in a multi-label task.
+    """
 
     logits: npt.NDArray[np.float32]
-    targets: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
     ids: npt.NDArray[np.int64]
 
 
@@ -82,10 +86,13 @@ def store(
     split: str,
     step: int | None,
     seed: int,
+    calibration: Calibration | None = None,
     unwritten: Callable[[DiskError], None] | None = None,
     **extra: object,
 ) -> dict[str, Any]:
     """Write predictions, metrics and tables of one evaluation into `folder`; returns its metrics.
+
+    Without a `calibration` they are of the plain probabilities and, in a multi-label task, of thresholds 0.5.
 
     Raises:
         DiskError: if the folder cannot be written and there is no `unwritten` to take the error.
@@ -101,6 +108,7 @@ def store(
         step=step,
         seed=seed,
         extra={"data": index.select(scores.ids).fingerprint, **extra},
+        calibration=calibration,
         unwritten=unwritten,
     )
 
@@ -163,7 +171,8 @@ def evaluate_run(
             max_pixels=recipe.data.max_pixels,
             progress=progress,
         )
-    metrics = store(place, scores, index, split=name, step=step, seed=recipe.seed, where=where)
+    about_it: dict[str, Any] = {"split": name, "step": step, "where": where, "calibration": loaded.calibration}
+    metrics = store(place, scores, index, seed=recipe.seed, **about_it)
     return metrics | {"folder": str(place)}
 
 
@@ -190,7 +199,8 @@ def load_run_model(folder: RunFolder) -> LoadedModel:
 
 def read_index(folder: RunFolder, about: Mapping[str, Any]) -> Index:
     """The index a run was trained with."""
-    return Index.read_csv(folder.path / "data" / "index.csv", Path(about["data"]["root"]), tuple(about["classes"]))
+    root, classes = Path(about["data"]["root"]), tuple(about["classes"])
+    return Index.read_csv(folder.path / "data" / "index.csv", root, classes, about["task"])
 
 
 def check_files(index: Index, progress: Callable[[int, int], None] | None = None) -> None:
@@ -246,9 +256,11 @@ def _other_data(
     data: DataSettings,
     screen: Screen,
 ) -> tuple[Index, str]:
-    inherited: dict[str, object] = {"on_bad": own.on_bad, "max_pixels": own.max_pixels}
+    inherited: dict[str, object] = {"task": about["task"], "on_bad": own.on_bad, "max_pixels": own.max_pixels}
     if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
-        inherited |= {"image_col": own.image_col, "label_col": own.label_col}
+        inherited["image_col"] = own.image_col
+        if data.label_col is None:
+            inherited |= {"label_col": own.label_col, "label_delimiter": own.label_delimiter}
         if str(Path(data.path).resolve()) == about["data"].get("path"):
             inherited["root"] = about["data"]["root"]
     given = {key: getattr(data, key) for key in data.model_fields_set}

@@ -1,15 +1,15 @@
 r"""The folder of one evaluation: text that a report reads, plus the raw scores.
 
-    predictions.csv      path, label, predicted, prob, label_prob, label_rank and, up to 100 classes, one `p:CLASS` each
-    scores.safetensors   logits, float32 (N, K)
-    metrics.json         `imgkit.metrics.summarise`, schema, split, step
-    per_class.csv        `imgkit.metrics.per_class`
-    confusion.csv        counts, true class by predicted class
+    predictions.csv      a row an image, see `evaluation_tables`
+    scores.safetensors   logits, float32 (N, K); in a multi-label task also targets, uint8 (N, K)
+    metrics.json         schema, task, split, step and the metrics
+    per_class.csv        a row a class
+    confusion.csv        counts, true class by predicted class; not in a multi-label task
 
-The metrics are computed from the numbers as predictions.csv has them, so anybody can compute them again from it. A cell
-that holds a path or a class and starts with = + - @ TAB or CR (after any apostrophes) gets one apostrophe in front, so
-that no spreadsheet takes it for a formula; reading takes that apostrophe away. Bytes of a name that are not UTF-8 are
-shown as `\udcXX`.
+The metrics are computed from the numbers as predictions.csv has them, so anybody can compute them again from it; those
+under `uncalibrated` from the logits. A cell that holds a path or a class and starts with = + - @ TAB or CR (after any
+apostrophes) gets one apostrophe in front, so that no spreadsheet takes it for a formula; reading takes that apostrophe
+away. Bytes of a name that are not UTF-8 are shown as `\udcXX`.
 """
 
 import csv
@@ -18,23 +18,23 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from imgkit.cells import guarded
-from imgkit.data.csv_table import PREDICTED
+from imgkit.calibration import Calibration
 from imgkit.errors import DiskError, printable
-from imgkit.metrics import Floats, Ints, Scored, confusion_matrix, per_class, score, softmax, summarise_scored
+from imgkit.evaluation_tables import tables_of
+from imgkit.metrics import Ints
 from imgkit.run import sweep
 
 SCHEMA = 1
-WIDEST = 100  # classes up to which predictions.csv has a column for each
 _ASIDE = re.compile(r"^\.(.+)\.was-[0-9a-f]+-[0-9a-f]+$")
 
 
@@ -42,18 +42,21 @@ def write_evaluation(
     folder: Path,
     *,
     paths: Sequence[str],
-    targets: Ints,
+    targets: Ints | npt.NDArray[np.float32],
     logits: npt.NDArray[np.float32],
     classes: Sequence[str],
     split: str,
     step: int | None,
     seed: int,
     extra: Mapping[str, object],
+    calibration: Calibration | None = None,
     unwritten: Callable[[DiskError], None] | None = None,
 ) -> dict[str, Any]:
-    """Write an evaluation of logits (N, K) against targets (N,) as `folder`, in place of one that is there.
+    """Write an evaluation of logits (N, K) as `folder`, in place of one that is there.
 
-    Returns what metrics.json holds; the keys of `extra` stand beside the metrics. `seed` draws the bootstrap. Where the
+    Targets are int64 (N,), or zeros and ones (N, K) in a multi-label task. Returns what metrics.json holds; the keys of
+    `extra` stand beside the metrics. `seed` draws the bootstrap. With a `calibration` the probabilities, and with its
+    thresholds the labels, are the calibrated ones, and metrics.json has `calibration` and `uncalibrated`. Where the
     folder cannot be written, `unwritten` is called with the error, if given, and the metrics are returned all the same.
 
     Raises:
@@ -63,25 +66,21 @@ def write_evaluation(
     """
     paths = [_visible(paths[row]) for row in range(len(targets))]
     classes = [_visible(name) for name in classes]
-    probs = softmax(logits)
-    if len(classes) <= WIDEST:
-        probs = _as_written(probs)
-    scored = score(probs, targets)
-    scored = scored._replace(label_prob=_as_written(scored.label_prob[:, None])[:, 0])
-    metrics = {"schema": SCHEMA, "split": split, "step": step, **extra, **summarise_scored(scored, classes, seed=seed)}
-    confusion = confusion_matrix(scored, len(classes))
-    rows = per_class(confusion, classes)
+    if calibration is not None and calibration.thresholds is not None:
+        shown = {_visible(name): value for name, value in calibration.thresholds.items()}
+        calibration = replace(calibration, thresholds=shown)
+    tables = tables_of(paths, targets, logits, classes, calibration, seed)
+    metrics = {"schema": SCHEMA, "task": tables.task, "split": split, "step": step, **extra, **tables.metrics}
 
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
     try:
         temporary.mkdir(parents=True)
         _put_back(folder.parent)
         sweep(folder.parent)
-        _write_csv(temporary / "predictions.csv", _prediction_rows(paths, scored, probs, classes))
-        save_file({"logits": np.ascontiguousarray(logits, dtype=np.float32)}, temporary / "scores.safetensors")
+        for name, rows in tables.files.items():
+            _write_csv(temporary / name, rows)
+        save_file(tables.arrays, temporary / "scores.safetensors")
         (temporary / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-        _write_csv(temporary / "per_class.csv", _class_rows(rows))
-        _write_csv(temporary / "confusion.csv", _confusion_rows(confusion, classes))
         _put_in_place(temporary, folder)
     except (OSError, SafetensorError) as error:
         failure = DiskError(
@@ -96,38 +95,13 @@ def write_evaluation(
     return metrics
 
 
-def _prediction_rows(
-    paths: Sequence[str], scored: Scored, probs: Floats, classes: Sequence[str]
-) -> Iterator[Sequence[str]]:
-    wide = len(classes) <= WIDEST
-    yield [*PREDICTED, *(f"p:{name}" for name in classes if wide)]
-    names = [guarded(name) for name in classes]
-    numbers = _form(len(classes))
-    for row, (path, target, predicted, label_prob, rank) in enumerate(
-        zip(paths, *(column.tolist() for column in scored), strict=True)
-    ):
-        yield [
-            guarded(path),
-            names[target],
-            names[predicted],
-            f"{probs[row, predicted]:.9g}",
-            f"{label_prob:.9g}",
-            str(rank),
-            *((numbers % tuple(probs[row].tolist())).split(",") if wide else ()),
-        ]
-
-
-def _class_rows(rows: Sequence[Mapping[str, str | int | float]]) -> Iterator[Sequence[str]]:
-    yield list(rows[0])
-    for row in rows:
-        yield [guarded(cell) if isinstance(cell, str) else repr(cell) for cell in row.values()]
-
-
-def _confusion_rows(confusion: Ints, classes: Sequence[str]) -> Iterator[Sequence[str]]:
-    names = [guarded(name) for name in classes]
-    yield ["label", *names]
-    for name, counts in zip(names, confusion.tolist(), strict=True):
-        yield [name, *map(str, counts)]
+def read_logits(folder: Path) -> npt.NDArray[np.float32] | None:
+    """The logits (N, K) of a stored evaluation, in the order of its rows; None where they cannot be read."""
+    try:
+        found: npt.NDArray[np.float32] = load_file(folder / "scores.safetensors")["logits"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return found
 
 
 def _write_csv(file: Path, rows: Iterable[Sequence[str]]) -> None:
@@ -161,19 +135,6 @@ def _put_back(place: Path) -> None:
         if match := _ASIDE.match(entry.name):
             target = place / match[1]
             shutil.rmtree(entry, ignore_errors=True) if target.exists() else entry.rename(target)
-
-
-def _as_written(values: Floats) -> Floats:
-    """Values (N, K) as they read back from text of nine significant digits."""
-    form = _form(values.shape[1])
-    found = np.empty_like(values)
-    for row, numbers in enumerate(values):
-        found[row] = [float(text) for text in (form % tuple(numbers.tolist())).split(",")]
-    return found
-
-
-def _form(count: int) -> str:
-    return ",".join(["%.9g"] * count)
 
 
 def _visible(name: str) -> str:

@@ -22,7 +22,9 @@ from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory
 from imgkit.evaluate import score, store
 from imgkit.finish import finish
 from imgkit.head import pictures_of, solve_phase
+from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.metrics import METRICS
+from imgkit.plateau import remembered
 from imgkit.prepare import Setup
 from imgkit.progress import Progress
 from imgkit.recipe.plan import PhasePlan
@@ -55,6 +57,7 @@ class Experiment:
             device=setup.device,
             autocast=setup.autocast,
             seed=setup.recipe.seed,
+            loss_of=self._loss_of,
         )
         self._request = Request()
         self._checkpoints = folder.path / "checkpoints"
@@ -144,7 +147,7 @@ class Experiment:
         )
         with closing(batches), memory_told(told):
             began = asked = time.monotonic()
-            for update in self.trainer.train(phase, batches, start):
+            for update in self.trainer.train(phase, batches, start, self._lowered):
                 self.progress.train_seconds += time.monotonic() - asked
                 pace = (time.monotonic() - began) / (update.step - start)
                 if update.step - start == _TIME_AFTER and phase.steps_per_epoch > _TIME_AFTER:
@@ -153,6 +156,15 @@ class Experiment:
                 self.screen.update(update.step, self.setup.plan.total_steps, pace * (phase.stop - update.step))
                 yield update
                 asked = time.monotonic()
+
+    def _loss_of(self, phase: PhasePlan) -> Loss:
+        setup = self.setup
+        weights = setup.about["loss_weights"].get(phase.name)
+        return make_loss(phase.loss, LabelFacts.of(setup.index, weights, setup.device))
+
+    def _lowered(self) -> float:
+        """What a plateau schedule multiplies the rate of the next update by."""
+        return float(self.progress.plateau.get("factor", 1.0))
 
     def _count(self, update: Update, phase: PhasePlan) -> None:
         now = self.progress
@@ -214,12 +226,15 @@ class Experiment:
         name = self.setup.recipe.monitor.removeprefix("val/")
         value = metrics[name]
         before = now.best
-        gain = before is None or (value > before["value"] if METRICS[name] == "max" else value < before["value"])
+        upwards = METRICS[self.setup.index.task][name] == "max"
+        gain = before is None or (value > before["value"] if upwards else value < before["value"])
         if gain:
             now.best = {"step": now.step, "metric": self.setup.recipe.monitor, "value": value}
         now.epochs_without_gain = 0 if gain else now.epochs_without_gain + 1
         patience = self.setup.recipe.early_stop
         now.stopped_early = patience is not None and now.epochs_without_gain >= patience
+        lowered = self._lowered()
+        now.plateau = remembered(now.plateau, phase, now.step, metrics, self.setup.recipe.monitor)
         now.history.append(now.row(phase, metrics, best=gain, seconds=self._elapsed_s()))
         now.loss_sum, now.images, now.train_seconds = 0.0, 0, 0.0
         if not self._save_or_warn() and gain:
@@ -227,6 +242,8 @@ class Experiment:
         with suppress(DiskError):  # the checkpoint holds the rows too
             self.folder.write_rows("history.jsonl", now.history)
         self.screen.epoch({**now.history[-1], "left_s": now.left_s(self.setup.plan.total_steps)})
+        if self._lowered() < lowered:
+            self.screen.note(f"the score stands still: the rate is lowered to {self._lowered():.3g} of the schedule's")
         if now.stopped_early and now.step < self.setup.plan.total_steps:
             self.screen.note(f"stopped early: {patience} epochs without a better {self.setup.recipe.monitor}")
         for error in unwritten:  # told after the checkpoint is safe

@@ -1,4 +1,7 @@
-"""After the last step: the best weights become `model/`, test is scored once, and the result is said."""
+"""After the last step: the best weights are calibrated and become `model/`, test is scored once, the result is said.
+
+Every part may be repeated after a kill: what it makes follows from the checkpoint and the stored logits.
+"""
 
 import secrets
 import shlex
@@ -6,14 +9,19 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from imgkit import checkpoint
+from imgkit.calibration import Calibration, calibrate
 from imgkit.checkpoint import Checkpoint
 from imgkit.duration import format_seconds
 from imgkit.errors import DiskError, disk_told
-from imgkit.evaluate import load_run_model, score, store
+from imgkit.evaluate import Scores, load_run_model, score, store
+from imgkit.evaluations import read_logits
 from imgkit.models.folder import save_model_folder
+from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.prepare import Setup
-from imgkit.report.table import scores
+from imgkit.report.words import guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.signals import Watched
@@ -32,20 +40,24 @@ def finish(
 ) -> None:
     """Export, score test once if there is a test split, and say how it went."""
     best = max((row for row in history if row["best"]), key=lambda row: row["step"])
-    export_best(folder, setup, best["step"])
+    calibration = export_best(folder, setup, best["step"], watched)
     splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
-    metrics = {split: _scored(folder, setup, split, best["step"], watched) for split in splits}
+    metrics = {split: _scored(folder, setup, split, best["step"], calibration, watched) for split in splits}
     _say_result(folder, setup, history, best, metrics, seconds, screen)
 
 
-def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
-    """Write `model/` from the checkpoint of `step`: the averaged weights where the run averages.
+def export_best(folder: RunFolder, setup: Setup, step: int, watched: Watched) -> Calibration:
+    """Write `model/` from the checkpoint of `step`, the averaged weights where the run averages; calibrated on val.
 
     Raises:
         DiskError: if that checkpoint is damaged, or the folder cannot be written.
     """
     saved = _read_best(folder, step)
     averaged = {name[4:]: value for name, value in saved.train.items() if name.startswith("ema/")}
+    state = averaged or saved.model
+    setup.model.load_state_dict(state, strict=True)  # no update follows
+    val = _stored_scores(folder, setup, "val", step) or _score(setup.model, setup, "val", watched)
+    calibration = calibrate(val.logits, val.targets, setup.index.classes)
     temporary, place = folder.path / f".model.tmp-{secrets.token_hex(4)}", folder.path / "model"
     with disk_told(temporary):
         temporary.mkdir()
@@ -53,15 +65,17 @@ def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
         temporary,
         model=setup.model,
         model_name=setup.about["model"],
-        state=averaged or saved.model,
+        state=state,
         classes=setup.index.classes,
         preprocessing=setup.preprocessing,
-        extra={"run": folder.name, "step": step, "weights": setup.about["weights"]},
+        calibration=calibration,
+        extra={"run": folder.name, "step": step, "task": setup.index.task, "weights": setup.about["weights"]},
     )
     with disk_told(place):
         shutil.rmtree(place, ignore_errors=True)
         temporary.rename(place)
     folder.write_json("checkpoints/best.json", {"step": step})  # a kill after the last save may have left an older one
+    return calibration
 
 
 def _read_best(folder: RunFolder, step: int) -> Checkpoint:
@@ -79,27 +93,46 @@ def _read_best(folder: RunFolder, step: int) -> Checkpoint:
         ) from error
 
 
-def _scored(folder: RunFolder, setup: Setup, split: str, step: int, watched: Watched) -> dict[str, Any]:
-    """The metrics of the exported model on a split: scored now, unless its evaluation is there.
+def _scored(
+    folder: RunFolder, setup: Setup, split: str, step: int, calibration: Calibration, watched: Watched
+) -> dict[str, Any]:
+    """The metrics of the exported model on a split, from its stored logits where they are there.
 
-    That of validation lacks where the disk was full; that of test is there where a run was cut after it.
+    The evaluation of validation that the epoch wrote is not calibrated, and lacks where the disk was full; that of test
+    is there where a run was cut after it, and is not made again.
     """
     name = f"{split}@{step}"
-    if name not in folder.evaluations():
-        model = load_run_model(folder).model.to(setup.device)
-        with watched(f"scoring {split}") as progress:
-            scores = score(
-                model,
-                setup.index,
-                setup.index.rows(split),
-                preprocessing=setup.preprocessing,
-                device=setup.device,
-                workers=setup.workers,
-                max_pixels=setup.recipe.data.max_pixels,
-                progress=progress,
-            )
-        store(folder.path / "evaluations" / name, scores, setup.index, split=split, step=step, seed=setup.recipe.seed)
-    return folder.evaluations()[name]
+    stored = folder.evaluations().get(name)
+    if stored is None or stored.get("calibration") != calibration.to_dict():
+        scores = _stored_scores(folder, setup, split, step)
+        scores = scores or _score(load_run_model(folder).model, setup, split, watched)
+        place, seed = folder.path / "evaluations" / name, setup.recipe.seed
+        return store(place, scores, setup.index, split=split, step=step, seed=seed, calibration=calibration)
+    return stored
+
+
+def _stored_scores(folder: RunFolder, setup: Setup, split: str, step: int) -> Scores | None:
+    """What the weights of `step` answered on a split, if that is stored."""
+    rows, name = setup.index.rows(split), f"{split}@{step}"
+    logits = read_logits(folder.path / "evaluations" / name)
+    data = folder.evaluations().get(name, {}).get("data")
+    if logits is None or len(logits) != len(rows) or data != setup.index.select(rows).fingerprint:
+        return None
+    return Scores(logits, setup.index.select(rows).targets(), rows)
+
+
+def _score(model: nn.Module, setup: Setup, split: str, watched: Watched) -> Scores:
+    with watched(f"scoring {split}") as progress:
+        return score(
+            model,
+            setup.index,
+            setup.index.rows(split),
+            preprocessing=setup.preprocessing,
+            device=setup.device,
+            workers=setup.workers,
+            max_pixels=setup.recipe.data.max_pixels,
+            progress=progress,
+        )
 
 
 def _say_result(
@@ -117,6 +150,7 @@ def _say_result(
     else:
         lines.append("Validation chose the weights, so its score flatters: hold out a test with --set data.test=0.2")
     lines.append(f"Best at epoch {best['epoch']} (phase {best['phase']}) by {setup.recipe.monitor}")
+    lines += calibration_lines(metrics)
     lines += _advice(setup, history, best, metrics)
     lines.append(f"Model   {folder.path / 'model'}  (loads in plain timm)")
     name = "latest" if folder.is_latest else folder.address
@@ -127,9 +161,23 @@ def _say_result(
 
 def score_line(split: str, metrics: Mapping[str, Any]) -> str:
     """`test   top-1 85.3 % (82.1 to 88.1) · macro F1 …`: with n, 95 % intervals and the chance level."""
-    chance = metrics["chance"]
-    guess = f"always answering {chance['majority_class']!r} gives {100 * chance['majority']:.1f} %"
-    return f"{split:<6}  {scores(metrics)}, 95 % intervals; {guess}"
+    return f"{split:<6}  {scores(metrics)}, 95 % intervals; {guessing(metrics)}"
+
+
+def calibration_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How far the probabilities can be believed, before and after the temperature, and what was not fitted."""
+    split = "test" if "test" in metrics else "val"
+    found, fitted = metrics[split], metrics[split]["calibration"]
+    before, after = (f"{100 * one['ece']:.1f} %" for one in (found["uncalibrated"], found))
+    flatters = "" if split == "test" else ", which it was fitted on"
+    line = f"Calibrated by temperature {fitted['temperature']:.3g}: calibration error {before} before, {after} after"
+    told = [f"{line} (on {split}{flatters})"] if fitted["temperature"] != 1 else []
+    if set((fitted["thresholds"] or {}).values()) - {USUAL_THRESHOLD}:
+        ends = [f"{end(fitted['thresholds'].values()):.2f}" for end in (min, max)]
+        told.append(f"Thresholds of the labels, by F1 on val: {' to '.join(dict.fromkeys(ends))}")
+    if fitted["temperature"] == 1:
+        told.insert(0, f"Calibration error {after} (on {split})")
+    return told + [f"Not calibrated: {note}" for note in fitted["notes"]]
 
 
 def _advice(
@@ -161,8 +209,9 @@ def _advice(
                 f"Try a smaller rate ({rate}), choose by the score (--monitor val/f1_macro), or --recipe probe"
             )
     chosen = metrics.get("test", metrics["val"])
-    if chosen["intervals"]["top1"][0] <= chosen["chance"]["majority"]:
+    if no_better_than_chance(chosen):
         tries = [f"Score on more than {chosen['n']} images."] if chosen["n"] < _FEW else []
         tries += ["Check the labels: imgkit data check.", *([] if last["solved"] else ["Try ten times the rate."])]
-        advice.append(f"This cannot be told from always answering the largest class. {' '.join(tries)}")
+        guess = "guessing by how frequent labels are" if "map" in chosen else "always answering the largest class"
+        advice.append(f"This cannot be told from {guess}. {' '.join(tries)}")
     return advice

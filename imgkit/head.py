@@ -6,28 +6,21 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.data.transforms import TrainTransform
 from imgkit.errors import DeviceError, memory_told
-from imgkit.features import (
-    BY_SGD,
-    MAX_BYTES,
-    MAX_ITERATIONS,
-    Features,
-    Solution,
-    extract,
-    fits,
-    head_layer,
-    solve_head,
-    together,
-)
-from imgkit.head_sgd import EPOCHS, train_head, write_features
+from imgkit.features import BY_SGD, Features, extract, head_layer, together
+from imgkit.head_sgd import EPOCHS, Stored, train_head, write_features
 from imgkit.prepare import Setup
 from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
 from imgkit.signals import Watched
+from imgkit.solve import MAX_BYTES, MAX_ITERATIONS, Floats, Solution, fits, solve_head
 
 _BATCH = 32  # images at once where features are computed
+_LOSS = {"single": ("cross_entropy", "cross-entropy"), "multilabel": ("bce", "the binary cross-entropy of each label")}
 
 
 def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, watched: Watched) -> Solution:
@@ -54,9 +47,10 @@ def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, wa
     screen.note(f"head {done} on {total:,} pictures × {width:,} features, C = {solution.c:g}")
     if not solution.converged:
         screen.warn(f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum")
-    others = {other.loss.name for other in setup.plan.phases if other.lr is not None} - {"cross_entropy"}
+    own, words = _LOSS[setup.index.task]
+    others = sorted({other.loss.name for other in setup.plan.phases if other.lr is not None} - {own})
     if others:
-        screen.note(f"the solve minimises cross-entropy, whatever the loss of other phases ({', '.join(others)})")
+        screen.note(f"the solve minimises {words}, whatever the loss of other phases ({', '.join(others)})")
     return solution
 
 
@@ -76,6 +70,7 @@ def _solve(setup: Setup, phase: PhasePlan, watched: Watched) -> Solution:
             features.targets,
             classes=len(setup.index.classes),
             groups=groups,
+            weights=_weights(setup, phase, features),
             seed=setup.recipe.seed,
             progress=progress,
         )
@@ -88,9 +83,24 @@ def _train(setup: Setup, phase: PhasePlan, folder: Path, watched: Watched) -> So
         with watched("features") as progress:
             stored = write_features(_features(setup, phase, progress), file, size)
         with watched("training the head") as progress:
-            return train_head(stored, classes=len(setup.index.classes), seed=setup.recipe.seed, progress=progress)
+            return train_head(
+                stored,
+                classes=len(setup.index.classes),
+                weights=_weights(setup, phase, stored),
+                seed=setup.recipe.seed,
+                progress=progress,
+            )
     finally:
         file.unlink(missing_ok=True)
+
+
+def _weights(setup: Setup, phase: PhasePlan, pictures: Features | Stored) -> Floats | None:
+    """What each picture (N,) counts as, by its class; None where the phase weighs none."""
+    by_class = setup.about["loss_weights"].get(phase.name)
+    if by_class is None:
+        return None
+    weights: Floats = np.array([by_class[name] for name in setup.index.classes])[pictures.targets.numpy()]
+    return weights
 
 
 def _features(setup: Setup, phase: PhasePlan, progress: Callable[[int, int], None]) -> Iterator[Features]:

@@ -1,7 +1,8 @@
 """The head where its features are too many to be solved: mini-batch updates on features that lie in a file.
 
-The objective is that of `features.solve_head` at the usual strength: cross-entropy with an L2 penalty on standardised
-features. Adam (Kingma and Ba 2015) comes near its optimum in a few passes; the trunk still computes each feature once.
+The objective is that of `solve.solve_head` at the usual strength: cross-entropy, or the binary one of each label, with
+an L2 penalty on standardised features. Adam (Kingma and Ba 2015) comes near its optimum in a few passes; the trunk
+still computes each feature once.
 """
 
 import math
@@ -13,12 +14,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from imgkit.errors import DiskError
-from imgkit.features import BY_SGD, USUAL, Features, Floats, Solution, finite_rows, inverse_spread, not_finite
+from imgkit.features import BY_SGD, Features
 from imgkit.keys import key, order
 from imgkit.run import check_space
+from imgkit.solve import USUAL, Floats, Solution, finite_rows, inverse_spread, not_finite
 
 EPOCHS = 5
 BATCH = 256
@@ -33,7 +35,7 @@ class Stored:
 
     Attributes:
         file: float32 (N, D), row after row, without a header.
-        targets: int64 (N,).
+        targets: int64 (N,), or float32 (N, K) in a multi-label task.
         mean: float64 (D,), of each feature.
         scale: float64 (D,), 1 / standard deviation; 0 for a feature that does not vary.
     """
@@ -80,25 +82,30 @@ def write_features(chunks: Iterable[Features], file: Path, size: int) -> Stored:
     return Stored(file, torch.cat(targets), mean, inverse_spread(std, largest))
 
 
-def train_head(stored: Stored, *, classes: int, seed: int, progress: Callable[[int, int], None]) -> Solution:
-    """Multinomial logistic regression by mini-batches in keyed order, as weights of a linear layer.
+def train_head(
+    stored: Stored, *, classes: int, weights: Floats | None = None, seed: int, progress: Callable[[int, int], None]
+) -> Solution:
+    """Logistic regression by mini-batches in keyed order, as weights of a linear layer: multinomial, or one a label.
 
     The rate falls from its start to zero along half a cosine. The standardisation is folded into the weights.
 
     Args:
         stored: what `write_features` made.
         classes: K, rows of the head.
+        weights: float64 (N,), of the images in the mean loss; None: all 1.
         seed: of the order.
         progress: called with (done, total) updates before each one; it may raise, to stop.
     """
     n, width = len(stored.targets), len(stored.mean)
+    counted = torch.ones(n) if weights is None else _tensor(weights)
     values = np.memmap(stored.file, np.float32, "r", shape=(n, width))
     mean, scale = _tensor(stored.mean), _tensor(stored.scale)
     weight, bias = torch.zeros(classes, width, requires_grad=True), torch.zeros(classes, requires_grad=True)
     # An update of Adam moves each weight by about the rate: a logit by rate * sqrt(D), where features are independent.
     rate = FIRST_MOVE / math.sqrt(width)
     decay = 1 / (USUAL * n)  # what scikit-learn's C is to the mean loss
-    if classes == 2:
+    many = stored.targets.dim() == 2
+    if classes == 2 and not many:
         decay *= 2  # scikit-learn's one row is the difference of these two, and its square twice theirs together
     groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": decay}, {"params": [bias]}]
     optimizer = torch.optim.Adam(groups, lr=rate)
@@ -113,9 +120,14 @@ def train_head(stored: Stored, *, classes: int, seed: int, progress: Callable[[i
         for group in optimizer.param_groups:
             group["lr"] = rate * (1 + math.cos(math.pi * step / (EPOCHS * steps))) / 2
         x = (torch.from_numpy(values[rows]) - mean) * scale
-        loss = cross_entropy(x @ weight.T + bias, stored.targets[rows])
+        logits, wanted = x @ weight.T + bias, stored.targets[rows]
+        if many:
+            losses = binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)  # (B, K) -> (B,)
+        else:
+            losses = cross_entropy(logits, wanted, reduction="none")
+        loss = (losses * counted[rows]).mean()
         optimizer.zero_grad()
-        loss.backward()
+        (loss * (classes if many else 1)).backward()  # the regressions of the labels do not share a mean
         optimizer.step()
         loss_sum += loss.item() * len(rows)
     folded = weight.detach().double().numpy() * stored.scale

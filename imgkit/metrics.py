@@ -5,32 +5,32 @@ Precision, recall and F1 are scikit-learn's, with `labels` = the classes that ha
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgkit.errors import DataError, DivergedError
+from imgkit.probabilities import Floats, calibration_error, squared_distance
+from imgkit.recipe.fields import Task
 
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-METRICS: dict[str, Literal["max", "min"]] = {
-    "loss": "min",
-    "top1": "max",
-    "topk": "max",
-    "f1_macro": "max",
-    "f1_micro": "max",
-    "f1_weighted": "max",
-    "precision_macro": "max",
-    "precision_micro": "max",
-    "precision_weighted": "max",
-    "recall_macro": "max",
-    "recall_micro": "max",
-    "recall_weighted": "max",
+_AVERAGED = tuple(
+    f"{share}_{mean}" for share in ("precision", "recall", "f1") for mean in ("macro", "micro", "weighted")
+)
+METRICS: Mapping[Task, Mapping[str, Literal["max", "min"]]] = {
+    "single": {"loss": "min", "top1": "max", "topk": "max", **dict.fromkeys(_AVERAGED, "max")},
+    "multilabel": {
+        "loss": "min",
+        "map": "max",
+        "subset_accuracy": "max",
+        **dict.fromkeys(_AVERAGED, "max"),
+        "f1_samples": "max",
+    },
 }
-"""What may be watched, as "val/NAME", and which direction is better."""
+"""What may be watched, as "val/NAME", by task, and which direction is better."""
 
 DRAWS = 2000  # of the bootstrap
 FEWEST = 30  # images below which a bootstrap says nothing; assumed, the usual rule of thumb
@@ -43,18 +43,18 @@ class Scored(NamedTuple):
 
     targets: Ints  # true class
     predicted: Ints  # class of the greatest score, the first of equal ones
+    prob: Floats  # probability of that class
     label_prob: Floats  # probability of the true class
     label_rank: Ints  # 1 + classes with a greater score + classes of lower number with an equal one
+    distance: Floats  # squared, from the probabilities to 1 for the true class and 0 for the others
 
 
-def softmax(logits: npt.NDArray[np.float32]) -> Floats:
-    """Probabilities (N, K), float64, of logits (N, K); NaN where a row's greatest logit is not finite."""
-    probs = logits.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        probs -= probs.max(axis=1, keepdims=True)
-        np.exp(probs, out=probs)
-        probs /= probs.sum(axis=1, keepdims=True)
-    return probs
+class Shares(NamedTuple):
+    """Of each class or image, 0 where the denominator is 0."""
+
+    precision: Floats
+    recall: Floats
+    f1: Floats
 
 
 def score(probs: Floats, targets: Ints) -> Scored:
@@ -65,22 +65,21 @@ def score(probs: Floats, targets: Ints) -> Scored:
         DivergedError: if a probability is not finite: it would rank first.
     """
     n, classes = probs.shape
-    _check(n, targets)
+    check_labelled(n, int((targets < 0).sum()))
+    check_finite(probs)
     predicted, rank = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    distance = np.empty(n)
     block = max(1, _BLOCK // classes)
     numbers = np.arange(classes)
     for start in range(0, n, block):
         rows = slice(start, start + block)
         part, labels = probs[rows], targets[rows]
-        if not np.isfinite(part).all():
-            raise DivergedError(
-                "The network's scores are not finite, so they cannot be ranked: its weights have diverged.",
-                "Train it again with a smaller rate, such as a tenth of this one.",
-            )
         own = np.take_along_axis(part, labels[:, None], axis=1)
         before = (part > own) | ((part == own) & (numbers < labels[:, None]))  # (rows, K)
         predicted[rows], rank[rows] = part.argmax(axis=1), 1 + before.sum(axis=1)
-    return Scored(targets, predicted, probs[np.arange(n), targets], rank)
+        distance[rows] = squared_distance(part, labels)
+    images = np.arange(n)
+    return Scored(targets, predicted, probs[images, predicted], probs[images, targets], rank, distance)
 
 
 def confusion_matrix(scored: Scored, classes: int) -> Ints:
@@ -99,10 +98,10 @@ def summarise(
 ) -> dict[str, Any]:
     """The metrics of probs (N, K) against targets (N,), ready for JSON.
 
-    `loss` is the mean of -log p of the label, p no smaller than the smallest normal float64. `topk` counts labels of
-    rank <= `k` = min(5, K). Macro and weighted values average over the classes with support; micro ones pool them.
-    `chance` is what guessing gives. `intervals` hold 95 %: Wilson's (1927) for `top1`; for `f1_macro` a percentile
-    bootstrap of `draws` draws stratified by true class, or None where that says nothing (see `bootstrap_f1`).
+    `loss`, `ece` and `brier` are those of `reliability`. `topk` counts labels of rank <= `k` = min(5, K). Macro and
+    weighted values average over the classes with support; micro ones pool them. `chance` is what guessing gives.
+    `intervals` hold 95 %: Wilson's (1927) for `top1`; for `f1_macro` a percentile bootstrap of `draws` draws stratified
+    by true class, or None where that says nothing (see `bootstrap_f1`).
 
     Raises:
         DataError: if there is no image, or one without a label.
@@ -125,7 +124,7 @@ def summarise_scored(scored: Scored, classes: Sequence[str], *, draws: int = DRA
         "classes": len(classes),
         "classes_with_support": int((support > 0).sum()),
         "classes_without_support": [name for name, count in zip(classes, support, strict=True) if count == 0],
-        "loss": float(-np.log(np.maximum(scored.label_prob, np.finfo(np.float64).tiny)).mean()),
+        **reliability(scored, len(classes)),
         "top1": right / n,
         "k": k,
         "topk": int((scored.label_rank <= k).sum()) / n,
@@ -140,6 +139,20 @@ def summarise_scored(scored: Scored, classes: Sequence[str], *, draws: int = DRA
     }
 
 
+def reliability(scored: Scored, classes: int) -> dict[str, float]:
+    """`loss`, `ece` and `brier`: how far the probabilities can be believed; smaller is better.
+
+    `loss` is the mean of -log p of the label, p no smaller than the smallest normal float64; `ece` the calibration
+    error of the answers (see `probabilities.calibration_error`); `brier` the mean squared distance of the probabilities
+    from the truth (Brier 1950), halved for two classes, as scikit-learn does.
+    """
+    return {
+        "loss": float(-np.log(np.maximum(scored.label_prob, np.finfo(np.float64).tiny)).mean()),
+        "ece": calibration_error(scored.prob, scored.predicted == scored.targets),
+        "brier": float(scored.distance.mean()) / (2 if classes == 2 else 1),
+    }
+
+
 def per_class(confusion: Ints, classes: Sequence[str]) -> list[dict[str, str | int | float]]:
     """One row a class from counts (K, K).
 
@@ -147,7 +160,7 @@ def per_class(confusion: Ints, classes: Sequence[str]) -> list[dict[str, str | i
     where there was no mistake). A share with denominator 0 is 0.
     """
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    precision, recall, f1 = _shares(np.diagonal(confusion), support, predicted)
+    precision, recall, f1 = shares(np.diagonal(confusion), support, predicted)
     wrong = confusion - np.diag(np.diagonal(confusion))
     worst = wrong.argmax(axis=1)
     return [
@@ -205,31 +218,46 @@ def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple
     return min(float(low), value), max(float(high), value)
 
 
-def _check(n: int, targets: Ints) -> None:
+def check_labelled(n: int, unlabelled: int) -> None:
+    """See that there are images to score, and that each has a label.
+
+    Raises:
+        DataError: if not.
+    """
     if n == 0:
         raise DataError("There is no image to score.", "Choose a split that has images, or other data: --data")
-    unlabelled = int((targets < 0).sum())
     if unlabelled:
         raise DataError(f"{unlabelled} of {n} images to score have no label.", "Label them, or use: imgkit predict")
+
+
+def check_finite(probs: Floats) -> None:
+    """See that probs (N, K) can be ranked.
+
+    Raises:
+        DivergedError: if one is not finite.
+    """
+    if not np.isfinite(probs).all():
+        raise DivergedError(
+            "The network's scores are not finite, so they cannot be ranked: its weights have diverged.",
+            "Train it again with a smaller rate, such as a tenth of this one.",
+        )
 
 
 def _averages(confusion: Ints) -> dict[str, float]:
     support, predicted, hits = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
     kept = support > 0
-    pooled = _shares(*(counts[kept].sum(keepdims=True) for counts in (hits, support, predicted)))
+    pooled = shares(*(counts[kept].sum(keepdims=True) for counts in (hits, support, predicted)))
     found = {}
-    for name, values, micro in zip(
-        ("precision", "recall", "f1"), _shares(hits, support, predicted), pooled, strict=True
-    ):
+    for name, values, micro in zip(Shares._fields, shares(hits, support, predicted), pooled, strict=True):
         found[f"{name}_macro"] = float(values[kept].mean())
         found[f"{name}_micro"] = float(micro[0])
         found[f"{name}_weighted"] = float(np.average(values[kept], weights=support[kept]))
     return found
 
 
-def _shares(hits: Ints, support: Ints, predicted: Ints) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1 of each class, 0 where the denominator is 0."""
-    return _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
+def shares(hits: Ints, support: Ints, predicted: Ints) -> Shares:
+    """Precision, recall and F1 from counts (K,): right answers, images that have the class, answers."""
+    return Shares(_ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted))
 
 
 def _ratio(part: Ints, whole: Ints) -> Floats:

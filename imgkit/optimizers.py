@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from imgkit.errors import RecipeError, suggestion
 from imgkit.models.freeze import layer_groups
 from imgkit.recipe.schema import TrainSettings
+from imgkit.recipe.toml import value_text
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings, lr: float) -> Optimizer:
@@ -23,23 +24,24 @@ def make_optimizer(model: nn.Module, settings: TrainSettings, lr: float) -> Opti
 
     Args:
         model: after `set_trainable`.
-        settings: optimizer, momentum, weight_decay, decay_all, layer_decay are read.
+        settings: optimizer, momentum, betas, eps, weight_decay, decay_all, layer_decay are read.
         lr: of the head.
 
     Returns:
         An optimizer whose groups have "lr_scale" and "names" (list[str], in the order of "params").
 
     Raises:
-        RecipeError: for an unknown optimizer, one that cannot work here, or a momentum that it does not have.
+        RecipeError: for an unknown optimizer, one that cannot work here, or a value that it does not have.
         UsageError: for a layer decay of a model that does not know its layers.
     """
     check_optimizer(settings)
     name = settings.optimizer.lower()
-    momentum: dict[str, Any] = {} if settings.momentum is None else {"momentum": settings.momentum}
+    given = {"momentum": settings.momentum, "betas": settings.betas, "eps": settings.eps}
+    values: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     groups = _groups(model, settings)
     assert groups, "set_trainable leaves at least the head"
     try:
-        optimizer: Optimizer = create_optimizer_v2(groups, name, lr=lr, **momentum)
+        optimizer: Optimizer = create_optimizer_v2(groups, name, lr=lr, **values)
     except (AssertionError, ImportError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecipeError(f"The optimizer {name!r} cannot be made here: {reason}.", "Try adamw or sgd.") from error
@@ -57,7 +59,7 @@ def check_optimizer(settings: TrainSettings) -> None:
     """See that there is such an optimizer and that it can work here, without a model.
 
     Raises:
-        RecipeError: for an unknown optimizer, one that cannot work here, or a momentum that it does not have.
+        RecipeError: for an unknown optimizer, one that cannot work here, or a value that it does not have.
     """
     name = settings.optimizer.lower()
     known = [str(other) for other in list_optimizers()]
@@ -73,10 +75,21 @@ def check_optimizer(settings: TrainSettings) -> None:
         raise RecipeError(
             f"The optimizer {name!r} draws random numbers that a resumed run cannot repeat.", "Try adamw."
         )
-    if settings.momentum is not None and not info.has_momentum:
+    for key, value, has_it in (
+        ("momentum", settings.momentum, info.has_momentum),
+        ("betas", settings.betas, info.has_betas),
+        ("eps", settings.eps, info.has_eps),
+    ):
+        if value is not None and not has_it:
+            example = "adamw" if key != "momentum" else "sgd"
+            raise RecipeError(
+                f"The optimizer {name!r} has no {key}, but train.{key} is {value_text(value)}.",
+                f"Leave it out, or take one that has it, such as {example}.",
+            )
+    if settings.betas is not None and len(settings.betas) != info.num_betas:
         raise RecipeError(
-            f"The optimizer {name!r} has no momentum, but train.momentum is {settings.momentum:g}.",
-            "Leave it out, or take one that has it, such as sgd.",
+            f"The optimizer {name!r} has {info.num_betas} betas, but train.betas is {value_text(settings.betas)}.",
+            "Give as many, or leave them out: then they are the optimizer's own.",
         )
 
 

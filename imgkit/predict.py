@@ -1,7 +1,6 @@
 """Labels for pictures: one row for each input, in order, with memory that does not grow with their number."""
 
 import csv
-import json
 import os
 import sys
 from collections import deque
@@ -10,14 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from imgkit.cells import bare, guarded
-from imgkit.data.csv_table import GUESSES, delimiter_of, written_by_imgkit
+from imgkit.cells import bare
+from imgkit.data.csv_table import GUESSES
+from imgkit.data.csv_text import delimiter_of, written_by_imgkit
 from imgkit.data.rows import EXTENSIONS, listed
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from imgkit.models.folder import LoadedModel
@@ -33,9 +35,12 @@ class Prediction:
     Args:
         path: the file, as given.
         label: the most likely class; "" where the file cannot be read.
-        prob: its probability in [0, 1]; 0.0 where the file cannot be read.
+        prob: its probability in [0, 1], calibrated; 0.0 where the file cannot be read.
         top: the most likely classes with their probabilities, best first.
         error: why the file cannot be read; "" where it can.
+        labels: the answer: the most likely class; in a multi-label task the labels whose probability is at least their
+            threshold, the most likely one first, which may be none.
+        probs: the probability of every class, in the order of the model's classes.
     """
 
     path: str
@@ -43,6 +48,8 @@ class Prediction:
     prob: float
     top: tuple[tuple[str, float], ...]
     error: str = ""
+    labels: tuple[str, ...] = ()
+    probs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def _predictions(
 ) -> Iterator[Prediction]:
     from imgkit.data.decode import load_image
 
-    model = loaded.model.to(device).eval()
+    loaded.model.to(device).eval()
     preprocessing = loaded.preprocessing
 
     def load(path: str) -> "torch.Tensor | str":
@@ -119,37 +126,36 @@ def _predictions(
     decoded = _decoded(paths, load)
     while chunk := list(islice(decoded, batch_size)):
         images = [image for _, image in chunk if not isinstance(image, str)]
-        answers = iter(_answers(model, preprocessing.normalise, images, top_k, loaded.classes, device))
+        answers = iter(_answers(loaded, images, device))
         for path, image in chunk:
             if isinstance(image, str):
                 yield Prediction(path, "", 0.0, (), image)
             else:
-                top = next(answers)
-                yield Prediction(path, top[0][0], top[0][1], top)
+                yield _prediction(path, next(answers), loaded, top_k)
 
 
 def _answers(
-    model: "torch.nn.Module",
-    normalise: "Callable[[torch.Tensor], torch.Tensor]",
-    images: "list[torch.Tensor]",
-    top_k: int,
-    classes: tuple[str, ...],
-    device: "torch.device | str",
-) -> list[tuple[tuple[str, float], ...]]:
-    """For each image the `top_k` most likely classes with probabilities, best first."""
+    loaded: "LoadedModel", images: "list[torch.Tensor]", device: "torch.device | str"
+) -> "npt.NDArray[np.float64]":
+    """Calibrated probabilities (B, K) of B images."""
+    import numpy as np
     import torch
 
     if not images:
-        return []
+        return np.empty((0, len(loaded.classes)))
     with torch.inference_mode():  # not around a yield: the caller's own code would run in it
-        batch = normalise(torch.stack(images).to(device))  # (B, 3, H, W)
-        probs = model(batch).double().softmax(1)  # (B, K)
-        best = probs.topk(min(top_k, len(classes)), dim=1)
-    values, codes = best.values.tolist(), best.indices.tolist()  # device sync
-    return [
-        tuple((classes[code], value) for code, value in zip(row_codes, row_values, strict=True))
-        for row_codes, row_values in zip(codes, values, strict=True)
-    ]
+        batch = loaded.preprocessing.normalise(torch.stack(images).to(device))  # (B, 3, H, W)
+        logits = loaded.model(batch).float().cpu().numpy()  # device sync
+    return loaded.calibration.probabilities(logits)
+
+
+def _prediction(path: str, probs: "npt.NDArray[np.float64]", loaded: "LoadedModel", top_k: int) -> Prediction:
+    """What probs (K,) say."""
+    values, classes, thresholds = probs.tolist(), loaded.classes, loaded.calibration.thresholds
+    ranked = [(classes[code], values[code]) for code in (-probs).argsort(kind="stable").tolist()]
+    answered = ranked[:1] if thresholds is None else [pair for pair in ranked if pair[1] >= thresholds[pair[0]]]
+    labels = tuple(label for label, _ in answered)
+    return Prediction(path, *ranked[0], tuple(ranked[:top_k]), labels=labels, probs=tuple(values))
 
 
 def _decoded(
@@ -271,32 +277,3 @@ def _image_column(header: list[str], shown: str, asked: str | None, recorded: st
             f"Name it:  --image-col COLUMN   or call it one of: {', '.join(known)}.",
         )
     return column
-
-
-def write_csv(predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1) -> Iterator[Prediction]:
-    """Write each prediction as a CSV row, and pass it on.
-
-    The header is path,label,prob,label_2,prob_2,…,error. A cell that a spreadsheet would take for a formula gets a
-    leading apostrophe.
-    """
-    rows = csv.writer(file, lineterminator="\n")
-    more = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"prob_{rank}")]
-    rows.writerow(["path", "label", "prob", *more, "error"])
-    for given in predictions:
-        cells = [cell for label, prob in given.top[:top_k] for cell in (guarded(label), f"{prob:.6f}")]
-        cells += [""] * (2 * top_k - len(cells))
-        rows.writerow([guarded(given.path), *cells, guarded(given.error)])
-        yield given
-
-
-def write_jsonl(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Prediction]:
-    """Write each prediction as a line of JSON (path, label, prob, top, error), and pass it on.
-
-    `label` and `prob` are null where the file cannot be read.
-    """
-    for given in predictions:
-        top = [{"label": label, "prob": round(prob, 6)} for label, prob in given.top]
-        best = {"label": None, "prob": None} if given.error else top[0]
-        row = {"path": given.path, **best, "top": top, "error": given.error}
-        file.write(json.dumps(row) + "\n")
-        yield given

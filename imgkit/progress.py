@@ -18,6 +18,7 @@ class Progress:
         history: one row an epoch, as in history.jsonl.
         best: step, metric and value of the best evaluation whose weights were saved.
         epochs_without_gain: evaluations since the best one.
+        plateau: what a plateau schedule remembers of the phase under way, as `plateau.Standstill` has it.
         lr: of the last update.
         loss_sum: sum of the losses of the epoch under way, each image's once.
         images: seen in the epoch under way.
@@ -30,6 +31,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     epochs_without_gain: int = 0
+    plateau: dict[str, Any] = field(default_factory=dict)
     lr: float = 0.0
     loss_sum: float = 0.0
     images: int = 0
@@ -48,7 +50,7 @@ class Progress:
             "solved": solved,
             "lr": self.lr,
             "train_loss": self.loss_sum / self.images,
-            **{f"val/{metric}": metrics[metric] for metric in METRICS},
+            **{f"val/{metric}": metrics[metric] for metric in METRICS[metrics["task"]]},
             "best": best,
             "seconds": seconds,
             "images_per_second": self.images / self.train_seconds if self.train_seconds else None,

@@ -8,7 +8,7 @@ can be copied with time stamps into a run's log.txt.
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,11 +104,12 @@ class Screen:
         """One line of the table of epochs; its header comes before the first one.
 
         Args:
-            row: as in history.jsonl: epoch, phase, train_loss, val/loss, val/top1, val/f1_macro (fractions),
+            row: as in history.jsonl: epoch, phase, train_loss, val/loss, val/top1 or val/map, val/f1_macro (fractions),
                 images_per_second, seconds, left_s, best. A missing or None value is shown as "-".
         """
         if self._epochs is None:
-            self._epochs = _EpochTable(self.width)
+            absent = "val/top1" if row.get("val/map") is not None else "val/map"
+            self._epochs = _EpochTable(self.width, [absent])
             self._print("")
             self._print(self._epochs.header(), style="dim", wrap=False)
         self._print(self._epochs.row(row), style="green" if row.get("best") else "", wrap=False)
@@ -225,6 +226,7 @@ _COLUMNS = (
     _Column("train loss", "train_loss", 11, "loss", 4),
     _Column("val loss", "val/loss", 10, "loss", 2),
     _Column("top-1", "val/top1", 9, "share", 0),
+    _Column("mAP", "val/map", 9, "share", 0),
     _Column("macro F1", "val/f1_macro", 10, "share", 1),
     _Column("img/s", "images_per_second", 7, "rate", 6),
     _Column("time", "seconds", 8, "clock", 3),
@@ -233,18 +235,19 @@ _COLUMNS = (
 
 
 class _EpochTable:
-    """Which columns fit into `width`, and their texts."""
+    """Which columns fit into `width`, and their texts; `absent` are the keys of those that the task does not have."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, absent: Collection[str]) -> None:
+        columns = [column for column in _COLUMNS if column.key not in absent]
         room = width - 1 - _LABEL_WIDTH - 3  # 3: the mark of the best row
         chosen: list[_Column] = []
-        for column in sorted(_COLUMNS, key=lambda column: column.keep):
+        for column in sorted(columns, key=lambda column: column.keep):
             if column.width <= room:
                 chosen.append(column)
                 room -= column.width
             else:
                 break
-        self._columns = [column for column in _COLUMNS if column in chosen]
+        self._columns = [column for column in columns if column in chosen]
         self._mark = "  ★ best" if room + 3 >= 8 else "  ★"
 
     def header(self) -> str:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from imgkit.data.batches import Batch
 from imgkit.data.transforms import Preprocessing
 from imgkit.errors import DivergedError
-from imgkit.features import Solution, load_solution
+from imgkit.features import load_solution
 from imgkit.keys import key, seed_everything
-from imgkit.losses import make_loss
+from imgkit.losses import Loss
 from imgkit.models.freeze import set_trainable, train_mode
 from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.plan import PhasePlan
 from imgkit.schedules import make_schedule
+from imgkit.solve import Solution
 
 _SMALLEST = 32  # px: most networks halve an image five times, so nothing is left of a smaller one
 
@@ -47,6 +48,7 @@ class Trainer:
         device: where the arithmetic happens.
         autocast: dtype of mixed precision, or None for float32 throughout.
         seed: of the run.
+        loss_of: makes the loss of a phase.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Trainer:
         device: torch.device,
         autocast: torch.dtype | None,
         seed: int,
+        loss_of: Callable[[PhasePlan], Loss],
     ) -> None:
         self.model = model
         self.preprocessing = preprocessing
         self.device = device
         self.autocast = autocast
         self.seed = seed
+        self.loss_of = loss_of
         self.averaged: ModelEmaV3 | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._slots: dict[str, dict[str, Any]] = {}
@@ -97,23 +101,24 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.set(self.model)
 
-    def train(self, phase: PhasePlan, batches: Iterator[Batch], start: int) -> Iterator[Update]:
+    def train(
+        self, phase: PhasePlan, batches: Iterator[Batch], start: int, lowered: Callable[[], float] = lambda: 1.0
+    ) -> Iterator[Update]:
         """Make the updates `start`..`phase.stop - 1` from `batches`, yielding after each one.
 
-        The caller may evaluate or save between two updates: the next one seeds everything anew.
+        The caller may evaluate or save between two updates: the next one seeds everything anew. Before each, `lowered`
+        gives what the scheduled rate is multiplied by, in [0, 1].
 
         Raises:
             DivergedError: if loss or gradient stop being finite; the weights are those before that step.
         """
-        loss_of = make_loss(phase.loss)
+        loss_of = self.loss_of(phase)
         factor = make_schedule(phase.schedule, steps=phase.steps, steps_per_epoch=phase.steps_per_epoch)
         for step in range(start, phase.stop):
-            lr = (phase.lr or 0.0) * factor((step - phase.first_step) / phase.steps)
+            lr = (phase.lr or 0.0) * factor((step - phase.first_step) / phase.steps) * lowered()
             yield self._update(phase, next(batches), step, lr, loss_of)
 
-    def _update(
-        self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Callable[[Tensor, Tensor], Tensor]
-    ) -> Update:
+    def _update(self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Loss) -> Update:
         assert self._optimizer is not None
         train_mode(self.model, batch_norm=phase.settings.batch_norm)
         set_rates(self._optimizer, lr)
@@ -129,9 +134,7 @@ class Trainer:
             self.averaged.update(self.model, step=step)
         return Update(step + 1, loss, norm, lr, len(batch.ids))
 
-    def _backward(
-        self, batch: Batch, step: int, micro_batch: int, loss_of: Callable[[Tensor, Tensor], Tensor]
-    ) -> float:
+    def _backward(self, batch: Batch, step: int, micro_batch: int, loss_of: Loss) -> float:
         """Add up the gradient of the batch's mean loss, `micro_batch` images at a time; returns that loss."""
         total = 0.0
         parts = zip(batch.images.split(micro_batch), batch.targets.split(micro_batch), strict=True)

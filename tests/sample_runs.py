@@ -11,6 +11,7 @@ def metrics_of(split: str, top1: float, f1: float, n: int = 100) -> dict[str, An
     """A metrics.json with the keys that reports read."""
     return {
         "schema": 1,
+        "task": "single",
         "split": split,
         "n": n,
         "classes": 3,
@@ -20,6 +21,8 @@ def metrics_of(split: str, top1: float, f1: float, n: int = 100) -> dict[str, An
         "k": 3,
         "topk": 1.0,
         "loss": 0.5,
+        "ece": 0.04,
+        "brier": 0.3,
         "chance": {"uniform": 1 / 3, "majority": 0.4, "majority_class": "cat"},
         "intervals": {"top1": [top1 - 0.05, top1 + 0.02], "f1_macro": [f1 - 0.06, f1 + 0.03]},
     }
@@ -47,6 +50,7 @@ def write_run(
         "model": "resnet50",
         "recipe": "finetune",
         "seed": 0,
+        "task": "single",
         "smoke": smoke,
         "data": {"where": data, "fingerprint": fingerprint, "n": {"train": 300, "val": 100, "test": 0}},
         "classes": ["cat", "dog", "eel"],

@@ -6,15 +6,18 @@ import shlex
 from pathlib import Path
 
 import pytest
+from pictures import square
 from typer import TyperException
 from typer.main import get_command
 
 from imgkit.cli.app import app
+from imgkit.data.load import load_data
 from imgkit.recipe.load import load_recipe
-from imgkit.recipe.losses import LOSS_TYPES
+from imgkit.recipe.losses import CLASS_RULES, LOSS_TYPES
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schedules import SCHEDULE_TYPES
-from imgkit.recipe.schema import Recipe
+from imgkit.recipe.schema import DataSettings, Recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = (ROOT / "docs" / "recipes.md").read_text()
@@ -27,6 +30,31 @@ def test_the_recipe_on_the_page_loads_and_plans(tmp_path: Path) -> None:
     file.write_text(block)
     plan = make_plan(load_recipe(file), 640)
     assert [phase.name for phase in plan.phases] == ["head", "top", "all"]
+
+
+def test_the_table_of_labels_on_the_page_is_read_as_the_page_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "data.md").read_text()
+    (text,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
+    command = next(line for line in sorted(commands(ROOT / "docs" / "data.md")) if "--label-col defective" in line)
+    (tmp_path / "cells").mkdir()
+    for number, row in enumerate(text.splitlines()[1:]):
+        square(number).save(tmp_path / row.partition(",")[0], format="PNG")
+    (tmp_path / "cells.csv").write_text(text)
+    words = shlex.split(command)
+    columns = tuple(words[at + 1] for at, word in enumerate(words) if word == "--label-col")
+    index = load_data(DataSettings(path=str(tmp_path / "cells.csv"), label_col=columns), 0).index
+    assert index.classes == ("defective", "mono", "poly")
+    assert index.label_sets() == [(0, 1), (2,), (0, 2), ()]
+    assert all(f"`{name}`" in page for name in index.classes)
+
+
+def test_the_page_names_the_losses_and_scores_of_each_task() -> None:
+    for task, words in (("single", "one label an image"), ("multilabel", "multi-label")):
+        (line,) = re.findall(rf"^\| {words} \|(.*)$", RECIPES, re.MULTILINE)
+        assert all(name in line for name, type_ in LOSS_TYPES.items() if task in type_.TASKS)
+        averaged = {name for name in MONITORS[task] if name.endswith(("_macro", "_micro", "_weighted"))}
+        assert all(name in line for name in set(MONITORS[task]) - averaged)
+        assert len(averaged) == 9
 
 
 def test_the_network_on_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,12 +71,36 @@ def test_the_table_of_keys_is_complete(section: str) -> None:
     assert set(keys.split()) == set(type(getattr(Recipe.model_construct(), section)).model_fields)
 
 
-def test_the_table_names_every_loss_and_schedule() -> None:
-    for section, types in (("loss", LOSS_TYPES), ("schedule", SCHEDULE_TYPES)):
-        (line,) = re.findall(rf"^\| `\[{section}\]` \|(.*)$", RECIPES, re.MULTILINE)
-        for name, settings in types.items():
-            assert f"`{name}`" in line
-            assert all(key in line for key in settings.model_fields)
+def rows_of(heading: str) -> dict[str, list[str]]:
+    """The table whose first column is headed so: first cell to the other cells, without the marks of code."""
+    (table,) = re.findall(rf"^\| `{re.escape(heading)}` \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", RECIPES, re.MULTILINE)
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {first.strip("`"): rest for first, *rest in cells}
+
+
+def words(cell: str) -> set[str]:
+    return set(cell.replace("`", "").replace(",", " ").split())
+
+
+def test_the_table_of_losses_is_complete() -> None:
+    rows = rows_of("loss.name")
+    assert list(rows) == list(LOSS_TYPES)
+    for name, (tasks, keys, soft, _) in rows.items():
+        type_ = LOSS_TYPES[name]
+        assert words(tasks) == set(type_.TASKS)
+        assert words(keys) == set(type_.model_fields) - {"name"}
+        assert words(soft) == (set(type_.SOFT) or {"no"})
+
+
+def test_the_table_of_schedules_is_complete() -> None:
+    rows = rows_of("schedule.name")
+    assert list(rows) == list(SCHEDULE_TYPES)
+    for name, (_, keys) in rows.items():
+        assert words(keys) == set(SCHEDULE_TYPES[name].model_fields) - {"name"}
+
+
+def test_the_table_of_class_weights_is_complete() -> None:
+    assert [name for name in rows_of("class_weights") if "file" not in name] == list(CLASS_RULES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

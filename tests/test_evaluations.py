@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from imgkit.calibration import calibrate
 from imgkit.cells import bare
 from imgkit.errors import DataError, DiskError, DivergedError
 from imgkit.evaluations import write_evaluation
@@ -361,3 +362,122 @@ def test_an_empty_split_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image"):
         write(tmp_path / "e", n=0)
     assert not list(tmp_path.iterdir())
+
+
+# Several labels an image
+
+
+def write_sets(
+    folder: Path,
+    *,
+    labels: Sequence[str] = ("cat", "dog", "emu"),
+    n: int = 60,
+    seed: int = 0,
+    rate: float = 0.4,
+    calibrated: bool = True,
+) -> tuple[dict[str, Any], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((n, len(labels))) < rate).astype(np.float32)
+    logits = (4 * rng.normal(size=targets.shape) + 6 * targets - 3).astype(np.float32)
+    found = write_evaluation(
+        folder,
+        paths=[f"{number}.png" for number in range(n)],
+        targets=targets,
+        logits=logits,
+        classes=labels,
+        split="test",
+        step=53,
+        seed=seed,
+        extra={},
+        calibration=calibrate(logits, targets, labels) if calibrated else None,
+    )
+    return found, targets, logits
+
+
+def test_the_folder_of_a_multilabel_evaluation(tmp_path: Path) -> None:
+    found, targets, logits = write_sets(tmp_path / "e")
+    assert sorted(file.name for file in (tmp_path / "e").iterdir()) == [
+        "metrics.json",
+        "per_class.csv",
+        "predictions.csv",
+        "scores.safetensors",
+    ]
+    assert read_metrics(tmp_path / "e") == found
+    assert found["task"] == "multilabel"
+    stored = load_file(tmp_path / "e" / "scores.safetensors")
+    assert (stored["logits"] == logits).all()
+    assert (stored["targets"] == targets).all()
+    table = pd.read_csv(tmp_path / "e" / "predictions.csv", dtype=str, keep_default_na=False)
+    assert list(table.columns) == [
+        *("path", "labels", "predicted", "exact"),
+        *("y:cat", "y:dog", "y:emu"),
+        *("p:cat", "p:dog", "p:emu"),
+    ]
+    truth = ["|".join(name for name, one in zip(("cat", "dog", "emu"), row, strict=True) if one) for row in targets]
+    assert list(table["labels"]) == truth
+    assert "" in truth
+    assert (table["exact"] == "1").mean() == found["subset_accuracy"]
+    assert found["thresholds"] == found["calibration"]["thresholds"] != dict.fromkeys(("cat", "dog", "emu"), 0.5)
+    assert found["loss"] < found["uncalibrated"]["loss"]
+    assert found["f1_macro"] > found["uncalibrated"]["f1_macro"], "on the images that the thresholds were fitted on"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {},
+        {"calibrated": False},
+        {"n": 1},
+        {"n": 29},
+        {"rate": 0.0},
+        {"rate": 0.02, "seed": 2},
+        {"labels": ["only"]},
+        {"labels": NASTY, "n": 31},
+        {"labels": [f"c{number}" for number in range(101)], "n": 31},
+    ],
+)
+def test_every_number_of_sets_can_be_computed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: dict[str, Any]
+) -> None:
+    write_sets(tmp_path / "e", **case)
+    assert recompute(tmp_path / "e") == 0
+    assert int(capsys.readouterr().out.split(": ")[1].split()[0].replace(",", "")) > 40
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        *((edit_json([name], more), f"metrics.json {name}") for name in ("loss", "ece", "brier", "map", "hamming")),
+        *((edit_json([f"f1_{mean}"], more), f"f1_{mean}") for mean in ("macro", "micro", "weighted", "samples")),
+        *((edit_json(["uncalibrated", name], more), f"uncalibrated.{name}") for name in ("loss", "ece", "f1_macro")),
+        *((edit_json(["chance", name], more), f"chance.{name}") for name in ("map", "f1_macro", "subset_accuracy")),
+        *((edit_json(["intervals", name, 0], more), f"intervals.{name}[0]") for name in ("map", "f1_macro")),
+        (edit_json(["calibration", "temperature"], more), "probabilities, furthest"),
+        (edit_text("per_class.csv", "cat,", "cat,1"), "per_class.csv 'cat' support"),
+        (edit_text("predictions.csv", ",cat,", ",dog,"), "predictions.csv row"),
+    ],
+)
+def test_a_changed_number_of_sets_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], edit: Callable[[Path], None], said: str
+) -> None:
+    write_sets(tmp_path / "e")
+    edit(tmp_path / "e")
+    assert recompute(tmp_path / "e") == 1
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count", [3, 101])
+def test_a_calibrated_evaluation_says_what_it_was_before(tmp_path: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    targets, classes = rng.integers(0, count, 80), [f"c{number}" for number in range(count)]
+    logits = (6 * rng.normal(size=(80, count)) + 6 * np.eye(count)[targets]).astype(np.float32)
+    about: dict[str, Any] = {"paths": classes * 80, "targets": targets, "logits": logits, "classes": classes}
+    about |= {"split": "val", "step": 1, "seed": 0, "extra": {}}
+    plain = write_evaluation(tmp_path / "plain", **about)
+    found = write_evaluation(tmp_path / "e", **about, calibration=calibrate(logits, targets, classes))
+    assert "calibration" not in plain
+    assert found["calibration"]["temperature"] > 1
+    assert found["uncalibrated"] == pytest.approx({name: plain[name] for name in ("loss", "ece", "brier")}, rel=1e-6)
+    assert found["loss"] < plain["loss"]
+    assert (found["top1"], found["f1_macro"]) == (plain["top1"], plain["f1_macro"])
+    assert recompute(tmp_path / "plain") == recompute(tmp_path / "e") == 0

@@ -21,11 +21,11 @@ from pictures import MakeFolders
 from safetensors import SafetensorError
 
 import imgkit
-from imgkit import api, checkpoint, evaluations, trainer
+from imgkit import api, checkpoint, evaluations, experiment
 from imgkit.data.batches import Batch
 from imgkit.errors import DataError, DeviceError, DiskError, DivergedError, UsageError
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import PhasePlan
-from imgkit.recipe.schema import MONITORS
 from imgkit.screen import Screen
 from imgkit.signals import hear_signals
 from imgkit.trainer import Trainer, Update
@@ -49,7 +49,7 @@ def test_every_epoch_is_evaluated_and_can_be_recomputed(done: imgkit.Run) -> Non
     assert {f"val@{step}" for step in steps} <= done.metrics.keys()
     for row in history:
         stored = done.metrics[f"val@{row['step']}"]
-        assert all(row[f"val/{name}"] == stored[name] for name in MONITORS)
+        assert all(row[f"val/{name}"] == stored[name] for name in MONITORS["single"])
     script = [sys.executable, str(ROOT / "benchmarks" / "recompute_metrics.py")]
     for name in done.metrics:
         subprocess.run([*script, str(done.folder.path / "evaluations" / name)], check=True, capture_output=True)
@@ -114,7 +114,9 @@ def test_early_stop_counts_epochs_without_gain_and_still_finishes(tmp_path: Path
 
 
 def test_a_loss_that_is_not_finite_names_step_phase_and_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "make_loss", lambda settings: lambda logits, targets: logits.sum() * float("nan"))
+    monkeypatch.setattr(
+        experiment, "make_loss", lambda settings, labels: lambda logits, targets: logits.sum() * float("nan")
+    )
     with pytest.raises(DivergedError, match=r"The loss is nan at step 2 of phase 'top', lr .*") as caught:
         short_run(tmp_path)
     assert "--set phases.top.lr=" in caught.value.hint
@@ -203,8 +205,10 @@ def test_sigterm_saves_and_resume_ends_with_the_same_bits(tmp_path: Path) -> Non
 def test_sigusr1_saves_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
 
-    def ask(self: Trainer, phase: PhasePlan, batches: Iterator[Batch], start: int) -> Iterator[Update]:
-        for update in train(self, phase, batches, start):
+    def ask(
+        self: Trainer, phase: PhasePlan, batches: Iterator[Batch], start: int, lowered: Callable[[], float]
+    ) -> Iterator[Update]:
+        for update in train(self, phase, batches, start, lowered):
             if update.step == 4:
                 os.kill(os.getpid(), signal.SIGUSR1)
             yield update
@@ -299,7 +303,7 @@ def test_out_of_memory_on_the_cpu_advises_smaller_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "make_loss", lambda settings: lambda logits, targets: ask())
+        patch.setattr(experiment, "make_loss", lambda settings, labels: lambda logits, targets: ask())
         with pytest.raises(DeviceError, match="Out of memory on cpu with 4 images of 32×32 at once") as caught:
             short_run(tmp_path / "step")
     assert caught.value.exit_code == 5

@@ -11,7 +11,7 @@ from oracle import write_recipe
 
 import imgkit
 from imgkit import head
-from imgkit.features import Ints, Solution, solve_head
+from imgkit.solve import Floats, Ints, Solution, solve_head
 
 
 @pytest.mark.parametrize("views", [0, 2])
@@ -26,9 +26,11 @@ def test_a_solve_sees_each_image_and_its_views_in_one_fold(
         *,
         classes: int,
         groups: Ints,
+        weights: Floats | None,
         seed: int,
         progress: Callable[[int, int], None],
     ) -> Solution:
+        assert weights is None
         given.update(features=features, targets=targets, groups=groups)
         return solve_head(features, targets, classes=classes, groups=groups, seed=seed, progress=progress)
 

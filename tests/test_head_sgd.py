@@ -11,11 +11,12 @@ import torch
 from oracle import fingerprint, write_recipe
 
 import imgkit
-from imgkit import features, head_sgd
+from imgkit import head_sgd, solve
 from imgkit.errors import DiskError, WeightsError
-from imgkit.features import USUAL, Features, Solution, log_loss, solve_head
+from imgkit.features import Features
 from imgkit.head_sgd import Stored, train_head, write_features
 from imgkit.screen import Screen
+from imgkit.solve import USUAL, Floats, Solution, log_loss, solve_head
 
 
 def blobs(n: int, width: int, classes: int, seed: int) -> Features:
@@ -33,25 +34,44 @@ def chunks(whole: Features, size: int = 999) -> Iterator[Features]:
         yield Features(*(part[start : start + size] for part in whole))
 
 
-def train(whole: Features, classes: int, file: Path) -> tuple[Solution, Stored]:
+def train(whole: Features, classes: int, file: Path, weights: Floats | None = None) -> tuple[Solution, Stored]:
     stored = write_features(chunks(whole), file, whole.values.nbytes)
-    return train_head(stored, classes=classes, seed=0, progress=lambda done, total: None), stored
+    return train_head(stored, classes=classes, weights=weights, seed=0, progress=lambda done, total: None), stored
 
 
-@pytest.mark.parametrize("classes", [2, 5])
-def test_near_the_exact_solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
-    monkeypatch.setattr(features, "STRENGTHS", (USUAL,))
+@pytest.mark.parametrize(("classes", "weighted"), [(2, False), (5, False), (5, True)])
+def test_near_the_exact_solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int, weighted: bool) -> None:
+    monkeypatch.setattr(solve, "STRENGTHS", (USUAL,))
     whole, new = blobs(20_000, 16, classes, seed=1), blobs(5_000, 16, classes, seed=2)
-    exact = solve_head(whole.values, whole.targets, classes=classes, seed=0)
-    found, _ = train(whole, classes, tmp_path / "features")
+    by_class = np.array([0.1, 0.5, 1.0, 1.4, 2.0]) if weighted else np.ones(classes)
+    weights, counted = (by_class[part.targets.numpy()] for part in (whole, new))
+    exact = solve_head(whole.values, whole.targets, classes=classes, weights=weights, seed=0)
+    found, _ = train(whole, classes, tmp_path / "features", weights if weighted else None)
     losses, rights = [], []
     for solution in (exact, found):
         logits = (new.values.double() @ solution.weight.double().T + solution.bias.double()).numpy()
-        losses.append(log_loss(logits, new.targets.numpy()))
+        losses.append(log_loss(logits, new.targets.numpy(), counted))
         rights.append(float((logits.argmax(1) == new.targets.numpy()).mean()))
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
     assert rights[1] == pytest.approx(rights[0], abs=0.01)
     assert losses[0] < 0.7 * np.log(classes), "there is something to learn"
+    assert found.cv_loss[found.c] == pytest.approx(losses[0], rel=0.2)
+
+
+def test_sets_are_near_the_exact_solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solve, "STRENGTHS", (USUAL,))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 16)) * np.geomspace(0.01, 100, 16) + 50
+    scores = (x - 50) / np.geomspace(0.01, 100, 16) @ rng.normal(size=(16, 3)) + rng.normal(size=(20_000, 3))
+    hot = torch.from_numpy((scores > np.array([0.0, 2.0, 6.0])).astype(np.float32))
+    whole = Features(torch.from_numpy(x.astype(np.float32)), hot, torch.arange(20_000))
+    exact = solve_head(whole.values, whole.targets, classes=3, seed=0)
+    found, _ = train(whole, 3, tmp_path / "features")
+    losses = []
+    for solution in (exact, found):
+        logits = (whole.values.double() @ solution.weight.double().T + solution.bias.double()).numpy()
+        losses.append(log_loss(logits, hot.numpy().astype(np.int64)))
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
     assert found.cv_loss[found.c] == pytest.approx(losses[0], rel=0.2)
 
 
@@ -115,7 +135,7 @@ def run(folder: Path, screen: Screen) -> imgkit.Run:
 def test_a_run_whose_features_are_too_many_says_so_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "MAX_BYTES", 1000)
+    monkeypatch.setattr(solve, "MAX_BYTES", 1000)
     monkeypatch.setattr(head_sgd, "BATCH", 8)
     found = []
     for name in ("one", "two"):

@@ -140,7 +140,14 @@ def test_kills_while_a_run_begins_leave_its_name_free(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["experiment.store", "finish.export_best", "finish.save_model_folder", "finish.store", "finish._say_result"],
+    [
+        "experiment.store",
+        "finish.export_best",
+        "finish.calibrate",
+        "finish.save_model_folder",
+        "finish.store",
+        "finish._say_result",
+    ],
 )
 def test_kills_between_the_last_update_and_the_end(tmp_path: Path, place: str) -> None:
     whole = short_run(tmp_path / "oracle", "data.test=0.25", data="synthetic:3x24")

@@ -14,16 +14,24 @@ ROOT = Path(imgkit.__file__).parent
 LAYERS = [
     ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
-    ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
-    ["trainer", "checkpoint", "features", "head_sgd", "run", "progress", "evaluations", "screen", "terminal"],
-    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "report"],
+    [
+        *("data", "models", "losses", "class_weights", "schedules", "plateau", "optimizers", "device"),
+        *("probabilities", "metrics", "multilabel", "calibration"),
+    ],
+    [
+        *("trainer", "checkpoint", "features", "solve", "head_sgd", "run", "progress", "screen", "terminal"),
+        *("evaluation_tables", "evaluations"),
+    ],
+    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "prediction_rows", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
-    *("recipe", "schedules", "metrics", "run", "evaluations", "screen", "terminal", "report"),
+    *("recipe", "class_weights", "schedules", "plateau", "run"),
+    *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
+    *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
     *("api", "cli", "__init__", "__main__"),
 }
 TORCH_FREE_DATA = [

@@ -1,17 +1,25 @@
+import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import timm
 import torch
 from timm.models import group_parameters
-from timm.optim import list_optimizers
-from torch import nn
+from timm.optim import get_optimizer_info, list_optimizers
+from torch import Tensor, nn
+from torch.nn import functional
 
+from imgkit.data.batches import Batch
+from imgkit.data.transforms import Preprocessing
 from imgkit.errors import RecipeError, UsageError
 from imgkit.models.freeze import classifier_names, layer_groups, set_trainable
 from imgkit.optimizers import make_optimizer, set_rates
+from imgkit.recipe.load import load_recipe
+from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schema import TrainSettings
+from imgkit.trainer import Trainer
 
 torch.set_num_threads(1)
 FAMILIES = ["test_resnet", "test_vit", "test_efficientnet", "test_convnext", "test_byobnet", "test_maxvit"]
@@ -101,27 +109,90 @@ def refused() -> set[str]:
     return {"adahessian", "kron", "kronc", "kronw"} | (set() if torch.cuda.is_available() else no_device)
 
 
-@pytest.mark.parametrize("name", list_optimizers())
-def test_each_of_timms_optimizers_works_or_is_refused(name: str) -> None:
+def trainer(model: nn.Module) -> Trainer:
+    grey = (0.5, 0.5, 0.5)
+    preprocessing = Preprocessing((4, 4), 1.0, "bilinear", grey, grey, "crop")
+    return Trainer(
+        model,
+        preprocessing=preprocessing,
+        device=torch.device("cpu"),
+        autocast=None,
+        seed=0,
+        loss_of=lambda phase: functional.cross_entropy,
+    )
+
+
+def tiny() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
+
+
+def weights_after(steps: list[int], optimizer: str) -> dict[str, Tensor]:
+    """The tiny network's weights after five updates, which were cut, saved and restored after each of `steps`."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
-    settings = TrainSettings(optimizer=name)
+    (*_, phase) = make_plan(load_recipe("scratch", sets=["train.batch_size=2", "phases.all.steps=5"]), 4).phases
+    chosen = phase.settings.model_copy(update={"optimizer": optimizer, "ema": 0.5})
+    phase = replace(phase, settings=chosen, train="all", lr=0.01)
+    draw = torch.Generator().manual_seed(1)
+    pictures = torch.randint(256, (5, 2, 3, 4, 4), dtype=torch.uint8, generator=draw)
+    done, now = 0, trainer(tiny())
+    now.begin(phase)
+    for stop in [*steps, 5]:
+        batches = iter([Batch(images, torch.tensor([0, 1]), torch.tensor([0, 1])) for images in pictures[done:]])
+        for _ in zip(range(stop - done), now.train(phase, batches, done), strict=False):
+            pass
+        done = stop
+        if done < 5:
+            saved = (now.model.state_dict(), now.tensors(), json.loads(json.dumps(now.numbers())))
+            model, tensors = ({name: value.clone() for name, value in part.items()} for part in saved[:2])
+            now = trainer(tiny())
+            now.restore(model, tensors, saved[2], phase)
+    found = {f"model/{name}": value for name, value in now.model.state_dict().items()} | now.tensors()
+    assert all(torch.isfinite(value).all() for value in found.values())
+    return found
+
+
+@pytest.mark.parametrize("name", list_optimizers())
+def test_each_of_timms_optimizers_works_and_is_restored_exactly_or_is_refused(name: str) -> None:
     if name in refused():
         with pytest.raises(RecipeError, match=f"The optimizer '{name}'") as caught:
-            make_optimizer(model, settings, 0.01)
+            make_optimizer(tiny(), TrainSettings(optimizer=name), 0.01)
         assert caught.value.hint
         return
-    optimizer = make_optimizer(model, settings, 0.01)
-    before = [value.clone() for value in model.parameters()]
-    for _ in range(2):
-        model(torch.randn(2, 3, 4, 4)).square().sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert all(torch.isfinite(value).all() for value in model.parameters())
-    assert any(not torch.equal(value, old) for value, old in zip(model.parameters(), before, strict=True))
-    # All that an optimizer remembers is in its slots, or a step count in the group.
-    for slots in optimizer.state.values():
-        assert all(isinstance(value, torch.Tensor | int | float) for value in slots.values())
+    whole, cut = weights_after([], name), weights_after([2, 4], name)
+    assert whole.keys() == cut.keys()
+    assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
+    torch.manual_seed(0)
+    assert any(not torch.equal(value, whole[f"model/{key}"]) for key, value in tiny().state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "adan", "muon", "adafactor"])
+def test_betas_and_eps(name: str) -> None:
+    betas = (0.5, 0.6, 0.7)[: get_optimizer_info(name).num_betas]
+    group = make_optimizer(nn.Linear(2, 2), TrainSettings(optimizer=name, betas=betas, eps=1e-3), 0.1).param_groups[0]
+    assert "betas" not in group or tuple(group["betas"]) == betas
+    assert group["eps"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"optimizer": "sgd", "betas": (0.9, 0.99)},
+            "The optimizer 'sgd' has no betas, but train.betas is [0.9, 0.99].",
+        ),
+        ({"optimizer": "lion", "eps": 1e-6}, "The optimizer 'lion' has no eps, but train.eps is 1e-6."),
+        (
+            {"optimizer": "adan", "betas": (0.9, 0.99)},
+            "The optimizer 'adan' has 3 betas, but train.betas is [0.9, 0.99].",
+        ),
+    ],
+)
+def test_values_that_an_optimizer_does_not_have(values: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_optimizer(nn.Linear(2, 2), TrainSettings.model_validate(values), 0.1)
+    assert caught.value.message == message
+    assert caught.value.hint
+    assert caught.value.exit_code == 2
 
 
 def test_momentum() -> None:

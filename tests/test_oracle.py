@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from multilabel_data import write_patches
 from oracle import fingerprint, short_run
 
 from imgkit import checkpoint, resume
@@ -22,6 +23,17 @@ FEATURES = {
     "bfloat16": ("train.precision=bfloat16",),
     "label smoothing": ("loss.label_smoothing=0.1",),
     "focal": ("loss.name=focal", "loss.gamma=1.5"),
+    "class weights": (f"loss.class_weights={Path(__file__).with_name('oracle_weights.json')}",),
+    "poly": ("loss.name=poly", "loss.epsilon=1"),
+    "steps an epoch": (
+        "phases.all.schedule.name=multistep",
+        'phases.all.schedule.milestones=["30%","60%"]',
+        "phases.all.schedule.step_on=epoch",
+    ),
+    "plateau": (
+        *("phases.all.epochs=4", "phases.all.schedule.name=plateau", "phases.all.schedule.patience=0"),
+        *("phases.all.schedule.threshold=0.9", "phases.all.schedule.watch=val/top1"),
+    ),
     "restarts": ("phases.all.schedule.name=cosine_restarts", "phases.all.schedule.first=3 steps"),
     "one cycle": ("schedule.name=one_cycle", "phases.all.schedule=none"),
     "constant": ("phases.all.schedule.name=constant",),
@@ -32,7 +44,13 @@ FEATURES = {
     "dropout": ("model.drop_rate=0.3",),
     "seed": ("seed=4",),
     "phase override": ("phases.top.weight_decay=0.3", "phases.all.augment.hflip=0"),
+    "sets of labels": ("data.label_delimiter=;",),
 }
+
+
+def data_of(feature: str, folder: Path) -> str:
+    """The data of a feature's run."""
+    return str(write_patches(folder / "patches", n=80)) if feature == "sets of labels" else "synthetic:3x16"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +59,7 @@ def prints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("oracle")
     return {
-        feature: fingerprint(short_run(folder / str(number), *sets))
+        feature: fingerprint(short_run(folder / str(number), *sets, data=data_of(feature, folder)))
         for number, (feature, sets) in enumerate(FEATURES.items())
     }
 
@@ -49,7 +67,7 @@ def prints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("feature", FEATURES)
 def test_same_bits_with_workers_and_after_a_resume(feature: str, prints: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path
-    stop_at = {"plain": 6}.get(feature, 3 + len(feature) % 9)
+    stop_at = {"plain": 6, "plateau": 15}.get(feature, 3 + len(feature) % 9)
 
     def save_and_stop(point: str) -> None:
         # Stands for a polite stop right after a checkpoint, at a step that differs between features.
@@ -60,7 +78,7 @@ def test_same_bits_with_workers_and_after_a_resume(feature: str, prints: dict[st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "reached", save_and_stop)
         with pytest.raises(Interrupted):
-            short_run(folder, *FEATURES[feature], workers=2)
+            short_run(folder, *FEATURES[feature], data=data_of(feature, folder), workers=2)
     run = resume("run", out=folder / "runs", workers=0)
     assert run.folder.read_json("status.json")["state"] == "finished"
     assert fingerprint(run) == prints[feature]

@@ -1,6 +1,4 @@
-import csv
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from imgkit.calibration import Calibration
 from imgkit.cells import guarded
 from imgkit.data.csv_table import GUESSES
 from imgkit.data.decode import load_image
@@ -23,9 +22,8 @@ from imgkit.predict import (
     Trained,
     expand_inputs,
     predict_files,
-    write_csv,
-    write_jsonl,
 )
+from imgkit.prediction_rows import write_csv
 
 torch.set_num_threads(1)
 
@@ -37,6 +35,7 @@ class Loaded:
     model: nn.Module
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    calibration: Calibration
 
 
 class Colour(nn.Module):
@@ -59,7 +58,7 @@ def loaded() -> Loaded:
     rule = Preprocessing(
         size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3, fit="crop"
     )
-    return Loaded(Colour().train(), rule, ("red", "green", "blue"))
+    return Loaded(Colour().train(), rule, ("red", "green", "blue"), Calibration(1.0, None, "val", 100))
 
 
 @pytest.fixture
@@ -253,41 +252,37 @@ def test_expanding_twice_changes_nothing(pictures: Path) -> None:
     assert list(expand_inputs(once)) == once
 
 
-ROWS = [
-    Prediction("=1+1.png", "cat", 0.75, (("cat", 0.75), ("@dog", 0.25))),
-    Prediction("b\udcff.png", "", 0.0, (), "is cut short"),
-]
+def test_probabilities_are_calibrated_and_all_are_told(loaded: Loaded, pictures: Path) -> None:
+    path = next(expand_inputs([pictures]))
+    (plain,) = predict_files(loaded, [path], top_k=3)
+    assert plain.labels == (plain.label,)
+    assert dict(zip(loaded.classes, plain.probs, strict=True)) == dict(plain.top)
+    loaded.calibration = Calibration(2.0, None, "val", 100)
+    (soft,) = predict_files(loaded, [path])
+    logits = torch.tensor(plain.probs).log() / 2
+    assert soft.probs == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
+    assert soft.label == plain.label
 
 
-def test_csv_of_predictions(tmp_path: Path) -> None:
-    with (tmp_path / "p.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        assert list(write_csv(ROWS, file, top_k=2)) == ROWS
-    assert (tmp_path / "p.csv").read_bytes().splitlines() == [
-        b"path,label,prob,label_2,prob_2,error",
-        b"'=1+1.png,cat,0.750000,'@dog,0.250000,",
-        b"b\xff.png,,,,,is cut short",
-    ]
-
-
-def test_csv_rows_are_written_as_they_come() -> None:
-    file = io.StringIO()
-    rows = write_csv(ROWS, file)
-    assert next(rows) == ROWS[0]
-    assert len(file.getvalue().splitlines()) == 2
-
-
-def test_csv_is_as_wide_as_asked_where_there_are_fewer_classes() -> None:
-    file = io.StringIO()
-    list(write_csv(ROWS, file, top_k=4))
-    assert {len(row) for row in csv.reader(io.StringIO(file.getvalue()))} == {10}
-
-
-def test_jsonl_of_predictions() -> None:
-    file = io.StringIO()
-    assert list(write_jsonl(ROWS, file)) == ROWS
-    first, second = [json.loads(line) for line in file.getvalue().splitlines()]
-    assert first["top"] == [{"label": "cat", "prob": 0.75}, {"label": "@dog", "prob": 0.25}]
-    assert second == {"path": "b\udcff.png", "label": None, "prob": None, "top": [], "error": "is cut short"}
+def test_labels_are_those_at_or_above_their_thresholds(loaded: Loaded, pictures: Path) -> None:
+    path = next(expand_inputs([pictures]))
+    loaded.calibration = Calibration(1.0, dict.fromkeys(loaded.classes, 0.5), "val", 100)
+    (plain,) = predict_files(loaded, [path])
+    by_name = dict(zip(loaded.classes, plain.probs, strict=True))
+    assert (plain.label, plain.labels) == ("red", ("red",))
+    assert by_name["red"] > 0.5 > max(by_name["green"], by_name["blue"])
+    assert sum(plain.probs) != pytest.approx(1.0)
+    for least, labels in (
+        ({"red": 0.999, "green": 0.999, "blue": 0.999}, ()),
+        (
+            {"red": by_name["red"], "green": 0.0001, "blue": 0.999},
+            ("red", "green"),
+        ),
+    ):
+        loaded.calibration = Calibration(1.0, least, "val", 100)
+        (found,) = predict_files(loaded, [path])
+        assert found.labels == labels
+        assert (found.label, found.prob) == ("red", by_name["red"])
 
 
 @given(st.text(max_size=8))

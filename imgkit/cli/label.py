@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -29,7 +29,9 @@ def predict(
         typer.Argument(metavar="INPUTS", help="Images, folders, a CSV of images, or - for paths on stdin."),
     ],
     out: Annotated[Path | None, typer.Option(help="Write to this .csv or .jsonl file (else stdout).")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Classes to tell for each image.")] = 1,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="So many classes, the most likely ones, for each image.")
+    ] = None,
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
     root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -38,7 +40,7 @@ def predict(
 ) -> None:
     """Label new images."""
     from imgkit import api
-    from imgkit.predict import is_table, write_csv, write_jsonl
+    from imgkit.predict import is_table
 
     form = choose_format(out, form, terminal=sys.stdout.isatty())
     if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
@@ -51,19 +53,30 @@ def predict(
         raise UsageError(
             f"{flag} is not used: it describes a CSV, and there is none.", "Leave it out, or give a .csv or .tsv file."
         )
-    classes = len(about["classes"])
-    if top_k > classes:
-        Screen().note(f"--top-k {top_k}: the model knows {classes:,} classes, and all of them are told")
-        top_k = classes
-    wanted = top_k if form else max(top_k, _ON_TERMINAL)
+    classes = about["classes"]
+    if top_k is not None and top_k > len(classes):
+        Screen().note(f"--top-k {top_k}: the model knows {len(classes):,} classes, and all of them are told")
+        top_k = len(classes)
+    wanted = (top_k or 1) if form else max(top_k or 1, _ON_TERMINAL)
     answers = _begun(run.predict(inputs, top_k=wanted, image_col=image_col, root=root, device=device))
     if form is None:
-        written = _write_lines(answers)
-        _say_count(written, out)
+        _say_count(_write_lines(answers, about["task"]), out)
         return
     with _destination(out) as stream:
-        rows = write_csv(answers, stream, top_k=top_k) if form == "csv" else write_jsonl(answers, stream)
-        _say_count(rows, out)
+        _say_count(_write_rows(answers, stream, form, top_k, classes if about["task"] == "multilabel" else None), out)
+
+
+def _write_rows(
+    answers: Iterable["Prediction"], stream: TextIO, form: Format, top_k: int | None, labels: Sequence[str] | None
+) -> Iterator["Prediction"]:
+    """The rows of either form; `labels` are those of a multi-label task."""
+    from imgkit.prediction_rows import write_csv, write_jsonl, write_sets_csv, write_sets_jsonl
+
+    if labels is None:
+        return write_csv(answers, stream, top_k=top_k or 1) if form == "csv" else write_jsonl(answers, stream)
+    if form == "csv":
+        return write_sets_csv(answers, stream, labels=labels, top_k=top_k)
+    return write_sets_jsonl(answers, stream, labels=labels)
 
 
 def _begun(answers: Iterator["Prediction"]) -> Iterator["Prediction"]:
@@ -93,18 +106,22 @@ def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> F
     raise UsageError(f"--out {printable(str(out))} ends neither in .csv nor in .jsonl.", "Add  --format csv")
 
 
-def friendly_line(answer: "Prediction") -> str:
-    """`photo.jpg   birman 0.91 · ragdoll 0.07`."""
+def friendly_line(answer: "Prediction", task: str = "single") -> str:
+    """`photo.jpg   birman 0.91 · ragdoll 0.07`; multi-label: `photo.jpg   cat + dog   (cat 0.91 · dog 0.7)`."""
     if answer.error:
         return f"{printable(answer.path)}   cannot be read: {printable(answer.error)}"
     likely = [pair for rank, pair in enumerate(answer.top) if rank == 0 or pair[1] >= _WORTH_SAYING]
-    return f"{printable(answer.path)}   {' · '.join(f'{printable(label)} {prob:.2f}' for label, prob in likely)}"
+    before = ""
+    if task == "multilabel":
+        before = f"{' + '.join(map(printable, answer.labels)) or 'no label'}   ("
+    words = " · ".join(f"{printable(label)} {prob:.2f}" for label, prob in likely)
+    return f"{printable(answer.path)}   {before}{words}{')' * bool(before)}"
 
 
-def _write_lines(answers: Iterable["Prediction"]) -> Iterator["Prediction"]:
+def _write_lines(answers: Iterable["Prediction"], task: str) -> Iterator["Prediction"]:
     console = make_console(sys.stdout)
     for answer in answers:
-        console.print(encodable(friendly_line(answer), console.encoding), soft_wrap=True)
+        console.print(encodable(friendly_line(answer, task), console.encoding), soft_wrap=True)
         yield answer
 
 

@@ -20,6 +20,10 @@ from imgkit.terminal import make_console, percent, print_columns
 PANEL = "Look"
 OnBad = Literal["stop", "skip"]
 _WEAKEST = 5  # classes named by `evaluate`
+_TITLES = {
+    "single": {"top1": "Top-1", "f1_macro": "Macro F1"},
+    "multilabel": {"map": "mAP", "f1_macro": "Macro F1", "subset_accuracy": "Exact sets"},
+}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,7 +37,8 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Other data: a folder or CSV (else the run's own).")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test (else test, or val without test).")] = None,
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
-    label_col: Annotated[str | None, typer.Option(help="CSV column with the labels.")] = None,
+    label_col: Annotated[list[str] | None, typer.Option(help="CSV column with the labels. Repeatable.")] = None,
+    label_delimiter: Annotated[str | None, typer.Option(help="Between the labels of a cell.")] = None,
     root: Annotated[str | None, typer.Option(help="Where relative paths of the CSV start.")] = None,
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -43,7 +48,13 @@ def evaluate(
     from imgkit import api
     from imgkit.recipe.schema import DataSettings
 
-    columns = {"image_col": image_col, "label_col": label_col, "root": root, "on_bad": on_bad}
+    columns = {
+        "image_col": image_col,
+        "label_col": tuple(label_col or ()) or None,
+        "label_delimiter": label_delimiter,
+        "root": root,
+        "on_bad": on_bad,
+    }
     given = {key: value for key, value in columns.items() if value is not None}
     if given and data is None:
         flag = "--" + next(iter(given)).replace("_", "-")
@@ -101,34 +112,56 @@ def recipes(
 
 def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
     """The scores of one evaluation, its weakest classes, and where the rest is."""
-    from imgkit.report.leaderboard import NO_INTERVAL
+    from imgkit.report.words import guessing, interval_words
 
-    screen.fact("Scored".ljust(10), f"{metrics['split']} · {metrics['n']:,} images · {metrics['classes']:,} classes")
-    missing = metrics["classes_without_support"]
+    single = metrics["task"] == "single"
+    kind = "class" if single else "label"
+    many = count(metrics["classes"], kind, "classes" if single else "labels")
+    screen.fact("Scored".ljust(10), f"{metrics['split']} · {metrics['n']:,} images · {many}")
+    missing = len(metrics["classes_without_support"])
     if missing:
-        what = count(len(missing), "class has", "classes have")
+        what = count(missing, f"{kind} has", "classes have" if single else "labels have")
         screen.fact(" " * 10, f"{what} no image here, left out of the averages")
-    for key, title in (("top1", "Top-1"), ("f1_macro", "Macro F1")):
-        ends = metrics["intervals"][key]
-        what = NO_INTERVAL if ends is None else f"95 % interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+    for key, title in _TITLES[metrics["task"]].items():
+        what = interval_words(metrics["intervals"][key])
         screen.fact(title.ljust(10), f"{percent(metrics[key])}  ({what})")
-    clipped = f"  (there are only {metrics['k']} classes)" if metrics["k"] < 5 else ""
-    screen.fact(f"Top-{metrics['k']}".ljust(10), percent(metrics["topk"]) + clipped)
+    if single:
+        clipped = f"  (there are only {metrics['k']} classes)" if metrics["k"] < 5 else ""
+        screen.fact(f"Top-{metrics['k']}".ljust(10), percent(metrics["topk"]) + clipped)
+    else:
+        screen.fact("Micro F1".ljust(10), f"{percent(metrics['f1_micro'])}  (over all answers)")
+        words = f"{metrics['cardinality']:.2f} an image, none in {percent(metrics['empty'])} of them"
+        screen.fact("Labels".ljust(10), words)
     screen.fact("Loss".ljust(10), f"{metrics['loss']:.3f}")
-    chance = metrics["chance"]
-    screen.fact("Guessing".ljust(10), f"always {chance['majority_class']!r} gives {percent(chance['majority'])}")
-    weakest = weakest_classes(Path(metrics["folder"]) / "per_class.csv")
-    if weakest:
-        screen.line()
-        screen.line("Weakest classes by F1")
-        width = max(len(bare(row["class"])) for row in weakest)
-        for row in weakest:
-            other = bare(row["most_confused_with"])
-            confused = f"  most often taken for {other}" if other else ""
-            numbers = f"F1 {percent(float(row['f1']))}  {int(row['support']):,} images"
-            screen.line(f"  {bare(row['class']).ljust(width)}  {numbers}{confused}")
+    _print_reliability(metrics, screen)
+    screen.fact("Guessing".ljust(10), guessing(metrics))
+    _print_weakest(Path(metrics["folder"]) / "per_class.csv", kind, screen)
     screen.line()
     screen.fact("All", f"{metrics['folder']}/")
+
+
+def _print_reliability(metrics: Mapping[str, Any], screen: Screen) -> None:
+    before = ""
+    if "calibration" in metrics and metrics["calibration"]["temperature"] != 1:
+        temperature = metrics["calibration"]["temperature"]
+        before = f"  ({percent(metrics['uncalibrated']['ece'])} without the temperature {temperature:.3g})"
+    screen.fact("Cal. error".ljust(10), percent(metrics["ece"]) + before)
+    screen.fact("Brier".ljust(10), f"{metrics['brier']:.3f}")
+
+
+def _print_weakest(file: Path, kind: str, screen: Screen) -> None:
+    weakest = weakest_classes(file)
+    if weakest:
+        screen.line()
+        screen.line(f"Weakest {'classes' if kind == 'class' else 'labels'} by F1")
+    width = max((len(bare(row["class"])) for row in weakest), default=0)
+    for row in weakest:
+        other = bare(row.get("most_confused_with", ""))
+        more = f"  most often taken for {other}" if other else ""
+        if kind == "label":
+            more = f"  answered from {float(row['threshold']):.2f} on, {int(row['predicted']):,} times"
+        numbers = f"F1 {percent(float(row['f1']))}  {int(row['support']):,} images"
+        screen.line(f"  {bare(row['class']).ljust(width)}  {numbers}{more}")
 
 
 def gap(evaluations: Mapping[str, Mapping[str, Any]], step: int, run: str) -> str:

@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     """Pictures with their labels."""
 
     images: torch.Tensor  # uint8 (B, 3, H, W), channels-last memory
-    targets: torch.Tensor  # int64 (B,); -1 where unlabelled
+    targets: torch.Tensor  # int64 (B,), -1 where unlabelled; multi-label: float32 (B, K), 1 for each label
     ids: torch.Tensor  # int64 (B,), rows of the index
 
 
@@ -48,7 +48,7 @@ class Sample(NamedTuple):
     """One picture of a batch."""
 
     image: torch.Tensor  # uint8 (3, H, W)
-    target: int
+    target: torch.Tensor  # int64 (); multi-label: float32 (K,)
     row: int
 
 
@@ -94,7 +94,7 @@ def train_batches(
         start=start,
         stop=stop,
     )
-    return _load(_Pictures(index, index.labels(), transform, seed, max_pixels), places, workers)
+    return _load(_Pictures(index, transform, seed, max_pixels), places, workers)
 
 
 def eval_batches(
@@ -108,7 +108,7 @@ def eval_batches(
     """
     listed: list[int] = rows.tolist()
     places = ([(0, row) for row in listed[i : i + batch_size]] for i in range(0, len(listed), batch_size))
-    return _load(_Pictures(index, index.labels(), preprocessing, 0, max_pixels), places, workers)
+    return _load(_Pictures(index, preprocessing, 0, max_pixels), places, workers)
 
 
 def train_places(
@@ -142,7 +142,6 @@ class _Pictures(Dataset[Sample | ImgkitError]):
     """Pictures by (epoch, row). Holds arrays and one buffer of paths, which workers share without copying them."""
 
     index: Index
-    labels: Ints
     transform: TrainTransform | Preprocessing
     seed: int
     max_pixels: int
@@ -157,7 +156,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
             pixels = self.transform(image)
         else:
             pixels = self.transform(image, key(self.seed, "aug", epoch, row))
-        return Sample(pixels, int(self.labels[row]), row)
+        return Sample(pixels, torch.from_numpy(self.index.target(row)), row)
 
 
 def _load(pictures: _Pictures, places: Iterable[list[Place]], workers: int) -> Generator[Batch, None, None]:
@@ -243,7 +242,7 @@ def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:
         good.append(sample)
     # (3, H, W) views of (H, W, 3) memory -> (B, H, W, 3) memory -> (B, 3, H, W) channels-last
     images = torch.stack([sample.image.permute(1, 2, 0) for sample in good]).permute(0, 3, 1, 2)
-    targets = torch.tensor([sample.target for sample in good], dtype=torch.int64)
+    targets = torch.stack([sample.target for sample in good])
     return Batch(images, targets, torch.tensor([sample.row for sample in good], dtype=torch.int64))
 
 

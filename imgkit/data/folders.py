@@ -201,7 +201,7 @@ def _add_rows(tree: Tree, source: Source, split: str | None, *, folder: str = ""
             stray += 1
             continue
         used.add(label)
-        source.rows.append(Row(prefix + image, label, split, None))
+        source.rows.append(Row(prefix + image, (label,), split, None))
     if stray:
         source.notes.append(f"{count(stray, 'image')} directly in {where}, outside the class folders, ignored.")
     inside = (name[len(start) :] for name in tree.folders if name.startswith(start))

@@ -3,6 +3,7 @@
 config.json           architecture, arguments, class names, preprocessing, in timm's local-dir layout
 model.safetensors     the tensors
 preprocessing.json    the evaluation rule, exactly
+calibration.json      the temperature of its probabilities, the thresholds of its labels
 README.md             a short card
 """
 
@@ -18,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from timm.models import get_model_args, get_model_input_config, is_model, split_model_name_tag
 from torch import Tensor, nn
 
+from imgkit.calibration import Calibration
 from imgkit.data.transforms import Preprocessing
 from imgkit.errors import DiskError, UsageError, suggestion
 from imgkit.models.weights import mismatch
+from imgkit.recipe.fields import Task
 
 _CROP_MODES = {"crop": "center", "squash": "squash"}  # timm's words for Preprocessing.fit
 
@@ -33,13 +36,20 @@ class LoadedModel:
         model: images float32 (B, 3, H, W) -> logits (B, K); on the CPU, in evaluation mode.
         preprocessing: how a picture becomes its input.
         classes: names, in the order of the logits.
+        calibration: how its logits become probabilities and labels.
         config: the content of config.json.
     """
 
     model: nn.Module
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    calibration: Calibration
     config: Mapping[str, Any]
+
+    @property
+    def task(self) -> Task:
+        """One label an image, or any number of them."""
+        return "single" if self.calibration.thresholds is None else "multilabel"
 
 
 def save_model_folder(
@@ -50,6 +60,7 @@ def save_model_folder(
     state: Mapping[str, Tensor],
     classes: Sequence[str],
     preprocessing: Preprocessing,
+    calibration: Calibration,
     extra: Mapping[str, Any],
 ) -> None:
     """Write the files into an existing folder.
@@ -61,6 +72,7 @@ def save_model_folder(
         state: the weights to keep, every name of `model.state_dict()`.
         classes: names, in the order of the logits.
         preprocessing: the evaluation rule.
+        calibration: how its logits become probabilities and labels.
         extra: goes into config.json as "imgkit"; plain values. A licence in extra["weights"]["licence"] is shown.
 
     Raises:
@@ -74,7 +86,10 @@ def save_model_folder(
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         _write_json(folder / "config.json", config)
         _write_json(folder / "preprocessing.json", preprocessing.to_dict())
-        (folder / "README.md").write_text(_card(model_name, classes, preprocessing, extra), encoding="utf-8")
+        _write_json(folder / "calibration.json", calibration.to_dict())
+        (folder / "README.md").write_text(
+            _card(model_name, classes, preprocessing, calibration, extra), encoding="utf-8"
+        )
     except (OSError, SafetensorError) as error:
         raise DiskError(f"The model cannot be written into {folder}: {error}", "Free some space and resume.") from error
 
@@ -103,7 +118,7 @@ def load_model_folder(folder: Path) -> LoadedModel:
     if getattr(model, "num_classes", len(classes)) != len(classes):
         raise DiskError(f"{folder / 'config.json'} names {len(classes)} classes of {model.num_classes}.", _RESTORE)
     model.load_state_dict(state, strict=True)
-    return LoadedModel(model.eval(), preprocessing, tuple(classes), config)
+    return LoadedModel(model.eval(), preprocessing, tuple(classes), _read_calibration(folder, classes), config)
 
 
 _RESTORE = "Copy the folder again; or remove it, and write it anew from the run's checkpoints: imgkit resume NAME"
@@ -168,6 +183,17 @@ def _read_preprocessing(folder: Path) -> Preprocessing:
         raise DiskError(f"{folder / 'preprocessing.json'} is damaged: {reason}", _RESTORE) from error
 
 
+def _read_calibration(folder: Path, classes: Sequence[str]) -> Calibration:
+    values = _read_json(folder / "calibration.json")
+    try:
+        calibration = Calibration.from_dict(values)
+        if calibration.thresholds is not None and set(calibration.thresholds) != set(classes):
+            raise ValueError("its thresholds are of other classes")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DiskError(f"{folder / 'calibration.json'} is damaged: {error}", _RESTORE) from error
+    return calibration
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -182,12 +208,22 @@ def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _card(model_name: str, classes: Sequence[str], preprocessing: Preprocessing, extra: Mapping[str, Any]) -> str:
+def _card(
+    model_name: str,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    calibration: Calibration,
+    extra: Mapping[str, Any],
+) -> str:
     height, width = preprocessing.size
     weights = extra.get("weights")
     licence = weights.get("licence") if isinstance(weights, Mapping) else None
+    kind, answers = "classes", f"softmax(logits / {calibration.temperature:.4g})"
+    if calibration.thresholds is not None:
+        kind = "labels, any number of them an image"
+        answers = f"sigmoid(logits / {calibration.temperature:.4g}), and a label is answered from its threshold on"
     names = "\n".join(f"    {json.dumps(name, ensure_ascii=False)}" for name in classes)
-    return f"""# {model_name}, {len(classes)} classes
+    return f"""# {model_name}, {len(classes)} {kind}
 
 An image classifier trained with imgkit. It reads RGB pictures of {height}×{width} pixels; preprocessing.json says how
 a picture becomes that.
@@ -204,6 +240,8 @@ With imgkit:
 
     from imgkit.models.folder import load_model_folder
     loaded = load_model_folder(Path("PATH_OF_THIS_FOLDER"))
+
+Its probabilities are {answers} (calibration.json, fitted on validation).
 
 Classes, in the order of the logits:
 

@@ -1,8 +1,9 @@
 """Types of the values that a recipe may hold."""
 
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
 
 from imgkit.duration import Duration
 
@@ -10,6 +11,19 @@ from imgkit.duration import Duration
 def _check_length(text: str) -> str:
     Duration.parse(text)
     return text
+
+
+def _check_span(text: str) -> str:
+    if Duration.parse(text).count == 0:
+        raise ValueError(f"needs a length above 0, got {text!r}")
+    return text
+
+
+def _check_rising(lengths: tuple[str, ...]) -> tuple[str, ...]:
+    counts = [Duration.parse(length) for length in lengths]
+    if len({length.unit for length in counts}) > 1 or any(a.count >= b.count for a, b in pairwise(counts)):
+        raise ValueError(f"must be rising lengths of one unit, got {list(lengths)}")
+    return lengths
 
 
 def _check_range(pair: tuple[float, float]) -> tuple[float, float]:
@@ -24,15 +38,39 @@ def _check_area(pair: tuple[float, float]) -> tuple[float, float]:
     return _check_range(pair)
 
 
+def _check_columns(given: object) -> object:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        shown = list(names) if isinstance(names, tuple) else given
+        raise ValueError(f"expected the name of a column or a list of names, got {shown!r}")
+    if not names:
+        raise ValueError("needs one column at least; leave it out, and imgkit looks for one")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"names the column {twice[0]!r} twice")
+    return names
+
+
+Task = Literal["single", "multilabel"]
+"""One label an image, or any number of them."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Betas = Annotated[tuple[Share, ...], Field(min_length=2, max_length=3)]
+"""Decays of running means, each in [0, 1)."""
 Pair = tuple[PositiveFloat, PositiveFloat]
 Range = Annotated[Pair, AfterValidator(_check_range)]
 """The smaller number first."""
 Area = Annotated[Pair, AfterValidator(_check_area)]
 """Shares of an image's area, the smaller first."""
+Text = Annotated[str, Field(min_length=1)]
+Columns = Annotated[tuple[str, ...], BeforeValidator(_check_columns)]
+"""Names of columns; one may be given as text."""
 Length = Annotated[str, AfterValidator(_check_length)]
 """A length with its unit: "10%" of the phase, "3 epochs" or "500 steps"."""
+Span = Annotated[str, AfterValidator(_check_span)]
+"""A length above zero."""
+Milestones = Annotated[tuple[Span, ...], Field(min_length=1), AfterValidator(_check_rising)]
+"""Rising lengths of one unit."""
 
 
 class Strict(BaseModel):

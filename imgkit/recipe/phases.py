@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 
+from imgkit.duration import Duration
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.losses import LOSS_TYPES, LossSettings
-from imgkit.recipe.schedules import SCHEDULE_TYPES, ScheduleSettings
+from imgkit.recipe.losses import LOSS_TYPES, ClassWeighted, LossSettings
+from imgkit.recipe.schedules import SCHEDULE_TYPES, Constant, Plateau, ScheduleSettings
 from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import value_text
 
 TABLES = ("augment", "loss", "schedule")
 """Sections that a phase may have as tables of its own; keys of `[train]` stand in the phase directly."""
 
+_SOLVED = ("loss.class_weights", "loss.class_weights_beta")
 _NEEDS = {
     "augment.jitter_p": (
         "augment.jitter is off",
@@ -23,6 +25,14 @@ _NEEDS = {
     "augment.scale_jitter": (
         "augment.crop is on and sets the scale",
         'Take one: augment.crop="none", or augment.scale_jitter="none".',
+    ),
+    "loss.class_weights_beta": (
+        "loss.class_weights is not effective",
+        "Give it too: loss.class_weights=effective.",
+    ),
+    "schedule.step_on": (
+        "the rate changes in the warm-up alone, which is off",
+        "Leave it out, or give the warm-up a length: schedule.warmup='2 epochs'.",
     ),
     **dict.fromkeys(
         ("train.layer_decay", "train.batch_norm", "model.drop_path"),
@@ -124,8 +134,11 @@ def _common_keys(recipe: Recipe) -> list[str]:
 
 
 def _may_read(phase: PhaseSettings, key: str) -> bool:
-    """Whether a phase of its kind can read `key` of a section: a solved one only the augmentation of its views."""
-    return phase.solver != "logistic" or (phase.views > 0 and key.startswith("augment."))
+    """Whether a phase of its kind can read `key` of a section.
+
+    A solved one reads the augmentation of its views, and the class weights, which become those of its images.
+    """
+    return phase.solver != "logistic" or (phase.views > 0 and key.startswith("augment.")) or key in _SOLVED
 
 
 def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
@@ -141,8 +154,16 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     used |= {"model.drop_rate", "model.drop_path", "early_stop"}
     used -= {"augment.jitter_p"} if settings.augment.jitter is None else set()
     used -= {"augment.ratio"} if settings.augment.crop is None else {"augment.scale_jitter"}
+    effective = isinstance(settings.loss, ClassWeighted) and settings.loss.class_weights == "effective"
+    used -= set() if effective else {"loss.class_weights_beta"}
+    used -= {"schedule.step_on"} if _holds(settings.schedule) else set()
     used -= {"train.layer_decay", "train.batch_norm", "model.drop_path"} if phase.train == "head" else set()
     return {key for key in used if _may_read(phase, key)}
+
+
+def _holds(schedule: ScheduleSettings) -> bool:
+    """Whether the schedule alone never changes the rate within the phase."""
+    return isinstance(schedule, Constant | Plateau) and Duration.parse(schedule.warmup).count == 0
 
 
 def _from_section(recipe: Recipe, phase: PhaseSettings) -> set[str]:

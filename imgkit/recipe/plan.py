@@ -11,7 +11,7 @@ from imgkit.recipe.load import Loaded
 from imgkit.recipe.losses import LossSettings
 from imgkit.recipe.phases import override_keys, resolve, unread
 from imgkit.recipe.problems import PHASE_KEYS
-from imgkit.recipe.schedules import CosineRestarts, OneCycle, ScheduleSettings, Warmed
+from imgkit.recipe.schedules import CosineRestarts, Multistep, OneCycle, ScheduleSettings, Step, Warmed
 from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import value_text
 
@@ -253,15 +253,32 @@ def _schedule_notes(phase: PhasePlan) -> list[str]:
     start = Duration.parse(rise).steps(phase.steps, phase.steps_per_epoch)
     if start >= phase.steps:
         return [f"phase {phase.name!r}: its warm-up of {start} steps takes all of its {phase.steps} steps"]
-    return _cut_cycle(phase, schedule, start) if isinstance(schedule, CosineRestarts) else []
+    notes = _cut_cycle(phase, schedule, start) if isinstance(schedule, CosineRestarts) else _late_steps(phase, schedule)
+    if schedule.step_on == "epoch" and 0 < start < phase.steps_per_epoch:
+        notes.append(
+            f"phase {phase.name!r}: its warm-up of {start} steps is shorter than an epoch, and with step_on = 'epoch' "
+            f"the whole first epoch has the rate of its first step"
+        )
+    return notes
+
+
+def _late_steps(phase: PhasePlan, schedule: ScheduleSettings) -> list[str]:
+    """A note where a schedule of steps has one after the phase."""
+    lengths = schedule.milestones if isinstance(schedule, Multistep) else ()
+    lengths = (schedule.every,) if isinstance(schedule, Step) else lengths
+    steps, per_epoch = phase.steps, phase.steps_per_epoch
+    late = [length for length in lengths if Duration.parse(length).steps(steps, per_epoch) >= steps]
+    if not late:
+        return []
+    return [
+        f"phase {phase.name!r}: its schedule {schedule.name!r} lowers the rate after {late[0]}, which is not before "
+        f"the end of the phase's {phase.steps} steps"
+    ]
 
 
 def _cut_cycle(phase: PhasePlan, schedule: CosineRestarts, start: int) -> list[str]:
     """A note where the last cycle, the first of which begins at step `start`, does not end with the phase."""
-    first = Duration.parse(schedule.first)
-    if first.count == 0:
-        raise RecipeError(f"schedule.first = {schedule.first!r} in phase {phase.name!r}: a cycle needs a length")
-    length = max(1, first.steps(phase.steps, phase.steps_per_epoch))
+    length = max(1, Duration.parse(schedule.first).steps(phase.steps, phase.steps_per_epoch))
     while start + length < phase.steps:
         start, length = start + length, length * schedule.mult
     done = phase.steps - start

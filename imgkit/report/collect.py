@@ -8,36 +8,50 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgkit.duration import format_seconds
 from imgkit.errors import DiskError
+from imgkit.recipe.fields import Task
 from imgkit.run import RunFolder
 
 _SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
-_SHOWN = ("train_loss", "val/loss", "val/top1", "val/f1_macro", "images_per_second", "seconds")  # of an epoch
+_OF_EPOCH = ("train_loss", "val/loss", "val/top1", "val/map", "val/f1_macro", "images_per_second", "seconds")
 _OWN_SPLIT = re.compile(r"^(test|val)@(\d+)$")  # an evaluation on the run's own data, not on other data
+
+
+SHOWN: Mapping[Task, Mapping[str, str]] = {
+    "single": {"f1_macro": "macro F1", "top1": "top-1"},
+    "multilabel": {"f1_macro": "macro F1", "map": "mAP", "subset_accuracy": "exact sets"},
+}
+"""Scores of a run that tables show, by task, with their titles; runs are ranked by the first one."""
+
+
+class Measured(NamedTuple):
+    """A fraction in [0, 1] and the ends of its 95 % interval; None where there are too few images or mistakes."""
+
+    value: float
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Score:
-    """A run's score on one of its own splits: fractions in [0, 1], 95 % intervals.
+    """A run's score on one of its own splits.
 
     Args:
         split: "test", or "val", which chose the weights.
         n: images scored.
-        top1: accuracy.
-        top1_interval: its low and high end.
-        f1_macro: mean F1 over the classes with support.
-        f1_interval: its low and high end; None where there are too few images or mistakes for one.
+        measured: the scores of `SHOWN` by name.
     """
 
     split: str
     n: int
-    top1: float
-    top1_interval: tuple[float, float]
-    f1_macro: float
-    f1_interval: tuple[float, float] | None
+    measured: Mapping[str, Measured]
+
+    @property
+    def merit(self) -> float:
+        """What runs are ranked by: macro F1."""
+        return self.measured["f1_macro"].value
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,8 @@ class RunSummary:
         model: the network; "" where unknown, as all that follows.
         recipe: the recipe's name.
         data: what it was trained on.
-        fingerprint: of the data and their split; runs are compared only where it is the same.
+        fingerprint: of the data, their split and the task; runs are compared only where it is the same.
+        task: one label an image, or any number.
         created: ISO date and time.
         parameters: number of parameters.
         seconds: of training.
@@ -64,6 +79,7 @@ class RunSummary:
     recipe: str = ""
     data: str = ""
     fingerprint: str = ""
+    task: Task = "single"
     created: str = ""
     parameters: int | None = None
     seconds: float | None = None
@@ -156,23 +172,23 @@ def _damage_told(folder: RunFolder) -> Iterator[None]:
 
 
 def groups(runs: Iterable[RunSummary]) -> list[list[RunSummary]]:
-    """Runs on the same data and split together, best macro F1 first; the group with the newest run comes first.
+    """Runs on the same data, split and task together, best macro F1 first; the group with the newest run comes first.
 
     Runs without a score or from a smoke trial follow at the end of their group; broken folders make the last group.
     """
-    together: dict[str, list[RunSummary]] = {}
+    together: dict[tuple[str, Task], list[RunSummary]] = {}
     for run in runs:
-        together.setdefault(run.fingerprint, []).append(run)
+        together.setdefault((run.fingerprint, run.task), []).append(run)
     for group in together.values():
         group.sort(key=_merit)
-    broken = together.pop("", [])
+    broken = together.pop(("", "single"), [])
     ordered = sorted(together.values(), key=lambda group: max(run.created for run in group), reverse=True)
     return [*ordered, *([broken] if broken else [])]
 
 
 def _merit(run: RunSummary) -> tuple[bool, bool, float, str]:
     score = run.score
-    return (not run.ranked, score is not None and score.split != "test", -score.f1_macro if score else 0.0, run.name)
+    return (not run.ranked, score is not None and score.split != "test", -score.merit if score else 0.0, run.name)
 
 
 def _looks_like_run(folder: Path) -> bool:
@@ -190,6 +206,7 @@ def _summary(folder: RunFolder) -> RunSummary:
         recipe=str(about["recipe"]),
         data=str(data["where"]),
         fingerprint=str(data["fingerprint"]),
+        task="multilabel" if about["task"] == "multilabel" else "single",
         created=str(about["created"]),
         parameters=None if parameters is None else int(parameters),
         seconds=float(history[-1]["seconds"]) if history else None,
@@ -210,20 +227,19 @@ def _score(evaluations: Mapping[str, Mapping[str, Any]], best_step: int | None) 
 
 
 def _score_of(metrics: Mapping[str, Any], split: str) -> Score:
-    intervals = metrics["intervals"]
+    names, ends = SHOWN[metrics["task"]], metrics["intervals"]
     return Score(
         split=split,
         n=int(metrics["n"]),
-        top1=float(metrics["top1"]),
-        top1_interval=_pair(intervals["top1"]),
-        f1_macro=float(metrics["f1_macro"]),
-        f1_interval=None if intervals["f1_macro"] is None else _pair(intervals["f1_macro"]),
+        measured={
+            name: Measured(float(metrics[name]), None if ends[name] is None else _pair(ends[name])) for name in names
+        },
     )
 
 
 def _epoch(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of history.jsonl whose numbers are numbers, or None."""
-    numbers = {key: None if row.get(key) is None else float(row[key]) for key in _SHOWN}
+    numbers = {key: None if row.get(key) is None else float(row[key]) for key in _OF_EPOCH}
     return {**row, "step": int(row["step"]), **numbers}
 
 

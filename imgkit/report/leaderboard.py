@@ -8,10 +8,11 @@ from pathlib import Path
 from imgkit.cells import guarded
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
-from imgkit.report.collect import RunSummary, groups
+from imgkit.report.collect import SHOWN, RunSummary, groups
+from imgkit.report.words import with_interval
 from imgkit.run import replace_text
-from imgkit.terminal import percent
 
+_SCORES = ("top1", "f1_macro", "map", "subset_accuracy")
 CSV_COLUMNS = [
     "rank",
     "run",
@@ -19,21 +20,15 @@ CSV_COLUMNS = [
     "recipe",
     "data",
     "fingerprint",
+    "task",
     "split",
     "n",
-    "top1",
-    "top1_low",
-    "top1_high",
-    "f1_macro",
-    "f1_macro_low",
-    "f1_macro_high",
+    *(name for score in _SCORES for name in (score, f"{score}_low", f"{score}_high")),
     "parameters",
     "seconds",
     "status",
     "created",
 ]
-NO_INTERVAL = "too few images or mistakes for an interval"
-_MD_COLUMNS = ("rank", "run", "model", "split", "n", "macro F1", "top-1", "parameters", "time", "status", "date")
 
 
 def write_reports(out: Path, runs: Sequence[RunSummary]) -> list[Path]:
@@ -67,8 +62,10 @@ def markdown(runs: Sequence[RunSummary]) -> str:
     lines = ["# Runs", ""]
     for group in groups(runs):
         lines += [f"## {_md(group_title(group))}", ""]
-        lines.append("| " + " | ".join(_MD_COLUMNS) + " |")
-        lines.append("|" + "---|" * len(_MD_COLUMNS))
+        titles = ["rank", "run", "model", "split", "n", *SHOWN[group[0].task].values()]
+        titles += ["parameters", "time", "status", "date"]
+        lines.append("| " + " | ".join(titles) + " |")
+        lines.append("|" + "---|" * len(titles))
         for rank, run in enumerate(group, start=1):
             lines.append("| " + " | ".join(_md(cell) for cell in _md_cells(rank, run)) + " |")
         lines.append("")
@@ -76,14 +73,16 @@ def markdown(runs: Sequence[RunSummary]) -> str:
 
 
 def group_title(group: Sequence[RunSummary]) -> str:
-    """`cells/ (data 3f9a12bc)`, or that the folders are broken."""
+    """`cells/ (data 3f9a12bc)`, with the task where it is multi-label, or that the folders are broken."""
     first = group[0]
-    return f"{first.data} (data {first.fingerprint[:8]})" if first.fingerprint else "Folders that cannot be read"
+    if not first.fingerprint:
+        return "Folders that cannot be read"
+    return f"{first.data} (data {first.fingerprint[:8]}{', multi-label' * (first.task == 'multilabel')})"
 
 
 def footnote(runs: Iterable[RunSummary]) -> str:
     """What a reader has to know about the scores."""
-    text = "Intervals are 95 %. Runs are ranked by macro F1, on the same data and split only."
+    text = "Intervals are 95 %. Runs are ranked by macro F1, on the same data, split and task only."
     if any(run.score is not None and run.score.split == "val" for run in runs):
         text += " A score on val flatters: val chose the weights."
     return text
@@ -100,10 +99,12 @@ def split_words(run: RunSummary) -> str:
 
 def _csv_cells(rank: int, run: RunSummary) -> list[str]:
     score = run.score
-    numbers = [""] * 8
+    numbers = [""] * (2 + 3 * len(_SCORES))
     if score is not None:
-        scores = (score.top1, *score.top1_interval, score.f1_macro, *(score.f1_interval or (None, None)))
-        numbers = [score.split, str(score.n), *("" if value is None else f"{value:.6f}" for value in scores)]
+        found = [score.measured.get(name) for name in _SCORES]
+        scores = [(None,) * 3 if one is None else (one.value, *(one.interval or (None, None))) for one in found]
+        cells = ["" if value is None else f"{value:.6f}" for triple in scores for value in triple]
+        numbers = [score.split, str(score.n), *cells]
     return [
         str(rank) if run.ranked else "",
         run.name,
@@ -111,6 +112,7 @@ def _csv_cells(rank: int, run: RunSummary) -> list[str]:
         run.recipe,
         run.data,
         run.fingerprint,
+        run.task if run.fingerprint else "",
         *numbers,
         "" if run.parameters is None else str(run.parameters),
         "" if run.seconds is None else f"{run.seconds:.1f}",
@@ -127,19 +129,12 @@ def _md_cells(rank: int, run: RunSummary) -> list[str]:
         run.model,
         split_words(run),
         "" if score is None else f"{score.n:,}",
-        "" if score is None else with_interval(score.f1_macro, score.f1_interval),
-        "" if score is None else with_interval(score.top1, score.top1_interval),
+        *("" if score is None else with_interval(*score.measured[name]) for name in SHOWN[run.task]),
         millions(run.parameters),
         "" if run.seconds is None else format_seconds(run.seconds),
         run.status,
         run.created[:10],
     ]
-
-
-def with_interval(value: float, interval: Sequence[float] | None) -> str:
-    """`92.5 % (91.2 to 93.8)` for fractions, or why there is no interval."""
-    ends = NO_INTERVAL if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
-    return f"{percent(value)} ({ends})"
 
 
 def millions(count: int | None) -> str:

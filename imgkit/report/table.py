@@ -1,23 +1,24 @@
 """The tables of `imgkit report` on the terminal: of many runs, and of one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
-from imgkit.report.collect import RunSummary, groups, read_details, read_run
-from imgkit.report.leaderboard import footnote, group_title, millions, split_words, with_interval
+from imgkit.report.collect import SHOWN, RunSummary, groups, read_details, read_run
+from imgkit.report.leaderboard import footnote, group_title, millions, split_words
+from imgkit.report.words import scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.terminal import encodable, percent, print_columns
 
-_COLUMNS = ("#", "run", "model", "scored on", "n", "macro F1", "interval", "top-1", "params", "time", "status", "date")
-_KEEP = ("run", "macro F1", "n", "interval", "top-1", "status", "#", "scored on", "model", "time", "params", "date")
+_OTHERS = ("top-1", "mAP", "exact sets")  # scores besides macro F1
+_COLUMNS = ("#", "run", "model", "scored on", "n", "macro F1", "interval", *_OTHERS, "params", "time", "status", "date")
+_KEEP = ("run", "macro F1", "n", "interval", *_OTHERS, "status", "#", "scored on", "model", "time", "params", "date")
 _FOLDED = {"run", "status"}  # these may take several lines; no name is cut, so that it can be copied
-_RIGHT = {"#", "n", "macro F1", "top-1", "params", "time"}
+_RIGHT = {"#", "n", "macro F1", *_OTHERS, "params", "time"}
 _GAP = 2  # spaces between columns
 _FOLD = 24  # the width to which such a column may be folded before another one is left out
 _BESIDE_RUN = 52  # cells kept for the other columns before the run's name gets more than _FOLD
@@ -62,15 +63,6 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
         screen.fact(name.ljust(max(map(len, names)) + 1), scores(evaluations[name]))
 
 
-def scores(metrics: Mapping[str, Any]) -> str:
-    """`top-1 85.3 % (82.1 to 88.1) · macro F1 84.0 % (80.5 to 87.2) · 525 images`."""
-    parts = [
-        f"{title} {with_interval(metrics[name], metrics['intervals'][name])}"
-        for name, title in (("top1", "top-1"), ("f1_macro", "macro F1"))
-    ]
-    return " · ".join([*parts, f"{metrics['n']:,} images"])
-
-
 def _by_step(name: str) -> tuple[str, int]:
     """`val@9` before `val@10`."""
     split, _, step = name.partition("@")
@@ -90,13 +82,10 @@ def _cells(rank: int, run: RunSummary) -> dict[str, str]:
         "date": run.created[:10],
     }
     if score is not None:
-        ends = score.f1_interval
-        cells |= {
-            "n": f"{score.n:,}",
-            "macro F1": percent(score.f1_macro),
-            "interval": "none" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}",
-            "top-1": percent(score.top1),
-        }
+        ends = score.measured["f1_macro"].interval
+        cells |= {title: percent(score.measured[name].value) for name, title in SHOWN[run.task].items()}
+        cells["n"] = f"{score.n:,}"
+        cells["interval"] = "none" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
     return {name: cells.get(name, "") for name in _COLUMNS}
 
 

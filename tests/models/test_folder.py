@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from imgkit.calibration import Calibration
 from imgkit.errors import DiskError, UsageError
 from imgkit.models.create import Created, create_model
 from imgkit.models.folder import load_model_folder, save_model_folder
 from imgkit.recipe.schema import ModelSettings
 
 CLASSES = ("cat", "<b>dog</b>", "Käfer\n")
+CALIBRATION = Calibration(1.7, dict.fromkeys(CLASSES, 0.4), "val", 40)
 EXTRA = {"run": "r1", "weights": {"kind": "package", "licence": "apache-2.0"}}
 
 
@@ -32,6 +34,7 @@ def make(folder: Path, name: str, **values: object) -> Created:
         state=created.model.state_dict(),
         classes=CLASSES,
         preprocessing=created.preprocessing,
+        calibration=CALIBRATION,
         extra=EXTRA,
     )
     return created
@@ -60,6 +63,7 @@ def test_the_same_logits_in_imgkit_and_in_timm(name: str, size: int | None, tmp_
     assert (loaded.classes, loaded.preprocessing) == (CLASSES, created.preprocessing)
     assert not loaded.model.training
     assert loaded.config["imgkit"] == EXTRA
+    assert (loaded.calibration, loaded.task) == (CALIBRATION, "multilabel")
     assert timms.pretrained_cfg["label_names"] == list(CLASSES)
 
 
@@ -98,13 +102,14 @@ def test_timms_transform_makes_our_pixels(saved: Path) -> None:
 def test_nothing_is_a_pickle_and_the_card_says_how(saved: Path) -> None:
     assert sorted(file.name for file in saved.iterdir()) == [
         "README.md",
+        "calibration.json",
         "config.json",
         "model.safetensors",
         "preprocessing.json",
     ]
     card = (saved / "README.md").read_text(encoding="utf-8")
     for words in (
-        "test_resnet.r160_in1k, 3 classes",
+        "test_resnet.r160_in1k, 3 labels",
         "48×48",
         "apache-2.0",
         "local-dir:",
@@ -134,6 +139,7 @@ def test_channels_last_weights_are_kept(tmp_path: Path) -> None:
         state=model.state_dict(),
         classes=CLASSES,
         preprocessing=created.preprocessing,
+        calibration=CALIBRATION,
         extra={},
     )
     state = load_model_folder(tmp_path).model.state_dict()
@@ -207,5 +213,28 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
             state=created.model.state_dict(),
             classes=CLASSES,
             preprocessing=created.preprocessing,
+            calibration=CALIBRATION,
             extra={},
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "is damaged: 'temperature'"),
+        (
+            '{"schema": 1, "temperature": 0, "thresholds": null, "fitted_on": "val", "n": 3, "notes": []}',
+            "temperature",
+        ),
+        (
+            '{"schema": 1, "temperature": 1, "thresholds": {"cat": 0.5}, "fitted_on": "val", "n": 3, "notes": []}',
+            "its thresholds are of other classes",
+        ),
+    ],
+)
+def test_a_damaged_calibration_is_named(saved: Path, text: str, said: str) -> None:
+    (saved / "calibration.json").write_text(text)
+    with pytest.raises(DiskError) as caught:
+        load_model_folder(saved)
+    assert "calibration.json" in caught.value.message
+    assert said in caught.value.message

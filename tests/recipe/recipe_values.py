@@ -3,10 +3,11 @@
 from hypothesis import strategies as st
 
 from imgkit.recipe.load import Loaded, load_recipe, shipped_recipes
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.phases import unread
-from imgkit.recipe.schema import MONITORS
 from imgkit.recipe.toml import value_text
 
+Table = st.SearchStrategy[dict[str, object]]
 SHARE = st.floats(0, 0.99)
 UNIT = st.floats(0, 1)
 POSITIVE = st.floats(1e-6, 1e3)
@@ -19,6 +20,8 @@ TRAIN = {
     "micro_batch": st.none() | st.integers(1, 16),
     "optimizer": st.sampled_from(["sgd", "adamw", "none"]).filter(lambda name: name != "none"),
     "momentum": st.none() | UNIT,
+    "betas": st.none() | st.lists(SHARE, min_size=2, max_size=3),
+    "eps": st.none() | POSITIVE,
     "weight_decay": POSITIVE,
     "decay_all": st.booleans(),
     "clip_norm": st.none() | POSITIVE,
@@ -35,22 +38,55 @@ AUGMENT = {
     "jitter": st.none() | st.tuples(UNIT, UNIT, UNIT, st.floats(0, 0.5)),
     "jitter_p": UNIT,
 }
+GAMMA = st.floats(1, 9)
+WEIGHTS = {"class_weights": st.sampled_from(["none", "inverse", "sqrt", "weights.csv"])}
+
+
+def table(name: str, /, *, needs: dict[str, st.SearchStrategy[object]] | None = None, **keys: object) -> Table:
+    """A table of that name with what it cannot do without, and any of its other keys."""
+    return st.fixed_dictionaries({"name": st.just(name), **(needs or {})}, optional=keys)
+
+
 LOSSES = st.one_of(
-    st.fixed_dictionaries({"name": st.just("focal")}, optional={"gamma": POSITIVE, "alpha": POSITIVE}),
-    st.fixed_dictionaries({"name": st.just("cross_entropy")}, optional={"label_smoothing": SHARE}),
+    table("cross_entropy", label_smoothing=SHARE, **WEIGHTS),
+    table("cross_entropy", needs={"class_weights": st.just("effective")}, class_weights_beta=st.floats(0.01, 0.99)),
+    table("focal", gamma=POSITIVE, alpha=st.floats(0.01, 1), **WEIGHTS),
+    table("bce", label_smoothing=SHARE, pos_weight=st.sampled_from(["none", "neg_pos", "sqrt", "w.json"])),
+    table("asymmetric", gamma_neg=GAMMA, gamma_pos=GAMMA, clip=SHARE, label_smoothing=SHARE),
+    table("poly", epsilon=st.floats(-1, 9), label_smoothing=SHARE),
+    table("two_way", positive_temperature=POSITIVE, negative_temperature=POSITIVE),
+    table("zlpr"),
+    table("distribution_balanced", negative_scale=GAMMA, prior_shift=UNIT, gamma=GAMMA, label_smoothing=SHARE),
 )
+ON = st.sampled_from(["update", "epoch"])
+MILESTONES = st.sampled_from([["10%", "90%"], ["3 epochs"], ["1 steps", "2 steps"]])
 SCHEDULES = st.one_of(
-    st.fixed_dictionaries({"name": st.just("constant")}, optional={"warmup": LENGTH}),
-    st.fixed_dictionaries({"name": st.just("cosine")}, optional={"warmup": LENGTH, "end": UNIT}),
-    st.fixed_dictionaries({"name": st.just("cosine_restarts"), "first": LENGTH}, optional={"mult": st.integers(1, 3)}),
-    st.fixed_dictionaries({"name": st.just("one_cycle")}, optional={"rise": LENGTH, "start": UNIT}),
+    table("constant", warmup=LENGTH),
+    table("constant", needs={"warmup": LENGTH}, step_on=ON),
+    table("linear", warmup=LENGTH, end=UNIT, step_on=ON),
+    table("polynomial", warmup=LENGTH, end=UNIT, power=POSITIVE, step_on=ON),
+    table("cosine", warmup=LENGTH, end=UNIT, step_on=ON),
+    table("cosine_restarts", needs={"first": LENGTH}, mult=st.integers(1, 3), end=UNIT, step_on=ON),
+    table("step", needs={"every": LENGTH}, gamma=SHARE, warmup=LENGTH, step_on=ON),
+    table("multistep", needs={"milestones": MILESTONES}, gamma=SHARE, warmup=LENGTH),
+    table("one_cycle", rise=LENGTH, start=UNIT, end=UNIT, step_on=ON),
+    table(
+        "plateau",
+        factor=st.floats(0.1, 0.9),
+        watch=st.just("val/f1_macro"),
+        patience=st.integers(0, 5),
+        threshold=SHARE,
+        end=UNIT,
+    ),
 )
 COMMON = {
     "seed": st.integers(0, 2**63 - 1),
-    "monitor": st.sampled_from(MONITORS).map("val/{}".format),
+    "monitor": st.sampled_from(MONITORS["single"]).map("val/{}".format),
     "early_stop": st.none() | st.integers(1, 9),
     "data.path": TEXT,
-    "data.label_col": TEXT,
+    "data.label_col": TEXT | st.lists(TEXT, min_size=1, max_size=3, unique=True),
+    "data.label_delimiter": TEXT,
+    "data.task": st.sampled_from(["auto", "single", "multilabel"]),
     "data.val": SHARE,
     "data.on_bad": st.sampled_from(["stop", "skip"]),
     "model.name": TEXT,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from imgkit.errors import RecipeError
 from imgkit.recipe.load import Flag, Loaded, load_recipe, recipe_summary, shipped_recipes
-from imgkit.recipe.losses import CrossEntropy, Focal
+from imgkit.recipe.losses import LOSS_TYPES, CrossEntropy, Focal
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.schedules import Cosine, CosineRestarts
-from imgkit.recipe.schema import MONITORS
 from imgkit.recipe.toml import value_text
 
 HEAD = 'schema = 1\nname = "mine"\n'
@@ -155,13 +155,16 @@ BAD = [
         "[augment]\njitter = [0, 0, 0, 0.6]\n",
         "my.toml:4: augment.jitter: needs numbers >= 0 and a hue (the last) of at most 0.5, got [0.0, 0.0, 0.0, 0.6]",
     ),
-    ("[loss]\ngamma = 2.0\n", "my.toml:4: loss.gamma: cross_entropy has no 'gamma' (focal has)"),
+    (
+        "[loss]\ngamma = 2.0\n",
+        "my.toml:4: loss.gamma: cross_entropy has no 'gamma' (focal, distribution_balanced have)",
+    ),
     ("[loss]\nlabel_smothing = 2.0\n", "my.toml:4: loss.label_smothing: unknown key (did you mean 'label_smoothing'?)"),
     (
         '[loss]\nname = "focl"\n',
-        "my.toml:4: loss.name: must be one of cross_entropy, focal, got 'focl' (did you mean 'focal'?)",
+        f"my.toml:4: loss.name: must be one of {', '.join(LOSS_TYPES)}, got 'focl' (did you mean 'focal'?)",
     ),
-    ("[loss]\nname = 3\n", "my.toml:4: loss.name: must be one of cross_entropy, focal, got 3"),
+    ("[loss]\nname = 3\n", f"my.toml:4: loss.name: must be one of {', '.join(LOSS_TYPES)}, got 3"),
     ('[schedule]\nname = "constant"\nend = 0\n', None),
     ('[schedule]\nname = "cosine_restarts"\n', "my.toml:3: schedule.first: is missing"),
     (
@@ -179,15 +182,16 @@ BAD = [
 @pytest.mark.parametrize(("body", "line"), BAD)
 def test_each_fault_is_one_line_with_its_place(body: str, line: str | None) -> None:
     if line is None:
-        line = "my.toml:5: schedule.end: constant has no 'end' (cosine, cosine_restarts, one_cycle have)"
+        line = "my.toml:5: schedule.end: constant has no 'end' ("
+        line += "linear, polynomial, cosine, cosine_restarts, one_cycle, plateau have)"
     assert lines_of(body + ALL) == [line]
 
 
 def test_monitors_are_a_closed_list_with_suggestions() -> None:
     [line] = lines_of('monitor = "f1_macro"\n' + ALL)
     assert line.startswith("my.toml:3: monitor: 'f1_macro' is not known (did you mean 'val/f1_macro'?)")
-    assert all(name in line for name in MONITORS)
-    for name in MONITORS:
+    assert all(name in line for names in MONITORS.values() for name in names)
+    for name in (*MONITORS["single"], *MONITORS["multilabel"]):
         assert load(f'monitor = "val/{name}"\n' + ALL).recipe.monitor == f"val/{name}"
 
 
@@ -202,10 +206,13 @@ PHASES = [
     (ALL + "augment = 3\n", "my.toml:8: phases.all.augment: expected a table"),
     (ALL + "augment = { hflip = 2 }\n", "my.toml:8: phases.all.augment.hflip: must be at most 1, got 2"),
     (ALL + "[phases.augment]\nhflop = 2\n", "my.toml:9: phases.all.augment.hflop: unknown key (did you mean 'hflip'?)"),
-    (ALL + "[phases.loss]\ngamma = 2\n", "my.toml:9: phases.all.loss.gamma: cross_entropy has no 'gamma' (focal has)"),
+    (
+        ALL + "[phases.loss]\ngamma = 2\n",
+        "my.toml:9: phases.all.loss.gamma: cross_entropy has no 'gamma' (focal, distribution_balanced have)",
+    ),
     (
         ALL + '[phases.loss]\nname = "focl"\n',
-        "my.toml:9: phases.all.loss.name: must be one of cross_entropy, focal, got 'focl' (did you mean 'focal'?)",
+        f"my.toml:9: phases.all.loss.name: must be one of {', '.join(LOSS_TYPES)}, got 'focl' (did you mean 'focal'?)",
     ),
     (ALL + '[phases.schedule]\nname = "cosine_restarts"\n', "my.toml:8: phases.all.schedule.first: is missing"),
     (ALL + ALL, "my.toml:9: phases[1]: there are two phases called 'all'"),
@@ -261,7 +268,7 @@ def test_keys_with_control_characters_do_not_reach_the_terminal() -> None:
 
 def test_a_phase_keeps_what_it_has_of_its_own() -> None:
     body = (
-        '[loss]\nname = "focal"\nalpha = 2\n'
+        '[loss]\nname = "focal"\nalpha = 0.2\n'
         + ALL
         + (
             'layer_decay = 1\nclip_norm = "none"\naugment = { crop = [1, 1] }\nloss = { gamma = 1 }\n'
@@ -279,7 +286,7 @@ def test_a_phase_keeps_what_it_has_of_its_own() -> None:
     }
     for key in ("layer_decay", "clip_norm", "augment.crop", "loss.gamma", "schedule.first"):
         assert loaded.origins[f"phases.all.{key}"] == "file my.toml"
-    assert loaded.recipe.loss == Focal(name="focal", alpha=2.0)
+    assert loaded.recipe.loss == Focal(name="focal", alpha=0.2)
 
 
 def test_none_in_a_file_turns_off_what_may_be_off() -> None:
@@ -305,7 +312,12 @@ def test_none_in_a_file_turns_off_what_may_be_off() -> None:
         ("data.path=a b=c#d", "data.path", "a b=c#d"),
         ('data.path="a b"', "data.path", "a b"),
         ("data.path=2026-01-01", "data.path", "2026-01-01"),
-        ("data.label_col=1", "data.label_col", "1"),
+        ("data.label_col=1", "data.label_col", ("1",)),
+        ("data.label_col=a b", "data.label_col", ("a b",)),
+        ('data.label_col=["a", "b"]', "data.label_col", ("a", "b")),
+        ("data.label_col=[a]", "data.label_col", ("[a]",)),
+        ("data.label_delimiter=|", "data.label_delimiter", "|"),
+        ("data.label_delimiter=1", "data.label_delimiter", "1"),
         ("data.path=x\ny=1", "data.path", "x\ny=1"),
         ("model.weights=none", "model.weights", "none"),
         ("save.keep=all", "save.keep", "all"),

@@ -10,8 +10,10 @@ from recipe_values import loaded_recipes
 
 from imgkit.errors import DataError, RecipeError
 from imgkit.recipe.load import Flag, Loaded, load_recipe, shipped_recipes
+from imgkit.recipe.losses import CrossEntropy, Focal
 from imgkit.recipe.phases import resolve, unread
 from imgkit.recipe.plan import make_plan, shrink
+from imgkit.recipe.schedules import Constant
 
 HEAD = 'schema = 1\nname = "mine"\n'
 ALL = '[[phases]]\nname = "all"\ntrain = "all"\nepochs = 2\nlr = 0.1\n'
@@ -100,13 +102,13 @@ def test_phase_at_holds_only_steps_of_the_run(folder: Path) -> None:
 
 
 def test_settings_are_resolved(folder: Path) -> None:
-    body = '[train]\nbatch_size = 8\n[loss]\nname = "focal"\nalpha = 2\n[augment]\nhflip = 0\n' + ALL
+    body = '[train]\nbatch_size = 8\n[loss]\nname = "focal"\nalpha = 0.2\n[augment]\nhflip = 0\n' + ALL
     body += 'ema = 0.5\naugment = { vflip = 1 }\nloss = { gamma = 1 }\nschedule = { name = "constant" }\n'
     [phase] = make_plan(load(folder, body), 64).phases
     assert (phase.settings.batch_size, phase.settings.ema) == (8, 0.5)
     assert (phase.augment.hflip, phase.augment.vflip) == (0.0, 1.0)
-    assert phase.loss.model_dump() == {"name": "focal", "gamma": 1.0, "alpha": 2.0}
-    assert phase.schedule.model_dump() == {"name": "constant", "warmup": "0%"}
+    assert phase.loss == Focal(name="focal", gamma=1.0, alpha=0.2)
+    assert phase.schedule == Constant(name="constant")
 
 
 def test_no_images_no_plan(folder: Path) -> None:
@@ -146,8 +148,35 @@ def test_a_cut_cycle_is_noted_with_its_numbers(folder: Path) -> None:
     assert restarts(folder, "100%", 3, 20, "20 steps") == (
         "phase 'all': its warm-up of 20 steps takes all of its 20 steps",
     )
-    with pytest.raises(RecipeError, match=r"schedule.first = '0%' in phase 'all': a cycle needs a length"):
+    with pytest.raises(RecipeError, match=r"phases.all.schedule.first: needs a length above 0, got '0%'"):
         restarts(folder, "0%", 1, 20)
+
+
+def scheduled(folder: Path, schedule: str, steps: int = 40) -> tuple[str, ...]:
+    body = ALL.replace("epochs = 2", f"steps = {steps}") + f"batch_size = 1\nschedule = {{ {schedule} }}\n"
+    return make_plan(load(folder, body), 10).notes
+
+
+def test_a_schedule_whose_lengths_do_nothing_is_noted(folder: Path) -> None:
+    assert scheduled(folder, 'name = "step", every = "39 steps"') == ()
+    assert scheduled(folder, 'name = "step", every = "4 epochs"') == (
+        "phase 'all': its schedule 'step' lowers the rate after 4 epochs, which is not before the end of the phase's "
+        "40 steps",
+    )
+    late = scheduled(folder, 'name = "multistep", milestones = ["2 epochs", "9 epochs"]')
+    assert late == (
+        "phase 'all': its schedule 'multistep' lowers the rate after 9 epochs, which is not before the end of the "
+        "phase's 40 steps",
+    )
+
+
+def test_a_warm_up_within_an_epoch_that_has_one_rate_is_noted(folder: Path) -> None:
+    assert scheduled(folder, 'name = "cosine", warmup = "10 steps", step_on = "epoch"') == ()
+    assert scheduled(folder, 'name = "cosine", warmup = "9 steps"') == ()
+    assert scheduled(folder, 'name = "cosine", warmup = "9 steps", step_on = "epoch"') == (
+        "phase 'all': its warm-up of 9 steps is shorter than an epoch, and with step_on = 'epoch' the whole first "
+        "epoch has the rate of its first step",
+    )
 
 
 @given(first=st.integers(1, 6), mult=st.integers(1, 3), steps=st.integers(1, 60), warmup=st.integers(0, 5))
@@ -195,6 +224,40 @@ def test_a_solve_with_views_reads_the_augmentation_and_nothing_else_of_training(
         make_plan(load_recipe("probe", sets=[*sets, "train.ema=0.5"]), 64)
     with pytest.raises(RecipeError, match=r"phases.head.ema = 0.5 .--set. is not used: phase 'head' is solved"):
         make_plan(load_recipe("probe", sets=[*sets, "phases.head.ema=0.5"]), 64)
+
+
+def test_a_solve_reads_the_class_weights_of_a_loss_and_nothing_else_of_it() -> None:
+    sets = ["loss.class_weights=effective", "loss.class_weights_beta=0.9"]
+    (head,) = make_plan(load_recipe("probe", sets=sets), 64).phases
+    assert head.loss == CrossEntropy(class_weights="effective", class_weights_beta=0.9)
+    (own,) = make_plan(load_recipe("probe", sets=["phases.head.loss.class_weights=sqrt"]), 64).phases
+    assert own.loss == CrossEntropy(class_weights="sqrt")
+    with pytest.raises(RecipeError, match=r"^loss.name = .focal. .--set. is not used: every phase of 'probe' is"):
+        make_plan(load_recipe("probe", sets=["loss.name=focal", "loss.class_weights=sqrt"]), 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "hint"),
+    [
+        (
+            "loss.class_weights_beta=0.9",
+            "loss.class_weights is not effective",
+            "Give it too: loss.class_weights=effective.",
+        ),
+        (
+            "schedule.step_on=epoch",
+            "the rate changes in the warm-up alone, which is off",
+            "Leave it out, or give the warm-up a length: schedule.warmup='2 epochs'.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "phases.all."])
+def test_keys_that_need_another_one(prefix: str, text: str, reason: str, hint: str) -> None:
+    sets = [prefix + text, *(["schedule.name=constant"] if "schedule" in text else [])]
+    with pytest.raises(RecipeError) as caught:
+        make_plan(load_recipe("scratch", sets=sets), 64)
+    assert f"{reason}\n{hint}" in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("name", ["finetune", "probe", "finetune-focal-restarts"])
@@ -336,7 +399,9 @@ def test_a_value_that_one_of_two_phases_reads_is_used(folder: Path) -> None:
     body = '[loss]\nname = "focal"\n[train]\nbatch_size = 4\nlayer_decay = 0.5\n' + ALL + other
     make_plan(load(folder, body + 'batch_size = 8\nloss = { name = "cross_entropy" }\n'), 64)
     # The section's name decides what a table that repeats it is laid over.
-    make_plan(load(folder, '[loss]\nname = "focal"\nalpha = 3\n' + ALL + 'loss = { name = "focal", gamma = 1 }\n'), 64)
+    make_plan(
+        load(folder, '[loss]\nname = "focal"\nalpha = 0.3\n' + ALL + 'loss = { name = "focal", gamma = 1 }\n'), 64
+    )
 
 
 def test_the_flag_is_named_and_all_come_at_once() -> None:

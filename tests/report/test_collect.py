@@ -20,8 +20,9 @@ def test_a_run_becomes_a_row(tmp_path: Path) -> None:
     assert (run.name, run.status, run.model, run.recipe) == ("one", "finished", "resnet50", "finetune")
     assert (run.data, run.parameters, run.seconds) == ("cells/ (from --data)", 23_600_000, 61.0)
     assert run.score is not None
-    assert (run.score.split, run.score.n, run.score.top1, run.score.f1_macro) == ("val", 100, 0.9, 0.8)
-    assert run.score.f1_interval == pytest.approx((0.74, 0.83))
+    assert (run.score.split, run.score.n, run.score.merit) == ("val", 100, 0.8)
+    assert run.score.measured["top1"].value == 0.9
+    assert run.score.measured["f1_macro"].interval == pytest.approx((0.74, 0.83))
     assert run.ranked
 
 
@@ -33,7 +34,7 @@ def test_test_counts_before_val_and_other_data_never(tmp_path: Path) -> None:
         (place / "metrics.json").write_text(json.dumps(metrics_of(name.split("@")[0], 0.9, f1)))
     score = summarise_run(folder).score
     assert score is not None
-    assert (score.split, score.f1_macro) == ("test", 0.7)  # of step 10, the best one
+    assert (score.split, score.merit) == ("test", 0.7)  # of step 10, the best one
 
 
 def test_without_a_best_step_the_newest_evaluation_counts(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_without_a_best_step_the_newest_evaluation_counts(tmp_path: Path) -> Non
     (place / "metrics.json").write_text(json.dumps(metrics_of("val", 0.9, 0.1)))
     score = summarise_run(folder).score
     assert score is not None
-    assert score.f1_macro == 0.8
+    assert score.merit == 0.8
 
 
 def test_states(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_handful_of_images_has_no_interval(tmp_path: Path) -> None:
     assert "100.0 %  none " in printed(tmp_path, 200)
     runs = collect(tmp_path)
     assert "| 100.0 % (too few images or mistakes for an interval) | 90.0 % (85.0 to 92.0) |" in markdown(runs)
-    assert ",1.000000,,,23600000," in csv_text(runs)
+    assert ",1.000000,,,,,,,,,23600000," in csv_text(runs)
     file = io.StringIO()
     print_run(folder, Screen(file=file, width=200))
     assert "macro F1 100.0 % (too few images or mistakes for an interval) · 100 images" in file.getvalue()

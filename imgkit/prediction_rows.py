@@ -1,0 +1,81 @@
+"""Predictions as rows, CSV or lines of JSON, of either task: written as they come, and passed on."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
+
+from imgkit.cells import guarded, joined
+from imgkit.predict import Prediction
+
+
+def write_csv(predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1) -> Iterator[Prediction]:
+    """Write each prediction as a CSV row, and pass it on.
+
+    The header is path,label,prob,label_2,prob_2,…,error. A cell that a spreadsheet would take for a formula gets a
+    leading apostrophe.
+    """
+    rows = csv.writer(file, lineterminator="\n")
+    more = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"prob_{rank}")]
+    rows.writerow(["path", "label", "prob", *more, "error"])
+    for given in predictions:
+        rows.writerow([guarded(given.path), *_top_cells(given, top_k), guarded(given.error)])
+        yield given
+
+
+def write_sets_csv(
+    predictions: Iterable[Prediction], file: TextIO, *, labels: Sequence[str], top_k: int | None = None
+) -> Iterator[Prediction]:
+    """The same for a multi-label task: path,labels,p:LABEL,…,error, or path,labels,label_1,prob_1,…,error.
+
+    Args:
+        predictions: with `probs`, and `top_k` in `top`.
+        file: open for text.
+        labels: all of the model, in its order: each has a column with its probability.
+        top_k: so many labels with their probabilities, the most likely first, instead of a column for each.
+    """
+    rows = csv.writer(file, lineterminator="\n")
+    ranks = [name for rank in range(1, (top_k or 0) + 1) for name in (f"label_{rank}", f"prob_{rank}")]
+    rows.writerow(["path", "labels", *(ranks or (f"p:{name}" for name in labels)), "error"])
+    for given in predictions:
+        each = [f"{prob:.6f}" for prob in given.probs] or [""] * len(labels)
+        cells = _top_cells(given, top_k) if top_k else each
+        rows.writerow([guarded(given.path), guarded(joined(given.labels)), *cells, guarded(given.error)])
+        yield given
+
+
+def _top_cells(given: Prediction, top_k: int) -> list[str]:
+    cells = [cell for label, prob in given.top[:top_k] for cell in (guarded(label), f"{prob:.6f}")]
+    return cells + [""] * (2 * top_k - len(cells))
+
+
+def write_jsonl(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Prediction]:
+    """Write each prediction as a line of JSON (path, label, prob, top, error), and pass it on.
+
+    `label` and `prob` are null where the file cannot be read.
+    """
+    for given in predictions:
+        top = _top_json(given)
+        best = {"label": None, "prob": None} if given.error else top[0]
+        row = {"path": given.path, **best, "top": top, "error": given.error}
+        file.write(json.dumps(row) + "\n")
+        yield given
+
+
+def write_sets_jsonl(predictions: Iterable[Prediction], file: TextIO, *, labels: Sequence[str]) -> Iterator[Prediction]:
+    """The same for a multi-label task (path, labels, probs, top, error); `probs` has the probability of each label.
+
+    `labels` and `probs` are null where the file cannot be read.
+    """
+    for given in predictions:
+        answer: dict[str, object] = {"labels": None, "probs": None}
+        if not given.error:
+            probs = {name: round(prob, 6) for name, prob in zip(labels, given.probs, strict=True)}
+            answer = {"labels": given.labels, "probs": probs}
+        row = {"path": given.path, **answer, "top": _top_json(given), "error": given.error}
+        file.write(json.dumps(row) + "\n")
+        yield given
+
+
+def _top_json(given: Prediction) -> list[dict[str, str | float]]:
+    return [{"label": label, "prob": round(prob, 6)} for label, prob in given.top]

@@ -1,0 +1,182 @@
+"""The temperature and the thresholds, against slow searches."""
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, f1_score, log_loss
+
+from imgkit.calibration import BOUNDS, Calibration, calibrate, fitted_temperature, fitted_threshold
+from imgkit.metrics import summarise
+from imgkit.probabilities import BINS, calibration_error, sigmoid, softmax
+
+Logits = npt.NDArray[np.float32]
+
+
+def single(seed: int, n: int = 200, classes: int = 4, sharpness: float = 3.0) -> tuple[Logits, npt.NDArray[np.int64]]:
+    """Logits that are `sharpness` times too sure, and labels drawn from what they should have said."""
+    rng = np.random.default_rng(seed)
+    honest = 1.5 * rng.normal(size=(n, classes))
+    targets = np.array([rng.choice(classes, p=row) for row in softmax(honest)])
+    return (sharpness * honest).astype(np.float32), targets
+
+
+def many(seed: int, n: int = 200, labels: int = 3, sharpness: float = 3.0) -> tuple[Logits, npt.NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    honest = 1.5 * rng.normal(size=(n, labels)) - 1
+    targets = rng.random((n, labels)) < sigmoid(honest)
+    return (sharpness * honest).astype(np.float32), targets.astype(np.float32)
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
+@pytest.mark.parametrize("task", ["single", "multilabel"])
+def test_the_temperature_is_the_best_one(task: str, sharpness: float) -> None:
+    grid = np.geomspace(*BOUNDS, 400)
+    if task == "single":
+        logits, targets = single(0, sharpness=sharpness)
+        losses = [log_loss(targets, softmax(logits / t), labels=range(4)) for t in grid]
+    else:
+        logits, targets = many(0, sharpness=sharpness)
+        losses = [log_loss(targets.ravel(), sigmoid(logits / t).ravel()) for t in grid]
+    found = fitted_temperature(logits, targets)
+    assert found == pytest.approx(grid[int(np.argmin(losses))], rel=0.02)
+    assert found == pytest.approx(sharpness, rel=0.35), "it finds how much too sure they are"
+
+
+@pytest.mark.parametrize("task", ["single", "multilabel"])
+def test_calibration_lowers_loss_and_error_and_ranks_the_same(task: str) -> None:
+    logits, targets = single(1, n=600) if task == "single" else many(1, n=600)
+    new, truth = single(2, n=600) if task == "single" else many(2, n=600)
+    made = calibrate(logits, targets, list("abcd")[: logits.shape[1]])
+    plain = softmax(new) if task == "single" else sigmoid(new)
+    probs = made.probabilities(new)
+    assert (probs.argsort(axis=0 if task == "multilabel" else 1) == plain.argsort(axis=int(task == "single"))).all()
+    errors = []
+    for one in (plain, probs):
+        right = one.argmax(1) == truth if task == "single" else truth.ravel() > 0
+        errors.append(calibration_error(one.max(1) if task == "single" else one.ravel(), right))
+    assert errors[1] < 0.5 * errors[0]
+
+
+def slow_threshold(probs: npt.NDArray[np.float64], present: npt.NDArray[np.bool_]) -> float:
+    levels = sorted({0.0, *probs.tolist()})
+    tried = [0.5, *((low + high) / 2 for low, high in pairwise(levels))]
+    scores = [f1_score(present, probs >= one, zero_division=0) for one in tried]
+    best = [one for one, score in zip(tried, scores, strict=True) if score == pytest.approx(max(scores), abs=1e-12)]
+    return min(best, key=lambda one: (abs(one - 0.5), one))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), n=st.integers(1, 30), digits=st.sampled_from([1, 6]), rate=st.sampled_from([0.1, 0.5])
+)
+def test_thresholds_have_the_best_f1(seed: int, n: int, digits: int, rate: float) -> None:
+    rng = np.random.default_rng(seed)
+    present = rng.random(n) < rate
+    present[0] = True
+    probs = np.round(rng.random(n), digits)
+    assert fitted_threshold(probs, present) == pytest.approx(slow_threshold(probs, present), abs=1e-12)
+
+
+def test_ties_go_to_the_threshold_nearest_one_half() -> None:
+    assert fitted_threshold(np.array([0.9, 0.2]), np.array([True, False])) == 0.5
+    assert fitted_threshold(np.array([0.9, 0.7]), np.array([True, False])) == pytest.approx(0.8)
+    assert fitted_threshold(np.array([0.3, 0.1]), np.array([True, False])) == pytest.approx(0.2)
+
+
+def test_neighbouring_probabilities_are_told_apart() -> None:
+    low = 0.7
+    high = math.nextafter(low, 1.0)
+    found = fitted_threshold(np.array([high, low]), np.array([True, False]))
+    assert low < found <= high
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (lambda: single(0, n=29), "29 images are too few to fit it (fewer than 30)"),
+        (lambda: (single(0)[0], np.zeros(200, np.int64)), "all images are of one class"),
+        (lambda: (many(0)[0], np.zeros((200, 3), np.float32)), "no image has a label"),
+        (lambda: (single(0)[0], single(0)[0].argmax(1)), "every answer is right"),
+        (lambda: (many(0)[0], (many(0)[0] >= 0).astype(np.float32)), "every answer is right"),
+        (lambda: many(0, n=29), "29 images are too few"),
+    ],
+)
+def test_where_no_temperature_can_be_fitted_it_stays_1(case: object, said: str) -> None:
+    assert callable(case)
+    logits, targets = case()
+    found = calibrate(logits, targets, list("abcd")[: logits.shape[1]])
+    assert found.temperature == 1.0
+    assert said in found.notes[0]
+    assert found.n == len(targets)
+    if len(targets) < 30 and targets.ndim == 2:
+        assert set((found.thresholds or {}).values()) == {0.5}
+        assert "the thresholds stay 0.5" in found.notes[1]
+
+
+def test_a_label_without_an_image_keeps_one_half() -> None:
+    logits, targets = many(3)
+    targets[:, 1] = 0
+    found = calibrate(logits, targets, ["a", "b", "c"])
+    assert found.thresholds is not None
+    assert found.thresholds["b"] == 0.5
+    probs = found.probabilities(logits)
+    assert found.thresholds["c"] == fitted_threshold(probs[:, 2], targets[:, 2] > 0)
+    assert found.notes == ("the threshold stays 0.5 for labels without an image: b",)
+
+
+@pytest.mark.parametrize("task", ["single", "multilabel"])
+def test_it_reads_back(task: str) -> None:
+    logits, targets = single(0) if task == "single" else many(0)
+    made = calibrate(logits, targets, list("abcd")[: logits.shape[1]])
+    assert Calibration.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    for broken in ({"temperature": 0}, {"schema": 2}, {"temperature": "hot"}, {"thresholds": [1]}):
+        with pytest.raises((ValueError, TypeError, AttributeError)):
+            Calibration.from_dict(made.to_dict() | broken)
+
+
+def slow_error(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
+    total = 0.0
+    for number in range(BINS):
+        inside = (confidence > number / BINS) & (confidence <= (number + 1) / BINS)
+        if number == 0:
+            inside |= confidence == 0
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return total
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 200))
+def test_the_calibration_error_is_that_of_its_bins(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    confidence, right = rng.random(n).round(3), rng.random(n) < 0.6
+    assert calibration_error(confidence, right) == pytest.approx(slow_error(confidence, right), abs=1e-9)
+
+
+def test_certain_and_impossible_answers_have_a_bin() -> None:
+    assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0.0
+    assert calibration_error(np.array([1.0, 0.0]), np.array([False, True])) == 1.0
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_brier_equals_scikit_learns(classes: int) -> None:
+    logits, targets = single(5, classes=classes)
+    probs = softmax(logits)
+    found = summarise(probs, targets, [str(k) for k in range(classes)], draws=1)["brier"]
+    if classes == 2:
+        assert found == pytest.approx(brier_score_loss(targets, probs[:, 1]))
+    hot = np.eye(classes)[targets]
+    assert found == pytest.approx(np.square(probs - hot).sum(axis=1).mean() / (2 if classes == 2 else 1))
+
+
+def test_sigmoid_of_large_logits() -> None:
+    found = sigmoid(np.array([[1e30, -1e30, 0.0, -700.0]], dtype=np.float32))
+    assert found[0, :3].tolist() == [1.0, 0.0, 0.5]
+    assert found[0, 3] == pytest.approx(math.exp(-700), rel=1e-9)
+    assert np.isnan(sigmoid(np.array([np.inf, np.nan]))).all()
