@@ -184,3 +184,37 @@ def test_a_text_file_is_no_table_unless_it_is_that_of_the_training(imgkit: Run, 
     about = folder.read_json("run.json")
     folder.write_json("run.json", about | {"data": about["data"] | {"path": str((tmp_path / "list.txt").resolve())}})
     assert imgkit("predict", "one", "list.txt", "--root", "in")[0] == 0
+
+
+@pytest.fixture
+def _sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A multi-label run that answers cat and dog for every file, or nothing if it is called none."""
+
+    def answers(_: object, inputs: Iterable[str], *, top_k: int = 1, **__: object) -> Iterator[Prediction]:
+        for path in expand_inputs(inputs):
+            top, probs = (("cat", 0.9), ("dog", 0.6), ("eel", 0.2)), (0.9, 0.6, 0.2)
+            labels = () if "none" in path else ("cat", "dog")
+            yield Prediction(path, "cat", 0.9, top[:top_k], labels=labels, probs=probs)
+
+    monkeypatch.setattr("imgkit.api.Run.predict", answers)
+    write_run(tmp_path / "runs", "sets", task="multilabel")
+
+
+@pytest.mark.usefixtures("_sets")
+def test_sets_of_labels_in_each_form(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert imgkit("predict", "sets", "a.jpg", "none.jpg")[1].splitlines() == [
+        "path,labels,p:cat,p:dog,p:eel,error",
+        "a.jpg,cat|dog,0.900000,0.600000,0.200000,",
+        "none.jpg,,0.900000,0.600000,0.200000,",
+    ]
+    assert imgkit("predict", "sets", "a.jpg", "--top-k", "1")[1].splitlines() == [
+        "path,labels,label_1,prob_1,error",
+        "a.jpg,cat|dog,cat,0.900000,",
+    ]
+    assert json.loads(imgkit("predict", "sets", "a.jpg", "--format", "jsonl")[1])["labels"] == ["cat", "dog"]
+    on_terminal(monkeypatch)
+    assert imgkit("predict", "sets", "a.jpg", "none.jpg")[1].splitlines() == [
+        "a.jpg   cat + dog   (cat 0.90 · dog 0.60 · eel 0.20)",
+        "none.jpg   no label   (cat 0.90 · dog 0.60 · eel 0.20)",
+    ]
