@@ -167,7 +167,7 @@ def test_log_loss_equals_scikit_learn() -> None:
 def sets(n: int, width: int, labels: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, width)) * rng.uniform(0.1, 9, width) + rng.normal(size=width)
-    scores = (x - x.mean(0)) / x.std(0) @ rng.normal(size=(width, labels))
+    scores = (x - x.mean(0)) / (x.std(0) + 1e-9) @ rng.normal(size=(width, labels))
     hot = scores + 2 * rng.normal(size=scores.shape) > np.linspace(0, 3, labels)
     return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(hot.astype(np.float32))
 
