@@ -44,8 +44,8 @@ def demo(
 
 
 def check(
-    path: Annotated[
-        str | None, typer.Argument(metavar="[PATH]", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
     ] = None,
     train: Annotated[str | None, typer.Option(help="Folder to train on; goes with --val.")] = None,
     val: Annotated[str | None, typer.Option(help="Validation folder; or a share of train.")] = None,
@@ -65,7 +65,7 @@ def check(
     from imgkit.models.packages import installed_networks
 
     given = {
-        "data": path,
+        "data": paths,
         "train": train,
         "val": val,
         "image_col": image_col,

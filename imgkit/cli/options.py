@@ -52,7 +52,7 @@ class Option:
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
 OPTIONS = (
-    Option("--data", "data.path", str, "Folder of class folders, or a CSV (else $IMGKIT_DATA, ./data).", _DATA),
+    Option("--data", "data.path", list[str], "Folder or CSV (else $IMGKIT_DATA, ./data). Repeatable: joined.", _DATA),
     Option("--train", "data.train", str, "Folder of class folders to train on; goes with --val.", _DATA),
     Option("--val", "data.val_path", str, "Validation folder; or a share of train, such as 0.2.", _DATA),
     Option("--image-col", "data.image_col", str, "CSV column with the image paths.", _DATA, metavar="COLUMN"),
@@ -120,6 +120,9 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
             key, value = "data.val", share
         elif option.flag == "--max-pixels":
             value = _count(value)
+        elif option.flag == "--data" and isinstance(value, list):
+            value, *more = value
+            flags |= {"data.more": ("--data", more)} if more else {}
         flags[key] = (option.flag, value)
     return flags
 

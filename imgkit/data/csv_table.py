@@ -1,4 +1,4 @@
-"""A CSV of images: which column is which, and the rows with paths, labels, splits and groups."""
+"""A table of images: which column is which, and the rows with paths, labels, splits and groups."""
 
 import os
 import re
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from imgkit.data.csv_labels import flag_columns, read_labels
 from imgkit.data.csv_text import Line, filled, read_cells
+from imgkit.data.parquet import SUFFIX, read_parquet
+from imgkit.data.path_list import read_list
 from imgkit.data.rows import EXTENSIONS, Row, Source, absolute, count, exists, listed
 from imgkit.errors import DataError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
@@ -29,7 +31,9 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ i
 
 
 def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
-    """Read a CSV with columns for the image, its labels and, where there are such, its split and group.
+    """Read a table with columns for the image, its labels and, where there are such, its split and group.
+
+    It is a CSV, a Parquet file, or a text file with `path label` on each line.
 
     Args:
         file: absolute path.
@@ -43,7 +47,7 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
         UsageError: if task and columns contradict each other.
     """
     task = task_of(settings)
-    header, lines = read_cells(file, shown)
+    header, lines = _cells(file, shown, settings)
     columns = _columns(header, lines, shown, settings)
     if not lines:
         raise DataError(f"{shown} has a header but no rows.", "Each row after the header describes one image.")
@@ -60,6 +64,15 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
         _require_files(found, root, shown)
     source.rows.extend(sorted(row for _, row in found))
     return source
+
+
+def _cells(file: Path, shown: str, settings: DataSettings) -> tuple[list[str], list[Line]]:
+    """Header and rows of a table, by its kind."""
+    if file.suffix.lower() == SUFFIX:
+        asked = (settings.image_col, *(settings.label_col or ()), settings.split_col, settings.group_col)
+        image = GUESSES["image"] if settings.image_col is None else ()
+        return read_parquet(file, shown, {*filter(None, asked), *image})
+    return (read_list(file, shown) if file.suffix.lower() == ".txt" else None) or read_cells(file, shown)
 
 
 def _say_unused(header: Sequence[str], columns: Mapping[str, Sequence[int]], source: Source) -> None:

@@ -38,7 +38,8 @@ def _check_device(text: str) -> str:
 class DataSettings(Strict):
     """`[data]`: where the pictures are and how they are split."""
 
-    path: str | None = None  # folder or CSV; None: $IMGKIT_DATA, then ./data
+    path: str | None = None  # folder or table; None: $IMGKIT_DATA, then ./data
+    more: tuple[Text, ...] = ()  # further data sets, joined with `path`
     train: str | None = None  # a folder of class folders, instead of `path`
     val_path: str | None = None  # the validation folder that goes with `train`
     task: Literal["auto"] | Task = "auto"  # one label an image, or any number; auto: from the label columns of a CSV
