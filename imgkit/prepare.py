@@ -115,7 +115,7 @@ def prepare(
         "versions": versions(),
         "data": {
             "where": data.name,
-            "path": str(find_data(recipe.data).path.resolve()),
+            **({} if recipe.data.more else {"path": str(find_data(recipe.data).path.resolve())}),
             "root": str(index.root.resolve()),
             "fingerprint": index.fingerprint,
             "n": {split: len(index.rows(split)) for split in SPLITS},

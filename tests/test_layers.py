@@ -38,6 +38,13 @@ TORCH_FREE_DATA = [
     "csv_table",
     "rows",
     "classes",
+    "parquet",
+    "path_list",
+    "joined",
+    "layouts",
+    "imagenet",
+    "tiny_imagenet",
+    "voc",
 ]
 
 TORCH_FREE_MODELS = {"models.__init__", "models.names", "models.packages"}

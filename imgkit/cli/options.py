@@ -122,7 +122,7 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
             value = _count(value)
         elif option.flag == "--data" and isinstance(value, list):
             value, *more = value
-            flags |= {"data.more": ("--data", more)} if more else {}
+            flags |= {"data.path": ("--data", value)} | ({"data.more": ("--data", more)} if more else {})
         flags[key] = (option.flag, value)
     return flags
 

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imgkit.data.csv_labels import flag_columns, read_labels
@@ -66,13 +66,26 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
     return source
 
 
+def other_table(file: Path, shown: str, needed: Collection[str | None]) -> tuple[list[str], list[Line]] | None:
+    """Header and rows of a Parquet file or a list of lines `path label`; None: the file is to be read as a CSV.
+
+    Args:
+        file: absolute path.
+        shown: the file as the user named it.
+        needed: names of columns that must hold text or numbers; None: those that a column of images usually has.
+
+    Raises:
+        DataError: see `read_parquet` and `read_list`.
+    """
+    if file.suffix.lower() == SUFFIX:
+        return read_parquet(file, shown, {*filter(None, needed), *(GUESSES["image"] if None in needed else ())})
+    return read_list(file, shown) if file.suffix.lower() == ".txt" else None
+
+
 def _cells(file: Path, shown: str, settings: DataSettings) -> tuple[list[str], list[Line]]:
     """Header and rows of a table, by its kind."""
-    if file.suffix.lower() == SUFFIX:
-        asked = (settings.image_col, *(settings.label_col or ()), settings.split_col, settings.group_col)
-        image = GUESSES["image"] if settings.image_col is None else ()
-        return read_parquet(file, shown, {*filter(None, asked), *image})
-    return (read_list(file, shown) if file.suffix.lower() == ".txt" else None) or read_cells(file, shown)
+    needed = {settings.image_col, *(settings.label_col or ()), settings.split_col or "", settings.group_col or ""}
+    return other_table(file, shown, needed) or read_cells(file, shown)
 
 
 def _say_unused(header: Sequence[str], columns: Mapping[str, Sequence[int]], source: Source) -> None:

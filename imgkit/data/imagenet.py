@@ -169,6 +169,7 @@ def _synsets(root: Path) -> dict[int, str]:
 
 def _from_meta(file: Path) -> dict[int, str]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         table = loadmat(str(file), squeeze_me=True)["synsets"]
@@ -176,7 +177,7 @@ def _from_meta(file: Path) -> dict[int, str]:
         return {
             int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in table.reshape(-1) if int(row["num_children"]) == 0
         }
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
         raise DataError(
             f"{file.name} is not the table of synsets of the development kit ({printable(str(error))}).",
             "Take the file as it was published, or map_clsloc.txt.",

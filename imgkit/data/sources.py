@@ -175,7 +175,10 @@ def _place(text: str, why: str) -> Place:
         if path.is_dir():
             return Place(path, shown, why)
         if path.suffix.lower() not in TABLES or not path.is_file():
-            raise DataError(f"{shown} is neither a folder nor a CSV or Parquet file.", _expects("FOLDER"))
+            raise DataError(
+                f"{shown} is neither a folder nor a CSV file, nor another table (.tsv .txt .parquet).",
+                _expects("FOLDER"),
+            )
         return Place(path, shown, why)
     if is_builtin(text):
         return Place(builtin_folder(text), shown, "built in")

@@ -110,3 +110,27 @@ def test_data_alone_shows_its_help(imgkit: Run) -> None:
     code, out, _ = imgkit("data")
     assert code == 2
     assert "check" in out
+
+
+def test_several_data_sets_are_checked_as_one(imgkit: Run, make_folders: MakeFolders) -> None:
+    one, two = make_folders({"cat": 10, "dog": 10}, name="one"), make_folders({"cat": 5, "owl": 5}, name="two")
+    code, out, _ = imgkit("data", "check", str(one), str(two))
+    plain = " ".join(out.split())
+    assert code == 0
+    assert "30 images · 3 classes" in plain
+    assert "2 data sets are joined" in plain
+    assert plain.endswith(f"--data {one} --data {two}")
+
+
+def test_an_ambiguous_layout_and_joined_splits_exit_3(imgkit: Run, make_folders: MakeFolders) -> None:
+    one, two = make_folders({"train/cat": 2, "val/cat": 2}, name="one"), make_folders({"cat": 5, "owl": 5}, name="two")
+    code, _, err = imgkit("data", "check", str(one), str(two))
+    assert code == 3
+    assert "so they cannot be joined" in " ".join(err.split())
+    for name in ("JPEGImages", "ImageSets/Main", "val"):
+        (two / name).mkdir(parents=True)
+    (two / "ImageSets/Main/cat_train.txt").touch()
+    (two / "val/val_annotations.txt").touch()
+    code, _, err = imgkit("data", "check", str(two))
+    assert code == 3
+    assert "laid out both as Tiny ImageNet and as Pascal VOC" in " ".join(err.split())

@@ -51,7 +51,7 @@ def test_splits_stay_as_given_and_tables_go_with_folders(tmp_path: Path) -> None
 
 def test_what_is_ambiguous_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "one/train/cat/1.jpg", "one/val/cat/3.jpg", "two/cat/1.jpg", "two/x.jpg", "two/y.jpg")
-    with pytest.raises(DataError, match="one has splits, and .*two has none, so they cannot be joined"):
+    with pytest.raises(DataError, match=r"one has splits, and .*two has none, so they cannot be joined"):
         read(tmp_path / "one", tmp_path / "two")
     groups = write(tmp_path / "two" / "all.csv", "path,label,who", "x.jpg,cat,1", "y.jpg,dog,2")
     plain = write(tmp_path / "two" / "some.csv", "path,label,who", "cat/1.jpg,cat,3")
@@ -64,7 +64,7 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_in_two_data_sets_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "one/cat/1.jpg", "one/sub/dog/1.jpg")
-    with pytest.raises(DataError, match="1.jpg is in .*one and in .*one"):
+    with pytest.raises(DataError, match=r"1\.jpg is in .*one and in .*one"):
         read(tmp_path / "one", tmp_path / "one")
     with pytest.raises(DataError, match=r"dog/1.jpg is in .*one and in .*sub"):
         read(tmp_path / "one", tmp_path / "one" / "sub")
@@ -84,7 +84,7 @@ def test_the_flag_is_given_several_times(tmp_path: Path) -> None:
     assert str(place) == f"{tmp_path}/one/ and {tmp_path}/two/ (from --data)"
     with pytest.raises(UsageError, match="lies inside the data folder"):
         refuse_inside(place, None, tmp_path / "two" / "runs")
-    with pytest.raises(DataError, match="Data folder not found: .*tow"):
+    with pytest.raises(DataError, match=r"Data folder not found: .*tow"):
         find_data(DataSettings(path=str(tmp_path / "one"), more=(str(tmp_path / "tow"),)))
 
 

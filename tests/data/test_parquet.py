@@ -10,6 +10,7 @@ from published import touch, write
 from imgkit.data.rows import Source
 from imgkit.data.sources import find_data, read_source
 from imgkit.errors import DataError
+from imgkit.predict import expand_inputs
 from imgkit.recipe.schema import DataSettings
 
 
@@ -67,6 +68,13 @@ def test_the_same_rows_as_a_csv_of_the_same_cells(tmp_path: Path) -> None:
         assert [note.replace("parquet", "csv") for note in one.notes] == other.notes
         assert [text.replace("parquet", "csv") for text in one.warnings] == other.warnings
     assert read(file).rows[0].labels == ("3",), "a whole number is not 3.0"
+
+
+def test_predict_reads_it_too(tmp_path: Path) -> None:
+    file = save(tmp_path / "cells.parquet", {"image": ["a.jpg", None, "sub/d.jpg"], "id": [1, 2, 3]})
+    assert list(expand_inputs([file])) == [str(tmp_path / "a.jpg"), "", str(tmp_path / "sub/d.jpg")]
+    with pytest.raises(DataError, match="has no column 'imag'"):
+        list(expand_inputs([file], image_col="imag"))
 
 
 def test_flags_and_categories(tmp_path: Path) -> None:

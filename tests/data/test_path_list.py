@@ -8,6 +8,7 @@ from published import touch, write
 from imgkit.data.rows import Source
 from imgkit.data.sources import find_data, read_source
 from imgkit.errors import DataError
+from imgkit.predict import Trained, expand_inputs
 from imgkit.recipe.schema import DataSettings
 
 
@@ -29,6 +30,12 @@ def test_a_list_without_a_header(tmp_path: Path) -> None:
     assert [row.path for row in read(write(tmp_path / "x.txt", "a.jpg 1"), root=str(tmp_path / "pics")).rows] == [
         "a.jpg"
     ]
+
+
+def test_predict_reads_that_of_the_training(tmp_path: Path) -> None:
+    file = write(tmp_path / "train.txt", "a.jpg 0", "sub/c.jpg 1")
+    trained = Trained(file, tmp_path, None)
+    assert list(expand_inputs([file], trained=trained)) == [str(tmp_path / "a.jpg"), str(tmp_path / "sub/c.jpg")]
 
 
 def test_several_labels_with_a_delimiter(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ COMMON = {
     "monitor": st.sampled_from(MONITORS["single"]).map("val/{}".format),
     "early_stop": st.none() | st.integers(1, 9),
     "data.path": TEXT,
+    "data.more": st.lists(TEXT, max_size=2),
     "data.label_col": TEXT | st.lists(TEXT, min_size=1, max_size=3, unique=True),
     "data.label_delimiter": TEXT,
     "data.task": st.sampled_from(["auto", "single", "multilabel"]),
