@@ -247,9 +247,11 @@ def _other_data(
     data: DataSettings,
     screen: Screen,
 ) -> tuple[Index, str]:
-    inherited: dict[str, object] = {"on_bad": own.on_bad, "max_pixels": own.max_pixels}
+    inherited: dict[str, object] = {"task": about["task"], "on_bad": own.on_bad, "max_pixels": own.max_pixels}
     if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
-        inherited |= {"image_col": own.image_col, "label_col": own.label_col}
+        inherited["image_col"] = own.image_col
+        if data.label_col is None:
+            inherited |= {"label_col": own.label_col, "label_delimiter": own.label_delimiter}
         if str(Path(data.path).resolve()) == about["data"].get("path"):
             inherited["root"] = about["data"]["root"]
     given = {key: getattr(data, key) for key in data.model_fields_set}

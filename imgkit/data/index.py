@@ -126,8 +126,8 @@ class Index:
 
     def unlabelled(self, split: str) -> Ints:
         """The rows of a split without a label, ascending."""
-        rows = self.rows(split)
-        return rows[np.diff(self.offsets)[rows] == 0]
+        none: Ints = np.flatnonzero((self.splits == SPLITS.index(split)) & (np.diff(self.offsets) == 0))
+        return none.astype(np.int64)
 
     def few(self, n: int) -> "Index":
         """The first images of each class of each split, and of those without a label: n over the classes, or one."""

@@ -136,7 +136,7 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
     if settings.task == "multilabel":
         raise UsageError(
             f"data.task = 'multilabel', but {place.shown} is a folder of class folders: one label an image.",
-            "Give a CSV:  --data labels.csv --label-col COLUMN --label-delimiter '|'   or  --task single",
+            "Give a CSV:  --data labels.csv --label-col COLUMN --label-delimiter '|'",
         )
     if place.alone or place.val_path is not None:
         return read_pair(place.path, place.val_path, (place.shown, place.val_shown))

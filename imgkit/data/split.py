@@ -1,7 +1,7 @@
 """Splits that imgkit makes: stratified by class or label, whole groups, a pure function of seed and paths."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -81,9 +81,9 @@ def assign_label_sets(
     """Deal images with any number of labels to train, val and test: iterative stratification (Sechidis et al. 2011).
 
     Each label wants the same numbers of images as a class of `assign_splits`. Labels are served from the rarest on: its
-    images go where it still lacks most. Having no label counts as a label. Then images are moved so that train has
-    every label, val every label where that takes none from train, and test likewise; no group is in two splits. The
-    order of the rows does not matter.
+    images go where it still lacks most. Having no label counts as a label. Then images are moved: train gets every
+    label, then val every label that train would not lose by it, then test. No group is in two splits, and the order of
+    the rows does not matter.
 
     Args:
         paths: unique names of the n images.
@@ -109,8 +109,9 @@ def assign_label_sets(
     for number, labels in enumerate(has):
         for label in labels:
             units_of.setdefault(label, []).append(number)
-    where = _serve(has, units_of, [len(unit) for unit in units], val, test)
-    _mend(where, has, units_of, [split for split, share in ((VAL, val), (TEST, test)) if share > 0])
+    shares = {split: share for split, share in enumerate((1 - val - test, val, test)) if share > 0}
+    where = _serve(has, units_of, [len(unit) for unit in units], shares)
+    _mend(where, has, units_of, shares)
     splits = np.empty(len(paths), dtype=np.int8)
     for unit, split in zip(units, where, strict=True):
         splits[by_path[unit]] = split
@@ -118,7 +119,10 @@ def assign_label_sets(
 
 
 def _serve(
-    has: Sequence[Counter[int]], units_of: Mapping[int, Sequence[int]], sizes: Sequence[int], val: float, test: float
+    has: Sequence[Counter[int]],
+    units_of: Mapping[int, Sequence[int]],
+    sizes: Sequence[int],
+    shares: Mapping[int, float],
 ) -> list[int]:
     """The split of each unit, dealt label by label, the one with the fewest units left first.
 
@@ -126,46 +130,51 @@ def _serve(
         has: images per label of each unit, in the order in which they are dealt.
         units_of: the units that have each label.
         sizes: images of each unit.
-        val: share for validation.
-        test: share for test.
+        shares: of each split that there is to be, above 0.
     """
     wants = {
-        label: _wanted(sum(has[number][label] for number in units), len(units), val, test)
+        label: _wanted(sum(has[number][label] for number in units), len(units), shares)
         for label, units in units_of.items()
     }
-    room = [share * sum(sizes) for share in (1 - val - test, val, test)]
+    room = {split: share * sum(sizes) for split, share in shares.items()}
     left = {label: len(units) for label, units in units_of.items()}
     where: dict[int, int] = {}
     while left:
         rarest = min(left, key=lambda label: (left[label], label))
         for number in [number for number in units_of[rarest] if number not in where]:
-            split = max(zip(wants[rarest], room, (-TRAIN, -VAL, -TEST), strict=True))[2]
-            where[number] = -split
-            room[-split] -= sizes[number]
+            split = _neediest(wants[rarest], room)
+            where[number] = split
+            room[split] -= sizes[number]
             for label, images in has[number].items():
-                wants[label][-split] -= images
+                wants[label][split] -= images
                 left[label] -= 1
         left = {label: units for label, units in left.items() if units}
     return [where[number] for number in range(len(has))]
 
 
-def _wanted(images: int, units: int, val: float, test: float) -> list[int]:
+def _neediest(wanted: Mapping[int, int], room: Mapping[int, float]) -> int:
+    """The split that lacks most images of a label; of several, that which lacks most images, and train first."""
+    return max(room, key=lambda split: (wanted[split], room[split], -split))
+
+
+def _wanted(images: int, units: int, shares: Mapping[int, float]) -> dict[int, int]:
     """How many images train, val and test should have of a label: val one at least where two units have it."""
+    val, test = shares.get(VAL, 0.0), shares.get(TEST, 0.0)
     spare = 2 if test > 0 and units >= 3 else 1
     held_val = min(images - spare, max(1, round(images * val))) if val > 0 and units >= 2 else 0
     held_test = min(images - held_val - 1, max(1, round(images * test))) if test > 0 and units >= 2 else 0
-    return [images - held_val - held_test, held_val, held_test]
+    return {TRAIN: images - held_val - held_test, VAL: held_val, TEST: held_test}
 
 
 def _mend(
-    where: list[int], has: Sequence[Counter[int]], units_of: Mapping[int, Sequence[int]], held: Sequence[int]
+    where: list[int], has: Sequence[Counter[int]], units_of: Mapping[int, Sequence[int]], splits: Iterable[int]
 ) -> None:
-    """Move units so that train has every label, and each split held out what train can spare, val before test."""
+    """Move units so that train has every label, then val and test each what the others can spare."""
     count = [Counter[int]() for _ in SPLITS]  # units by label
     for number, split in enumerate(where):
         count[split].update(has[number].keys())
     rarest_first = sorted(units_of, key=lambda label: (len(units_of[label]), label))
-    for target in (TRAIN, *held):
+    for target in sorted(splits):
         for label in rarest_first:
             if count[target][label]:
                 continue

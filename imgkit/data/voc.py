@@ -75,11 +75,8 @@ def read(root: Path, shown: str) -> Source:
 
 
 def _say(source: Source, *, hard: int, missing: int, unlisted: int, images: int) -> None:
-    empty = sum(not row.labels for row in source.rows)
     if hard:
         source.notes.append(f"{count(hard, 'label is', 'labels are')} marked 0, difficult, and taken as there.")
-    if empty:
-        source.notes.append(f"{count(empty, 'image has', 'images have')} no label of any class.")
     if missing:
         source.warnings.append(f"{count(missing, 'image')} named in {_LISTS}/ not in {_IMAGES}.")
     if unlisted:

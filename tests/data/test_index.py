@@ -127,6 +127,22 @@ def test_label_sets_are_rows_of_zeros_and_ones(made: tuple[Index, list[list[int]
     assert index.select(rows).targets().tolist() == [expected[row] for row in rows]
 
 
+@given(tables(), st.integers(1, 9))
+def test_few_are_the_first_of_each_class_and_of_those_without(made: tuple[Index, list[list[int]]], n: int) -> None:
+    index, labels = made
+    each = max(1, n // len(index.classes))
+    kept = set()
+    for split in range(3):
+        mine = [row for row in range(len(index)) if index.splits[row] == split]
+        none = [row for row in mine if not labels[row]]
+        assert index.unlabelled(SPLITS[split]).tolist() == none
+        kept |= {*none[:each]}
+        for code in range(len(index.classes)):
+            kept |= {*[row for row in mine if code in labels[row]][:each]}
+    assert list(index.few(n).paths) == [index.paths[row] for row in sorted(kept)]
+    assert index.label_sets() == [tuple(row) for row in labels]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables())
 def test_csv_reads_back(tmp_path: Path, made: tuple[Index, list[list[int]]]) -> None:

@@ -35,6 +35,11 @@ def table(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
     return file
 
 
+def pairs(rows: list[Row]) -> list[tuple[str, ...]]:
+    """Path and labels of each row."""
+    return [(row.path, *row.labels) for row in rows]
+
+
 def message(error: pytest.ExceptionInfo[ImgkitError]) -> str:
     return str(error.value)
 
@@ -208,7 +213,7 @@ def test_links(tmp_path: Path) -> None:
     (root / "train" / "owl").symlink_to(outside)
     (root / "val" / "up").symlink_to(root)
     source = read(root)
-    assert [(row.path, *row.labels) for row in source.rows] == [
+    assert pairs(source.rows) == [
         ("train/cat/1.jpg", "cat"),
         ("train/dog/2.jpg", "dog"),
         ("train/owl/4.jpg", "owl"),
@@ -348,12 +353,12 @@ def test_split_words(tmp_path: Path, word: str) -> None:
 )
 def test_dialects(tmp_path: Path, text: str) -> None:
     rows = read(table(tmp_path, text)).rows
-    assert [(row.path, *row.labels) for row in rows] == [("a.jpg", "cat"), ("b.jpg", "dog")]
+    assert pairs(rows) == [("a.jpg", "cat"), ("b.jpg", "dog")]
 
 
 def test_spaces_repeats_and_backslashes(tmp_path: Path) -> None:
     source = read(table(tmp_path, "path,label\na.jpg, cat\nb.jpg,dog \na.jpg,cat\n.\\sub\\d.jpg,cat\n"))
-    assert [(row.path, *row.labels) for row in source.rows] == [
+    assert pairs(source.rows) == [
         ("a.jpg", "cat"),
         ("b.jpg", "dog"),
         ("sub/d.jpg", "cat"),
@@ -584,19 +589,19 @@ PREDICTED = "path,label,prob,error\n'=a.jpg,'-one,0.9,\n''=b.jpg,x,0.9,\n'c.jpg,
 def test_a_table_of_predictions_is_read_back_as_it_was(tmp_path: Path) -> None:
     touch(tmp_path, "=a.jpg", "'=a.jpg", "'=b.jpg", "''=b.jpg", "'c.jpg")
     file = table(tmp_path, PREDICTED)
-    assert [(row.path, *row.labels) for row in read(file).rows] == [
+    assert pairs(read(file).rows) == [
         ("'=b.jpg", "x"),
         ("'c.jpg", "x"),
         ("=a.jpg", "-one"),
     ]
     evaluation = "path,label,predicted,prob,label_prob,label_rank,p:'-one\n'=a.jpg,'-one,x,0.9,0.1,2,0.1\n"
-    assert [(row.path, *row.labels) for row in read(table(tmp_path, evaluation)).rows] == [("=a.jpg", "-one")]
+    assert pairs(read(table(tmp_path, evaluation)).rows) == [("=a.jpg", "-one")]
 
 
 def test_apostrophes_in_other_tables_belong_to_the_names(tmp_path: Path) -> None:
     touch(tmp_path, "=a.jpg", "'=a.jpg", "'=b.jpg", "''=b.jpg", "'c.jpg")
     own = "\n".join(",".join(line.split(",")[:3]) for line in PREDICTED.splitlines())  # without the column of errors
-    found = [(row.path, *row.labels) for row in read(table(tmp_path, own)).rows]
+    found = pairs(read(table(tmp_path, own)).rows)
     assert found == [("''=b.jpg", "x"), ("'=a.jpg", "'-one"), ("'c.jpg", "x")]
 
 
