@@ -38,6 +38,8 @@ TORCH_FREE_DATA = [
     "csv_table",
     "rows",
     "classes",
+    "sampling",
+    "class_table",
 ]
 
 TORCH_FREE_MODELS = {"models.__init__", "models.names", "models.packages"}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 import re
 import shlex
@@ -27,7 +28,7 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ i
 
 
 def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
-    """Read a CSV with columns for the image, its label and, where there are such, its split and group.
+    """Read a CSV with columns for the image, its label and, where there are such, its split, group and weight.
 
     Delimiters are comma, semicolon and tab. Rows are counted as a spreadsheet counts them: the header is row 1.
 
@@ -123,9 +124,9 @@ def _say_unused(header: Sequence[str], columns: Mapping[str, int], source: Sourc
 
 
 def _columns(header: Sequence[str], shown: str, settings: DataSettings) -> dict[str, int]:
-    """Position of the image, label, split and group column."""
+    """Position of the image, label, split, group and weight column."""
     asked = {"image": settings.image_col, "label": settings.label_col}
-    asked |= {"split": settings.split_col, "group": settings.group_col}
+    asked |= {"split": settings.split_col, "group": settings.group_col, "weight": settings.weight_col}
     lower = [name.lower() for name in header]
     guessed = {
         what: next((header[lower.index(name)] for name in names if name in lower), None)
@@ -228,6 +229,7 @@ def _rows(
             _filled(label.strip(), "label", number, shown),
             _split(cells[columns["split"]], number, shown) if "split" in columns else None,
             _filled(cells[columns["group"]].strip(), "group", number, shown) if "group" in columns else None,
+            _weight(cells[columns["weight"]], number, shown) if "weight" in columns else None,
         )
         first, known = found.setdefault(row.path, (number, row))
         if first != number:
@@ -255,8 +257,21 @@ def _split(cell: str, row: int, shown: str) -> str:
     return split
 
 
+def _weight(cell: str, row: int, shown: str) -> float:
+    try:
+        weight = float(cell)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight >= 0):
+        raise DataError(
+            f"{shown}: row {row:,} has the weight {printable(cell)!r}.",
+            "A weight is a number, 0 or more: an image of weight 2 is drawn twice as often as one of weight 1.",
+        )
+    return weight
+
+
 def _compare(known: Row, row: Row, first: int, number: int, shown: str) -> None:
-    for what in ("label", "split", "group"):
+    for what in ("label", "split", "group", "weight"):
         one, two = getattr(known, what), getattr(row, what)
         if one != two:
             raise DataError(

@@ -14,8 +14,11 @@ from imgkit.cells import bare, guarded
 from imgkit.errors import DataError, disk_told
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "split", "group", "size", "sha256")
+WEIGHT = "weight"
+"""The further column of a table with weights."""
 _HASH_BYTES = 32
 
 
@@ -66,6 +69,7 @@ class Index:
     groups: Ints | None  # (n,)
     sizes: Ints  # (n,) bytes
     hashes: npt.NDArray[np.uint8]  # (n, 32) SHA-256 of each file
+    weights: Floats | None = None  # (n,), finite, 0 or more: how often to draw a row, relative to the others
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -108,19 +112,23 @@ class Index:
             groups=None if self.groups is None else self.groups[chosen],
             sizes=self.sizes[chosen],
             hashes=self.hashes[chosen],
+            weights=None if self.weights is None else self.weights[chosen],
         )
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted (path, size, content, label names, split): the same data wherever they lie."""
+        """SHA-256 over the sorted (path, size, content, label names, split): the same data wherever they lie.
+
+        Weights are part of it where there are any.
+        """
         lines = sorted(
-            "\0".join((path, str(size), digest, names, split)).encode("utf-8", "surrogateescape")
-            for path, names, split, _, size, digest in self._cells()
+            "\0".join((path, str(size), digest, names, split, *weight)).encode("utf-8", "surrogateescape")
+            for path, names, split, _, size, digest, *weight in self._cells()
         )
         return hashlib.sha256(b"\0\n".join(lines)).hexdigest()
 
     def write_csv(self, file: Path) -> None:
-        """Write the table: path,label,split,group,size,sha256.
+        """Write the table: path,label,split,group,size,sha256, and weight where there are weights.
 
         Several labels of a row are lines of one cell. A cell that a spreadsheet would run as a formula gets a leading
         apostrophe, which `read_csv` takes away.
@@ -130,7 +138,7 @@ class Index:
         """
         with disk_told(file), file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
             writer = csv.writer(handle)  # ends lines with CR LF, so that both are quoted in cells
-            writer.writerow(COLUMNS)
+            writer.writerow(COLUMNS if self.weights is None else (*COLUMNS, WEIGHT))
             for path, names, *rest in self._cells():
                 writer.writerow((guarded(path), guarded(names), *rest))
 
@@ -144,18 +152,20 @@ class Index:
         try:
             with file.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
                 header, *lines = list(csv.reader(handle, strict=True))
-            if tuple(header) != COLUMNS:
+            if tuple(header) not in (COLUMNS, (*COLUMNS, WEIGHT)):
                 raise ValueError(f"columns {header}")
-            return _parse(lines, root, tuple(classes))
+            return _parse(lines, len(header), root, tuple(classes))
         except (OSError, ValueError, KeyError, csv.Error) as error:
             raise DataError(f"{file} is not an index written by imgkit ({error})") from error
 
-    def _cells(self) -> Iterator[tuple[str, str, str, str, int, str]]:
+    def _cells(self) -> Iterator[tuple[str, str, str, str, int, str, *tuple[str, ...]]]:
         for row, path in enumerate(self.paths):
             codes = self.codes[self.offsets[row] : self.offsets[row + 1]]
             names = "\n".join(self.classes[code] for code in codes)
             group = "" if self.groups is None else str(self.groups[row])
-            yield path, names, SPLITS[self.splits[row]], group, int(self.sizes[row]), self.hashes[row].tobytes().hex()
+            digest = self.hashes[row].tobytes().hex()
+            weight = () if self.weights is None else (repr(float(self.weights[row])),)  # reads back to the same number
+            yield path, names, SPLITS[self.splits[row]], group, int(self.sizes[row]), digest, *weight
 
 
 def hash_array(digests: Iterable[str]) -> npt.NDArray[np.uint8]:
@@ -170,12 +180,12 @@ def hash_array(digests: Iterable[str]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), _HASH_BYTES)
 
 
-def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...]) -> Index:
+def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, ...]) -> Index:
     code_of = {name: code for code, name in enumerate(classes)}
     codes: list[int] = []
     offsets = [0]
     for line in lines:
-        if len(line) != len(COLUMNS):
+        if len(line) != width:
             raise ValueError(f"a row of {len(line)} cells")
         codes.extend(code_of[name] for name in bare(line[1]).split("\n") if name)
         offsets.append(len(codes))
@@ -190,4 +200,5 @@ def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...]) -> Inde
         groups=np.array([int(group) for group in groups], dtype=np.int64) if any(groups) else None,
         sizes=np.array([int(line[4]) for line in lines], dtype=np.int64),
         hashes=hash_array(line[5] for line in lines),
+        weights=np.array([float(line[6]) for line in lines], dtype=np.float64) if width > len(COLUMNS) else None,
     )

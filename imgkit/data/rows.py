@@ -18,6 +18,7 @@ class Row(NamedTuple):
     label: str
     split: str | None  # one of SPLITS; None: not said
     group: str | None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

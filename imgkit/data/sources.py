@@ -101,7 +101,7 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
     Raises:
         DataError: see `read_folder`, `read_pair`, `read_table`.
     """
-    columns = ("image_col", "label_col", "split_col", "group_col", "root")
+    columns = ("image_col", "label_col", "split_col", "group_col", "weight_col", "root")
     if place.path.is_file():
         return read_table(place.path, place.shown, settings)
     given = [name for name in columns if getattr(settings, name) is not None]
