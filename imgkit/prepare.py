@@ -13,11 +13,10 @@ import torch
 from torch import nn
 
 from imgkit.cells import guarded
-from imgkit.data.class_table import class_table, imbalance_note, sampling_of
+from imgkit.data.class_table import class_table, sampling_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data, no_validation
 from imgkit.data.rows import count
-from imgkit.data.sampling import check_sampler
 from imgkit.data.sources import find_data
 from imgkit.data.transforms import Preprocessing
 from imgkit.device import (
@@ -85,9 +84,7 @@ def prepare(
     device = _set_up_machine(recipe)
     for phase in recipe.phases:
         if phase.solver == "sgd":
-            settings = resolve(recipe, phase).train
-            check_optimizer(settings)
-            check_sampler(settings, recipe.data)
+            check_optimizer(resolve(recipe, phase).train)
     weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, progress=progress)
@@ -338,10 +335,7 @@ def _say_setup(setup: Setup, screen: Screen) -> None:
     screen.fact("Machine", f"{about['machine']} · {about['format']['why']}")
     for text in setup.plan.notes:
         screen.note(text)
-    classes = setup.index, sampling_of(setup.plan), about.get("loss_weights", {})
-    screen.fact("Classes", *class_table(*classes))
-    if note := imbalance_note(*classes):
-        screen.note(note)
+    screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about.get("loss_weights", {})))
 
 
 def _phase_words(phase: PhasePlan) -> str:
@@ -349,9 +343,8 @@ def _phase_words(phase: PhasePlan) -> str:
         views = f", {count(phase.views, 'augmented view')} of each image besides" if phase.views else ""
         return f"train {phase.train}, solved by logistic regression on features computed once{views}"
     schedule = phase.schedule.name.replace("_", " ")
-    sampler = "" if phase.settings.sampler == "uniform" else f", sampler {phase.settings.sampler}"
     return (
         f"train {phase.train}, {count(phase.epochs, 'epoch')} of {count(phase.steps_per_epoch, 'step')} "
         f"({phase.steps:,} in all), "
-        f"{phase.settings.optimizer} lr {phase.lr:g} ({schedule}), batch {phase.settings.batch_size}{sampler}"
+        f"{phase.settings.optimizer} lr {phase.lr:g} ({schedule}), batch {phase.settings.batch_size}"
     )

@@ -61,7 +61,6 @@ def check(
 ) -> None:
     """Look for problems in a folder or CSV. Exit 3 where something must be mended."""
     from imgkit.data.load import load_data, no_validation
-    from imgkit.data.sampling import check_sampler
     from imgkit.models.packages import installed_networks
 
     given = {
@@ -82,7 +81,6 @@ def check(
     recipe = _recipe(flags)
     # All bad files are to be found, not only the first.
     settings = recipe.data.model_copy(update={"on_bad": "skip"})
-    check_sampler(recipe.train, settings)
     screen = Screen(file=sys.stdout)
     with Screen().progress("reading images") as progress:
         found = load_data(settings, seed, progress=progress)
@@ -140,16 +138,13 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
 
 def _print_classes(index: "Index", sampler: str, screen: Screen) -> None:
     """The table of classes where they are unequal or drawn by a sampler; an epoch is taken for all of train."""
-    from imgkit.data.class_table import class_table, imbalance_note
+    from imgkit.data.class_table import class_table
 
     sampling = {"": (sampler, len(index.rows("train")))}
     lines = class_table(index, sampling, {}) if len(index.rows("train")) else []
     if not lines:
         return
     screen.line()
-    if note := imbalance_note(index, sampling, {}):
-        screen.item("i", note)
-        screen.line()
     for line in lines:
         screen.line(line)
 

@@ -35,7 +35,7 @@ def class_table(index: Index, sampling: Sampling, weights: Mapping[str, Mapping[
     """The training classes, the rarest first, as lines of columns: class, images, weight, draws an epoch.
 
     Empty unless an epoch draws otherwise than each image once, the loss has class weights, or the largest class has
-    more than three times the images of the smallest.
+    more than three times the images of the smallest; what may be done about that is the last line, where nothing is.
 
     Args:
         index: the data.
@@ -54,25 +54,24 @@ def class_table(index: Index, sampling: Sampling, weights: Mapping[str, Mapping[
         ("class", [_cut(name) for name in names]),
         ("images", [f"{n:,}" for n in counts.tolist()]),
     ]
-    for title, own in _same(weights, "weight"):
-        columns.append((title, [f"{own[name]:.3g}" if name in own else "-" for name in names]))
-    for title, (sampler, draws) in _same(sampling, "draws an epoch"):
+    for phases, own in _same(weights):
+        columns.append((f"weight{phases}", [f"{own[name]:.3g}" if name in own else "-" for name in names]))
+    for phases, (sampler, draws) in _same(sampling):
         expected = expected_draws(index, rows, row_weights(index, rows, sampler), draws)
-        columns.append((title, [f"{n:,.1f}" for n in expected.tolist()]))
+        columns.append((f"{sampler} draws{phases}", [f"{n:,.1f}" for n in expected.tolist()]))
     rarest = np.argsort(counts, kind="stable")
-    lines = _aligned(columns, [code for code in rarest.tolist() if code < len(index.classes) or counts[code]])
-    more = len(lines) - 1 - _SHOWN
-    return [*lines[: _SHOWN + 1], f"and {more:,} more"] if more > 0 else lines
+    listed = [code for code in rarest.tolist() if code < len(index.classes) or counts[code]]
+    lines = _aligned(columns, listed[:_SHOWN])
+    more = len(listed) - _SHOWN
+    lines += [f"and {more:,} more"] if more > 0 else []
+    return lines if weights or not _is_uniform(sampling) else [*lines, _advice(index, counts[:-1], bool(sampling))]
 
 
-def imbalance_note(index: Index, sampling: Sampling, weights: Mapping[str, Mapping[str, float]]) -> str | None:
-    """What may be done about classes of very different size, where nothing is done yet; None where they are not."""
-    counts = class_counts(index, index.rows("train"))[:-1]
-    if weights or not _is_uniform(sampling) or not _is_unequal(counts):
-        return None
+def _advice(index: Index, counts: Ints, sampled: bool) -> str:
+    """What may be done about classes of such different size; `sampled`: some phase takes gradient steps."""
     large, small = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max()).argmin())
     names = [f"{printable(index.classes[code])!r} ({counts[code]:,})" for code in (large, small)]
-    draw = "  --sampler sqrt (or balanced)  draws rare classes more often," if sampling else ""
+    draw = "  --sampler sqrt (or balanced)  draws rare classes more often," if sampled else ""
     return (
         f"The largest class, {names[0]}, has {counts[large] / counts[small]:.1f} times the images of the smallest, "
         f"{names[1]}, and counts as much more in training.{draw}  --set loss.class_weights=sqrt (or inverse)  gives "
@@ -89,8 +88,8 @@ def _is_unequal(counts: Ints) -> bool:
     return len(present) > 0 and int(present.max()) > _IMBALANCE * int(present.min())
 
 
-def _same(by_phase: Mapping[str, T], title: str) -> list[tuple[str, T]]:
-    """One column for phases with the same content: its title, with the phases where there are several, and content."""
+def _same(by_phase: Mapping[str, T]) -> list[tuple[str, T]]:
+    """Phases with the same content as one: " (head, all)", or "" where they are all the same; and the content."""
     groups: list[tuple[list[str], T]] = []
     for phase, content in by_phase.items():
         known = next((names for names, other in groups if other == content), None)
@@ -99,8 +98,8 @@ def _same(by_phase: Mapping[str, T], title: str) -> list[tuple[str, T]]:
         else:
             known.append(phase)
     if len(groups) == 1:
-        return [(title, groups[0][1])]
-    return [(f"{title} ({', '.join(names)})", content) for names, content in groups]
+        return [("", groups[0][1])]
+    return [(f" ({', '.join(names)})", content) for names, content in groups]
 
 
 def _cut(name: str) -> str:

@@ -3,21 +3,7 @@
 import numpy as np
 
 from imgkit.data.index import Floats, Index, Ints
-from imgkit.errors import DataError, RecipeError
-from imgkit.recipe.schema import DataSettings, TrainSettings
-
-
-def check_sampler(settings: TrainSettings, data: DataSettings) -> None:
-    """See that a phase with the sampler "weighted" has weights to read.
-
-    Raises:
-        RecipeError: if no column is named.
-    """
-    if settings.sampler == "weighted" and data.weight_col is None:
-        raise RecipeError(
-            'train.sampler = "weighted" needs a weight for each image, and data.weight_col names no column.',
-            "Name the column of the CSV:  --weight-col COLUMN   or draw by class:  --sampler balanced",
-        )
+from imgkit.errors import DataError
 
 
 def row_weights(index: Index, rows: Ints, sampler: str) -> Floats | None:
@@ -38,7 +24,7 @@ def row_weights(index: Index, rows: Ints, sampler: str) -> Floats | None:
     if sampler == "uniform":
         return None
     if sampler == "weighted":
-        assert index.weights is not None, "check_sampler and the reader of the table have seen to it"
+        assert index.weights is not None, "the recipe names their column, and the reader found it"
         if not index.weights[rows].any():
             raise DataError(
                 "Every training image has the weight 0, so none would be drawn.",

@@ -20,11 +20,11 @@ from imgkit.data import batches
 from imgkit.data.batches import Place, train_places
 from imgkit.data.index import COLUMNS, Index
 from imgkit.data.load import load_data
-from imgkit.data.sampling import check_sampler, class_counts, expected_draws, row_weights
+from imgkit.data.sampling import class_counts, expected_draws, row_weights
 from imgkit.data.transforms import TrainTransform
-from imgkit.errors import DataError, Interrupted, RecipeError, UsageError
+from imgkit.errors import DataError, Interrupted, UsageError
 from imgkit.keys import bounds_of, key, picks
-from imgkit.recipe.schema import DataSettings, TrainSettings
+from imgkit.recipe.schema import DataSettings
 
 WEIGHTS = st.lists(st.just(0.0) | st.floats(1e-3, 1e3), min_size=1, max_size=40).filter(any)
 
@@ -186,15 +186,6 @@ def test_weights_of_the_table_are_taken_as_they_are() -> None:
     with pytest.raises(DataError, match="Every training image has the weight 0") as caught:
         row_weights(index, np.array([0, 3]), "weighted")
     assert "--weight-col" in caught.value.hint
-
-
-def test_weighted_needs_a_column() -> None:
-    check_sampler(TrainSettings(sampler="balanced"), DataSettings())
-    check_sampler(TrainSettings(sampler="weighted"), DataSettings(weight_col="w"))
-    with pytest.raises(RecipeError, match="needs a weight for each image") as caught:
-        check_sampler(TrainSettings(sampler="weighted"), DataSettings())
-    assert "--weight-col COLUMN" in caught.value.hint
-    assert caught.value.exit_code == 2
 
 
 # The index
