@@ -71,11 +71,11 @@ def _advice(index: Index, counts: Ints, sampled: bool) -> str:
     """What may be done about classes of such different size; `sampled`: some phase takes gradient steps."""
     large, small = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max()).argmin())
     names = [f"{printable(index.classes[code])!r} ({counts[code]:,})" for code in (large, small)]
-    draw = "  --sampler sqrt (or balanced)  draws rare classes more often," if sampled else ""
+    draw = "Draw rare classes more often:  --sampler sqrt (or balanced).  " if sampled else ""
     return (
         f"The largest class, {names[0]}, has {counts[large] / counts[small]:.1f} times the images of the smallest, "
-        f"{names[1]}, and counts as much more in training.{draw}  --set loss.class_weights=sqrt (or inverse)  gives "
-        "them more weight."
+        f"{names[1]}, and counts as much more in training. {draw}Weigh their loss more:  "
+        "--set loss.class_weights=sqrt (or inverse)."
     )
 
 
