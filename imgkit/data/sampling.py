@@ -68,5 +68,5 @@ def expected_draws(index: Index, rows: Ints, weights: Floats | None, draws: int)
     """
     numbers, codes = _labels(index, rows)
     shares = np.ones(len(rows)) if weights is None else weights
-    per_class: Floats = np.bincount(codes, (shares / shares.sum())[numbers], minlength=len(index.classes) + 1)
-    return draws * per_class
+    shares = shares / shares.sum()
+    return np.bincount(codes, draws * shares[numbers], minlength=len(index.classes) + 1).astype(np.float64)
