@@ -115,7 +115,7 @@ class Run:
         yield from predict_files(loaded, files, top_k=top_k, device=chosen, max_pixels=own.max_pixels)
 
 
-class Options(TypedDict, total=False):
+class UserOptions(TypedDict, total=False):
     """What `finetune` and `scratch` take besides the model and the recipe.
 
     Attributes:
@@ -125,13 +125,10 @@ class Options(TypedDict, total=False):
         batch_size: images per update.
         image_size: side of the images, in pixels.
         seed: of splits, order, augmentation and new weights.
+        workers: processes that load images; their number never changes a result.
         sets: "key.path=value" for any other key of the recipe.
-        flags: recipe keys by path, with the spelling for messages (the command line's way in).
         out: folder of run folders.
         name: of the run's folder; left out: made from time, verb, model and data.
-        smoke: a few images and steps, to see that everything works.
-        screen: where to say what is going on; left out: nowhere.
-        command: the command line, for run.json.
     """
 
     data: str | Path
@@ -140,17 +137,34 @@ class Options(TypedDict, total=False):
     batch_size: int
     image_size: int
     seed: int
+    workers: int
     sets: Sequence[str]
-    flags: Mapping[str, Flag]
     out: str | Path
     name: str | None
+
+
+class CommandOptions(TypedDict, total=False):
+    """What a command hands over besides.
+
+    Attributes:
+        flags: recipe keys by path, with the spelling for messages.
+        smoke: a few images and steps, to see that everything works.
+        screen: where to say what is going on; left out: nowhere.
+        command: the command line, for run.json.
+    """
+
+    flags: Mapping[str, Flag]
     smoke: bool
     screen: Screen
     command: str
 
 
+class Options(UserOptions, CommandOptions, total=False):
+    """All that `scratch` takes."""
+
+
 class FinetuneOptions(Options, total=False):
-    """What `finetune` takes besides: weights, "auto", a file, "package:NAME" or "hub:OWNER/NAME"."""
+    """All that `finetune` takes: also weights, "auto", a file, "package:NAME" or "hub:OWNER/NAME"."""
 
     weights: str | Path
 
@@ -162,6 +176,7 @@ _KEYS = {
     "batch_size": "train.batch_size",
     "image_size": "model.image_size",
     "seed": "seed",
+    "workers": "run.workers",
     "weights": "model.weights",
 }
 """Options that are recipe values, and their keys."""
@@ -173,8 +188,8 @@ def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[Finetune
     Args:
         model: timm's name, such as "resnet50".
         recipe: a shipped recipe's name or a TOML file.
-        **options: data, weights, epochs, lr, batch_size, image_size, seed, sets=["key.path=value"] for any other key
-            of the recipe, out and name of the run's folder, and what else `Options` tells.
+        **options: data, weights, epochs, lr, batch_size, image_size, seed, workers, sets=["key.path=value"] for any
+            other key of the recipe, out and name of the run's folder: `UserOptions` tells each.
 
     Raises:
         ImgkitError: the kind says what has to be mended.
@@ -244,9 +259,10 @@ def _refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
     known = (Options if verb == "scratch" else FinetuneOptions).__annotations__
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:
+        offered = sorted(known.keys() - CommandOptions.__annotations__.keys())
         raise UsageError(
-            f"{verb} has no option {unknown!r}{suggestion(unknown, known)}",
-            f'Known: {", ".join(sorted(known))}. Any key of the recipe goes through sets=["train.optimizer=sgd"].',
+            f"{verb} has no option {unknown!r}{suggestion(unknown, offered)}",
+            f'Known: {", ".join(offered)}. Any key of the recipe goes through sets=["train.optimizer=sgd"].',
         )
 
 

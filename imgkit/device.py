@@ -15,12 +15,17 @@ from torch import nn
 from imgkit.errors import DeviceError, UsageError, ran_out
 
 _KINDS = ("cpu", "cuda", "mps")
+_OTHER_DEVICE = "Use --device cpu, or install a driver that fits this torch."
 _FASTER = 0.8  # bfloat16 has to take at most this share of float32's time: more than a busy machine's noise
 _TRIALS = 3  # steps of each format, in turn, after one to warm up
 
 
-def choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str, hint: str = _OTHER_DEVICE) -> torch.device:
     """The device that `wanted` names ("auto", "cpu", "cuda", "cuda:1", "mps").
+
+    Args:
+        wanted: its name.
+        hint: what to do where torch does not see it.
 
     Raises:
         UsageError: if it is none of these.
@@ -37,7 +42,7 @@ def choose_device(wanted: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise DeviceError(
             f"--device {wanted} was asked for, but torch {torch.__version__} cannot use it: {reason}",
-            "Use --device cpu, or install a driver that fits this torch.",
+            hint,
         ) from None
     return device
 

@@ -127,17 +127,30 @@ def evaluate_run(
     loaded = load_run_model(folder)
     step = int(loaded.config["imgkit"]["step"])
     chosen = choose_device(device)
-    index, where = _data_of(folder, about, recipe.data, loaded, data, screen)
+    if data is None:
+        index, where = read_index(folder, about), str(about["data"]["where"])
+    else:
+        index, where = _other_data(folder, about, recipe.data, loaded, data, screen)
     name, rows = _rows(index, split, own=data is None)
     label = f"{name}@{step}"
     if data is not None:  # folders of the same name elsewhere hold other images; a hidden name would be left out
         called = Path(data.path or "data").name.lstrip(".") or "data"
         label = f"{called}-{index.fingerprint[:4]}-{label}"
     place = folder.path / "evaluations" / label
-    stored = _stored(folder, place, index.select(rows).fingerprint) if data is None else None
-    if stored is not None:
-        screen.note(f"scored already: {printable(str(place))}/; remove the folder to score again")
-        return stored | {"folder": str(place)}
+    if data is None:
+        stored = _stored(folder, place, index.select(rows).fingerprint)
+        try:
+            with screen.progress("checking images") as progress:
+                check_files(index, progress)
+        except DataError as error:
+            if stored is None:
+                raise
+            screen.warn(f"{error.message} The scores are of the images as they were then.")
+        if stored is not None:
+            screen.note(f"scored already: {printable(str(place))}/; remove the folder to score again")
+            return stored | {"folder": str(place)}
+    elif split is None:
+        _say_mixed(index, where, screen)
     screen.fact("Data", f"{where} · {name} · {len(rows):,} images · {len(index.classes)} classes")
     with screen.progress("scoring") as progress:
         scores = score(
@@ -177,7 +190,8 @@ def load_run_model(folder: RunFolder) -> LoadedModel:
 
 def read_index(folder: RunFolder, about: Mapping[str, Any]) -> Index:
     """The index a run was trained with."""
-    return Index.read_csv(folder.path / "data" / "index.csv", Path(about["data"]["root"]), tuple(about["classes"]))
+    root, classes = Path(about["data"]["root"]), tuple(about["classes"])
+    return Index.read_csv(folder.path / "data" / "index.csv", root, classes, about["task"])
 
 
 def check_files(index: Index, progress: Callable[[int, int], None] | None = None) -> None:
@@ -215,21 +229,29 @@ def _changed(file: str, what: str) -> DataError:
     )
 
 
-def _data_of(
+def _say_mixed(index: Index, where: str, screen: Screen) -> None:
+    """Other data are scored as a whole, although they may have been split for some training."""
+    present = [name for name in SPLITS if len(index.rows(name))]
+    if len(present) > 1:
+        screen.note(
+            f"{', '.join(present[:-1])} and {present[-1]} of {where} are scored together; for one of them alone:  "
+            f"--split {present[-1]}"
+        )
+
+
+def _other_data(
     folder: RunFolder,
     about: Mapping[str, Any],
     own: DataSettings,
     loaded: LoadedModel,
-    data: DataSettings | None,
+    data: DataSettings,
     screen: Screen,
 ) -> tuple[Index, str]:
-    if data is None:
-        index = read_index(folder, about)
-        check_files(index)
-        return index, str(about["data"]["where"])
-    inherited: dict[str, object] = {"on_bad": own.on_bad, "max_pixels": own.max_pixels}
+    inherited: dict[str, object] = {"task": about["task"], "on_bad": own.on_bad, "max_pixels": own.max_pixels}
     if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
-        inherited |= {"image_col": own.image_col, "label_col": own.label_col}
+        inherited["image_col"] = own.image_col
+        if data.label_col is None:
+            inherited |= {"label_col": own.label_col, "label_delimiter": own.label_delimiter}
         if str(Path(data.path).resolve()) == about["data"].get("path"):
             inherited["root"] = about["data"]["root"]
     given = {key: getattr(data, key) for key in data.model_fields_set}

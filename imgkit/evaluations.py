@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from imgkit.cells import guarded
+from imgkit.data.csv_text import PREDICTED
 from imgkit.errors import DiskError, printable
 from imgkit.metrics import Floats, Ints, Scored, confusion_matrix, per_class, score, softmax, summarise_scored
 from imgkit.run import sweep
@@ -35,7 +36,6 @@ from imgkit.run import sweep
 SCHEMA = 1
 WIDEST = 100  # classes up to which predictions.csv has a column for each
 _ASIDE = re.compile(r"^\.(.+)\.was-[0-9a-f]+-[0-9a-f]+$")
-_COLUMNS = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
 
 
 def write_evaluation(
@@ -100,7 +100,7 @@ def _prediction_rows(
     paths: Sequence[str], scored: Scored, probs: Floats, classes: Sequence[str]
 ) -> Iterator[Sequence[str]]:
     wide = len(classes) <= WIDEST
-    yield [*_COLUMNS, *(f"p:{name}" for name in classes if wide)]
+    yield [*PREDICTED, *(f"p:{name}" for name in classes if wide)]
     names = [guarded(name) for name in classes]
     numbers = _form(len(classes))
     for row, (path, target, predicted, label_prob, rank) in enumerate(

@@ -1,7 +1,8 @@
 """Losses: what an update makes smaller.
 
-A factory takes the loss's table of the recipe and gives a function of logits (B, K), float, and targets (B,), int64 in
-[0, K), that returns the mean over the batch as a scalar.
+A factory takes the loss's table of the recipe and gives a function of logits (B, K), float, and targets that returns
+the mean over the batch as a scalar. Targets are int64 (B,) in [0, K) in a single-label task, and float (B, K) in [0, 1]
+in a multi-label one.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imgkit.recipe.losses import CrossEntropy, Focal, LossSettings
+from imgkit.recipe.losses import Bce, CrossEntropy, Focal, LossSettings
 from imgkit.registry import Registry
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -47,5 +48,16 @@ def focal(settings: Focal) -> Loss:
         # 1 - p without cancellation. At p = 1 a gamma below 1 has an infinite slope, which times 0 would be NaN.
         missing = (-torch.expm1(log_p)).clamp(min=torch.finfo(logits.dtype).tiny)
         return (-settings.alpha * missing**settings.gamma * log_p).mean()
+
+    return loss
+
+
+@LOSSES.register("bce")
+def bce(settings: Bce) -> Loss:
+    """Binary cross-entropy with logits, the mean over images and labels; smoothing moves targets towards 0.5."""
+    smooth = settings.label_smoothing
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(logits, targets * (1.0 - smooth) + 0.5 * smooth)
 
     return loss

@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from imgkit.cells import guarded
-from imgkit.data.csv_table import GUESSES, delimiter_of
+from imgkit.cells import bare, guarded
+from imgkit.data.csv_table import GUESSES
+from imgkit.data.csv_text import delimiter_of, written_by_imgkit
 from imgkit.data.rows import EXTENSIONS, listed
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 
@@ -198,23 +199,25 @@ def expand_inputs(
         raise DataError(
             f"The root of the image paths does not exist: {printable(os.fspath(root))}", "Give an existing --root."
         )
+    own = None if trained is None else trained.path
     for given in inputs:
         text = os.fspath(given)
         if text == "-":
             yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
         elif Path(text).is_dir():
             yield from _images_under(text)
-        elif text.lower().endswith(_TABLES) or _is_own(text, trained):
+        elif is_table(text, own):
             start = Path(root) if root is not None else Path(text).parent
-            if root is None and trained is not None and _is_own(text, trained):
+            if root is None and trained is not None and Path(text).resolve() == own:
                 start = trained.root
             yield from _paths_of_table(Path(text), start, image_col, None if trained is None else trained.image_col)
         else:
             yield text
 
 
-def _is_own(text: str, trained: Trained | None) -> bool:
-    return trained is not None and trained.path is not None and Path(text).resolve() == trained.path
+def is_table(text: str, own: Path | None) -> bool:
+    """Whether an input that is no folder is read as a table: by its name, or as `own`, that of the training."""
+    return text.lower().endswith(_TABLES) or (own is not None and Path(text).resolve() == own)
 
 
 def _images_under(folder: str) -> Iterator[str]:
@@ -243,8 +246,10 @@ def _paths_of_table(file: Path, root: Path, asked: str | None, recorded: str | N
             rows = csv.reader(stream, delimiter=delimiter)
             header = [name.strip() for name in next(rows, [])]
             column = _image_column(header, printable(str(file)), asked, recorded)
+            own = written_by_imgkit(header)
             for row in filter(None, rows):  # a blank line is no row
                 cell = row[column] if len(row) > column else ""
+                cell = bare(cell) if own else cell
                 yield os.fspath(root / cell) if cell else ""
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -286,9 +291,13 @@ def write_csv(predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1
 
 
 def write_jsonl(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Prediction]:
-    """Write each prediction as a line of JSON (path, label, prob, top, error), and pass it on."""
+    """Write each prediction as a line of JSON (path, label, prob, top, error), and pass it on.
+
+    `label` and `prob` are null where the file cannot be read.
+    """
     for given in predictions:
         top = [{"label": label, "prob": round(prob, 6)} for label, prob in given.top]
-        row = {"path": given.path, "label": given.label, "prob": round(given.prob, 6), "top": top, "error": given.error}
+        best = {"label": None, "prob": None} if given.error else top[0]
+        row = {"path": given.path, **best, "top": top, "error": given.error}
         file.write(json.dumps(row) + "\n")
         yield given

@@ -2,13 +2,13 @@
 
 import csv
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -39,6 +39,7 @@ from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
 from imgkit.recipe.plan import PhasePlan, Plan, make_plan, shrink
 from imgkit.recipe.schema import Recipe
+from imgkit.recipe.task import WORDS, for_task, task_of
 from imgkit.recipe.write import render
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
@@ -80,6 +81,7 @@ def prepare(
     if smoke:
         loaded = shrink(loaded)
         screen.note("smoke run: a few images, two steps a phase; the result means nothing")
+    loaded, adapted = for_task(loaded, task_of(loaded.recipe.data))
     recipe = loaded.recipe
     device = _set_up_machine(recipe)
     for phase in recipe.phases:
@@ -88,8 +90,10 @@ def prepare(
     weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, progress=progress)
-    index = _some(data.index) if smoke else data.index
+    index = data.index.few(_SMOKE_IMAGES) if smoke else data.index
     _say_data(data, index, screen)
+    for text in adapted:
+        screen.note(text)
     if not len(index.rows("val")):
         raise no_validation(index)
     plan = make_plan(loaded, len(index.rows("train")))
@@ -118,6 +122,7 @@ def prepare(
             "n": {split: len(index.rows(split)) for split in SPLITS},
             "notes": [*data.notes, *data.warnings],
         },
+        "task": index.task,
         "classes": list(index.classes),
         "weights": {
             "kind": created.weights.kind,
@@ -197,7 +202,8 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     recipe = loaded.recipe
     _set_up_machine(recipe)
     torch.set_num_threads(about["threads"])
-    device = choose_device(about["device"])
+    new = f"imgkit {about['verb']} --recipe {shlex.quote(str(folder.path / 'recipe.toml'))} --device cpu"
+    device = choose_device(about["device"], f"Resume it where there is such a device, or start a new run:  {new}")
     _say_changes(about, device, screen)
     index = read_index(folder, about)
     if fresh and index.fingerprint != about["data"]["fingerprint"]:  # later, that of the checkpoint is looked at
@@ -261,8 +267,11 @@ def plan_lines(setup: Setup) -> list[str]:
     mib = setup.about["parameters"] * 4 / 2**20
     lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {setup.preprocessing.size}")
     counts = {split: setup.index.counts(split) for split in SPLITS}
+    what = "class" if setup.index.task == "single" else "label"
     for code, name in enumerate(setup.index.classes):
-        lines.append(f"class {name}: " + ", ".join(f"{split} {counts[split][code]:,}" for split in SPLITS))
+        lines.append(f"{what} {name}: " + ", ".join(f"{split} {counts[split][code]:,}" for split in SPLITS))
+    if setup.index.task == "multilabel":
+        lines.append("no label: " + ", ".join(f"{split} {len(setup.index.unlabelled(split)):,}" for split in SPLITS))
     return lines
 
 
@@ -298,19 +307,10 @@ def _precision(
     return choose_precision(model, device, preprocessing.size, max(batches))
 
 
-def _some(index: Index) -> Index:
-    """The first few images of each class and split."""
-    labels, kept = index.labels(), []
-    each = max(1, _SMOKE_IMAGES // len(index.classes))
-    for split in SPLITS:
-        rows = index.rows(split)
-        kept += [rows[labels[rows] == code][:each] for code in range(len(index.classes))]
-    return index.select(np.sort(np.concatenate(kept)))
-
-
 def _say_data(data: LoadedData, index: Index, screen: Screen) -> None:
     sizes = " · ".join(f"{split} {len(index.rows(split)):,}" for split in SPLITS if len(index.rows(split)))
-    screen.fact("Data", data.where, f"{len(index.classes)} classes · {sizes} images")
+    kind = "" if index.task == "single" else f"{WORDS[index.task]} · "
+    screen.fact("Data", data.where, f"{kind}{count(len(index.classes), 'class', 'classes')} · {sizes} images")
     for text in data.notes:
         screen.note(text)
     for text in data.warnings:

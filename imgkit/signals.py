@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -16,6 +16,7 @@ SAVE: Final = getattr(signal, "SIGUSR1", None)
 """Asks for a checkpoint; the run goes on. Windows has no such signal."""
 _HANG_UP: Final = getattr(signal, "SIGHUP", None)  # the terminal was closed
 HEARD: Final = tuple(one for one in (signal.SIGINT, signal.SIGTERM, _HANG_UP, SAVE) if one is not None)
+_AT_ONCE: Final = b"\nStopped at once: what came after the last checkpoint is lost. imgkit resume goes on from there.\n"
 
 
 class Request:
@@ -36,6 +37,8 @@ class Request:
             self.save = True
             return
         if self.stop is not None and number == signal.SIGINT:
+            with suppress(OSError):
+                os.write(2, _AT_ONCE)  # no print: what holds its lock may be what this interrupts
             os._exit(130)
         self.stop = number
 

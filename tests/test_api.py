@@ -22,6 +22,8 @@ def test_a_misspelt_option_is_no_silence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"finetune has no option 'epoch' \(did you mean 'epochs'\?\)") as caught:
         imgkit.finetune("test_resnet", data="digits", epoch=3, out=tmp_path)  # type: ignore[call-arg]
     assert 'sets=["train.optimizer=sgd"]' in caught.value.hint
+    told = caught.value.hint.removeprefix("Known: ").split(".")[0].split(", ")
+    assert told == sorted([*api.UserOptions.__annotations__, "weights"]), "what a command hands over is not offered"
 
 
 def test_common_values_are_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,8 +36,9 @@ def test_common_values_are_options(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("imgkit.prepare.prepare", prepare)
     for verb, more in ((imgkit.finetune, {"weights": tmp_path / "w.safetensors"}), (imgkit.scratch, {})):
         with pytest.raises(DataError, match="enough"):
-            verb("test_resnet", data="digits", batch_size=7, image_size=48, seed=5, **more)  # type: ignore[arg-type]
+            verb("test_resnet", data="digits", batch_size=7, image_size=48, seed=5, workers=0, **more)  # type: ignore[arg-type]
     assert [(recipe.train.batch_size, recipe.model.image_size, recipe.seed) for recipe in seen] == [(7, 48, 5)] * 2
+    assert [recipe.run.workers for recipe in seen] == [0, 0]
     assert [recipe.model.weights for recipe in seen] == [str(tmp_path / "w.safetensors"), "none"]
 
 

@@ -6,15 +6,18 @@ import shlex
 from pathlib import Path
 
 import pytest
+from pictures import square
 from typer import TyperException
 from typer.main import get_command
 
 from imgkit.cli.app import app
+from imgkit.data.load import load_data
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.losses import LOSS_TYPES
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schedules import SCHEDULE_TYPES
-from imgkit.recipe.schema import Recipe
+from imgkit.recipe.schema import DataSettings, Recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = (ROOT / "docs" / "recipes.md").read_text()
@@ -27,6 +30,31 @@ def test_the_recipe_on_the_page_loads_and_plans(tmp_path: Path) -> None:
     file.write_text(block)
     plan = make_plan(load_recipe(file), 640)
     assert [phase.name for phase in plan.phases] == ["head", "top", "all"]
+
+
+def test_the_table_of_labels_on_the_page_is_read_as_the_page_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "data.md").read_text()
+    (text,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
+    command = next(line for line in sorted(commands(ROOT / "docs" / "data.md")) if "--label-col defective" in line)
+    (tmp_path / "cells").mkdir()
+    for number, row in enumerate(text.splitlines()[1:]):
+        square(number).save(tmp_path / row.partition(",")[0], format="PNG")
+    (tmp_path / "cells.csv").write_text(text)
+    words = shlex.split(command)
+    columns = tuple(words[at + 1] for at, word in enumerate(words) if word == "--label-col")
+    index = load_data(DataSettings(path=str(tmp_path / "cells.csv"), label_col=columns), 0).index
+    assert index.classes == ("defective", "mono", "poly")
+    assert index.label_sets() == [(0, 1), (2,), (0, 2), ()]
+    assert all(f"`{name}`" in page for name in index.classes)
+
+
+def test_the_page_names_the_losses_and_scores_of_each_task() -> None:
+    for task, words in (("single", "one label an image"), ("multilabel", "multi-label")):
+        (line,) = re.findall(rf"^\| {words} \|(.*)$", RECIPES, re.MULTILINE)
+        assert all(name in line for name, type_ in LOSS_TYPES.items() if task in type_.TASKS)
+        averaged = {name for name in MONITORS[task] if name.endswith(("_macro", "_micro", "_weighted"))}
+        assert all(name in line for name in set(MONITORS[task]) - averaged)
+        assert len(averaged) == 9
 
 
 def test_the_network_on_the_page_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

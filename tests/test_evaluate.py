@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import imgkit
 from imgkit import evaluate
 from imgkit.data.load import load_data
 from imgkit.data.transforms import Preprocessing
-from imgkit.errors import DeviceError
+from imgkit.errors import DataError, DeviceError
 from imgkit.recipe.schema import DataSettings
 from imgkit.screen import Screen
 
@@ -189,3 +191,51 @@ def test_images_of_other_data_that_were_trained_on_are_told(
     run.evaluate(data=tmp_path / "other", screen=Screen(file=text, width=1000))
     assert "warning: 3 of these 4 images were trained on, so their score flatters" in text.getvalue()
     assert len(seen) == 1
+
+
+def test_stored_scores_need_no_pictures(run: imgkit.Run, seen: list[dict[str, Any]], place: Path) -> None:
+    before = run.evaluate(split="val")
+    seen.clear()
+    (place / "in").rename(place / "moved")
+    text = StringIO()
+    try:
+        assert run.evaluate(split="val", screen=Screen(file=text, width=1000)) == before
+        assert "is gone: the data changed since the run began. The scores are of the images as they" in text.getvalue()
+        shutil.rmtree(before["folder"])
+        with pytest.raises(DataError, match="is gone: the data changed"):
+            run.evaluate(split="val")
+    finally:
+        (place / "moved").rename(place / "in")
+    assert seen == []
+
+
+def test_splits_of_other_data_that_are_scored_together_are_named(
+    run: imgkit.Run, seen: list[dict[str, Any]], place: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        shutil.copytree(place / "in" / "a", tmp_path / "other" / split / "a")
+    text = StringIO()
+    assert run.evaluate(data=tmp_path / "other", screen=Screen(file=text, width=1000))["n"] == 45
+    assert (
+        f"note: train, val and test of {tmp_path / 'other'}/ (from --data) are scored together; "
+        "for one of them alone:  --split test\n"
+    ) in text.getvalue()
+    text = StringIO()
+    assert run.evaluate(data=tmp_path / "other", split="val", screen=Screen(file=text, width=1000))["n"] == 15
+    assert run.evaluate(data=place / "in", screen=Screen(file=text, width=1000))["n"] == 30
+    assert "scored together" not in text.getvalue()
+
+
+def test_contents_are_compared_with_a_line_of_progress(run: imgkit.Run, seen: list[dict[str, Any]]) -> None:
+    labels = []
+
+    class Watching(Screen):
+        @contextmanager
+        def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
+            calls: list[int] = []
+            yield lambda done, total: calls.append(done)
+            labels.append((label, len(calls) > 0))
+
+    shutil.rmtree(run.evaluate(split="val")["folder"])
+    run.evaluate(split="val", screen=Watching(quiet=True))
+    assert labels == [("checking images", True), ("scoring", True)]

@@ -9,11 +9,11 @@ from torch.nn import functional
 
 from imgkit.errors import UsageError
 from imgkit.losses import LOSSES, make_loss
-from imgkit.recipe.losses import CrossEntropy, Focal
+from imgkit.recipe.losses import Bce, CrossEntropy, Focal
 
 torch.set_num_threads(1)
 
-Settings = CrossEntropy | Focal
+Settings = CrossEntropy | Focal | Bce
 
 SETTINGS: list[Settings] = [
     CrossEntropy(),
@@ -22,12 +22,16 @@ SETTINGS: list[Settings] = [
     Focal(name="focal", gamma=0.0, alpha=0.25),
     Focal(name="focal", gamma=0.5),
     Focal(name="focal", gamma=5.0, alpha=2.0),
+    Bce(name="bce"),
+    Bce(name="bce", label_smoothing=0.2),
 ]
 every_loss = pytest.mark.parametrize("chosen", SETTINGS, ids=str)
 
 
 def naive(chosen: Settings, logits: Tensor, targets: Tensor) -> float:
     """The mean in plain Python floats."""
+    if isinstance(chosen, Bce):
+        return naive_bce(chosen, logits, targets)
     total = 0.0
     for row, target in zip(logits.double().tolist(), targets.tolist(), strict=True):
         top = max(row)
@@ -41,9 +45,22 @@ def naive(chosen: Settings, logits: Tensor, targets: Tensor) -> float:
     return total / len(logits)
 
 
-def batch(seed: int, rows: int = 7, classes: int = 5, spread: float = 3.0) -> tuple[Tensor, Tensor]:
+def naive_bce(chosen: Bce, logits: Tensor, targets: Tensor) -> float:
+    smooth = chosen.label_smoothing
+    total = 0.0
+    for value, target in zip(logits.double().flatten().tolist(), targets.flatten().tolist(), strict=True):
+        wanted = target + smooth * (0.5 - target)
+        # -log sigmoid(z) = log(1 + exp(-z)), without overflow
+        total += wanted * (math.log1p(math.exp(-abs(value))) + max(-value, 0.0))
+        total += (1.0 - wanted) * (math.log1p(math.exp(-abs(value))) + max(value, 0.0))
+    return total / logits.numel()
+
+
+def batch(chosen: Settings, seed: int, rows: int = 7, classes: int = 5, spread: float = 3.0) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(seed)
     logits = torch.randn(rows, classes, generator=draw) * spread
+    if chosen.TASKS == ("multilabel",):
+        return logits, torch.randint(2, (rows, classes), generator=draw).float()
     return logits, torch.randint(classes, (rows,), generator=draw)
 
 
@@ -55,8 +72,9 @@ def test_every_registered_loss_is_tested() -> None:
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32), rows=st.integers(1, 9), classes=st.integers(2, 12), spread=st.floats(0.01, 10.0))
 def test_loss_equals_the_naive_sum(chosen: Settings, seed: int, rows: int, classes: int, spread: float) -> None:
-    logits, targets = batch(seed, rows, classes, spread)
-    found = make_loss(chosen)(logits.double(), targets)
+    logits, targets = batch(chosen, seed, rows, classes, spread)
+    exact = targets.double() if targets.is_floating_point() else targets
+    found = make_loss(chosen)(logits.double(), exact)
     assert found.shape == ()
     assert found.item() >= 0.0
     assert found.item() == pytest.approx(naive(chosen, logits, targets), rel=1e-9, abs=1e-12)
@@ -73,6 +91,8 @@ def test_loss_and_gradient_are_finite_for_extreme_logits(
     chosen: Settings, rows: list[list[float]], data: st.DataObject
 ) -> None:
     targets = torch.tensor([data.draw(st.integers(0, 3)) for _ in rows])
+    if chosen.TASKS == ("multilabel",):
+        targets = functional.one_hot(targets, 4).float()
     logits = torch.tensor(rows, requires_grad=True)
     found = make_loss(chosen)(logits, targets)
     found.backward()
@@ -84,7 +104,7 @@ def test_loss_and_gradient_are_finite_for_extreme_logits(
 
 @every_loss
 def test_loss_does_not_depend_on_the_order_in_the_batch(chosen: Settings) -> None:
-    logits, targets = batch(3, rows=16)
+    logits, targets = batch(chosen, 3, rows=16)
     shuffled = torch.randperm(16, generator=torch.Generator().manual_seed(1))
     loss = make_loss(chosen)
     assert loss(logits[shuffled], targets[shuffled]).item() == pytest.approx(loss(logits, targets).item(), rel=1e-6)
@@ -92,13 +112,14 @@ def test_loss_does_not_depend_on_the_order_in_the_batch(chosen: Settings) -> Non
 
 @every_loss
 def test_gradient_equals_finite_differences(chosen: Settings) -> None:
-    logits, targets = batch(4, rows=3, classes=4, spread=1.0)
+    logits, targets = batch(chosen, 4, rows=3, classes=4, spread=1.0)
     logits = logits.double().requires_grad_()
+    targets = targets.double() if targets.is_floating_point() else targets
     assert torch.autograd.gradcheck(lambda values: make_loss(chosen)(values, targets), (logits,))
 
 
 def test_focal_at_gamma_0_is_cross_entropy() -> None:
-    logits, targets = batch(5)
+    logits, targets = batch(CrossEntropy(), 5)
     focal = make_loss(Focal(name="focal", gamma=0.0, alpha=1.0))(logits, targets)
     assert focal.item() == pytest.approx(functional.cross_entropy(logits, targets).item(), rel=1e-6)
 

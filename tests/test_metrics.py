@@ -28,7 +28,7 @@ from imgkit.metrics import (
     summarise,
     wilson,
 )
-from imgkit.recipe.schema import MONITORS
+from imgkit.recipe.monitors import MONITORS
 
 Split = tuple[Floats, Ints]
 
@@ -266,5 +266,5 @@ def test_a_score_that_is_not_finite_never_ranks_first(bad: float) -> None:
 
 
 def test_what_may_be_monitored_is_what_is_measured() -> None:
-    assert set(METRICS) == set(MONITORS)
+    assert set(METRICS) == set(MONITORS["single"])
     assert {name for name, way in METRICS.items() if way == "min"} == {"loss"}

@@ -287,7 +287,7 @@ def test_jsonl_of_predictions() -> None:
     assert list(write_jsonl(ROWS, file)) == ROWS
     first, second = [json.loads(line) for line in file.getvalue().splitlines()]
     assert first["top"] == [{"label": "cat", "prob": 0.75}, {"label": "@dog", "prob": 0.25}]
-    assert (second["path"], second["label"], second["error"]) == ("b\udcff.png", "", "is cut short")
+    assert second == {"path": "b\udcff.png", "label": None, "prob": None, "top": [], "error": "is cut short"}
 
 
 @given(st.text(max_size=8))
@@ -302,3 +302,12 @@ def test_formulas_get_an_apostrophe(start: str) -> None:
     assert guarded(f"{start}1") == f"'{start}1"
     assert guarded(f"'{start}1") == f"''{start}1"  # so that reading back is unambiguous
     assert guarded(f"1{start}") == f"1{start}"
+
+
+def test_predictions_are_read_back_as_inputs(tmp_path: Path) -> None:
+    paths = ["=1.png", "'=2.png", "'3.png", "4.png"]
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        list(write_csv([Prediction(path, "cat", 0.5, (("cat", 0.5), ("@", 0.2))) for path in paths], file, top_k=2))
+    assert list(expand_inputs([tmp_path / "p.csv"])) == [str(tmp_path / path) for path in paths]
+    (tmp_path / "own.csv").write_text("path\n'=1.png\n")
+    assert list(expand_inputs([tmp_path / "own.csv"])) == [str(tmp_path / "'=1.png")], "a name of the user's"

@@ -3,20 +3,27 @@
 import hashlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
 import torch
-from oracle import fingerprint, short_run
-from pictures import MakeFolders
+from oracle import fingerprint, short_run, write_recipe
+from pictures import MakeFolders, square
 
 import imgkit
-from imgkit import experiment
+from imgkit import evaluate, experiment
 from imgkit.data import scan
+from imgkit.data.index import Index
 from imgkit.data.load import load_data
-from imgkit.errors import DataError, DiskError, WeightsError
+from imgkit.errors import DataError, DeviceError, DiskError, UsageError, WeightsError
 from imgkit.evaluate import check_files
+from imgkit.prepare import Setup, begin, plan_lines, prepare, reopen
+from imgkit.recipe.load import Flag, load_recipe
+from imgkit.recipe.losses import Bce
 from imgkit.recipe.schema import DataSettings
+from imgkit.run import RunFolder
+from imgkit.screen import Screen
 
 
 def stop_in_the_solve(folder: Path, *sets: str, data: str = "synthetic:3x16") -> None:
@@ -101,14 +108,18 @@ def test_an_image_changed_to_the_same_length_is_refused_by_resume(tmp_path: Path
     assert imgkit.resume("run", out=tmp_path / "runs").folder.read_json("status.json")["state"] == "finished"
 
 
-def test_an_image_changed_to_the_same_length_is_refused_by_evaluate(tmp_path: Path, make_folders: MakeFolders) -> None:
+def test_an_image_changed_to_the_same_length_is_refused_by_evaluate(
+    tmp_path: Path, make_folders: MakeFolders, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = make_folders({"a": 12, "b": 12}, side_px=32)
     done = short_run(tmp_path, "phases.all.epochs=1", data=str(data))
-    assert done.evaluate(split="train")["n"] > 0
     change(data / "a" / "0003.png")
-    for split in ("train", "val"):
-        with pytest.raises(DataError, match=r"0003\.png has other content, of the same length"):
-            done.evaluate(split=split)
+    with pytest.raises(DataError, match=r"0003\.png has other content, of the same length"):
+        done.evaluate(split="train")
+    assert done.evaluate(split="val")["n"] > 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "0003.png has other content, of the same length" in told, "scores that are stored are shown all the same"
+    assert "The scores are of the images as they were then." in told
     assert done.evaluate(data=data)["n"] == 24, "as other data they may be scored"
 
 
@@ -162,3 +173,95 @@ def test_a_start_that_fails_leaves_the_name_free(tmp_path: Path, monkeypatch: py
             short_run(tmp_path)
     assert list((tmp_path / "runs").iterdir()) == []
     assert short_run(tmp_path, "phases.all.epochs=1").folder.name == "run"
+
+
+def test_a_run_whose_device_is_not_here_is_told_what_can_be_done(tmp_path: Path) -> None:
+    stop_in_the_solve(tmp_path)
+    folder = imgkit.open_run("run", tmp_path / "runs").folder
+    folder.write_json("run.json", folder.read_json("run.json") | {"device": "cuda:99"})
+    with pytest.raises(DeviceError, match="--device cuda:99 was asked for") as caught:
+        imgkit.resume("run", out=tmp_path / "runs")
+    assert caught.value.hint == (
+        "Resume it where there is such a device, or start a new run:  "
+        f"imgkit finetune --recipe {folder.path / 'recipe.toml'} --device cpu"
+    )
+    assert load_recipe(folder.path / "recipe.toml").recipe.model.name == "test_resnet", "so that no MODEL is needed"
+
+
+def several_labels(folder: Path, *sets: str, smoke: bool = False) -> tuple[Setup, RunFolder]:
+    """The setup and the folder of a multi-label run that has not made a step."""
+    lines = ["path,odd,kind"]
+    for number in range(24):
+        square(number, code=number % 3, side_px=32).save(folder / f"{number:02d}.png")
+        lines.append(f"{number:02d}.png,{number % 2},{('', 'red', 'blue')[number % 3]}")
+    (folder / "cells.csv").write_text("\n".join(lines))
+    flags = {"model.name": Flag("MODEL", "test_resnet"), "data.path": Flag("--data", str(folder / "cells.csv"))}
+    flags["data.label_col"] = Flag("--label-col", ["odd", "kind"])
+    loaded = load_recipe(write_recipe(folder), flags=flags, sets=["run.workers=0", *sets])
+    setup, data = prepare(loaded, verb="finetune", command="", smoke=smoke, dry_run=False, screen=Screen())
+    return setup, begin(setup, data, out=folder / "runs", name=None)
+
+
+def test_a_multilabel_run_is_read_back_as_it_began(tmp_path: Path) -> None:
+    setup, folder = several_labels(tmp_path, "loss.label_smoothing=0.1")
+    assert folder.read_json("run.json")["task"] == "multilabel"
+    assert [phase.loss for phase in setup.plan.phases[1:]] == [Bce(name="bce", label_smoothing=0.1)] * 2
+    again = reopen(folder, fresh=True, workers=None, screen=Screen())
+    assert again.plan == setup.plan
+    assert again.recipe == setup.recipe
+    assert again.index.task == "multilabel"
+    assert again.index.fingerprint == setup.index.fingerprint
+    assert again.index.multi_hot().tolist() == setup.index.multi_hot().tolist()
+
+
+def test_other_data_are_read_as_the_task_of_the_run(tmp_path: Path) -> None:
+    setup, folder = several_labels(tmp_path)
+    about, model = folder.read_json("run.json"), SimpleNamespace(classes=setup.index.classes)
+
+    def other(**given: object) -> Index:
+        settings = DataSettings.model_validate(given)
+        return evaluate._other_data(folder, about, setup.recipe.data, model, settings, Screen())[0]
+
+    same = other(path=str(tmp_path / "cells.csv"))
+    assert (same.task, same.classes) == ("multilabel", setup.index.classes)
+    assert same.multi_hot().tolist() == setup.index.multi_hot().tolist()
+    (tmp_path / "tags.csv").write_text("path,tags\n00.png,red|odd\n01.png,\n")
+    tagged = other(path=str(tmp_path / "tags.csv"), label_col="tags", label_delimiter="|")
+    assert tagged.label_sets() == [(1, 2), ()]
+    with pytest.raises(UsageError, match=r"data.task = 'multilabel', but .* is a folder of class folders"):
+        other(path=str(tmp_path))
+
+
+def test_the_plan_lists_the_images_of_each_label(tmp_path: Path) -> None:
+    setup, _ = several_labels(tmp_path)
+    assert [line for line in plan_lines(setup) if "label" in line] == [
+        "label blue: train 6, val 2, test 0",
+        "label odd: train 10, val 2, test 0",
+        "label red: train 6, val 2, test 0",
+        "no label: train 3, val 1, test 0",
+    ]
+
+
+def test_a_smoke_run_of_sets_keeps_some_of_each_label(tmp_path: Path) -> None:
+    setup, _ = several_labels(tmp_path, smoke=True)
+    assert len(setup.index) < 24
+    for split in ("train", "val"):
+        assert setup.index.counts(split).min() > 0
+        assert len(setup.index.unlabelled(split)) > 0
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (["monitor=val/top1"], r'monitor = "val/top1" \(--set\) is no score of a multi-label task'),
+        (["loss.name=cross_entropy"], r'loss.name = "cross_entropy" \(--set\) is no loss of a multi-label task'),
+        (["data.task=single"], r"data.task = 'single' means one label an image, but there are 2 label columns"),
+    ],
+)
+def test_what_does_not_fit_the_task_is_told_before_an_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sets: list[str], told: str
+) -> None:
+    monkeypatch.setattr("imgkit.prepare.load_data", lambda *_, **__: pytest.fail("data are read"))
+    with pytest.raises(UsageError, match=told) as caught:
+        several_labels(tmp_path, *sets)
+    assert caught.value.exit_code == 2

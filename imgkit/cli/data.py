@@ -2,8 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,14 +14,14 @@ from imgkit.errors import DataError, printable
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from imgkit.data.index import Index
+    from imgkit.data.index import Index, Ints
     from imgkit.data.load import LoadedData
     from imgkit.recipe.schema import Recipe
 
 PANEL = "Start here"
 _SHOWN = 10  # files named on the screen
+_LABELS_SHOWN = 50  # of a multi-label task
+Task = Literal["auto", "single", "multilabel"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,7 +50,9 @@ def check(
     train: Annotated[str | None, typer.Option(help="Folder to train on; goes with --val.")] = None,
     val: Annotated[str | None, typer.Option(help="Validation folder; or a share of train.")] = None,
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
-    label_col: Annotated[str | None, typer.Option(help="CSV column with the labels.")] = None,
+    label_col: Annotated[list[str] | None, typer.Option(help="CSV column with the labels. Repeatable.")] = None,
+    label_delimiter: Annotated[str | None, typer.Option(help="Between the labels of a cell.")] = None,
+    task: Annotated[Task | None, typer.Option(help="One label an image, or any number.")] = None,
     split_col: Annotated[str | None, typer.Option(help="CSV column with train, val or test.")] = None,
     group_col: Annotated[str | None, typer.Option(help="CSV column of what must not be split.")] = None,
     weight_col: Annotated[str | None, typer.Option(help="CSV column of the weights to draw by.")] = None,
@@ -69,6 +72,8 @@ def check(
         "val": val,
         "image_col": image_col,
         "label_col": label_col,
+        "label_delimiter": label_delimiter,
+        "task": task,
         "split_col": split_col,
         "group_col": group_col,
         "weight_col": weight_col,
@@ -94,10 +99,15 @@ def check(
     if not len(found.index.rows("val")):
         raise no_validation(found.index)
     screen.line()
-    options = [word for flag, value in flags.values() for word in (flag, str(value))]
+    options = [word for flag, value in flags.values() for one in _each(value) for word in (flag, str(one))]
     options += ["--seed", str(seed)] if seed else []
     model = next(iter(installed_networks()), "resnet50")  # one whose weights are here, if there is one
     screen.line(f"Next:  {shlex.join(['imgkit', 'finetune', model, *options])}")
+
+
+def _each(value: object) -> list[object]:
+    """The values of a flag, which may have been given several times."""
+    return list(value) if isinstance(value, list) else [value]
 
 
 def _recipe(given: "Mapping[str, tuple[str, object]]") -> "Recipe":
@@ -115,13 +125,18 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
     index = found.index
     counts = {split: index.counts(split) for split in SPLITS if len(index.rows(split))}
     per_class = np.sum(list(counts.values()), axis=0)
-    splits = " · ".join(f"{split} {int(count.sum()):,}" for split, count in counts.items())
+    splits = " · ".join(f"{split} {len(index.rows(split)):,}" for split in counts)
+    kind, names, one = "", _many(len(index.classes), "class", "classes"), "class"
+    if index.task == "multilabel":
+        kind, names, one = "multi-label · ", _many(len(index.classes), "label"), "label"
     screen.line(f"Read {found.where}")
     screen.line(
-        f"{_many(len(index), 'image')} · {_many(len(index.classes), 'class', 'classes')} · "
-        f"{_range(int(per_class.min()), int(per_class.max()))} a class · {splits}"
+        f"{_many(len(index), 'image')} · {kind}{names} · "
+        f"{_range(int(per_class.min()), int(per_class.max()))} a {one} · {splits}"
     )
     screen.line()
+    if index.task == "multilabel":
+        _print_labels(counts, index.classes, screen)
     if not found.bad:
         screen.item("✔", "all files open")
     for text in found.notes:
@@ -147,6 +162,16 @@ def _print_classes(index: "Index", sampler: str, screen: Screen) -> None:
     screen.line()
     for line in lines:
         screen.line(line)
+
+
+def _print_labels(counts: "Mapping[str, Ints]", labels: Sequence[str], screen: Screen) -> None:
+    """Images of each label by split."""
+    for code, label in enumerate(labels[:_LABELS_SHOWN]):
+        images = ", ".join(f"{split} {int(count[code]):,}" for split, count in counts.items())
+        screen.line(f"  {printable(label)}: {images}")
+    if len(labels) > _LABELS_SHOWN:
+        screen.line(f"  … and {_many(len(labels) - _LABELS_SHOWN, 'more label')}")
+    screen.line()
 
 
 def _range(low: int, high: int) -> str:

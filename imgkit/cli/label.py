@@ -38,17 +38,24 @@ def predict(
 ) -> None:
     """Label new images."""
     from imgkit import api
-    from imgkit.data.sources import TABLES
-    from imgkit.predict import write_csv, write_jsonl
+    from imgkit.predict import is_table, write_csv, write_jsonl
 
     form = choose_format(out, form, terminal=sys.stdout.isatty())
     if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
         raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
-    flag = "--image-col" if image_col is not None else "--root" if root is not None else None
-    if flag is not None and not any(given.lower().endswith(TABLES) for given in inputs):
-        raise UsageError(f"{flag} is not used: it describes a CSV, and there is none.", "Leave it out, or give a CSV.")
-    wanted = top_k if form else max(top_k, _ON_TERMINAL)
     run = api.open_run(name, out=runs)
+    about = run.folder.read_json("run.json")
+    own = Path(about["data"]["path"]) if "path" in about["data"] else None
+    flag = "--image-col" if image_col is not None else "--root" if root is not None else None
+    if flag is not None and not any(is_table(given, own) for given in inputs):
+        raise UsageError(
+            f"{flag} is not used: it describes a CSV, and there is none.", "Leave it out, or give a .csv or .tsv file."
+        )
+    classes = len(about["classes"])
+    if top_k > classes:
+        Screen().note(f"--top-k {top_k}: the model knows {classes:,} classes, and all of them are told")
+        top_k = classes
+    wanted = top_k if form else max(top_k, _ON_TERMINAL)
     answers = _begun(run.predict(inputs, top_k=wanted, image_col=image_col, root=root, device=device))
     if form is None:
         written = _write_lines(answers)

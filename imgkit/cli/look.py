@@ -33,7 +33,8 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Other data: a folder or CSV (else the run's own).")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test (else test, or val without test).")] = None,
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
-    label_col: Annotated[str | None, typer.Option(help="CSV column with the labels.")] = None,
+    label_col: Annotated[list[str] | None, typer.Option(help="CSV column with the labels. Repeatable.")] = None,
+    label_delimiter: Annotated[str | None, typer.Option(help="Between the labels of a cell.")] = None,
     root: Annotated[str | None, typer.Option(help="Where relative paths of the CSV start.")] = None,
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -43,7 +44,13 @@ def evaluate(
     from imgkit import api
     from imgkit.recipe.schema import DataSettings
 
-    columns = {"image_col": image_col, "label_col": label_col, "root": root, "on_bad": on_bad}
+    columns = {
+        "image_col": image_col,
+        "label_col": tuple(label_col or ()) or None,
+        "label_delimiter": label_delimiter,
+        "root": root,
+        "on_bad": on_bad,
+    }
     given = {key: value for key, value in columns.items() if value is not None}
     if given and data is None:
         flag = "--" + next(iter(given)).replace("_", "-")

@@ -56,7 +56,11 @@ OPTIONS = (
     Option("--train", "data.train", str, "Folder of class folders to train on; goes with --val.", _DATA),
     Option("--val", "data.val_path", str, "Validation folder; or a share of train, such as 0.2.", _DATA),
     Option("--image-col", "data.image_col", str, "CSV column with the image paths.", _DATA, metavar="COLUMN"),
-    Option("--label-col", "data.label_col", str, "CSV column with the labels.", _DATA, metavar="COLUMN"),
+    Option(
+        "--label-col", "data.label_col", list[str], "CSV column with the labels. Repeatable.", _DATA, metavar="COLUMN"
+    ),
+    Option("--label-delimiter", "data.label_delimiter", str, "Between the labels of a cell.", _DATA, metavar="TEXT"),
+    Option("--task", "data.task", Literal["auto", "single", "multilabel"], "One label an image, or any number.", _DATA),
     Option("--split-col", "data.split_col", str, "CSV column with train, val or test.", _DATA, metavar="COLUMN"),
     Option("--group-col", "data.group_col", str, "CSV column of what must not be split.", _DATA, metavar="COLUMN"),
     Option("--weight-col", "data.weight_col", str, "CSV column of --sampler weighted.", _DATA, metavar="COLUMN"),
@@ -111,7 +115,7 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
     flags: dict[str, tuple[str, object]] = {}
     for option in options:
         value = given.get(option.name)
-        if not option.key or value is None:
+        if not option.key or value is None or value == []:  # nothing, of an option that may be repeated
             continue
         key = option.key
         if option.flag == "--val" and (share := _share(value)) is not None:

@@ -22,14 +22,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from imgkit.data.decode import load_image
-from imgkit.data.index import Index
+from imgkit.data.index import Index, Weights
 from imgkit.data.transforms import Preprocessing, TrainTransform
 from imgkit.errors import DeviceError, ImgkitError
 from imgkit.keys import bounds_of, key, order, picks
 from imgkit.signals import HEARD
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Place = tuple[int, int, int]
 """(epoch, row, use): one use of one picture; `use` counts the earlier ones in the epoch."""
 
@@ -41,7 +40,7 @@ class Batch(NamedTuple):
     """Pictures with their labels."""
 
     images: torch.Tensor  # uint8 (B, 3, H, W), channels-last memory
-    targets: torch.Tensor  # int64 (B,); -1 where unlabelled
+    targets: torch.Tensor  # int64 (B,), -1 where unlabelled; multi-label: float32 (B, K), 1 for each label
     ids: torch.Tensor  # int64 (B,), rows of the index
 
 
@@ -49,7 +48,7 @@ class Sample(NamedTuple):
     """One picture of a batch."""
 
     image: torch.Tensor  # uint8 (3, H, W)
-    target: int
+    target: torch.Tensor  # int64 (); multi-label: float32 (K,)
     row: int
 
 
@@ -66,7 +65,7 @@ def train_batches(
     stop: int,
     workers: int,
     max_pixels: int,
-    weights: Floats | None = None,
+    weights: Weights | None = None,
 ) -> Generator[Batch, None, None]:
     """The batches of steps `start`..`stop - 1` of a phase, in order; see `train_places`.
 
@@ -99,7 +98,7 @@ def train_batches(
         stop=stop,
         weights=weights,
     )
-    return _load(_Pictures(index, index.labels(), transform, seed, max_pixels), places, workers)
+    return _load(_Pictures(index, transform, seed, max_pixels), places, workers)
 
 
 def eval_batches(
@@ -113,7 +112,7 @@ def eval_batches(
     """
     listed: list[int] = rows.tolist()
     places = ([(0, row, 0) for row in listed[i : i + batch_size]] for i in range(0, len(listed), batch_size))
-    return _load(_Pictures(index, index.labels(), preprocessing, 0, max_pixels), places, workers)
+    return _load(_Pictures(index, preprocessing, 0, max_pixels), places, workers)
 
 
 def train_places(
@@ -125,7 +124,7 @@ def train_places(
     steps_per_epoch: int,
     start: int,
     stop: int,
-    weights: Floats | None = None,
+    weights: Weights | None = None,
 ) -> Iterator[list[Place]]:
     """What each step from `start` to `stop - 1` sees; no time is spent on the epochs before.
 
@@ -169,7 +168,6 @@ class _Pictures(Dataset[Sample | ImgkitError]):
     """Pictures by place. Holds arrays and one buffer of paths, which workers share without copying them."""
 
     index: Index
-    labels: Ints
     transform: TrainTransform | Preprocessing
     seed: int
     max_pixels: int
@@ -185,7 +183,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
         else:
             again = (use,) if use else ()  # the first use has the key that it has where no picture comes twice
             pixels = self.transform(image, key(self.seed, "aug", epoch, row, *again))
-        return Sample(pixels, int(self.labels[row]), row)
+        return Sample(pixels, torch.from_numpy(self.index.target(row)), row)
 
 
 def _load(pictures: _Pictures, places: Iterable[list[Place]], workers: int) -> Generator[Batch, None, None]:
@@ -271,7 +269,7 @@ def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:
         good.append(sample)
     # (3, H, W) views of (H, W, 3) memory -> (B, H, W, 3) memory -> (B, 3, H, W) channels-last
     images = torch.stack([sample.image.permute(1, 2, 0) for sample in good]).permute(0, 3, 1, 2)
-    targets = torch.tensor([sample.target for sample in good], dtype=torch.int64)
+    targets = torch.stack([sample.target for sample in good])
     return Batch(images, targets, torch.tensor([sample.row for sample in good], dtype=torch.int64))
 
 

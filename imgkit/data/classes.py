@@ -2,11 +2,11 @@
 
 import shlex
 import unicodedata
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from imgkit.data.index import Index
 from imgkit.data.rows import Row, Source, count, listed
@@ -14,33 +14,29 @@ from imgkit.errors import DataError, printable
 from imgkit.recipe.schema import DataSettings
 
 
-def class_map(
-    rows: Sequence[Row], source: Source, settings: DataSettings
-) -> tuple[tuple[str, ...], list[str], list[str]]:
-    """Class names in the order of their codes, notes and warnings.
+def class_map(rows: Sequence[Row], source: Source, settings: DataSettings) -> tuple[str, ...]:
+    """Class names in the order of their codes.
 
     Raises:
-        DataError: if there is no train, one class only, a class outside train only, a name that cannot be a line of
-            text, or another number of classes than `settings.classes`.
+        DataError: if there is no train, no label in it, one class only in a single-label task, a class outside train
+            only, a name that cannot be a line of text, or another number of classes than `settings.classes`.
     """
     _check_names(rows)
-    per_class = Counter(row.label for row in rows if row.split in {"train", None})
-    names = tuple(sorted(per_class))
-    if not names:
+    train = [row for row in rows if row.split in {"train", None}]
+    if not train:
         raise DataError(f"{source.shown} has no usable image in train.", "Nothing can be learned without train.")
+    names = tuple(sorted(_found(train)))
+    if not names:
+        raise DataError(f"{source.shown} has no image with a label in train.", "Nothing can be learned without labels.")
     for split in ("val", "test"):
-        unknown = sorted({row.label for row in rows if row.split == split} - set(names))
+        unknown = sorted(_found(row for row in rows if row.split == split) - set(names))
         if unknown:
             raise _only_outside_train(split, unknown, names, source)
-    if len(names) == 1:
+    if len(names) == 1 and source.task == "single":
         raise _one_class(names[0], source)
     if settings.classes is not None and settings.classes != len(names):
         raise _wrong_number(settings.classes, names, source)
-    warnings = []
-    single = [name for name in names if per_class[name] == 1]
-    if single:
-        warnings.append(f"{count(len(single), 'class has', 'classes have')} one image in train: {listed(single)}.")
-    return names, _missing_notes(rows, names), warnings
+    return names
 
 
 def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> list[str]:
@@ -49,7 +45,7 @@ def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> li
     Raises:
         DataError: if a label is not in `classes`; the message lists both sides.
     """
-    found = {row.label for row in rows}
+    found = _found(rows)
     unknown, absent = sorted(found - set(classes)), [name for name in classes if name not in found]
     if unknown:
         raise DataError(
@@ -63,40 +59,77 @@ def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> li
     return []
 
 
-def validation_warnings(index: Index, *, given: bool) -> list[str]:
-    """What a missing or tiny validation set means; `given`: the data brought it along."""
+def missing_notes(index: Index) -> list[str]:
+    """Classes without an image in val or test, whoever made the splits."""
+    notes = []
+    for split in ("val", "test"):
+        counts = index.counts(split)
+        absent = _names(index, counts == 0)
+        if len(index.rows(split)) and absent:
+            what = count(len(absent), "class of train has", "classes of train have")
+            notes.append(f"{what} no image in {split}: {listed(absent)}.")
+    return notes
+
+
+def single_warnings(index: Index) -> list[str]:
+    """Classes with one image to learn from, whoever made the splits."""
+    single = _names(index, index.counts("train") == 1)
+    what = count(len(single), "class has", "classes have")
+    return [f"{what} one image in train: {listed(single)}."] if single else []
+
+
+def label_notes(index: Index) -> list[str]:
+    """How many labels the images of a multi-label task have, and how many have none."""
+    if index.task == "single":
+        return []
+    per_image = np.diff(index.offsets)
+    notes = [f"{per_image.mean():.2f} labels an image, at most {per_image.max()}."]
+    none = int((per_image == 0).sum())
+    if none:
+        notes.append(f"{count(none, 'image has', 'images have')} no label, of {len(index):,}.")
+    return notes
+
+
+def constant_warnings(index: Index) -> list[str]:
+    """Labels of a multi-label task that every image of train has, so that nothing tells when they do not apply."""
+    always = _names(index, index.counts("train") == len(index.rows("train")))
+    if index.task == "single" or not always:
+        return []
+    return [f"{count(len(always), 'label is', 'labels are')} on every image of train: {listed(always)}."]
+
+
+def validation_warnings(index: Index, *, share: float | None) -> list[str]:
+    """What a missing or tiny validation set means; `share`: what imgkit took of train; None: the data brought it."""
     counts = index.counts("val")
-    images, empty = int(counts.sum()), int((counts == 0).sum())
+    images, empty = len(index.rows("val")), int((counts == 0).sum())
     if images == 0:
         return ["There is no validation split, so nothing chooses the best checkpoint."]
     if empty == 0:
         return []
-    larger = "give the training images alone, --train FOLDER" if given else "--val 0.2"
+    larger = "give the training images alone, --train FOLDER" if share is None else f"--val {min(2 * share, 0.5):g}"
     points = 98 / np.sqrt(images)  # half of a 95 % interval at 50 %, normal approximation
+    score = "top-1" if index.task == "single" else "subset accuracy"
     return [
-        f"The validation set has {count(images, 'image')} for {len(counts)} classes, "
-        f"{count(empty, 'class has', 'classes have')} none, and top-1 would be known only to about "
+        f"The validation set has {count(images, 'image')} for {count(len(counts), 'class', 'classes')}, "
+        f"{count(empty, 'class has', 'classes have')} none, and {score} would be known only to about "
         f"±{points:.0f} points (a larger one, taken from train: {larger})."
     ]
 
 
 def _check_names(rows: Sequence[Row]) -> None:
-    for name in sorted({row.label for row in rows}):
+    for name in sorted(_found(rows)):
         if len(name.splitlines()) != 1 or any(0xD800 <= ord(char) <= 0xDFFF for char in name):
             raise DataError(
                 f"The class name {printable(name)!r} holds a line break or bytes that are not UTF-8.", "Rename it."
             )
 
 
-def _missing_notes(rows: Sequence[Row], names: tuple[str, ...]) -> list[str]:
-    notes = []
-    for split in ("val", "test"):
-        present = {row.label for row in rows if row.split == split}
-        absent = [name for name in names if name not in present]
-        if present and absent:
-            what = count(len(absent), "class of train has", "classes of train have")
-            notes.append(f"{what} no image in {split}: {listed(absent)}.")
-    return notes
+def _found(rows: Iterable[Row]) -> set[str]:
+    return {label for row in rows for label in row.labels}
+
+
+def _names(index: Index, chosen: npt.NDArray[np.bool_]) -> list[str]:
+    return [name for name, is_chosen in zip(index.classes, chosen, strict=True) if is_chosen]
 
 
 def _only_outside_train(split: str, unknown: Sequence[str], names: Collection[str], source: Source) -> DataError:

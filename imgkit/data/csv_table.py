@@ -1,7 +1,5 @@
-"""Labels in a CSV: one row per image, every cell text."""
+"""A CSV of images: which column is which, and the rows with paths, labels, splits and groups."""
 
-import csv
-import io
 import math
 import os
 import re
@@ -10,13 +8,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from imgkit.data.csv_labels import flag_columns, read_labels
+from imgkit.data.csv_text import Line, filled, read_cells
 from imgkit.data.rows import EXTENSIONS, Row, Source, absolute, count, exists, listed
 from imgkit.errors import DataError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
+from imgkit.recipe.task import task_of
 
 GUESSES: Mapping[str, tuple[str, ...]] = {
     "image": ("path", "image", "file", "filename", "file_name", "image_path", "filepath"),
-    "label": ("label", "class", "category", "target"),
+    "label": ("label", "class", "category", "target", "labels", "tags"),
     "split": ("split",),
 }
 CSV_SPLITS = {
@@ -24,95 +25,48 @@ CSV_SPLITS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _GROUP = re.compile(r"(group|patient|subject|person|case|animal|session|scene|video)([ _-]?(id|no|nr))?")
+_FLAGS_SHOWN = 12  # columns that a hint spells out
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ is a drive
 
 
 def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
-    """Read a CSV with columns for the image, its label and, where there are such, its split, group and weight.
-
-    Delimiters are comma, semicolon and tab. Rows are counted as a spreadsheet counts them: the header is row 1.
+    """Read a CSV with columns for the image, its labels and, where there are such, its split, group and weight.
 
     Args:
         file: absolute path.
         shown: the file as the user named it.
-        settings: columns and root; `on_bad="stop"` also makes missing files an error here, where the row is known.
+        settings: task, columns and root; `on_bad="stop"` also makes missing files an error here, where the row is
+            known.
 
     Raises:
-        DataError: if the file is not such a table, a path leaves the root, or a file has two labels or two splits.
+        DataError: if the file is not such a table, a path leaves the root, or a file stands in two rows that say
+            different things of it; see also `read_labels`.
+        UsageError: if task and columns contradict each other.
     """
-    header, lines = _parse(_text(file, shown), shown)
-    columns = _columns(header, shown, settings)
+    task = task_of(settings)
+    header, lines = read_cells(file, shown)
+    columns = _columns(header, lines, shown, settings)
+    if not lines:
+        raise DataError(f"{shown} has a header but no rows.", "Each row after the header describes one image.")
     root = absolute(settings.root) if settings.root else file.parent
     if not root.is_dir():
         raise DataError(f"The root of the image paths does not exist: {settings.root}", "Give an existing --root.")
-    source = Source(root, shown, [])
-    used = ", ".join(f"{what} {header[column]!r}" for what, column in columns.items())
+    source = Source(root, shown, [], task=task)
+    used = ", ".join(f"{what} {header[column]!r}" for what, chosen in columns.items() for column in chosen)
     source.notes.append(f"Columns of {shown}: {used}.")
     _say_unused(header, columns, source)
-    found = _rows(lines, columns, shown, Paths(root, shown), source)
-    if not found:
-        raise DataError(f"{shown} has a header but no rows.", "Each row after the header describes one image.")
+    labels = read_labels({column: header[column] for column in columns["label"]}, header, lines, settings, source)
+    found = _rows(lines, labels, columns, Paths(root, shown), source)
     if settings.on_bad == "stop":
         _require_files(found, root, shown)
     source.rows.extend(sorted(row for _, row in found))
     return source
 
 
-def delimiter_of(header: str) -> str:
-    """Comma, semicolon or tab: the one that a header line has most of, outside quotes."""
-    return max(",;\t", key=lambda mark: re.sub(r'"[^"]*"', "", header).count(mark))
-
-
-def _text(file: Path, shown: str) -> str:
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{shown} cannot be read: {error.strerror}", "Give a CSV file.") from error
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{shown} is UTF-16 text.", "Save it as UTF-8 (in a spreadsheet: 'CSV UTF-8').")
-    if b"\0" in raw:
-        raise DataError(f"{shown} holds NUL bytes; it is no CSV, or UTF-16 text.", "Save it as UTF-8 CSV.")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{shown} is not UTF-8: byte 0x{raw[error.start]:02x} in line {line:,}.",
-            "Save it as UTF-8 (in a spreadsheet: 'CSV UTF-8').",
-        ) from error
-
-
-def _parse(text: str, shown: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header cells, and (row number, cells) of each row that is not blank."""
-    delimiter = delimiter_of(next((line for line in text.splitlines() if line.strip()), ""))
-    rows: list[tuple[int, list[str]]] = []
-    try:
-        for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1):
-            if any(cell.strip() for cell in cells):
-                rows.append((number, cells))
-    except csv.Error as error:
-        row = rows[-1][0] + 1 if rows else 1
-        raise DataError(
-            f"{shown}: row {row:,} cannot be read: {error}.", "Look for a quote that is not closed."
-        ) from error
-    if not rows:
-        raise DataError(f"{shown} is empty.", "It needs a header and one row per image.")
-    header = [cell.strip() for cell in rows[0][1]]
-    twice = [name for name, n in Counter(header).items() if n > 1]
-    if twice:
-        raise DataError(f"{shown} has two columns called {twice[0]!r}.", "Rename one of them.")
-    for number, cells in rows[1:]:
-        if len(cells) != len(header):
-            raise DataError(
-                f"{shown}: row {number:,} has {count(len(cells), 'cell')}, the header has {len(header)}.",
-                f"The delimiter was taken to be {delimiter!r}; put cells that contain it in double quotes.",
-            )
-    return header, rows[1:]
-
-
-def _say_unused(header: Sequence[str], columns: Mapping[str, int], source: Source) -> None:
+def _say_unused(header: Sequence[str], columns: Mapping[str, Sequence[int]], source: Source) -> None:
     """Columns that nothing reads; one that looks like a group is a warning, since splitting a group flatters."""
-    unused = [name for number, name in enumerate(header) if number not in columns.values() and name]
+    read = {column for chosen in columns.values() for column in chosen}
+    unused = [name for column, name in enumerate(header) if column not in read and name]
     if unused:
         source.notes.append(f"Columns of {source.shown} that are not used: {listed(unused)}.")
     likely = next((name for name in unused if _GROUP.fullmatch(name.lower())), None)
@@ -123,46 +77,73 @@ def _say_unused(header: Sequence[str], columns: Mapping[str, int], source: Sourc
         )
 
 
-def _columns(header: Sequence[str], shown: str, settings: DataSettings) -> dict[str, int]:
-    """Position of the image, label, split, group and weight column."""
-    asked = {"image": settings.image_col, "label": settings.label_col}
-    asked |= {"split": settings.split_col, "group": settings.group_col, "weight": settings.weight_col}
+def _columns(
+    header: Sequence[str], lines: Sequence[Line], shown: str, settings: DataSettings
+) -> dict[str, tuple[int, ...]]:
+    """Positions of the image, label, split, group and weight columns; of labels there may be several."""
+    asked = {"image": _one(settings.image_col), "label": settings.label_col or ()}
+    asked |= {"split": _one(settings.split_col), "group": _one(settings.group_col)}
+    asked |= {"weight": _one(settings.weight_col)}
     lower = [name.lower() for name in header]
     guessed = {
         what: next((header[lower.index(name)] for name in names if name in lower), None)
         for what, names in GUESSES.items()
     }
-    columns: dict[str, int] = {}
-    for what, name in asked.items():
-        if name is not None and name not in header:
-            raise _no_column(header, shown, f"{shown} has no column {name!r}.", asked, guessed)
-        chosen = name if name is not None else guessed.get(what)
-        if chosen is not None:
-            columns[what] = header.index(chosen)
+    columns: dict[str, tuple[int, ...]] = {}
+    for what, names in asked.items():
+        for name in names:
+            if name not in header:
+                raise _no_column(header, f"{shown} has no column {name!r}.", asked, guessed)
+        chosen = names or _one(guessed.get(what))
+        if chosen:
+            columns[what] = tuple(header.index(name) for name in chosen)
         elif what in {"image", "label"}:
             looked = ", ".join(GUESSES[what])
-            raise _no_column(header, shown, f"{shown} has no {what} column (looked for {looked}).", asked, guessed)
-    twice = [header[column] for column, n in Counter(columns.values()).items() if n > 1]
+            message = f"{shown} has no {what} column (looked for {looked})."
+            if len(header) == 1 and "image" in columns:
+                raise DataError(message, f"Its only column is {header[0]!r}: add one with the label of each image.")
+            error = _no_column(header, message, asked, guessed)
+            raise error if what == "image" else DataError(message, error.hint + _flags_hint(header, lines))
+    uses = Counter(column for chosen in columns.values() for column in chosen)
+    twice = [header[column] for column, n in uses.items() if n > 1]
     if twice:
         raise DataError(f"{shown}: column {twice[0]!r} is used for two things.", f"Columns: {', '.join(header)}")
     return columns
 
 
+def _one(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
+
+
+def _flags_hint(header: Sequence[str], lines: Sequence[Line]) -> str:
+    """What to type for a table of which some columns look like labels of a multi-label task."""
+    flags = flag_columns(header, lines)
+    more = " ..." * (len(flags) > _FLAGS_SHOWN)
+    columns = " ".join(f"--label-col {shlex.quote(printable(name))}" for name in flags[:_FLAGS_SHOWN])
+    return f"\nColumns of 0 and 1, of which each may be a label:  {columns}{more}" if flags else ""
+
+
 def _no_column(
-    header: Sequence[str], shown: str, message: str, asked: Mapping[str, str | None], guessed: Mapping[str, str | None]
+    header: Sequence[str], message: str, asked: Mapping[str, Sequence[str]], guessed: Mapping[str, str | None]
 ) -> DataError:
     flags = []
-    for what, name in asked.items():
-        near = did_you_mean(name, header, n=1) if name is not None and name not in header else []
-        better = near[0] if near else guessed.get(what)
-        if better is not None and name != better and (name is not None or what in {"image", "label"}):
-            flags.append(f"--{what}-col {printable(better)}")
+    for what, names in asked.items():
+        near = [name if name in header else _nearest(name, header, guessed.get(what)) for name in names]
+        if near != list(names):
+            flags += [f"--{what}-col {printable(name)}" for name in near if name is not None]
     hint = f"Columns: {', '.join(map(printable, header))}"
     if any(name.lower().endswith(EXTENSIONS) for name in header):
         return DataError(message, f"{hint}\nThe first row is an image: put a header above it, such as path,label")
-    return DataError(
-        message, f"{hint}\nDid you mean  {' '.join(flags)} ?" if flags else f"{hint}\nGive --label-col and --image-col."
-    )
+    known = {what for what in ("label", "image") if guessed[what] or (asked[what] and {*asked[what]} <= {*header})}
+    lacking = [f"--{what}-col" for what in ("label", "image") if what not in known]
+    if flags or not lacking:
+        return DataError(message, f"{hint}\nDid you mean  {' '.join(flags)} ?" if flags else hint)
+    return DataError(message, f"{hint}\nGive {' and '.join(lacking)}.")
+
+
+def _nearest(name: str, header: Sequence[str], guess: str | None) -> str | None:
+    near = did_you_mean(name, header, n=1)
+    return near[0] if near else guess
 
 
 class Paths:
@@ -216,36 +197,32 @@ class Paths:
 
 
 def _rows(
-    lines: Sequence[tuple[int, list[str]]], columns: Mapping[str, int], shown: str, paths: Paths, source: Source
+    lines: Sequence[Line],
+    labels: Sequence[tuple[str, ...]],
+    columns: Mapping[str, Sequence[int]],
+    paths: Paths,
+    source: Source,
 ) -> list[tuple[int, Row]]:
     """(row number, row) of each distinct image."""
     found: dict[str, tuple[int, Row]] = {}
-    stripped = repeated = 0
-    for number, cells in lines:
-        label = cells[columns["label"]]
-        stripped += label != label.strip()
+    (image,), split, group = columns["image"], columns.get("split", ()), columns.get("group", ())
+    weight = columns.get("weight", ())
+    repeated = 0
+    for (number, cells), names in zip(lines, labels, strict=True):
         row = Row(
-            paths.relative(cells[columns["image"]], number),
-            _filled(label.strip(), "label", number, shown),
-            _split(cells[columns["split"]], number, shown) if "split" in columns else None,
-            _filled(cells[columns["group"]].strip(), "group", number, shown) if "group" in columns else None,
-            _weight(cells[columns["weight"]], number, shown) if "weight" in columns else None,
+            paths.relative(cells[image], number),
+            names,
+            _split(cells[split[0]], number, source.shown) if split else None,
+            filled(cells[group[0]], "group", number, source.shown) if group else None,
+            _weight(cells[weight[0]], number, source.shown) if weight else None,
         )
         first, known = found.setdefault(row.path, (number, row))
         if first != number:
-            _compare(known, row, first, number, shown)
+            _compare(known, row, first, number, source)
             repeated += 1
-    if stripped:
-        source.notes.append(f"Spaces around {count(stripped, 'label')} of {shown} were removed.")
     if repeated:
-        source.notes.append(f"{count(repeated, 'repeated row')} of {shown} dropped.")
+        source.notes.append(f"{count(repeated, 'repeated row')} of {source.shown} dropped.")
     return list(found.values())
-
-
-def _filled(cell: str, what: str, row: int, shown: str) -> str:
-    if not cell:
-        raise DataError(f"{shown}: row {row:,} has no {what}.", "Fill it in or delete the row.")
-    return cell
 
 
 def _split(cell: str, row: int, shown: str) -> str:
@@ -270,13 +247,23 @@ def _weight(cell: str, row: int, shown: str) -> float:
     return weight
 
 
-def _compare(known: Row, row: Row, first: int, number: int, shown: str) -> None:
-    for what in ("label", "split", "group", "weight"):
-        one, two = getattr(known, what), getattr(row, what)
+def _compare(known: Row, row: Row, first: int, number: int, source: Source) -> None:
+    several = source.task == "multilabel"
+    pairs = {
+        "label sets" if several else "labels": (", ".join(known.labels), ", ".join(row.labels)),
+        "splits": (known.split, row.split),
+        "groups": (known.group, row.group),
+        "weights": (known.weight, row.weight),
+    }
+    for what, (one, two) in pairs.items():
         if one != two:
+            hint = "Keep one of the rows."
+            if several and what == "label sets":
+                hint += " All labels of an image stand in one row, in several columns or in one cell."
             raise DataError(
-                f"{shown}: {printable(row.path)} has two {what}s: {one!r} in row {first:,}, {two!r} in row {number:,}.",
-                "Keep one of the rows.",
+                f"{source.shown}: {printable(row.path)} has two {what}: {one!r} in row {first:,}, "
+                f"{two!r} in row {number:,}.",
+                hint,
             )
 
 

@@ -1,6 +1,7 @@
 """Class folders: `CLASS/*.jpg`, or `train/CLASS/*.jpg` beside `val/` and `test/`."""
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -116,6 +117,7 @@ def read_folder(root: Path, shown: str, *, training: bool) -> Source:
     else:
         _add_tree_notes(tree, source)
         _add_rows(tree, source, None)
+        _add_level_warning(tree, source)
         odd = [name for name in top if name.lower() in FOLDER_SPLITS]
         if odd:
             source.warnings.append(f"There is no train/ folder, so {listed(odd)} is taken for a class.")
@@ -199,13 +201,31 @@ def _add_rows(tree: Tree, source: Source, split: str | None, *, folder: str = ""
             stray += 1
             continue
         used.add(label)
-        source.rows.append(Row(prefix + image, label, split, None))
+        source.rows.append(Row(prefix + image, (label,), split, None))
     if stray:
         source.notes.append(f"{count(stray, 'image')} directly in {where}, outside the class folders, ignored.")
     inside = (name[len(start) :] for name in tree.folders if name.startswith(start))
     empty = [name for name in inside if "/" not in name and name not in used]
     if empty:
         source.warnings.append(f"No images in {count(len(empty), 'class folder')} of {where}: {listed(empty)}.")
+
+
+def _add_level_warning(tree: Tree, source: Source) -> None:
+    """Where each class has its images in folders of its own only, and in several, these may be the classes."""
+    inner: dict[str, set[str]] = {}
+    for image in tree.images:
+        label, *below = image.split("/")
+        if len(below) == 1:
+            return
+        if below:
+            inner.setdefault(label, set()).add(below[0])
+    if len(inner) > 1 and all(len(names) > 1 for names in inner.values()):
+        first = min(inner)
+        within = shlex.quote(f"{source.shown}/{printable(first)}")
+        source.warnings.append(
+            f"The classes are {listed(sorted(inner))}, but each holds its images in folders of its own "
+            f"({printable(first)}/: {listed(sorted(inner[first]))}). If each is a data set, give one:  --data {within}"
+        )
 
 
 def _add_tree_notes(tree: Tree, source: Source) -> None:

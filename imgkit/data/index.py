@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import numpy.typing as npt
 
 from imgkit.cells import bare, guarded
 from imgkit.errors import DataError, disk_told
+from imgkit.recipe.fields import Task
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
+Weights = npt.NDArray[np.float64]
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "split", "group", "size", "sha256")
 WEIGHT = "weight"
@@ -58,18 +61,23 @@ class PathTable:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """A data set as a table of n rows. Labels are positions in `classes`."""
+    """A data set as a table of n rows. Labels are positions in `classes`.
+
+    In a single-label task a row has one label, or none where it is unlabelled. In a multi-label task it has a set of
+    labels, which may be empty.
+    """
 
     root: Path
     paths: PathTable  # POSIX, relative to root where inside it
     classes: tuple[str, ...]  # sorted by plain string order, from train
-    codes: Ints  # labels of row i are codes[offsets[i]:offsets[i + 1]]; none means unlabelled
+    codes: Ints  # labels of row i are codes[offsets[i]:offsets[i + 1]], ascending
     offsets: Ints  # (n + 1,)
     splits: npt.NDArray[np.int8]  # (n,) positions in SPLITS
     groups: Ints | None  # (n,)
     sizes: Ints  # (n,) bytes
     hashes: npt.NDArray[np.uint8]  # (n, 32) SHA-256 of each file
-    weights: Floats | None = None  # (n,), finite, 0 or more: how often to draw a row, relative to the others
+    task: Task = "single"
+    weights: Weights | None = None  # (n,), finite, 0 or more: how often to draw a row, relative to the others
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -86,14 +94,54 @@ class Index:
         labels[counts == 1] = self.codes[self.offsets[:-1][counts == 1]]
         return labels
 
+    def multi_hot(self) -> Floats:
+        """1 for each label of a row and 0 elsewhere, float32 (n, K)."""
+        hot = np.zeros((len(self), len(self.classes)), dtype=np.float32)
+        hot[np.repeat(np.arange(len(self)), np.diff(self.offsets)), self.codes] = 1.0
+        return hot
+
+    def targets(self) -> Ints | Floats:
+        """What a loss and a metric compare with: `labels()`, or `multi_hot()` in a multi-label task."""
+        return self.labels() if self.task == "single" else self.multi_hot()
+
+    def target(self, row: int) -> Ints | Floats:
+        """That of one row: int64 (), or float32 (K,)."""
+        codes = self.codes[self.offsets[row] : self.offsets[row + 1]]
+        if self.task == "single":
+            assert len(codes) <= 1, "rows with several labels have no single code"
+            return np.array(codes[0] if len(codes) else -1, dtype=np.int64)
+        hot = np.zeros(len(self.classes), dtype=np.float32)
+        hot[codes] = 1.0
+        return hot
+
+    def label_sets(self) -> list[tuple[int, ...]]:
+        """The codes of each row."""
+        codes, ends = self.codes.tolist(), self.offsets.tolist()
+        return [tuple(codes[start:stop]) for start, stop in pairwise(ends)]
+
     def rows(self, split: str) -> Ints:
         """Row numbers of a split, ascending."""
         return np.flatnonzero(self.splits == SPLITS.index(split)).astype(np.int64)
 
     def counts(self, split: str) -> Ints:
-        """Images of a split per class, int64 (K,)."""
+        """Images of a split per class, int64 (K,); in a multi-label task an image counts for each of its labels."""
         labelled = np.repeat(self.splits, np.diff(self.offsets)) == SPLITS.index(split)
         return np.bincount(self.codes[labelled], minlength=len(self.classes)).astype(np.int64)
+
+    def unlabelled(self, split: str) -> Ints:
+        """The rows of a split without a label, ascending."""
+        none: Ints = np.flatnonzero((self.splits == SPLITS.index(split)) & (np.diff(self.offsets) == 0))
+        return none.astype(np.int64)
+
+    def few(self, n: int) -> "Index":
+        """The first images of each class of each split, and of those without a label: n over the classes, or one."""
+        each = max(1, n // len(self.classes))
+        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        kept = [self.unlabelled(split)[:each] for split in SPLITS]
+        for code in range(len(self.classes)):
+            rows = owners[self.codes == code]
+            kept += [rows[self.splits[rows] == split][:each] for split in range(len(SPLITS))]
+        return self.select(np.unique(np.concatenate(kept)))
 
     def select(self, rows: npt.ArrayLike) -> "Index":
         """The table of `rows`, in that order, with the same class map."""
@@ -112,6 +160,7 @@ class Index:
             groups=None if self.groups is None else self.groups[chosen],
             sizes=self.sizes[chosen],
             hashes=self.hashes[chosen],
+            task=self.task,
             weights=None if self.weights is None else self.weights[chosen],
         )
 
@@ -119,12 +168,14 @@ class Index:
     def fingerprint(self) -> str:
         """SHA-256 over the sorted (path, size, content, label names, split): the same data wherever they lie.
 
+        The same table as the data of a multi-label task has another one.
         Weights are part of it where there are any.
         """
         lines = sorted(
             "\0".join((path, str(size), digest, names, split, *weight)).encode("utf-8", "surrogateescape")
             for path, names, split, _, size, digest, *weight in self._cells()
         )
+        lines += [] if self.task == "single" else [self.task.encode()]
         return hashlib.sha256(b"\0\n".join(lines)).hexdigest()
 
     def write_csv(self, file: Path) -> None:
@@ -143,18 +194,19 @@ class Index:
                 writer.writerow((guarded(path), guarded(names), *rest))
 
     @staticmethod
-    def read_csv(file: Path, root: Path, classes: Sequence[str]) -> "Index":
+    def read_csv(file: Path, root: Path, classes: Sequence[str], task: Task) -> "Index":
         """Read what `write_csv` wrote.
 
         Raises:
-            DataError: if the file is missing or is not such a table, or a label is not in `classes`.
+            DataError: if the file is missing or is not such a table, or a label is not in `classes`, or a row of a
+                single-label task has several.
         """
         try:
             with file.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
                 header, *lines = list(csv.reader(handle, strict=True))
             if tuple(header) not in (COLUMNS, (*COLUMNS, WEIGHT)):
                 raise ValueError(f"columns {header}")
-            return _parse(lines, len(header), root, tuple(classes))
+            return _parse(lines, len(header), root, tuple(classes), task)
         except (OSError, ValueError, KeyError, csv.Error) as error:
             raise DataError(f"{file} is not an index written by imgkit ({error})") from error
 
@@ -180,7 +232,7 @@ def hash_array(digests: Iterable[str]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), _HASH_BYTES)
 
 
-def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, ...]) -> Index:
+def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, ...], task: Task) -> Index:
     code_of = {name: code for code, name in enumerate(classes)}
     codes: list[int] = []
     offsets = [0]
@@ -189,6 +241,8 @@ def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, .
             raise ValueError(f"a row of {len(line)} cells")
         codes.extend(code_of[name] for name in bare(line[1]).split("\n") if name)
         offsets.append(len(codes))
+        if task == "single" and offsets[-1] - offsets[-2] > 1:
+            raise ValueError(f"{line[0]!r} has several labels")
     groups = [line[3] for line in lines]
     return Index(
         root=root,
@@ -200,5 +254,6 @@ def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, .
         groups=np.array([int(group) for group in groups], dtype=np.int64) if any(groups) else None,
         sizes=np.array([int(line[4]) for line in lines], dtype=np.int64),
         hashes=hash_array(line[5] for line in lines),
+        task=task,
         weights=np.array([float(line[6]) for line in lines], dtype=np.float64) if width > len(COLUMNS) else None,
     )

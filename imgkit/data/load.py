@@ -1,19 +1,28 @@
 """From settings to a checked index: find, read, map classes, scan, split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from imgkit.data.classes import check_known, class_map, validation_warnings
+from imgkit.data.classes import (
+    check_known,
+    class_map,
+    constant_warnings,
+    label_notes,
+    missing_notes,
+    single_warnings,
+    validation_warnings,
+)
 from imgkit.data.index import SPLITS, Index, PathTable, hash_array
 from imgkit.data.rows import Row, Source, count
 from imgkit.data.scan import FileFacts, ScanReport, find_duplicates, scan
 from imgkit.data.sources import find_data, read_source
-from imgkit.data.split import assign_splits
+from imgkit.data.split import assign_label_sets, assign_splits
 from imgkit.errors import BadImage, DataError, UsageError, printable
+from imgkit.recipe.fields import Task
 from imgkit.recipe.schema import DataSettings
 
 _BAD_SHOWN = 20
@@ -69,16 +78,21 @@ def load_data(
             listing += f"\nRelative paths start at {printable(str(source.root))}; another folder:  --root FOLDER"
         raise DataError(f"No usable image is left in {source.shown}.", listing)
     rows, facts = [row for row, _ in pairs], [fact for _, fact in pairs]
-    names, notes, warnings = _classes(source, rows, settings, classes)
-    splits, split_notes = _splits(rows, names, settings, seed, training=classes is None)
-    index = _index(source.root, rows, facts, names, splits)
+    names, notes = _classes(source, rows, settings, classes)
+    code = {name: number for number, name in enumerate(names)}
+    labels = [tuple(code[label] for label in row.labels) for row in rows]
+    splits, split_notes = _splits(rows, labels, source.task, settings, seed, training=classes is None)
+    index = _index(source, rows, facts, names, labels, splits)
+    warnings = single_warnings(index) + constant_warnings(index) if classes is None else []
     if report.bad:
         first = _line(report.bad[0], source.root)
         warnings.append(f"{count(len(report.bad), 'file')} left out because they cannot be used, first {first}.")
     warnings += _duplicate_warnings(index, facts) + _group_warnings(index)
     if classes is None:
-        warnings += validation_warnings(index, given=any(row.split == "val" for row in rows))
-    notes = source.notes + notes + split_notes + _picture_notes(report)
+        notes += missing_notes(index)
+        given = any(row.split == "val" for row in rows)
+        warnings += validation_warnings(index, share=None if given else settings.val)
+    notes = source.notes + label_notes(index) + notes + split_notes + _picture_notes(report)
     return LoadedData(index, place.name, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad)
 
 
@@ -96,15 +110,21 @@ def _refuse_unused_shares(source: Source, settings: DataSettings) -> None:
 
 def _classes(
     source: Source, rows: list[Row], settings: DataSettings, classes: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], list[str], list[str]]:
-    """The class map, notes and warnings about it."""
+) -> tuple[tuple[str, ...], list[str]]:
+    """The class map, and notes on how the labels agree with a given one."""
     if classes is not None:
-        return classes, check_known(rows, source.shown, classes), []
-    return class_map(rows, source, settings)
+        return classes, check_known(rows, source.shown, classes)
+    return class_map(rows, source, settings), []
 
 
 def _splits(
-    rows: list[Row], names: tuple[str, ...], settings: DataSettings, seed: int, *, training: bool
+    rows: list[Row],
+    labels: list[tuple[int, ...]],
+    task: Task,
+    settings: DataSettings,
+    seed: int,
+    *,
+    training: bool,
 ) -> tuple[list[int], list[str]]:
     """The split of each row as a position in SPLITS, and a note on what imgkit decided."""
     unsaid = "train" if training else "test"
@@ -116,15 +136,11 @@ def _splits(
         return splits, []
     pool = [number for number, split in enumerate(splits) if split == 0]
     groups = _group_codes([rows[number] for number in pool])
-    code = {name: number for number, name in enumerate(names)}
-    dealt = assign_splits(
-        [rows[number].path for number in pool],
-        [code[rows[number].label] for number in pool],
-        groups,
-        val=val,
-        test=test,
-        seed=seed,
-    )
+    paths, sets = [rows[number].path for number in pool], [labels[number] for number in pool]
+    if task == "multilabel":
+        dealt = assign_label_sets(paths, sets, groups, val=val, test=test, seed=seed)
+    else:
+        dealt = assign_splits(paths, [label for (label,) in sets], groups, val=val, test=test, seed=seed)
     for number, split in zip(pool, dealt.tolist(), strict=True):
         splits[number] = split
     shares = {SPLITS[split]: share for split, share in ((1, val), (2, test)) if share}
@@ -152,18 +168,25 @@ def _group_codes(rows: list[Row]) -> npt.NDArray[np.int64] | None:
     return np.array([codes[row.group or ""] for row in rows], dtype=np.int64)
 
 
-def _index(root: Path, rows: list[Row], facts: list[FileFacts], names: tuple[str, ...], splits: list[int]) -> Index:
-    code = {name: number for number, name in enumerate(names)}
+def _index(
+    source: Source,
+    rows: list[Row],
+    facts: list[FileFacts],
+    names: tuple[str, ...],
+    labels: list[tuple[int, ...]],
+    splits: list[int],
+) -> Index:
     return Index(
-        root=root,
+        root=source.root,
         paths=PathTable.of(row.path for row in rows),
         classes=names,
-        codes=np.array([code[row.label] for row in rows], dtype=np.int64),
-        offsets=np.arange(len(rows) + 1, dtype=np.int64),
+        codes=np.array([code for codes in labels for code in codes], dtype=np.int64),
+        offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
         splits=np.array(splits, dtype=np.int8),
         groups=_group_codes(rows),
         sizes=np.array([fact.size for fact in facts], dtype=np.int64),
         hashes=hash_array(fact.sha256 for fact in facts),
+        task=source.task,
         weights=_weights(rows),
     )
 
@@ -190,14 +213,14 @@ def _line(error: BadImage, root: Path) -> str:
 
 def _duplicate_warnings(index: Index, facts: list[FileFacts]) -> list[str]:
     """Exact copies across splits, and with different labels."""
-    labels = index.labels()
     groups = find_duplicates(fact.sha256 for fact in facts)
     warnings = []
+    values: Sequence[object]
     for values, what in (
-        (index.splits, "in different splits, so scores are too good"),
-        (labels, "with different labels"),
+        (index.splits.tolist(), "in different splits, so scores are too good"),
+        (index.label_sets(), "with different labels"),
     ):
-        mixed = [rows for rows in groups if len({int(values[row]) for row in rows}) > 1]
+        mixed = [rows for rows in groups if len({values[row] for row in rows}) > 1]
         if mixed:
             first = mixed[0][0]
             other = next(row for row in mixed[0] if values[row] != values[first])
@@ -238,6 +261,6 @@ def _picture_notes(report: ScanReport) -> list[str]:
 def no_validation(index: Index) -> DataError:
     """The error for data without validation images, which training cannot do without."""
     message = "There is no validation split, and validation chooses the weights."
-    if int(index.counts("train").max()) < 2:
+    if int(index.counts("train").max(initial=0)) < 2:
         return DataError(message, "Give each class two images at least: one to train, one to validate.")
     return DataError(message, "Give a share: --set data.val=0.2")

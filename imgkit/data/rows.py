@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from imgkit.errors import printable
+
+if TYPE_CHECKING:  # it would bring pydantic, which `imgkit --help` does without
+    from imgkit.recipe.fields import Task
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -15,7 +18,7 @@ class Row(NamedTuple):
     """One picture as the source describes it."""
 
     path: str  # relative to the root, POSIX
-    label: str
+    labels: tuple[str, ...]  # sorted by plain string order; of a single-label task, one
     split: str | None  # one of SPLITS; None: not said
     group: str | None
     weight: float | None = None
@@ -30,6 +33,7 @@ class Source:
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    task: "Task" = "single"
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:

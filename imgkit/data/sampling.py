@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from imgkit.data.index import Floats, Index, Ints
+from imgkit.data.index import Index, Ints, Weights
 from imgkit.errors import DataError
 
 
-def row_weights(index: Index, rows: Ints, sampler: str) -> Floats | None:
+def row_weights(index: Index, rows: Ints, sampler: str) -> Weights | None:
     """How often to draw each of `rows`, relative to the others, float64 (n,); None for "uniform".
 
     "balanced": 1 / n of an image's class, so that every class comes equally often; "sqrt": 1 / sqrt(n), half way
@@ -57,7 +57,7 @@ def class_counts(index: Index, rows: Ints) -> Ints:
     return np.bincount(_labels(index, rows)[1], minlength=len(index.classes) + 1)
 
 
-def expected_draws(index: Index, rows: Ints, weights: Floats | None, draws: int) -> Floats:
+def expected_draws(index: Index, rows: Ints, weights: Weights | None, draws: int) -> Weights:
     """How many images with each label an epoch draws in the mean, float64 (K + 1,); the last: without a label.
 
     Args:

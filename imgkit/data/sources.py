@@ -100,8 +100,9 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
 
     Raises:
         DataError: see `read_folder`, `read_pair`, `read_table`.
+        UsageError: if the settings ask for what a folder does not have.
     """
-    columns = ("image_col", "label_col", "split_col", "group_col", "weight_col", "root")
+    columns = ("image_col", "label_col", "label_delimiter", "split_col", "group_col", "weight_col", "root")
     if place.path.is_file():
         return read_table(place.path, place.shown, settings)
     given = [name for name in columns if getattr(settings, name) is not None]
@@ -109,6 +110,11 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
         raise UsageError(
             f"data.{given[0]} is for a CSV, but {place.shown} is a folder.",
             f"Leave out --{given[0].replace('_', '-')}.",
+        )
+    if settings.task == "multilabel":
+        raise UsageError(
+            f"data.task = 'multilabel', but {place.shown} is a folder of class folders: one label an image.",
+            "Give a CSV:  --data labels.csv --label-col COLUMN --label-delimiter '|'",
         )
     if place.alone or place.val_path is not None:
         return read_pair(place.path, place.val_path, (place.shown, place.val_shown))

@@ -1,7 +1,7 @@
-"""Splits that imgkit makes: stratified by class, whole groups, a pure function of seed and paths."""
+"""Splits that imgkit makes: stratified by class or label, whole groups, a pure function of seed and paths."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from imgkit.keys import key, splitmix64
 
 Ints = npt.NDArray[np.int64]
 TRAIN, VAL, TEST = range(len(SPLITS))
+_NO_LABEL = -1  # having none, as a label of its own
 
 
 def assign_splits(
@@ -44,18 +45,14 @@ def assign_splits(
     Raises:
         UsageError: if val + test leave nothing to train on.
     """
-    if val + test >= 1:
-        raise UsageError(
-            f"data.val = {val:g} and data.test = {test:g} leave nothing to train on", "Their sum must be below 1."
-        )
-    by_path = np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
+    by_path = _order(paths, val, test)
     codes = np.asarray(labels, dtype=np.int64)[by_path]
     units = _units(len(paths), None if groups is None else np.asarray(groups, dtype=np.int64)[by_path])
     strata: dict[int, list[Ints]] = {}
     for unit in units:
         strata.setdefault(_majority(codes[unit]), []).append(unit)
     in_order = np.full(len(paths), TRAIN, dtype=np.int8)
-    draw = splitmix64(np.arange(len(paths), dtype=np.uint64) + np.uint64(key(seed, "split")))
+    draw = _draw(len(paths), seed)
     for stratum in strata.values():
         shuffled = sorted(stratum, key=lambda unit: int(draw[unit[0]]))
         spare = 2 if test > 0 and len(shuffled) >= 3 else 1
@@ -70,6 +67,141 @@ def assign_splits(
     splits = np.empty_like(in_order)
     splits[by_path] = in_order
     return splits
+
+
+def assign_label_sets(
+    paths: Sequence[str],
+    sets: Sequence[Sequence[int]],
+    groups: npt.ArrayLike | None = None,
+    *,
+    val: float,
+    test: float,
+    seed: int,
+) -> npt.NDArray[np.int8]:
+    """Deal images with any number of labels to train, val and test: iterative stratification (Sechidis et al. 2011).
+
+    Each label wants the same numbers of images as a class of `assign_splits`. Labels are served from the rarest on: its
+    images go where it still lacks most. Having no label counts as a label. Then images are moved: train gets every
+    label, then val every label that train would not lose by it, then test. No group is in two splits, and the order of
+    the rows does not matter.
+
+    Args:
+        paths: unique names of the n images.
+        sets: label codes of each image, each once; n of them.
+        groups: group codes, (n,); None: each image is a group of its own.
+        val: share for validation, in [0, 1).
+        test: share for test, in [0, 1).
+        seed: another seed deals otherwise.
+
+    Returns:
+        int8 (n,), positions in SPLITS.
+
+    Raises:
+        UsageError: if val + test leave nothing to train on.
+    """
+    by_path = _order(paths, val, test)
+    units = _units(len(paths), None if groups is None else np.asarray(groups, dtype=np.int64)[by_path])
+    draw = _draw(len(paths), seed)
+    units.sort(key=lambda unit: int(draw[unit[0]]))
+    ordered = [sets[row] or (_NO_LABEL,) for row in by_path.tolist()]
+    has = [Counter(label for row in unit.tolist() for label in ordered[row]) for unit in units]
+    units_of: dict[int, list[int]] = {}
+    for number, labels in enumerate(has):
+        for label in labels:
+            units_of.setdefault(label, []).append(number)
+    shares = {split: share for split, share in enumerate((1 - val - test, val, test)) if share > 0}
+    where = _serve(has, units_of, [len(unit) for unit in units], shares)
+    _mend(where, has, units_of, shares)
+    splits = np.empty(len(paths), dtype=np.int8)
+    for unit, split in zip(units, where, strict=True):
+        splits[by_path[unit]] = split
+    return splits
+
+
+def _serve(
+    has: Sequence[Counter[int]],
+    units_of: Mapping[int, Sequence[int]],
+    sizes: Sequence[int],
+    shares: Mapping[int, float],
+) -> list[int]:
+    """The split of each unit, dealt label by label, the one with the fewest units left first.
+
+    Args:
+        has: images per label of each unit, in the order in which they are dealt.
+        units_of: the units that have each label.
+        sizes: images of each unit.
+        shares: of each split that there is to be, above 0.
+    """
+    wants = {
+        label: _wanted(sum(has[number][label] for number in units), len(units), shares)
+        for label, units in units_of.items()
+    }
+    room = {split: share * sum(sizes) for split, share in shares.items()}
+    left = {label: len(units) for label, units in units_of.items()}
+    where: dict[int, int] = {}
+    while left:
+        rarest = min(left, key=lambda label: (left[label], label))
+        for number in [number for number in units_of[rarest] if number not in where]:
+            split = _neediest(wants[rarest], room)
+            where[number] = split
+            room[split] -= sizes[number]
+            for label, images in has[number].items():
+                wants[label][split] -= images
+                left[label] -= 1
+        left = {label: units for label, units in left.items() if units}
+    return [where[number] for number in range(len(has))]
+
+
+def _neediest(wanted: Mapping[int, int], room: Mapping[int, float]) -> int:
+    """The split that lacks most images of a label; of several, that which lacks most images, and train first."""
+    return max(room, key=lambda split: (wanted[split], room[split], -split))
+
+
+def _wanted(images: int, units: int, shares: Mapping[int, float]) -> dict[int, int]:
+    """How many images train, val and test should have of a label: val one at least where two units have it."""
+    val, test = shares.get(VAL, 0.0), shares.get(TEST, 0.0)
+    spare = 2 if test > 0 and units >= 3 else 1
+    held_val = min(images - spare, max(1, round(images * val))) if val > 0 and units >= 2 else 0
+    held_test = min(images - held_val - 1, max(1, round(images * test))) if test > 0 and units >= 2 else 0
+    return {TRAIN: images - held_val - held_test, VAL: held_val, TEST: held_test}
+
+
+def _mend(
+    where: list[int], has: Sequence[Counter[int]], units_of: Mapping[int, Sequence[int]], splits: Iterable[int]
+) -> None:
+    """Move units so that train has every label, then val and test each what the others can spare."""
+    count = [Counter[int]() for _ in SPLITS]  # units by label
+    for number, split in enumerate(where):
+        count[split].update(has[number].keys())
+    rarest_first = sorted(units_of, key=lambda label: (len(units_of[label]), label))
+    for target in sorted(splits):
+        for label in rarest_first:
+            if count[target][label]:
+                continue
+            givers = [
+                number
+                for number in units_of[label]
+                if where[number] > target or all(count[where[number]][other] > 1 for other in has[number])
+            ]
+            if givers:
+                mover = min(givers, key=lambda number: len(has[number]))
+                count[where[mover]].subtract(has[mover].keys())
+                count[target].update(has[mover].keys())
+                where[mover] = target
+
+
+def _order(paths: Sequence[str], val: float, test: float) -> Ints:
+    """Rows in the order of their paths, once it is sure that something is left to train on."""
+    if val + test >= 1:
+        raise UsageError(
+            f"data.val = {val:g} and data.test = {test:g} leave nothing to train on", "Their sum must be below 1."
+        )
+    return np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
+
+
+def _draw(n: int, seed: int) -> npt.NDArray[np.uint64]:
+    """A number for each row in the order of paths, by which units are shuffled."""
+    return splitmix64(np.arange(n, dtype=np.uint64) + np.uint64(key(seed, "split")))
 
 
 def _units(n: int, groups: Ints | None) -> list[Ints]:

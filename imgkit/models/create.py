@@ -164,10 +164,13 @@ def _does_not_fit(
     error: Exception,
 ) -> WeightsError:
     listed = mismatch(state, _build(name, settings, options).state_dict())
-    shown = listed or f"  {str(error).splitlines()[0]}"
+    hint = "Name the network that these weights were made for:  imgkit models"
+    if not listed:
+        reason = (str(error).splitlines() or [""])[0]
+        message = f"timm cannot put these weights into {name} ({source.detail}), although names and shapes fit"
+        return WeightsError(f"{message}: {type(error).__name__} {reason}", hint)
     return WeightsError(
-        f"The weights do not fit {name} ({source.detail}). Missing (-) and surplus (+):\n{shown}",
-        "Name the network that these weights were made for:  imgkit models",
+        f"The weights do not fit {name} ({source.detail}). Missing (-) and surplus (+):\n{listed}", hint
     )
 
 

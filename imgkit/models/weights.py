@@ -1,7 +1,4 @@
-"""Where pretrained weights come from: this machine first, then one short look at the hub.
-
-A file of tensors is read, never run: safetensors, or `torch.load(weights_only=True)` without a way round it.
-"""
+"""Where pretrained weights come from: this machine first, then one short look at the hub."""
 
 import hashlib
 import os
@@ -12,20 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.models import PretrainedCfg, clean_state_dict, get_pretrained_cfg, split_model_name_tag
+from timm.models import PretrainedCfg, get_pretrained_cfg, split_model_name_tag
 from torch import Tensor
 
 from imgkit.errors import WeightsError, suggestion
 from imgkit.models.packages import PACKAGES, installed_networks
+from imgkit.models.tensor_file import read_tensors
 
 PROBE_SECONDS = 2.0
 _HUB = "https://huggingface.co"
@@ -130,7 +125,7 @@ def load_state(source: WeightSource, model_name: str) -> dict[str, Tensor]:
         WeightsError: if the file is damaged, is no file of tensors, or would have to run code to be read.
     """
     assert source.file is not None
-    state = _tensors(_read(source.file), source.file)
+    state = read_tensors(source.file)
     return _renamed(state, model_name, source.file) if source.kind == "package" else state
 
 
@@ -300,40 +295,6 @@ def _connect(address: SplitResult, opened: threading.Event) -> None:
     except OSError:
         return
     opened.set()
-
-
-def _read(file: Path) -> object:
-    if file.suffix == ".safetensors":
-        try:
-            return load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{file} is not a readable safetensors file: {error}", "Fetch it again.") from error
-    if file.suffix not in {".pth", ".pt", ".bin", ".tar"}:
-        raise WeightsError(f"{file}: weights are read from .safetensors, .pth, .pt or .bin files.", "Convert it.")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it asks for {asked[1]}, and reading it could run code" if asked else "it holds more than tensors"
-        raise WeightsError(f"{file} was refused: {why}.", "Ask its author for a .safetensors file.") from None
-    except Exception as error:  # a damaged file makes torch's reader fail in many ways
-        reason = (str(error).splitlines() or [""])[0][:80]
-        raise WeightsError(
-            f"{file} is not a readable torch file ({type(error).__name__}: {reason}).", "Fetch it again."
-        ) from error
-
-
-def _tensors(content: object, file: Path) -> dict[str, Tensor]:
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError(
-            f"{file} does not hold tensors by name.",
-            'It must be a state dict, bare or under "state_dict" or "model":  torch.save(model.state_dict(), FILE)',
-        )
-    cleaned: dict[str, Tensor] = clean_state_dict(content)
-    return cleaned
 
 
 def _renamed(state: Mapping[str, Tensor], model_name: str, file: Path) -> dict[str, Tensor]:

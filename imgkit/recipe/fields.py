@@ -1,8 +1,8 @@
 """Types of the values that a recipe may hold."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
 
 from imgkit.duration import Duration
 
@@ -24,6 +24,21 @@ def _check_area(pair: tuple[float, float]) -> tuple[float, float]:
     return _check_range(pair)
 
 
+def _check_columns(given: object) -> object:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        shown = list(names) if isinstance(names, tuple) else given
+        raise ValueError(f"expected the name of a column or a list of names, got {shown!r}")
+    if not names:
+        raise ValueError("needs one column at least; leave it out, and imgkit looks for one")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"names the column {twice[0]!r} twice")
+    return names
+
+
+Task = Literal["single", "multilabel"]
+"""One label an image, or any number of them."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Pair = tuple[PositiveFloat, PositiveFloat]
@@ -31,6 +46,9 @@ Range = Annotated[Pair, AfterValidator(_check_range)]
 """The smaller number first."""
 Area = Annotated[Pair, AfterValidator(_check_area)]
 """Shares of an image's area, the smaller first."""
+Text = Annotated[str, Field(min_length=1)]
+Columns = Annotated[tuple[str, ...], BeforeValidator(_check_columns)]
+"""Names of columns; one may be given as text."""
 Length = Annotated[str, AfterValidator(_check_length)]
 """A length with its unit: "10%" of the phase, "3 epochs" or "500 steps"."""
 

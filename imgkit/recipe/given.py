@@ -9,7 +9,18 @@ from pathlib import PurePath
 from imgkit.errors import suggestion
 from imgkit.recipe.draft import Draft, Given, plain
 from imgkit.recipe.phases import TABLES
-from imgkit.recipe.problems import SECTIONS, UNIONS, Key, Place, Problem, annotation, is_text, may_be_off, show
+from imgkit.recipe.problems import (
+    SECTIONS,
+    UNIONS,
+    Key,
+    Place,
+    Problem,
+    annotation,
+    is_text,
+    may_be_off,
+    show,
+    takes_list,
+)
 from imgkit.recipe.toml import value_text
 
 _FORM = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\s*=\s*(?P<value>.*?)\s*", re.DOTALL)
@@ -153,7 +164,9 @@ def _parse_value(key: Key, text: str) -> object:
     except (tomllib.TOMLDecodeError, RecursionError):
         return text
     value = parsed["value"] if len(parsed) == 1 else text
-    return text if is_text(annotation(key)) and not isinstance(value, str) else value
+    kind = annotation(key)
+    fits = isinstance(value, str) or (isinstance(value, list) and takes_list(kind))
+    return text if is_text(kind) and not fits else value
 
 
 def _holds_none(key: Key) -> bool:

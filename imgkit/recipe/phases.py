@@ -90,6 +90,8 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
             found[key] = Unread(reason, "Leave it out, or choose a recipe that trains, such as finetune.")
         elif not any(key in _from_section(recipe, phase) for phase in readers):
             found[key] = _why_common(recipe, readers, key)
+    if all(phase.solver == "logistic" for phase in recipe.phases):
+        found |= _unread_of_solves(len(recipe.phases))
     for phase in recipe.phases:
         if phase.solver != "logistic":
             hint = f"Leave it out, or solve the phase: --set phases.{phase.name}.solver=logistic"
@@ -103,6 +105,18 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
                 )
             elif key not in used:
                 found[f"phases.{phase.name}.{written}"] = Unread(*_NEEDS[key])
+    return found
+
+
+def _unread_of_solves(phases: int) -> dict[str, Unread]:
+    """What a recipe of so many solved phases and no other does not read of saving and choosing."""
+    hint = "Leave it out, or choose a recipe that trains, such as finetune."
+    found = dict.fromkeys(
+        ("save.every_minutes", "save.every_steps"), Unread("a solved phase is one step, saved when it is done", hint)
+    )
+    if phases == 1:
+        reason = "one solved phase is scored and saved once, so there is nothing to choose from"
+        found |= dict.fromkeys(("monitor", "save.keep"), Unread(reason, hint))
     return found
 
 

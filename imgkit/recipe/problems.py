@@ -147,6 +147,11 @@ def is_text(kind: object) -> bool:
     return kind is str or any(is_text(part) for part in get_args(kind) if get_origin(kind) is not Literal)
 
 
+def takes_list(kind: object) -> bool:
+    """Whether a declared type takes a list."""
+    return get_origin(kind) is tuple or any(takes_list(part) for part in get_args(kind))
+
+
 def may_be_off(kind: object) -> bool:
     """Whether a declared type takes None but not any text: then the text "none" means None."""
     return type(None) in get_args(kind) and not is_text(kind)

@@ -10,32 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
 
-from imgkit.errors import suggestion
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.fields import Probability, Share, Strict
+from imgkit.recipe.fields import Columns, Probability, Share, Strict, Task, Text
 from imgkit.recipe.losses import CrossEntropy, LossSettings
+from imgkit.recipe.monitors import Monitor
 from imgkit.recipe.schedules import Cosine, ScheduleSettings
-
-MONITORS = (
-    "loss",
-    "top1",
-    "topk",
-    *(f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in ("macro", "micro", "weighted")),
-)
-"""Names that may stand after "val/" in `monitor`; `metrics.METRICS` has the same."""
-
-
-def known_monitors() -> tuple[str, ...]:
-    """Every value of `monitor`."""
-    return tuple(f"val/{name}" for name in MONITORS)
-
-
-def _check_monitor(text: str) -> str:
-    if text not in known_monitors():
-        raise ValueError(
-            f"{text!r} is not known{suggestion(text, known_monitors())}; write val/ and one of {', '.join(MONITORS)}"
-        )
-    return text
 
 
 def _check_phase_name(text: str) -> str:
@@ -62,8 +41,10 @@ class DataSettings(Strict):
     path: str | None = None  # folder or CSV; None: $IMGKIT_DATA, then ./data
     train: str | None = None  # a folder of class folders, instead of `path`
     val_path: str | None = None  # the validation folder that goes with `train`
+    task: Literal["auto"] | Task = "auto"  # one label an image, or any number; auto: from the label columns of a CSV
     image_col: str | None = None
-    label_col: str | None = None
+    label_col: Columns | None = None  # one column, or several of a multi-label task
+    label_delimiter: Text | None = None  # what stands between the labels of a cell; None: a cell holds one
     split_col: str | None = None
     group_col: str | None = None
     weight_col: str | None = None  # how often the sampler "weighted" draws an image
@@ -143,9 +124,7 @@ class Recipe(Strict):
     schema_version: Literal[1] = Field(alias="schema")
     name: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    monitor: Annotated[str, AfterValidator(_check_monitor)] = (
-        "val/f1_macro"  # chooses the best checkpoint and stops early
-    )
+    monitor: Monitor = "val/f1_macro"  # chooses the best checkpoint and stops early
     early_stop: PositiveInt | None = None  # evaluations (one an epoch) without improvement; None: never
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()

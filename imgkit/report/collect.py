@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from imgkit.errors import DiskError
 from imgkit.run import RunFolder
 
 _SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
+_SHOWN = ("train_loss", "val/loss", "val/top1", "val/f1_macro", "images_per_second", "seconds")  # of an epoch
 _OWN_SPLIT = re.compile(r"^(test|val)@(\d+)$")  # an evaluation on the run's own data, not on other data
 
 
@@ -75,6 +76,25 @@ class RunSummary:
         return self.score is not None and not self.smoke
 
 
+@dataclass(frozen=True)
+class RunDetails:
+    """What the page of one run shows besides its summary, checked.
+
+    Args:
+        classes: how many there are.
+        images: of each split.
+        seed: of the run.
+        history: rows of history.jsonl.
+        evaluations: metrics by name ("val@1200").
+    """
+
+    classes: int
+    images: Mapping[str, int]
+    seed: int
+    history: Sequence[Mapping[str, Any]]
+    evaluations: Mapping[str, Mapping[str, Any]]
+
+
 def collect(out: Path) -> list[RunSummary]:
     """A summary of each run folder under `out`, by name.
 
@@ -102,12 +122,32 @@ def read_run(folder: RunFolder) -> RunSummary:
     Raises:
         DiskError: if a file of it is missing or damaged.
     """
-    with damage_told(folder):
+    with _damage_told(folder):
         return _summary(folder)
 
 
+def read_details(folder: RunFolder) -> RunDetails:
+    """What the page of one run shows besides its summary.
+
+    Raises:
+        DiskError: if a file of it is missing or damaged.
+    """
+    with _damage_told(folder):
+        about = folder.read_json("run.json")
+        evaluations = folder.evaluations()
+        for metrics in evaluations.values():
+            _score_of(metrics, "")
+        return RunDetails(
+            classes=len(list(about["classes"])),
+            images={str(split): int(n) for split, n in about["data"]["n"].items()},
+            seed=int(about["seed"]),
+            history=[_epoch(row) for row in folder.history()],
+            evaluations=evaluations,
+        )
+
+
 @contextmanager
-def damage_told(folder: RunFolder) -> Iterator[None]:
+def _damage_told(folder: RunFolder) -> Iterator[None]:
     """What goes wrong for the content of a run's files becomes a DiskError."""
     try:
         yield
@@ -166,7 +206,10 @@ def _score(evaluations: Mapping[str, Mapping[str, Any]], best_step: int | None) 
     if not found:
         return None
     split, _, name = max(found, key=lambda entry: (entry[0] == "test", entry[1]))
-    metrics = evaluations[name]
+    return _score_of(evaluations[name], split)
+
+
+def _score_of(metrics: Mapping[str, Any], split: str) -> Score:
     intervals = metrics["intervals"]
     return Score(
         split=split,
@@ -176,6 +219,12 @@ def _score(evaluations: Mapping[str, Mapping[str, Any]], best_step: int | None) 
         f1_macro=float(metrics["f1_macro"]),
         f1_interval=None if intervals["f1_macro"] is None else _pair(intervals["f1_macro"]),
     )
+
+
+def _epoch(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of history.jsonl whose numbers are numbers, or None."""
+    numbers = {key: None if row.get(key) is None else float(row[key]) for key in _SHOWN}
+    return {**row, "step": int(row["step"]), **numbers}
 
 
 def _pair(ends: Iterable[float]) -> tuple[float, float]:

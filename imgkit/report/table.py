@@ -8,7 +8,7 @@ from rich.console import Console
 
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
-from imgkit.report.collect import RunSummary, damage_told, groups, read_run
+from imgkit.report.collect import RunSummary, groups, read_details, read_run
 from imgkit.report.leaderboard import footnote, group_title, millions, split_words, with_interval
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
@@ -42,21 +42,15 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
     Raises:
         DiskError: if a file of it is missing or damaged.
     """
-    summary = read_run(folder)
+    summary, details = read_run(folder), read_details(folder)
     screen.fact("Run", summary.name, summary.status)
-    with damage_told(folder):
-        _print_rest(folder, summary, screen)
-
-
-def _print_rest(folder: RunFolder, summary: RunSummary, screen: Screen) -> None:
-    about = folder.read_json("run.json")
-    counts = " · ".join(f"{split} {n:,}" for split, n in about["data"]["n"].items() if n)
-    screen.fact("Data", summary.data, f"{len(about['classes']):,} classes · {counts}")
+    counts = " · ".join(f"{split} {n:,}" for split, n in details.images.items() if n)
+    screen.fact("Data", summary.data, f"{details.classes:,} classes · {counts}")
     screen.fact("Model", f"{summary.model} · {millions(summary.parameters)} parameters")
-    screen.fact("Recipe", f"{summary.recipe} · seed {about['seed']}")
+    screen.fact("Recipe", f"{summary.recipe} · seed {details.seed}")
     if summary.seconds is not None:
         screen.fact("Time", format_seconds(summary.seconds))
-    history, evaluations = folder.history(), folder.evaluations()
+    history, evaluations = details.history, details.evaluations
     for row in history:
         screen.epoch(row)
     best = max((row["step"] for row in history if row.get("best")), default=None)

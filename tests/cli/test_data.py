@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from cli_run import Run
-from pictures import MakeFolders, TreeHash
+from pictures import MakeFolders, TreeHash, square
 
 pytest_plugins = ["cli_fixture"]
 
@@ -85,7 +85,7 @@ def test_options_reach_the_reader(imgkit: Run, monkeypatch: pytest.MonkeyPatch) 
     assert imgkit("data", "check", *line.split(), *columns)[0] == 3
     settings, seed = seen
     assert seed == 5
-    assert (settings.path, settings.image_col, settings.label_col, settings.split_col) == ("d", "i", "l", "s")
+    assert (settings.path, settings.image_col, settings.label_col, settings.split_col) == ("d", "i", ("l",), "s")
     assert (settings.group_col, settings.root, settings.classes, settings.max_pixels) == ("g", "r", 3, 2_000_000)
     assert (settings.val, settings.on_bad) == (0.3, "skip")
 
@@ -144,3 +144,49 @@ def test_a_weight_column_is_shown_and_passed_on(imgkit: Run, make_folders: MakeF
     assert code == 0
     assert re.search(r"cat +8 +4.0\n *dog +8 +12.0", out)
     assert " ".join(out.split()).endswith("--weight-col often --sampler weighted")
+
+
+def several_labels(folder: Path) -> Path:
+    lines = ["path,odd,kind"]
+    for number in range(24):
+        square(number, side_px=8).save(folder / f"{number:02d}.png")
+        lines.append(f"{number:02d}.png,{number % 2},{('', 'red', 'dark blue')[number % 3]}")
+    (folder / "cells.csv").write_text("\n".join(lines))
+    return folder / "cells.csv"
+
+
+def test_labels_of_a_multilabel_table_are_counted(imgkit: Run, tmp_path: Path) -> None:
+    file = several_labels(tmp_path)
+    code, out, err = imgkit("data", "check", str(file), "--label-col", "odd", "--label-col", "kind", "--classes", "3")
+    assert (code, err) == (0, "")
+    plain = " ".join(out.split())
+    assert "24 images · multi-label · 3 labels · 8 to 12 a label · train 19 · val 5" in plain
+    assert "dark blue: train 6, val 2 odd: train 10, val 2 red: train 6, val 2" in plain
+    assert "1.17 labels an image, at most 2." in plain
+    assert "4 images have no label, of 24." in plain
+    assert plain.endswith(f"--data {file} --label-col odd --label-col kind --classes 3")
+
+
+def test_a_long_list_of_labels_is_cut(imgkit: Run, tmp_path: Path) -> None:
+    names = [f"label {number:02d}" for number in range(60)]
+    for number in range(6):
+        square(number, side_px=8).save(tmp_path / f"{number}.png")
+    rows = "".join(f"{number}.png,{'|'.join(names)}\n" for number in range(6))
+    (tmp_path / "cells.csv").write_text(f"path,tags\n{rows}")
+    _, out, _ = imgkit("data", "check", str(tmp_path / "cells.csv"), "--label-delimiter", "|")
+    assert "label 49: train 5, val 1" in out
+    assert "label 50" not in out
+    assert "… and 10 more labels" in out
+
+
+def test_a_task_that_the_columns_do_not_have_exit_2(imgkit: Run, tmp_path: Path) -> None:
+    file = str(several_labels(tmp_path))
+    code, _, err = imgkit("data", "check", file, "--label-col", "odd", "--label-col", "kind", "--task", "single")
+    assert code == 2
+    assert "data.task = 'single' means one label an image, but there are 2 label columns: odd" in " ".join(err.split())
+    code, _, err = imgkit("data", "check", file, "--label-col", "kind", "--task", "multilabel")
+    assert code == 3
+    assert "--label-delimiter '|'" in err
+    code, _, err = imgkit("data", "check", file, "--label-col", "odd", "--task", "multi")
+    assert code == 2
+    assert "multi" in err

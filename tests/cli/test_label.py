@@ -12,6 +12,7 @@ from sample_runs import write_run
 from imgkit.cli.label import choose_format, friendly_line
 from imgkit.errors import UsageError
 from imgkit.predict import Prediction, expand_inputs
+from imgkit.run import RunFolder
 
 pytest_plugins = ["cli_fixture"]
 
@@ -163,3 +164,23 @@ def test_a_run_without_a_model_leaves_the_old_answers_alone(
     assert (tmp_path / "old.csv").read_text() == "answers of yesterday"
     code, out, _ = imgkit("predict", "one", "a.jpg")
     assert (code, out) == (2, ""), "no header without a row"
+
+
+def test_more_classes_than_the_model_knows_are_said_and_left_out(imgkit: Run) -> None:
+    code, out, err = imgkit("predict", "one", "a.jpg", "b.jpg", "--top-k", "99")
+    assert code == 0
+    assert out.splitlines()[0] == "path,label,prob,label_2,prob_2,label_3,prob_3,error"
+    assert err == "note: --top-k 99: the model knows 3 classes, and all of them are told\n"
+    assert imgkit("predict", "one", "a.jpg", "--top-k", "3")[2] == ""
+
+
+def test_a_text_file_is_no_table_unless_it_is_that_of_the_training(imgkit: Run, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("path\na.jpg\n")
+    code, _, err = imgkit("predict", "one", "list.txt", "--root", "in")
+    assert code == 2
+    assert "--root is not used: it describes a CSV" in err
+    assert "give a .csv or .tsv file" in err
+    folder = RunFolder(tmp_path / "runs" / "one")
+    about = folder.read_json("run.json")
+    folder.write_json("run.json", about | {"data": about["data"] | {"path": str((tmp_path / "list.txt").resolve())}})
+    assert imgkit("predict", "one", "list.txt", "--root", "in")[0] == 0

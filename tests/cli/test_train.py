@@ -12,7 +12,8 @@ from imgkit.recipe.load import Flag
 pytest_plugins = ["cli_fixture"]
 
 FLAGS = """
-    --data --train --val --image-col --label-col --split-col --group-col --root --classes --on-bad --max-pixels
+    --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --root --classes
+    --on-bad --max-pixels
     --recipe --set --epochs --batch-size --micro-batch --image-size --lr --seed --weights --monitor --early-stop
     --device --workers --out --name --dry-run --print-recipe --smoke
 """
@@ -56,6 +57,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     line = (
         "resnet50 --data d --image-col i --label-col l --split-col s --group-col g --root r --classes 3 --on-bad skip"
     )
+    line += " --label-col m --label-delimiter | --task multilabel"
     line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
     line += (
         " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu --workers 2"
@@ -66,7 +68,9 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     assert options["flags"] == {
         "data.path": Flag("--data", "d"),
         "data.image_col": Flag("--image-col", "i"),
-        "data.label_col": Flag("--label-col", "l"),
+        "data.label_col": Flag("--label-col", ["l", "m"]),
+        "data.label_delimiter": Flag("--label-delimiter", "|"),
+        "data.task": Flag("--task", "multilabel"),
         "data.split_col": Flag("--split-col", "s"),
         "data.group_col": Flag("--group-col", "g"),
         "data.root": Flag("--root", "r"),

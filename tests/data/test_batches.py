@@ -276,5 +276,24 @@ def test_the_bytes_buffer_goes_to_the_workers(index: Index) -> None:
     zeros = np.zeros(n, dtype=np.int64)
     splits, hashes = zeros.astype(np.int8), np.zeros((n, 32), dtype=np.uint8)
     large = Index(index.root, PathTable.of(names), ("a",), zeros, np.arange(n + 1), splits, None, zeros, hashes)
-    pictures = batches._Pictures(large, large.labels(), TRANSFORM, 0, 1)
+    pictures = batches._Pictures(large, TRANSFORM, 0, 1)
     assert len(pickle.dumps(pictures)) < n * (len(names[-1]) + 8 * 6 + 32)
+
+
+@pytest.fixture(scope="module")
+def with_sets(index: Index) -> Index:
+    """The same pictures with the sets {}, {a}, {a, c}, {}, ... of labels."""
+    sets: list[list[int]] = [[[], [0], [0, 2]][row % 3] for row in range(N)]
+    offsets = np.concatenate([[0], np.cumsum([len(codes) for codes in sets])])
+    return replace(index, codes=np.concatenate(sets).astype(np.int64), offsets=offsets, task="multilabel")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sets_of_labels_are_rows_of_zeros_and_ones(with_sets: Index, workers: int) -> None:
+    hot = torch.tensor([[[0, 0, 0], [1, 0, 0], [1, 0, 1]][row % 3] for row in range(N)], dtype=torch.float32)
+    found = list(training(with_sets, workers))
+    found += eval_batches(with_sets, ROWS, preprocessing=RULE, batch_size=5, workers=workers, max_pixels=10_000)
+    assert len(found) == 11
+    for batch in found:
+        assert batch.targets.dtype == torch.float32
+        assert torch.equal(batch.targets, hot[batch.ids])

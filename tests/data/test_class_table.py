@@ -34,6 +34,11 @@ def test_unequal_classes_are_told_the_rarest_first() -> None:
     assert "--set loss.class_weights=sqrt" in note
 
 
+def test_a_multi_label_task_has_another_weight() -> None:
+    lines = class_table(replace(UNEQUAL, task="multilabel"), UNIFORM, {})
+    assert "--set loss.pos_weight=sqrt" in lines[-1]
+
+
 def test_a_column_for_each_different_sampler_and_weight() -> None:
     sampling = {"top": ("balanced", 99), "mid": ("balanced", 99), "all": ("uniform", 100)}
     weights = {"all": {"c000": 0.5, "c001": 1.25, "c002": 12.345}}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from imgkit.data.index import SPLITS, Index, PathTable, hash_array
 from imgkit.errors import DataError
+from imgkit.recipe.fields import Task
 
 HEADER = "path,label,split,group,size,sha256"
 ANY_PATH = st.text(
@@ -27,6 +28,7 @@ def table(
     splits: list[str],
     classes: tuple[str, ...],
     groups: list[int] | None = None,
+    task: Task = "single",
 ) -> Index:
     return Index(
         root=Path("/data"),
@@ -38,6 +40,7 @@ def table(
         groups=None if groups is None else np.array(groups, dtype=np.int64),
         sizes=np.arange(len(paths), dtype=np.int64) * 10**10,
         hashes=hash_array(hashlib.sha256(b"%d" % row).hexdigest() for row in range(len(paths))),
+        task=task,
     )
 
 
@@ -45,15 +48,16 @@ def table(
 def tables(draw: st.DrawFn, most_labels: int = 3) -> tuple[Index, list[list[int]]]:
     paths = draw(st.lists(ANY_PATH, max_size=12, unique=True))
     classes = tuple(sorted(draw(st.sets(NAME, min_size=1, max_size=4))))
-    code = st.lists(st.integers(0, len(classes) - 1), max_size=most_labels, unique=True)
+    code = st.lists(st.integers(0, len(classes) - 1), max_size=most_labels, unique=True).map(sorted)
     labels = [draw(code) for _ in paths]
     splits = [draw(st.sampled_from(SPLITS)) for _ in paths]
     groups = draw(st.none() | st.lists(st.integers(0, 3), min_size=len(paths), max_size=len(paths)))
-    return table(paths, labels, splits, classes, groups if paths else None), labels
+    task: Task = "single" if most_labels == 1 else "multilabel"
+    return table(paths, labels, splits, classes, groups if paths else None, task), labels
 
 
 def same(one: Index, two: Index) -> bool:
-    if (one.groups is None) != (two.groups is None):
+    if (one.groups is None) != (two.groups is None) or one.task != two.task:
         return False
     pairs = [(one.codes, two.codes), (one.offsets, two.offsets), (one.splits, two.splits), (one.sizes, two.sizes)]
     pairs.append((one.hashes, two.hashes))
@@ -103,6 +107,40 @@ def test_against_lists(made: tuple[Index, list[list[int]]], data: st.DataObject)
 def test_labels(made: tuple[Index, list[list[int]]]) -> None:
     index, labels = made
     assert index.labels().tolist() == [row[0] if row else -1 for row in labels]
+    assert index.targets().tolist() == index.labels().tolist()
+    for row in range(len(index)):
+        target = index.target(row)
+        assert (target.shape, target.dtype, target.item()) == ((), np.int64, index.labels()[row])
+
+
+@given(tables(), st.data())
+def test_label_sets_are_rows_of_zeros_and_ones(made: tuple[Index, list[list[int]]], data: st.DataObject) -> None:
+    index, labels = made
+    expected = [[float(code in row) for code in range(len(index.classes))] for row in labels]
+    found = index.multi_hot()
+    assert (found.shape, found.dtype) == ((len(index), len(index.classes)), np.float32)
+    assert found.tolist() == expected
+    assert index.targets().tolist() == expected
+    assert [index.target(row).tolist() for row in range(len(index))] == expected
+    assert all(index.target(row).dtype == np.float32 for row in range(len(index)))
+    rows = data.draw(st.lists(st.integers(0, len(index) - 1))) if len(index) else []
+    assert index.select(rows).targets().tolist() == [expected[row] for row in rows]
+
+
+@given(tables(), st.integers(1, 9))
+def test_few_are_the_first_of_each_class_and_of_those_without(made: tuple[Index, list[list[int]]], n: int) -> None:
+    index, labels = made
+    each = max(1, n // len(index.classes))
+    kept = set()
+    for split in range(3):
+        mine = [row for row in range(len(index)) if index.splits[row] == split]
+        none = [row for row in mine if not labels[row]]
+        assert index.unlabelled(SPLITS[split]).tolist() == none
+        kept |= {*none[:each]}
+        for code in range(len(index.classes)):
+            kept |= {*[row for row in mine if code in labels[row]][:each]}
+    assert list(index.few(n).paths) == [index.paths[row] for row in sorted(kept)]
+    assert index.label_sets() == [tuple(row) for row in labels]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -110,7 +148,7 @@ def test_labels(made: tuple[Index, list[list[int]]]) -> None:
 def test_csv_reads_back(tmp_path: Path, made: tuple[Index, list[list[int]]]) -> None:
     index, _ = made
     index.write_csv(tmp_path / "index.csv")
-    found = Index.read_csv(tmp_path / "index.csv", index.root, index.classes)
+    found = Index.read_csv(tmp_path / "index.csv", index.root, index.classes, "multilabel")
     assert same(index, found)
     assert found.fingerprint == index.fingerprint
 
@@ -140,22 +178,23 @@ def test_csv_has_no_formula_cell(tmp_path: Path) -> None:
         f"{HEADER}\na,cat,train,,x,{'0' * 64}\n",
         f"{HEADER}\na,cat,train,,1,{'x' * 64}\n",
         f"{HEADER}\na,cat,train,,1,{'0' * 62}\n",
+        f'{HEADER}\na,"cat\ncat",train,,1,{"0" * 64}\n',
     ],
 )
 def test_foreign_csv(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(DataError, match=r"x.csv is not an index written by imgkit"):
-        Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",))
+        Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",), "single")
 
 
 def test_a_whole_line_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(f"{HEADER}\na,cat,train,,1,{'0f' * 32}\n")
-    assert Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",)).hashes.tolist() == [[15] * 32]
+    assert Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",), "single").hashes.tolist() == [[15] * 32]
 
 
 def test_missing_csv(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not an index"):
-        Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",))
+        Index.read_csv(tmp_path / "x.csv", tmp_path, ("cat",), "single")
 
 
 def test_fingerprint_sees_path_size_content_label_and_split_but_not_order_or_codes() -> None:
@@ -169,5 +208,6 @@ def test_fingerprint_sees_path_size_content_label_and_split_but_not_order_or_cod
         table(paths, labels, ["val", "val"], ("x", "y")),
         replace(one, sizes=one.sizes[::-1]),
         replace(one, hashes=one.hashes[::-1]),
+        replace(one, task="multilabel"),
     ]
-    assert len({index.fingerprint for index in [one, *others]}) == 6
+    assert len({index.fingerprint for index in [one, *others]}) == 7

@@ -421,3 +421,48 @@ def test_a_share_that_the_data_make_useless_is_refused(make_folders: MakeFolders
     with pytest.raises(UsageError, match=rf"data\.{split} = 0\.3 is not used: .* has a {split} split of its own"):
         load_data(DataSettings.model_validate({"path": str(root), split: 0.3}), 0)
     assert load_data(DataSettings.model_validate({"path": str(root), split: 0.0}), 0).index
+
+
+@pytest.mark.parametrize("inner", [("cat", "dog"), ("train/cat", "val/cat")])
+def test_data_sets_one_level_below_are_told(make_folders: MakeFolders, inner: tuple[str, str]) -> None:
+    root = make_folders({f"{kind}/{name}": 2 for kind in ("my pets", "toys") for name in inner})
+    first, second = (name.split("/")[0] for name in inner)
+    assert (
+        "The classes are my pets, toys, but each holds its images in folders of its own "
+        f"(my pets/: {first}, {second}). If each is a data set, give one:  --data '{root}/my pets'"
+    ) in load(root).warnings
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"dog/1": 2},  # one folder in a class holds nothing apart
+        {"dog": 2, "dog/1": 1, "dog/2": 1},  # images of the class itself
+    ],
+)
+def test_folders_within_a_class_are_not_told(make_folders: MakeFolders, more: dict[str, int]) -> None:
+    data = load(make_folders({"cat/1": 2, "cat/2": 2, **more}))
+    assert not any("data set" in text for text in data.warnings)
+
+
+def test_small_splits_have_the_same_words_whoever_made_them(make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 1, "dog": 9, "owl": 9})
+    dealt = load(root)
+    pairs = zip(dealt.index.paths, dealt.index.splits.tolist(), strict=True)
+    for path, split in list(pairs):
+        place = root.parent / "given" / SPLITS[split] / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((root / path).read_bytes())
+    given = load(root.parent / "given")
+    assert counts(given) == counts(dealt)
+    for texts in (dealt.notes, given.notes):
+        assert "1 class of train has no image in val: cat." in texts
+    hints = ("--val 0.4", "give the training images alone, --train FOLDER")
+    assert [text.replace(hints[0], hints[1]) for text in dealt.warnings] == list(given.warnings)
+    assert len(given.warnings) == 2
+
+
+def test_a_class_left_with_one_image_by_the_split_is_told(make_folders: MakeFolders) -> None:
+    data = load(make_folders({"cat": 2, "dog": 9}), val=0.5)
+    assert data.index.counts("train").tolist()[0] == 1
+    assert "1 class has one image in train: cat." in data.warnings

@@ -139,7 +139,7 @@ def test_a_second_use_is_augmented_otherwise(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(batches, "load_image", lambda *_, **__: None)
     index = table([[0], [1]], 2)
-    pictures = batches._Pictures(index, index.labels(), Transform(), 5, 1)
+    pictures = batches._Pictures(index, Transform(), 5, 1)
     for use in range(3):
         pictures[2, 1, use]
     assert keys == [key(5, "aug", 2, 1), key(5, "aug", 2, 1, 1), key(5, "aug", 2, 1, 2)]
@@ -197,7 +197,7 @@ def test_weights_are_a_column_only_where_there_are_any(tmp_path: Path) -> None:
     for index, header in ((plain, COLUMNS), (weighted, (*COLUMNS, "weight"))):
         index.write_csv(tmp_path / "index.csv")
         assert (tmp_path / "index.csv").read_text().splitlines()[0] == ",".join(header)
-        again = Index.read_csv(tmp_path / "index.csv", index.root, index.classes)
+        again = Index.read_csv(tmp_path / "index.csv", index.root, index.classes, index.task)
         assert (again.weights is None) == (index.weights is None)
         assert again.weights is None or again.weights.tolist() == weighted.weights.tolist()  # type: ignore[union-attr]
         assert again.fingerprint == index.fingerprint

@@ -35,6 +35,11 @@ def table(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
     return file
 
 
+def pairs(rows: list[Row]) -> list[tuple[str, ...]]:
+    """Path and labels of each row."""
+    return [(row.path, *row.labels) for row in rows]
+
+
 def message(error: pytest.ExceptionInfo[ImgkitError]) -> str:
     return str(error.value)
 
@@ -144,10 +149,10 @@ def test_split_folders(tmp_path: Path, train: str, val: str) -> None:
     source = read(tmp_path)
     assert sorted(source.rows) == sorted(
         [
-            Row(f"{train}/cat/1.jpg", "cat", "train", None),
-            Row(f"{train}/dog/x/y/2.PNG", "dog", "train", None),
-            Row(f"{val}/cat/3.jpg", "cat", "val", None),
-            Row("test/dog/4.jpg", "dog", "test", None),
+            Row(f"{train}/cat/1.jpg", ("cat",), "train", None),
+            Row(f"{train}/dog/x/y/2.PNG", ("dog",), "train", None),
+            Row(f"{val}/cat/3.jpg", ("cat",), "val", None),
+            Row("test/dog/4.jpg", ("dog",), "test", None),
         ]
     )
     assert source.rows == sorted(source.rows)
@@ -156,7 +161,7 @@ def test_split_folders(tmp_path: Path, train: str, val: str) -> None:
 
 def test_one_level(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.jpg", "dog/deep/2.jpg", "01/3.jpg", "1/4.jpg")
-    assert {(row.label, row.split) for row in read(tmp_path).rows} == {
+    assert {(*row.labels, row.split) for row in read(tmp_path).rows} == {
         (name, None) for name in ("cat", "dog", "01", "1")
     }
 
@@ -208,7 +213,7 @@ def test_links(tmp_path: Path) -> None:
     (root / "train" / "owl").symlink_to(outside)
     (root / "val" / "up").symlink_to(root)
     source = read(root)
-    assert [row[:2] for row in source.rows] == [
+    assert pairs(source.rows) == [
         ("train/cat/1.jpg", "cat"),
         ("train/dog/2.jpg", "dog"),
         ("train/owl/4.jpg", "owl"),
@@ -271,7 +276,7 @@ def test_val_without_train(tmp_path: Path) -> None:
 def test_a_class_called_test(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.jpg", "test/1.jpg")
     source = read(tmp_path)
-    assert {row.label for row in source.rows} == {"cat", "test"}
+    assert {row.labels for row in source.rows} == {("cat",), ("test",)}
     assert source.warnings == ["There is no train/ folder, so test is taken for a class."]
 
 
@@ -292,9 +297,9 @@ def test_pair(tmp_path: Path) -> None:
     touch(tmp_path, "x/cat/1.jpg", "deep/y/cat/2.jpg", "z/3.jpg")
     source = read(train=str(tmp_path / "x"), val_path=str(tmp_path / "deep" / "y"))
     assert source.root == tmp_path
-    assert source.rows == [Row("deep/y/cat/2.jpg", "cat", "val", None), Row("x/cat/1.jpg", "cat", "train", None)]
+    assert source.rows == [Row("deep/y/cat/2.jpg", ("cat",), "val", None), Row("x/cat/1.jpg", ("cat",), "train", None)]
     alone = read(train=str(tmp_path / "x"))
-    assert alone.rows == [Row("cat/1.jpg", "cat", None, None)]
+    assert alone.rows == [Row("cat/1.jpg", ("cat",), None, None)]
     assert alone.root == tmp_path / "x"
     with pytest.raises(DataError, match="z holds 1 image, but none is in a class folder"):
         read(train=str(tmp_path / "x"), val_path=str(tmp_path / "z"))
@@ -310,9 +315,9 @@ def test_table(tmp_path: Path) -> None:
     file = table(tmp_path, "path,label,split,who\na.jpg,cat,train,x\nb.jpg,01,VALID,y\nsub/d.jpg,1,testing,x\n")
     source = read(file, group_col="who")
     assert source.rows == [
-        Row("a.jpg", "cat", "train", "x"),
-        Row("b.jpg", "01", "val", "y"),
-        Row("sub/d.jpg", "1", "test", "x"),
+        Row("a.jpg", ("cat",), "train", "x"),
+        Row("b.jpg", ("01",), "val", "y"),
+        Row("sub/d.jpg", ("1",), "test", "x"),
     ]
     assert source.root == tmp_path
     assert source.notes == [f"Columns of {file}: image 'path', label 'label', split 'split', group 'who'."]
@@ -322,7 +327,7 @@ def test_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", GUESSES["label"])
 def test_guessed_columns(tmp_path: Path, image: str, label: str) -> None:
     source = read(table(tmp_path, f"{label.title()},{image.upper()},other\ncat,a.jpg,x\n"))
-    assert source.rows == [Row("a.jpg", "cat", None, None)]
+    assert source.rows == [Row("a.jpg", ("cat",), None, None)]
     assert f"image {image.upper()!r}, label {label.title()!r}" in source.notes[0]
 
 
@@ -348,12 +353,16 @@ def test_split_words(tmp_path: Path, word: str) -> None:
 )
 def test_dialects(tmp_path: Path, text: str) -> None:
     rows = read(table(tmp_path, text)).rows
-    assert [(row.path, row.label) for row in rows] == [("a.jpg", "cat"), ("b.jpg", "dog")]
+    assert pairs(rows) == [("a.jpg", "cat"), ("b.jpg", "dog")]
 
 
 def test_spaces_repeats_and_backslashes(tmp_path: Path) -> None:
     source = read(table(tmp_path, "path,label\na.jpg, cat\nb.jpg,dog \na.jpg,cat\n.\\sub\\d.jpg,cat\n"))
-    assert [row[:2] for row in source.rows] == [("a.jpg", "cat"), ("b.jpg", "dog"), ("sub/d.jpg", "cat")]
+    assert pairs(source.rows) == [
+        ("a.jpg", "cat"),
+        ("b.jpg", "dog"),
+        ("sub/d.jpg", "cat"),
+    ]
     assert any(note.startswith("Spaces around 2 labels") for note in source.notes)
     assert any(note.startswith("1 repeated row") for note in source.notes)
 
@@ -382,7 +391,7 @@ def test_bad_column(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no image column \(looked for path, image, file") as caught:
         read(file)
     assert caught.value.hint == "Columns: where, what\nGive --label-col and --image-col."
-    assert read(file, image_col="where", label_col="what").rows == [Row("a.jpg", "cat", None, None)]
+    assert read(file, image_col="where", label_col="what").rows == [Row("a.jpg", ("cat",), None, None)]
     with pytest.raises(DataError, match="no column 'wat'") as caught:
         read(file, image_col="where", label_col="wat")
     assert "--label-col what" in caught.value.hint
@@ -464,13 +473,13 @@ def test_links_out_of_the_root(tmp_path: Path, link: str) -> None:
 def test_links_inside_the_root(tmp_path: Path) -> None:
     file = table(tmp_path, "path,label\nlinked.jpg,cat\n")
     (tmp_path / "linked.jpg").symlink_to("a.jpg")
-    assert read(file).rows == [Row("linked.jpg", "cat", None, None)]
+    assert read(file).rows == [Row("linked.jpg", ("cat",), None, None)]
 
 
 def test_root_behind_a_link(tmp_path: Path) -> None:
     table(tmp_path / "real", "path,label\na.jpg,cat\n")
     (tmp_path / "link").symlink_to("real")
-    assert read(tmp_path / "link" / "labels.csv").rows == [Row("a.jpg", "cat", None, None)]
+    assert read(tmp_path / "link" / "labels.csv").rows == [Row("a.jpg", ("cat",), None, None)]
 
 
 CELL = st.text(st.characters(exclude_categories=("Cs",)), max_size=8) | st.sampled_from(
@@ -489,7 +498,7 @@ def test_any_text_is_read_or_refused(tmp_path: Path, cells: list[list[str]], com
     except DataError:
         return
     assert source.rows
-    assert all(row.label for row in source.rows)
+    assert all(label for row in source.rows for label in row.labels)
 
 
 def test_words() -> None:
@@ -572,3 +581,36 @@ def test_runs_are_never_put_into_the_data(tmp_path: Path, monkeypatch: pytest.Mo
         refuse_inside(find_data(DataSettings(path=path)), None, Path("runs"))
     with pytest.raises(UsageError, match="inside the data folder pictures"):
         refuse_inside(find_data(DataSettings(path="table.csv")), "pictures", Path("pictures") / "runs")
+
+
+PREDICTED = "path,label,prob,error\n'=a.jpg,'-one,0.9,\n''=b.jpg,x,0.9,\n'c.jpg,x,0.9,\n"
+
+
+def test_a_table_of_predictions_is_read_back_as_it_was(tmp_path: Path) -> None:
+    touch(tmp_path, "=a.jpg", "'=a.jpg", "'=b.jpg", "''=b.jpg", "'c.jpg")
+    file = table(tmp_path, PREDICTED)
+    assert pairs(read(file).rows) == [
+        ("'=b.jpg", "x"),
+        ("'c.jpg", "x"),
+        ("=a.jpg", "-one"),
+    ]
+    evaluation = "path,label,predicted,prob,label_prob,label_rank,p:'-one\n'=a.jpg,'-one,x,0.9,0.1,2,0.1\n"
+    assert pairs(read(table(tmp_path, evaluation)).rows) == [("=a.jpg", "-one")]
+
+
+def test_apostrophes_in_other_tables_belong_to_the_names(tmp_path: Path) -> None:
+    touch(tmp_path, "=a.jpg", "'=a.jpg", "'=b.jpg", "''=b.jpg", "'c.jpg")
+    own = "\n".join(",".join(line.split(",")[:3]) for line in PREDICTED.splitlines())  # without the column of errors
+    found = pairs(read(table(tmp_path, own)).rows)
+    assert found == [("''=b.jpg", "x"), ("'=a.jpg", "'-one"), ("'c.jpg", "x")]
+
+
+def test_a_table_without_labels_is_told_so(tmp_path: Path) -> None:
+    looked = "has no label column (looked for label, class, category, target, labels, tags).\n"
+    with pytest.raises(DataError) as caught:
+        read(table(tmp_path, "image\na.jpg\n"))
+    assert message(caught).endswith(f"{looked}Its only column is 'image': add one with the label of each image.")
+    with pytest.raises(DataError) as caught:
+        read(table(tmp_path, "image,what\na.jpg,cat\n"))
+    assert message(caught).endswith(f"{looked}Columns: image, what\nGive --label-col.")
+    assert caught.value.exit_code == 3

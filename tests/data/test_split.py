@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgkit.data.split import assign_splits
+from imgkit.data.split import assign_label_sets, assign_splits
 from imgkit.errors import UsageError
 from imgkit.keys import key
 
@@ -113,3 +113,98 @@ def test_the_deal_is_a_hash_of_integers(seed: int) -> None:
 def test_shares_that_leave_nothing() -> None:
     with pytest.raises(UsageError, match="leave nothing to train on"):
         assign_splits(["a"], [0], val=0.5, test=0.5, seed=0)
+
+
+# Sets of labels
+
+
+@st.composite
+def label_sets(draw: st.DrawFn) -> tuple[list[str], list[tuple[int, ...]]]:
+    sets = draw(st.lists(st.sets(st.integers(0, 5), max_size=4), min_size=1, max_size=50))
+    return [f"{row:03d}.png" for row in range(len(sets))], [tuple(sorted(labels)) for labels in sets]
+
+
+def units_with(label: int, sets: list[tuple[int, ...]], groups: list[int]) -> dict[int, set[int]]:
+    """The groups that have a label, each with all its labels; -1 stands for having none."""
+    found: dict[int, set[int]] = {}
+    for labels, group in zip(sets, groups, strict=True):
+        found.setdefault(group, set()).update(labels or (-1,))
+    return {group: labels for group, labels in found.items() if label in labels}
+
+
+@given(label_sets(), SHARE, SHARE, st.integers(0, 9), st.data())
+def test_each_label_is_in_train_and_where_train_can_spare_it_in_val_and_test(
+    data: tuple[list[str], list[tuple[int, ...]]], val: float, test: float, seed: int, draw: st.DataObject
+) -> None:
+    paths, sets = data
+    grouping = draw.draw(st.none() | st.lists(st.integers(0, 12), min_size=len(sets), max_size=len(sets)))
+    groups = list(range(len(sets))) if grouping is None else grouping
+    splits = assign_label_sets(paths, sets, grouping, val=val, test=test, seed=seed)
+    where = dict(zip(groups, splits.tolist(), strict=True))
+    assert [where[group] for group in groups] == splits.tolist()  # groups stay whole
+    labels = {label for labels in sets for label in labels or (-1,)}
+    in_split = {
+        (label, split): sum(where[group] == split for group in units_with(label, sets, groups))
+        for label in labels
+        for split in range(3)
+    }
+    for label in labels:
+        assert in_split[label, 0]
+        for split, share in ((1, val), (2, test)):
+            if share == 0:
+                assert not in_split[label, split]
+            elif not in_split[label, split]:
+                for group, others in units_with(label, sets, groups).items():
+                    # The one unit that would do is the last one of some label where it is.
+                    assert any(in_split[other, where[group]] == 1 for other in others)
+                    assert where[group] < split
+
+
+@given(labelled(), SHARE, SHARE, st.integers(0, 9))
+def test_sets_of_one_are_dealt_in_the_same_numbers_as_classes(
+    data: tuple[list[str], list[int]], val: float, test: float, seed: int
+) -> None:
+    paths, labels = data
+    one = assign_splits(paths, labels, val=val, test=test, seed=seed)
+    several = assign_label_sets(paths, [(label,) for label in labels], val=val, test=test, seed=seed)
+    for label in set(labels):
+        mine = np.array(labels) == label
+        assert np.bincount(one[mine], minlength=3).tolist() == np.bincount(several[mine], minlength=3).tolist()
+
+
+@given(label_sets(), SHARE, SHARE, st.integers(0, 9), st.randoms())
+def test_the_order_of_sets_does_not_matter(
+    data: tuple[list[str], list[tuple[int, ...]]], val: float, test: float, seed: int, random: "np.random.Generator"
+) -> None:
+    paths, sets = data
+    rows = list(range(len(paths)))
+    random.shuffle(rows)
+    for groups in (None, [row // 3 for row in range(len(paths))]):
+        splits = assign_label_sets(paths, sets, groups, val=val, test=test, seed=seed)
+        mixed_groups = None if groups is None else [groups[row] for row in rows]
+        again = assign_label_sets(
+            [paths[row] for row in rows], [sets[row] for row in rows], mixed_groups, val=val, test=test, seed=seed
+        )
+        assert again.tolist() == [splits[row] for row in rows]
+
+
+def test_shares_of_labels_are_nearer_than_by_chance() -> None:
+    random = np.random.default_rng(0)
+    rates = 0.5 / np.arange(2, 22)  # of 20 labels, the rarest on 2 % of the images
+    hot = random.random((600, 20)) < rates
+    sets = [tuple(np.flatnonzero(row).tolist()) for row in hot]
+    splits = assign_label_sets([f"{row:03d}" for row in range(600)], sets, val=0.2, test=0.1, seed=1)
+    for split, share in ((1, 0.2), (2, 0.1)):
+        chosen = splits == split
+        assert abs(chosen.mean() - share) < 0.015
+        assert np.abs(hot[chosen].sum(0) - share * hot.sum(0)).max() <= 2
+        none = ~hot.any(1)
+        assert abs((none & chosen).sum() - share * none.sum()) <= 2
+
+
+def test_seed_of_sets() -> None:
+    paths, sets = [f"{row:03d}" for row in range(100)], [(row % 2,) * (row % 3 > 0) for row in range(100)]
+    dealt = [assign_label_sets(paths, sets, val=0.2, test=0.1, seed=seed).tolist() for seed in (0, 0, 1)]
+    assert dealt[0] == dealt[1] != dealt[2]
+    with pytest.raises(UsageError, match="leave nothing to train on"):
+        assign_label_sets(["a"], [(0,)], val=0.5, test=0.5, seed=0)

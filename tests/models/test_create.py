@@ -1,12 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from imgkit.errors import UsageError, WeightsError
+from imgkit.models import create
 from imgkit.models.create import create_model
 from imgkit.models.freeze import classifier_names, layer_groups, set_trainable, train_mode
 from imgkit.models.weights import find_weights, load_state
@@ -192,3 +194,17 @@ def test_a_trunk_that_depends_on_the_class_count_cannot_be_taken_over(registered
 def test_unknown_names_come_before_weights() -> None:
     with pytest.raises(UsageError, match="Unknown model"):
         create_model(settings("resnet5O", weights="auto"), 2, 0)
+
+
+def test_weights_that_fit_but_cannot_be_put_in_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = write(random_state("test_resnet"), tmp_path / "w.safetensors")
+    build = create._build
+
+    def fail(name: str, values: ModelSettings, options: dict[str, Any]) -> nn.Module:
+        if options.get("pretrained"):
+            raise KeyError(101)
+        return build(name, values, options)
+
+    monkeypatch.setattr(create, "_build", fail)
+    with pytest.raises(WeightsError, match=r"timm cannot put these weights into test_resnet.*: KeyError 101"):
+        create_model(settings("test_resnet", weights=spec), 3, 0)

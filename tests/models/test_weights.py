@@ -306,3 +306,28 @@ def test_a_network_that_is_here_is_among_the_choices(monkeypatch: pytest.MonkeyP
     with pytest.raises(WeightsError) as caught:
         find_weights("auto", "resnet50.a1_in1k")
     assert "imgkit finetune tf_efficientnet_lite0" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix", "words"),
+    [
+        (b"epoch 3, top-1 0.93", ".pth", "torch.save did not write it"),  # torch's reader says KeyError: 101
+        (b"epoch 3, top-1 0.93", ".safetensors", "it is damaged, or something else"),
+        (b"", ".bin", "it is empty"),
+        (b"\n<!DOCTYPE html>", ".pt", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", ".safetensors", "it is a pointer of Git LFS"),
+        (b"PK\x03\x04", ".pth", "it is damaged, or cut short"),
+        (b"PK\x03\x04 and so on", ".safetensors", "it is a file of torch.save by its content"),
+        (b"\x40\0\0\0\0\0\0\0{", ".pth", "it is a safetensors file by its content"),
+    ],
+)
+def test_a_file_that_is_no_weights_is_told_in_plain_words(
+    tmp_path: Path, content: bytes, suffix: str, words: str
+) -> None:
+    file = tmp_path / f"x{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        load_state(find_weights(str(file), "resnet50"), "resnet50")
+    assert words in caught.value.message
+    assert "Error" not in str(caught.value)
+    assert caught.value.exit_code == 4

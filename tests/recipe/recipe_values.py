@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 
 from imgkit.recipe.load import Loaded, load_recipe, shipped_recipes
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.phases import unread
-from imgkit.recipe.schema import MONITORS
 from imgkit.recipe.toml import value_text
 
 SHARE = st.floats(0, 0.99)
@@ -39,6 +39,7 @@ AUGMENT = {
 LOSSES = st.one_of(
     st.fixed_dictionaries({"name": st.just("focal")}, optional={"gamma": POSITIVE, "alpha": POSITIVE}),
     st.fixed_dictionaries({"name": st.just("cross_entropy")}, optional={"label_smoothing": SHARE}),
+    st.fixed_dictionaries({"name": st.just("bce")}, optional={"label_smoothing": SHARE}),
 )
 SCHEDULES = st.one_of(
     st.fixed_dictionaries({"name": st.just("constant")}, optional={"warmup": LENGTH}),
@@ -48,10 +49,12 @@ SCHEDULES = st.one_of(
 )
 COMMON = {
     "seed": st.integers(0, 2**63 - 1),
-    "monitor": st.sampled_from(MONITORS).map("val/{}".format),
+    "monitor": st.sampled_from(MONITORS["single"]).map("val/{}".format),
     "early_stop": st.none() | st.integers(1, 9),
     "data.path": TEXT,
-    "data.label_col": TEXT,
+    "data.label_col": TEXT | st.lists(TEXT, min_size=1, max_size=3, unique=True),
+    "data.label_delimiter": TEXT,
+    "data.task": st.sampled_from(["auto", "single", "multilabel"]),
     "data.val": SHARE,
     "data.on_bad": st.sampled_from(["stop", "skip"]),
     "model.name": TEXT,

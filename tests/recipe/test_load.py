@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from imgkit.errors import RecipeError
 from imgkit.recipe.load import Flag, Loaded, load_recipe, recipe_summary, shipped_recipes
-from imgkit.recipe.losses import CrossEntropy, Focal
+from imgkit.recipe.losses import LOSS_TYPES, CrossEntropy, Focal
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.schedules import Cosine, CosineRestarts
-from imgkit.recipe.schema import MONITORS
 from imgkit.recipe.toml import value_text
 
 HEAD = 'schema = 1\nname = "mine"\n'
@@ -159,9 +159,9 @@ BAD = [
     ("[loss]\nlabel_smothing = 2.0\n", "my.toml:4: loss.label_smothing: unknown key (did you mean 'label_smoothing'?)"),
     (
         '[loss]\nname = "focl"\n',
-        "my.toml:4: loss.name: must be one of cross_entropy, focal, got 'focl' (did you mean 'focal'?)",
+        f"my.toml:4: loss.name: must be one of {', '.join(LOSS_TYPES)}, got 'focl' (did you mean 'focal'?)",
     ),
-    ("[loss]\nname = 3\n", "my.toml:4: loss.name: must be one of cross_entropy, focal, got 3"),
+    ("[loss]\nname = 3\n", f"my.toml:4: loss.name: must be one of {', '.join(LOSS_TYPES)}, got 3"),
     ('[schedule]\nname = "constant"\nend = 0\n', None),
     ('[schedule]\nname = "cosine_restarts"\n', "my.toml:3: schedule.first: is missing"),
     (
@@ -186,8 +186,8 @@ def test_each_fault_is_one_line_with_its_place(body: str, line: str | None) -> N
 def test_monitors_are_a_closed_list_with_suggestions() -> None:
     [line] = lines_of('monitor = "f1_macro"\n' + ALL)
     assert line.startswith("my.toml:3: monitor: 'f1_macro' is not known (did you mean 'val/f1_macro'?)")
-    assert all(name in line for name in MONITORS)
-    for name in MONITORS:
+    assert all(name in line for names in MONITORS.values() for name in names)
+    for name in (*MONITORS["single"], *MONITORS["multilabel"]):
         assert load(f'monitor = "val/{name}"\n' + ALL).recipe.monitor == f"val/{name}"
 
 
@@ -205,7 +205,7 @@ PHASES = [
     (ALL + "[phases.loss]\ngamma = 2\n", "my.toml:9: phases.all.loss.gamma: cross_entropy has no 'gamma' (focal has)"),
     (
         ALL + '[phases.loss]\nname = "focl"\n',
-        "my.toml:9: phases.all.loss.name: must be one of cross_entropy, focal, got 'focl' (did you mean 'focal'?)",
+        f"my.toml:9: phases.all.loss.name: must be one of {', '.join(LOSS_TYPES)}, got 'focl' (did you mean 'focal'?)",
     ),
     (ALL + '[phases.schedule]\nname = "cosine_restarts"\n', "my.toml:8: phases.all.schedule.first: is missing"),
     (ALL + ALL, "my.toml:9: phases[1]: there are two phases called 'all'"),
@@ -305,7 +305,12 @@ def test_none_in_a_file_turns_off_what_may_be_off() -> None:
         ("data.path=a b=c#d", "data.path", "a b=c#d"),
         ('data.path="a b"', "data.path", "a b"),
         ("data.path=2026-01-01", "data.path", "2026-01-01"),
-        ("data.label_col=1", "data.label_col", "1"),
+        ("data.label_col=1", "data.label_col", ("1",)),
+        ("data.label_col=a b", "data.label_col", ("a b",)),
+        ('data.label_col=["a", "b"]', "data.label_col", ("a", "b")),
+        ("data.label_col=[a]", "data.label_col", ("[a]",)),
+        ("data.label_delimiter=|", "data.label_delimiter", "|"),
+        ("data.label_delimiter=1", "data.label_delimiter", "1"),
         ("data.path=x\ny=1", "data.path", "x\ny=1"),
         ("model.weights=none", "model.weights", "none"),
         ("save.keep=all", "save.keep", "all"),

@@ -205,7 +205,33 @@ def test_any_shipped_solve_can_be_trained_instead(name: str) -> None:
         make_plan(load_recipe(name, sets=[*sets, "phases.head.views=2"]), 64)
 
 
-READ_BY_ALL = ["seed=3", "monitor=val/top1", "data.val=0.1", "model.weights=none", "save.keep=all", "run.workers=0"]
+CHOOSING = ["monitor=val/top1", "save.keep=all"]
+SAVING = ["save.every_steps=2", "save.every_minutes=1"]
+
+
+def test_one_solve_has_nothing_to_choose_from_and_no_steps_to_save() -> None:
+    for texts, reason in (
+        (CHOOSING, "one solved phase is scored and saved once, so there is nothing to choose from"),
+        (SAVING, "a solved phase is one step, saved when it is done"),
+    ):
+        for text in texts:
+            with pytest.raises(RecipeError, match=rf"^{text.partition('=')[0]} = .* \(--set\) is not used: {reason}"):
+                make_plan(load_recipe("probe", sets=[text]), 64)
+            make_plan(load_recipe("finetune", sets=[text]), 64)
+
+
+def test_two_solves_are_chosen_from(tmp_path: Path) -> None:
+    text = (shipped_recipes()["probe"]).read_text()
+    phase = text[text.index("[[phases]]") :]
+    file = tmp_path / "two.toml"
+    file.write_text(text + phase.replace('"head"', '"again"', 1))
+    for sets in CHOOSING:
+        make_plan(load_recipe(file, sets=[sets]), 64)
+    with pytest.raises(RecipeError, match="saved when it is done"):
+        make_plan(load_recipe(file, sets=SAVING), 64)
+
+
+READ_BY_ALL = ["seed=3", "data.val=0.1", "model.weights=none", "run.workers=0"]
 
 
 @pytest.mark.parametrize("text", READ_BY_ALL)

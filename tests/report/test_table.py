@@ -118,3 +118,31 @@ def test_one_run_tells_each_score_once_and_in_order(tmp_path: Path) -> None:
     told = [line.split()[0] for line in file.getvalue().splitlines() if "@" in line]
     assert told == ["test@10", "train@10", "val@10"]
     assert len({line.index("top-1") for line in file.getvalue().splitlines() if "@" in line}) == 1
+
+
+def test_a_bug_of_the_printing_is_not_called_a_damaged_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise KeyError("a bug")
+
+    folder = write_run(tmp_path, "one")
+    monkeypatch.setattr("imgkit.report.table.scores", fail)
+    with pytest.raises(KeyError, match="a bug"):
+        print_run(folder, Screen(file=io.StringIO(), width=200))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("history.jsonl", '{"step": 10, "seconds": 1, "val/loss": "low"}\n'),
+        ("history.jsonl", '{"seconds": 1}\n'),
+        ("evaluations/train@10/metrics.json", "{}"),
+    ],
+)
+def test_damage_is_told_before_anything_is_printed(tmp_path: Path, file: str, text: str) -> None:
+    folder = write_run(tmp_path, "one")
+    (folder.path / file).parent.mkdir(exist_ok=True)
+    (folder.path / file).write_text(text)
+    shown = io.StringIO()
+    with pytest.raises(DiskError, match="one has unexpected content") as caught:
+        print_run(folder, Screen(file=shown, width=200))
+    assert (caught.value.exit_code, shown.getvalue()) == (7, "")
