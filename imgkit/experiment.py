@@ -15,6 +15,7 @@ from typing import Any
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.batches import train_batches
+from imgkit.data.sampling import row_weights
 from imgkit.data.transforms import TrainTransform
 from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
@@ -126,9 +127,10 @@ class Experiment:
     def _updates(self, phase: PhasePlan) -> Iterator[Update]:
         """Gradient updates of a phase from the current step on."""
         setup, start = self.setup, self.progress.step
+        rows = setup.index.rows("train")
         batches = train_batches(
             setup.index,
-            setup.index.rows("train"),
+            rows,
             transform=TrainTransform(setup.preprocessing, phase.augment),
             seed=setup.recipe.seed,
             first_epoch=phase.first_epoch,
@@ -138,6 +140,7 @@ class Experiment:
             stop=phase.stop - phase.first_step,
             workers=setup.workers,
             max_pixels=setup.recipe.data.max_pixels,
+            weights=row_weights(setup.index, rows, phase.settings.sampler),
         )
         told = out_of_memory(
             setup.device, setup.preprocessing.size, phase.settings.batch_size, phase.settings.micro_batch

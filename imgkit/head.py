@@ -107,8 +107,15 @@ def _features(setup: Setup, phase: PhasePlan, progress: Callable[[int, int], Non
 def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:
     """Each training image as in evaluation, then `views` times augmented."""
     rows = setup.index.rows("train")
-    limits = {"workers": setup.workers, "max_pixels": setup.recipe.data.max_pixels}
-    yield from eval_batches(setup.index, rows, preprocessing=setup.preprocessing, batch_size=_BATCH, **limits)
+    workers, max_pixels = setup.workers, setup.recipe.data.max_pixels
+    yield from eval_batches(
+        setup.index,
+        rows,
+        preprocessing=setup.preprocessing,
+        batch_size=_BATCH,
+        workers=workers,
+        max_pixels=max_pixels,
+    )
     steps = math.ceil(len(rows) / _BATCH)
     yield from train_batches(
         setup.index,
@@ -120,5 +127,6 @@ def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:
         steps_per_epoch=steps,
         start=0,
         stop=phase.views * steps,
-        **limits,
+        workers=workers,
+        max_pixels=max_pixels,
     )

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from imgkit.cells import guarded
+from imgkit.data.class_table import class_table, sampling_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data, no_validation
 from imgkit.data.rows import count
@@ -334,6 +335,7 @@ def _say_setup(setup: Setup, screen: Screen) -> None:
     screen.fact("Machine", f"{about['machine']} · {about['format']['why']}")
     for text in setup.plan.notes:
         screen.note(text)
+    screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about.get("loss_weights", {})))
 
 
 def _phase_words(phase: PhasePlan) -> str:

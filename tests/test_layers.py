@@ -45,6 +45,8 @@ TORCH_FREE_DATA = [
     "imagenet",
     "tiny_imagenet",
     "voc",
+    "sampling",
+    "class_table",
 ]
 
 TORCH_FREE_MODELS = {"models.__init__", "models.names", "models.packages"}

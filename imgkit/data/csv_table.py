@@ -1,5 +1,6 @@
 """A table of images: which column is which, and the rows with paths, labels, splits and groups."""
 
+import math
 import os
 import re
 import shlex
@@ -31,7 +32,7 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ i
 
 
 def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
-    """Read a table with columns for the image, its labels and, where there are such, its split and group.
+    """Read a table with columns for the image, its labels and, where there are such, its split, group and weight.
 
     It is a CSV, a Parquet file, or a text file with `path label` on each line.
 
@@ -84,7 +85,8 @@ def other_table(file: Path, shown: str, needed: Collection[str | None]) -> tuple
 
 def _cells(file: Path, shown: str, settings: DataSettings) -> tuple[list[str], list[Line]]:
     """Header and rows of a table, by its kind."""
-    needed = {settings.image_col, *(settings.label_col or ()), settings.split_col or "", settings.group_col or ""}
+    others = (settings.split_col, settings.group_col, settings.weight_col)
+    needed = {settings.image_col, *(settings.label_col or ()), *filter(None, others)}
     return other_table(file, shown, needed) or read_cells(file, shown)
 
 
@@ -105,9 +107,10 @@ def _say_unused(header: Sequence[str], columns: Mapping[str, Sequence[int]], sou
 def _columns(
     header: Sequence[str], lines: Sequence[Line], shown: str, settings: DataSettings
 ) -> dict[str, tuple[int, ...]]:
-    """Positions of the image, label, split and group columns; of labels there may be several."""
+    """Positions of the image, label, split, group and weight columns; of labels there may be several."""
     asked = {"image": _one(settings.image_col), "label": settings.label_col or ()}
     asked |= {"split": _one(settings.split_col), "group": _one(settings.group_col)}
+    asked |= {"weight": _one(settings.weight_col)}
     lower = [name.lower() for name in header]
     guessed = {
         what: next((header[lower.index(name)] for name in names if name in lower), None)
@@ -230,6 +233,7 @@ def _rows(
     """(row number, row) of each distinct image."""
     found: dict[str, tuple[int, Row]] = {}
     (image,), split, group = columns["image"], columns.get("split", ()), columns.get("group", ())
+    weight = columns.get("weight", ())
     repeated = 0
     for (number, cells), names in zip(lines, labels, strict=True):
         row = Row(
@@ -237,6 +241,7 @@ def _rows(
             names,
             _split(cells[split[0]], number, source.shown) if split else None,
             filled(cells[group[0]], "group", number, source.shown) if group else None,
+            _weight(cells[weight[0]], number, source.shown) if weight else None,
         )
         first, known = found.setdefault(row.path, (number, row))
         if first != number:
@@ -256,12 +261,26 @@ def _split(cell: str, row: int, shown: str) -> str:
     return split
 
 
+def _weight(cell: str, row: int, shown: str) -> float:
+    try:
+        weight = float(cell)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight >= 0):
+        raise DataError(
+            f"{shown}: row {row:,} has the weight {printable(cell)!r}.",
+            "A weight is a number, 0 or more: an image of weight 2 is drawn twice as often as one of weight 1.",
+        )
+    return weight
+
+
 def _compare(known: Row, row: Row, first: int, number: int, source: Source) -> None:
     several = source.task == "multilabel"
     pairs = {
         "label sets" if several else "labels": (", ".join(known.labels), ", ".join(row.labels)),
         "splits": (known.split, row.split),
         "groups": (known.group, row.group),
+        "weights": (known.weight, row.weight),
     }
     for what, (one, two) in pairs.items():
         if one != two:

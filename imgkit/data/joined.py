@@ -18,6 +18,7 @@ def join(sources: Sequence[Source]) -> Source:
     for what, has in (
         ("splits", [any(row.split for row in source.rows) for source in sources]),
         ("groups", [any(row.group for row in source.rows) for source in sources]),
+        ("weights", [any(row.weight is not None for row in source.rows) for source in sources]),
         ("several labels an image", [source.task == "multilabel" for source in sources]),
     ):
         if any(has) and not all(has):

@@ -15,7 +15,7 @@ from imgkit.data.rows import Source, absolute, exists
 from imgkit.errors import DataError, UsageError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
 
-COLUMNS = ("image_col", "label_col", "label_delimiter", "split_col", "group_col", "root")
+COLUMNS = ("image_col", "label_col", "label_delimiter", "split_col", "group_col", "weight_col", "root")
 """Settings that describe a table."""
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
 

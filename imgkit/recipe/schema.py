@@ -48,6 +48,7 @@ class DataSettings(Strict):
     label_delimiter: Text | None = None  # what stands between the labels of a cell; None: a cell holds one
     split_col: str | None = None
     group_col: str | None = None
+    weight_col: str | None = None  # how often the sampler "weighted" draws an image
     root: str | None = None  # what relative paths of a CSV start from; None: the CSV's folder
     classes: PositiveInt | None = None  # checked against the data
     val: Share = 0.2  # share of train for validation where the data have no validation split
@@ -71,6 +72,7 @@ class TrainSettings(Strict):
     """`[train]`: the update. A phase may override any of these."""
 
     batch_size: PositiveInt = 32  # images per optimizer update
+    sampler: Literal["uniform", "balanced", "sqrt", "weighted"] = "uniform"  # how often an epoch draws each image
     micro_batch: PositiveInt | None = None  # images per forward pass; None: the whole batch
     optimizer: str = "adamw"  # any of timm's names
     momentum: Probability | None = None  # None: the optimizer's own

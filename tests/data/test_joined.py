@@ -58,6 +58,8 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"all.csv has groups, and .*three has none"):
         read(groups, touch(tmp_path / "three", "cat/1.jpg"), group_col="who")
     assert len(read(groups, plain, group_col="who").rows) == 3
+    with pytest.raises(DataError, match=r"all.csv has weights, and .*three has none"):
+        read(groups, tmp_path / "three", weight_col="who")
     with pytest.raises(DataError, match=r"all.csv has several labels an image, and .*three has none"):
         read(groups, tmp_path / "three", label_delimiter="|")
 

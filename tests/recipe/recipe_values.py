@@ -17,6 +17,7 @@ PAIR = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted)
 TRAIN = {
     "batch_size": st.integers(16, 64),
     "micro_batch": st.none() | st.integers(1, 16),
+    "sampler": st.sampled_from(["uniform", "balanced", "sqrt"]),
     "optimizer": st.sampled_from(["sgd", "adamw", "none"]).filter(lambda name: name != "none"),
     "momentum": st.none() | UNIT,
     "weight_decay": POSITIVE,
