@@ -21,7 +21,7 @@ from imgkit.screen import Screen
 if TYPE_CHECKING:
     from imgkit.data.load import LoadedData
     from imgkit.predict import Prediction
-    from imgkit.prepare import Setup
+    from imgkit.setup import Setup
 
 RUNS = Path("runs")
 
@@ -214,7 +214,7 @@ def scratch(model: str, *, recipe: str = "scratch", **options: Unpack[Options]) 
 def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneOptions]) -> None:
     """Say what `finetune` or `scratch` would do: phases, steps, rates, sizes, images per class. Writes nothing."""
     setup, _, screen = _prepare(verb, model, recipe, options, dry_run=True)
-    from imgkit.prepare import plan_lines
+    from imgkit.setup import plan_lines
 
     screen.fact("Plan", *plan_lines(setup))
 

@@ -15,6 +15,7 @@ from typing import Any
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.batches import train_batches
+from imgkit.data.sampling import row_weights
 from imgkit.data.transforms import TrainTransform
 from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
@@ -25,11 +26,11 @@ from imgkit.head import pictures_of, solve_phase
 from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.metrics import METRICS
 from imgkit.plateau import remembered
-from imgkit.prepare import Setup
 from imgkit.progress import Progress
 from imgkit.recipe.plan import PhasePlan
 from imgkit.run import RunFolder, State
 from imgkit.screen import Screen
+from imgkit.setup import Setup
 from imgkit.signals import Request, hear_signals
 from imgkit.trainer import Trainer, Update
 
@@ -129,9 +130,10 @@ class Experiment:
     def _updates(self, phase: PhasePlan) -> Iterator[Update]:
         """Gradient updates of a phase from the current step on."""
         setup, start = self.setup, self.progress.step
+        rows = setup.index.rows("train")
         batches = train_batches(
             setup.index,
-            setup.index.rows("train"),
+            rows,
             transform=TrainTransform(setup.preprocessing, phase.augment),
             seed=setup.recipe.seed,
             first_epoch=phase.first_epoch,
@@ -141,6 +143,7 @@ class Experiment:
             stop=phase.stop - phase.first_step,
             workers=setup.workers,
             max_pixels=setup.recipe.data.max_pixels,
+            weights=row_weights(setup.index, rows, phase.settings.sampler),
         )
         told = out_of_memory(
             setup.device, setup.preprocessing.size, phase.settings.batch_size, phase.settings.micro_batch

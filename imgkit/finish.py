@@ -20,10 +20,10 @@ from imgkit.evaluate import Scores, load_run_model, score, store
 from imgkit.evaluations import read_logits
 from imgkit.models.folder import save_model_folder
 from imgkit.multilabel import USUAL_THRESHOLD
-from imgkit.prepare import Setup
 from imgkit.report.words import guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
+from imgkit.setup import Setup
 from imgkit.signals import Watched
 
 _FEW = 100  # images, below which an interval is wider than most differences

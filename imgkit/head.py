@@ -13,9 +13,9 @@ from imgkit.data.transforms import TrainTransform
 from imgkit.errors import DeviceError, memory_told
 from imgkit.features import BY_SGD, Features, extract, head_layer, together
 from imgkit.head_sgd import EPOCHS, Stored, train_head, write_features
-from imgkit.prepare import Setup
 from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
+from imgkit.setup import Setup
 from imgkit.signals import Watched
 from imgkit.solve import MAX_BYTES, MAX_ITERATIONS, Floats, Solution, fits, solve_head
 
@@ -117,8 +117,15 @@ def _features(setup: Setup, phase: PhasePlan, progress: Callable[[int, int], Non
 def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:
     """Each training image as in evaluation, then `views` times augmented."""
     rows = setup.index.rows("train")
-    limits = {"workers": setup.workers, "max_pixels": setup.recipe.data.max_pixels}
-    yield from eval_batches(setup.index, rows, preprocessing=setup.preprocessing, batch_size=_BATCH, **limits)
+    workers, max_pixels = setup.workers, setup.recipe.data.max_pixels
+    yield from eval_batches(
+        setup.index,
+        rows,
+        preprocessing=setup.preprocessing,
+        batch_size=_BATCH,
+        workers=workers,
+        max_pixels=max_pixels,
+    )
     steps = math.ceil(len(rows) / _BATCH)
     yield from train_batches(
         setup.index,
@@ -130,5 +137,6 @@ def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:
         steps_per_epoch=steps,
         start=0,
         stop=phase.views * steps,
-        **limits,
+        workers=workers,
+        max_pixels=max_pixels,
     )

@@ -5,6 +5,7 @@ Hashing integers does not change between library versions, machines or worker co
 """
 
 import hashlib
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,37 @@ def order(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
     """
     hashed = splitmix64(np.arange(n, dtype=np.uint64) + np.uint64(key(seed, "order", epoch)))
     return np.argsort(hashed, kind="stable")
+
+
+def bounds_of(weights: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Where the share of each of n samples ends in the range 0..2**63 - 1, uint64 (n,); the last one ends at 2**63.
+
+    Whole numbers from the first sum on, so the same on every machine. A weight below 2**-53 of the largest counts as 0.
+
+    Args:
+        weights: finite, 0 or more, (n,), and one of them above 0.
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    scaled: list[int] = np.rint(values / values.max() * 2.0**52).astype(np.int64).tolist()
+    ends = list(accumulate(scaled))
+    return np.array([(end << 63) // ends[-1] for end in ends], dtype=np.uint64)
+
+
+def picks(seed: int, epoch: int, bounds: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The samples that epoch `epoch` draws, with replacement: as many as there are samples, int64 (n,) of 0..n-1.
+
+    Position p has the sample in whose share its hash falls (the inverse of the cumulative distribution; SplitMix64 as
+    in `order`), whatever the positions before it drew.
+
+    Args:
+        seed: of the run.
+        epoch: counted from the start of the run.
+        bounds: from `bounds_of`, (n,).
+    """
+    positions = np.arange(len(bounds), dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        hashed = splitmix64(positions + np.uint64(key(seed, "pick", epoch)))
+    return np.searchsorted(bounds, hashed >> np.uint64(1), side="right").astype(np.int64)
 
 
 def splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

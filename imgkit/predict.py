@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgkit.cells import bare
-from imgkit.data.csv_table import GUESSES
+from imgkit.data.csv_table import GUESSES, other_table
 from imgkit.data.csv_text import delimiter_of, written_by_imgkit
 from imgkit.data.rows import EXTENSIONS, listed
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from imgkit.models.folder import LoadedModel
 
-_TABLES = (".csv", ".tsv")
+_TABLES = (".csv", ".tsv", ".parquet")
 _THREADS = 8  # that decode, at most: each may hold a picture of max_pixels
 
 
@@ -186,9 +186,9 @@ def expand_inputs(
 ) -> Iterator[str]:
     """The files that `inputs` mean, lazily and in order.
 
-    A folder gives its images, recursively and sorted, hidden entries left out; a .csv or .tsv file, and the table of
-    the training, the paths of its image column, "" where the cell is empty; "-" the paths on stdin, one a line.
-    Anything else is passed on as it is: a missing file becomes a row with an error.
+    A folder gives its images, recursively and sorted, hidden entries left out; a .csv, .tsv or .parquet file, and the
+    table of the training, the paths of its image column, "" where the cell is empty; "-" the paths on stdin, one a
+    line. Anything else is passed on as it is: a missing file becomes a row with an error.
 
     Args:
         inputs: files, folders, tables, "-".
@@ -244,13 +244,20 @@ def _images_under(folder: str) -> Iterator[str]:
 
 def _paths_of_table(file: Path, root: Path, asked: str | None, recorded: str | None) -> Iterator[str]:
     """The cells of the image column, from `root`: the one `asked` for, else the `recorded` one, else a usual name."""
+    shown = printable(str(file))
+    found = other_table(file, shown, {asked or recorded})
+    if found is not None:
+        header, lines = found
+        column = _image_column(header, shown, asked, recorded)
+        yield from (os.fspath(root / cells[column]) if cells[column] else "" for _, cells in lines)
+        return
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             delimiter = delimiter_of(stream.readline())
             stream.seek(0)
             rows = csv.reader(stream, delimiter=delimiter)
             header = [name.strip() for name in next(rows, [])]
-            column = _image_column(header, printable(str(file)), asked, recorded)
+            column = _image_column(header, shown, asked, recorded)
             own = written_by_imgkit(header)
             for row in filter(None, rows):  # a blank line is no row
                 cell = row[column] if len(row) > column else ""
@@ -258,7 +265,7 @@ def _paths_of_table(file: Path, root: Path, asked: str | None, recorded: str | N
                 yield os.fspath(root / cell) if cell else ""
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{printable(str(file))} cannot be read: {reason}.") from error
+        raise DataError(f"{shown} cannot be read: {reason}.") from error
 
 
 def _image_column(header: list[str], shown: str, asked: str | None, recorded: str | None) -> int:

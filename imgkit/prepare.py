@@ -4,7 +4,6 @@ import csv
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ import torch
 from torch import nn
 
 from imgkit.cells import guarded
-from imgkit.class_weights import check_weights, loss_weights, weights_lines
-from imgkit.data.index import SPLITS, Index
+from imgkit.class_weights import check_weights, loss_weights
+from imgkit.data.index import SPLITS
 from imgkit.data.load import LoadedData, load_data, no_validation
-from imgkit.data.rows import count
 from imgkit.data.sources import find_data
 from imgkit.data.transforms import Preprocessing
 from imgkit.device import (
@@ -37,35 +35,16 @@ from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
-from imgkit.recipe.plan import PhasePlan, Plan, make_plan, shrink
+from imgkit.recipe.plan import Plan, make_plan, shrink
 from imgkit.recipe.schema import Recipe
-from imgkit.recipe.task import WORDS, for_task, task_of
+from imgkit.recipe.task import for_task, task_of
 from imgkit.recipe.write import render
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
+from imgkit.setup import Setup, say_data, say_setup
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 _SMOKE_IMAGES = 16  # of a split, or one of each class
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the training loop works with. `about` is the content of run.json."""
-
-    loaded: Loaded
-    index: Index
-    plan: Plan
-    model: nn.Module
-    preprocessing: Preprocessing
-    device: torch.device
-    autocast: torch.dtype | None
-    workers: int
-    about: Mapping[str, Any]
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe's values."""
-        return self.loaded.recipe
 
 
 def prepare(
@@ -92,7 +71,7 @@ def prepare(
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, progress=progress)
     index = data.index.few(_SMOKE_IMAGES) if smoke else data.index
-    _say_data(data, index, screen)
+    say_data(data, index, screen)
     for text in adapted:
         screen.note(text)
     if not len(index.rows("val")):
@@ -117,7 +96,7 @@ def prepare(
         "versions": versions(),
         "data": {
             "where": data.name,
-            "path": str(find_data(recipe.data).path.resolve()),
+            **({} if recipe.data.more else {"path": str(find_data(recipe.data).path.resolve())}),
             "root": str(index.root.resolve()),
             "fingerprint": index.fingerprint,
             "n": {split: len(index.rows(split)) for split in SPLITS},
@@ -136,7 +115,7 @@ def prepare(
         "preprocessing": created.preprocessing.to_dict(),
     }
     setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)
-    _say_setup(setup, screen)
+    say_setup(setup, screen)
     _check_phases(setup)
     return setup, data
 
@@ -252,32 +231,6 @@ def _say_changes(about: Mapping[str, Any], device: torch.device, screen: Screen)
         screen.warn(f"from here on the run is not bit-identical to one without a stop: {', '.join(changed)}")
 
 
-def plan_lines(setup: Setup) -> list[str]:
-    """The plan for people: phases, steps, rates per group of parameters, sizes, images per class."""
-    lines = []
-    for phase in setup.plan.phases:
-        lines.append(f"{phase.name}: {_phase_words(phase)}")
-        set_trainable(setup.model, phase.train)
-        lines += weights_lines(setup.about["loss_weights"].get(phase.name))
-        trainable = sum(weight.numel() for weight in setup.model.parameters() if weight.requires_grad)
-        lines.append(f"  trains {phase.train}: {trainable:,} of {setup.about['parameters']:,} parameters")
-        if phase.lr is not None:
-            optimizer = make_optimizer(setup.model, phase.settings, phase.lr)
-            for group in optimizer.param_groups:
-                count = sum(parameter.numel() for parameter in group["params"])
-                rate = phase.lr * group["lr_scale"]
-                lines.append(f"  lr {rate:.3g} · weight decay {group['weight_decay']:g} · {count:,} parameters")
-    mib = setup.about["parameters"] * 4 / 2**20
-    lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {setup.preprocessing.size}")
-    counts = {split: setup.index.counts(split) for split in SPLITS}
-    what = "class" if setup.index.task == "single" else "label"
-    for code, name in enumerate(setup.index.classes):
-        lines.append(f"{what} {name}: " + ", ".join(f"{split} {counts[split][code]:,}" for split in SPLITS))
-    if setup.index.task == "multilabel":
-        lines.append("no label: " + ", ".join(f"{split} {len(setup.index.unlabelled(split)):,}" for split in SPLITS))
-    return lines
-
-
 def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
     file = folder.path / "data" / "bad.csv"
     with disk_told(file), file.open("w", newline="", errors="backslashreplace") as stream:
@@ -306,45 +259,3 @@ def _precision(
     if not batches:
         return None, "float32: no phase takes gradients"
     return choose_precision(model, device, preprocessing.size, max(batches))
-
-
-def _say_data(data: LoadedData, index: Index, screen: Screen) -> None:
-    sizes = " · ".join(f"{split} {len(index.rows(split)):,}" for split in SPLITS if len(index.rows(split)))
-    kind = "" if index.task == "single" else f"{WORDS[index.task]} · "
-    screen.fact("Data", data.where, f"{kind}{count(len(index.classes), 'class', 'classes')} · {sizes} images")
-    for text in data.notes:
-        screen.note(text)
-    for text in data.warnings:
-        screen.warn(text)
-
-
-def _say_setup(setup: Setup, screen: Screen) -> None:
-    about, weights = setup.about, setup.about["weights"]
-    height, width = setup.preprocessing.size
-    licence = f" · licence {weights['licence']}" if weights["licence"] else ""
-    source = "random weights" if weights["kind"] == "none" else f"weights: {weights['detail']}{licence}"
-    screen.fact(
-        "Model",
-        f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}",
-        f"{source} · new head for {len(setup.index.classes)} classes",
-    )
-    screen.fact(
-        "Recipe",
-        f"{setup.recipe.name} · seed {setup.recipe.seed} · best by {setup.recipe.monitor}",
-        *(f"{phase.name}: {_phase_words(phase)}" for phase in setup.plan.phases),
-    )
-    screen.fact("Machine", f"{about['machine']} · {about['format']['why']}")
-    for text in setup.plan.notes:
-        screen.note(text)
-
-
-def _phase_words(phase: PhasePlan) -> str:
-    if phase.solver == "logistic":
-        views = f", {count(phase.views, 'augmented view')} of each image besides" if phase.views else ""
-        return f"train {phase.train}, solved by logistic regression on features computed once{views}"
-    schedule = phase.schedule.name.replace("_", " ")
-    return (
-        f"train {phase.train}, {count(phase.epochs, 'epoch')} of {count(phase.steps_per_epoch, 'step')} "
-        f"({phase.steps:,} in all), "
-        f"{phase.settings.optimizer} lr {phase.lr:g} ({schedule}), batch {phase.settings.batch_size}"
-    )

@@ -46,6 +46,15 @@ TORCH_FREE_DATA = [
     "csv_table",
     "rows",
     "classes",
+    "parquet",
+    "path_list",
+    "joined",
+    "layouts",
+    "imagenet",
+    "tiny_imagenet",
+    "voc",
+    "sampling",
+    "class_table",
 ]
 
 TORCH_FREE_MODELS = {"models.__init__", "models.names", "models.packages"}

@@ -42,6 +42,8 @@ FEATURES = {
     "views": ("phases.head.views=2", "augment.crop=none", "augment.scale_jitter=[0.9,1.2]"),
     "flips": ("augment.hflip=0.1", "augment.vflip=0.6"),
     "dropout": ("model.drop_rate=0.3",),
+    "balanced sampler": ("train.sampler=balanced",),
+    "sampler of a phase": ("phases.all.sampler=sqrt",),
     "seed": ("seed=4",),
     "phase override": ("phases.top.weight_decay=0.3", "phases.all.augment.hflip=0"),
     "sets of labels": ("data.label_delimiter=;",),

@@ -18,12 +18,13 @@ from imgkit.data.index import Index
 from imgkit.data.load import load_data
 from imgkit.errors import DataError, DeviceError, DiskError, UsageError, WeightsError
 from imgkit.evaluate import check_files
-from imgkit.prepare import Setup, begin, plan_lines, prepare, reopen
+from imgkit.prepare import begin, prepare, reopen
 from imgkit.recipe.load import Flag, load_recipe
 from imgkit.recipe.losses import Bce
 from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
+from imgkit.setup import Setup, plan_lines
 
 
 def stop_in_the_solve(folder: Path, *sets: str, data: str = "synthetic:3x16") -> None:

@@ -14,9 +14,9 @@ from imgkit.errors import DataError, printable
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
-    from imgkit.data.index import Ints
+    from imgkit.data.index import Index, Ints
     from imgkit.data.load import LoadedData
-    from imgkit.recipe.schema import DataSettings
+    from imgkit.recipe.schema import Recipe
 
 PANEL = "Start here"
 _SHOWN = 10  # files named on the screen
@@ -44,8 +44,8 @@ def demo(
 
 
 def check(
-    path: Annotated[
-        str | None, typer.Argument(metavar="[PATH]", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
     ] = None,
     train: Annotated[str | None, typer.Option(help="Folder to train on; goes with --val.")] = None,
     val: Annotated[str | None, typer.Option(help="Validation folder; or a share of train.")] = None,
@@ -55,6 +55,8 @@ def check(
     task: Annotated[Task | None, typer.Option(help="One label an image, or any number.")] = None,
     split_col: Annotated[str | None, typer.Option(help="CSV column with train, val or test.")] = None,
     group_col: Annotated[str | None, typer.Option(help="CSV column of what must not be split.")] = None,
+    weight_col: Annotated[str | None, typer.Option(help="CSV column of the weights to draw by.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Show what balanced, sqrt or weighted draws would be.")] = None,
     root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes to expect.")] = None,
     max_pixels: Annotated[str | None, typer.Option(help="Larger images are refused, such as 300M.")] = None,
@@ -65,7 +67,7 @@ def check(
     from imgkit.models.packages import installed_networks
 
     given = {
-        "data": path,
+        "data": paths,
         "train": train,
         "val": val,
         "image_col": image_col,
@@ -74,16 +76,21 @@ def check(
         "task": task,
         "split_col": split_col,
         "group_col": group_col,
+        "weight_col": weight_col,
+        "sampler": sampler or (None if weight_col is None else "weighted"),
         "root": root,
         "classes": classes,
         "max_pixels": max_pixels,
     }
     flags = recipe_flags(given)
-    settings = _settings({key: value for key, (_, value) in flags.items()})
+    recipe = _recipe(flags)
+    # All bad files are to be found, not only the first.
+    settings = recipe.data.model_copy(update={"on_bad": "skip"})
     screen = Screen(file=sys.stdout)
     with Screen().progress("reading images") as progress:
         found = load_data(settings, seed, progress=progress)
     _print_findings(found, screen)
+    _print_classes(found.index, recipe.train.sampler, screen)
     if found.bad:
         raise DataError(
             f"{_many(len(found.bad), 'file')} cannot be used as an image.",
@@ -103,12 +110,11 @@ def _each(value: object) -> list[object]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def _settings(values: dict[str, object]) -> "DataSettings":
-    """The data section of a recipe from the command line; all bad files are to be found, not only the first."""
+def _recipe(given: "Mapping[str, tuple[str, object]]") -> "Recipe":
+    """The recipe that a training with these flags would have."""
     from imgkit.recipe.load import Flag, load_recipe
 
-    flags = {key: Flag("--" + key.removeprefix("data.").replace("_", "-"), value) for key, value in values.items()}
-    return load_recipe("finetune", flags=flags).recipe.data.model_copy(update={"on_bad": "skip"})
+    return load_recipe("finetune", flags={key: Flag(flag, value) for key, (flag, value) in given.items()}).recipe
 
 
 def _print_findings(found: "LoadedData", screen: Screen) -> None:
@@ -143,6 +149,19 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
         screen.item(" ", f"… and {_many(len(found.bad) - _SHOWN, 'more file')}")
     screen.line()
     screen.line(f"{_many(len(found.warnings), 'warning')}, {_many(len(found.bad), 'error')}")
+
+
+def _print_classes(index: "Index", sampler: str, screen: Screen) -> None:
+    """The table of classes where they are unequal or drawn by a sampler; an epoch is taken for all of train."""
+    from imgkit.data.class_table import class_table
+
+    sampling = {"": (sampler, len(index.rows("train")))}
+    lines = class_table(index, sampling, {}) if len(index.rows("train")) else []
+    if not lines:
+        return
+    screen.line()
+    for line in lines:
+        screen.line(line)
 
 
 def _print_labels(counts: "Mapping[str, Ints]", labels: Sequence[str], screen: Screen) -> None:

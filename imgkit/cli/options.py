@@ -52,7 +52,7 @@ class Option:
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
 OPTIONS = (
-    Option("--data", "data.path", str, "Folder of class folders, or a CSV (else $IMGKIT_DATA, ./data).", _DATA),
+    Option("--data", "data.path", list[str], "Folder or CSV (else $IMGKIT_DATA, ./data). Repeatable: joined.", _DATA),
     Option("--train", "data.train", str, "Folder of class folders to train on; goes with --val.", _DATA),
     Option("--val", "data.val_path", str, "Validation folder; or a share of train, such as 0.2.", _DATA),
     Option("--image-col", "data.image_col", str, "CSV column with the image paths.", _DATA, metavar="COLUMN"),
@@ -63,6 +63,7 @@ OPTIONS = (
     Option("--task", "data.task", Literal["auto", "single", "multilabel"], "One label an image, or any number.", _DATA),
     Option("--split-col", "data.split_col", str, "CSV column with train, val or test.", _DATA, metavar="COLUMN"),
     Option("--group-col", "data.group_col", str, "CSV column of what must not be split.", _DATA, metavar="COLUMN"),
+    Option("--weight-col", "data.weight_col", str, "CSV column of --sampler weighted.", _DATA, metavar="COLUMN"),
     Option("--root", "data.root", str, "Where relative paths of a CSV start.", _DATA, metavar="FOLDER"),
     Option("--classes", "data.classes", int, "Number of classes, checked against the data.", _DATA),
     Option("--on-bad", "data.on_bad", Literal["stop", "skip"], "What to do about files that do not open.", _DATA),
@@ -72,6 +73,7 @@ OPTIONS = (
     Option("--epochs", "epochs", int, "Epochs of the phase that has them.", _RECIPE),
     Option("--batch-size", "train.batch_size", int, "Images per update.", _RECIPE),
     Option("--micro-batch", "train.micro_batch", int, "Images per forward pass; less memory.", _RECIPE),
+    Option("--sampler", "train.sampler", str, "uniform, balanced, sqrt or weighted draws.", _RECIPE),
     Option("--image-size", "model.image_size", int, "Side of the images, in pixels.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of splits, order, augmentation and new weights.", _RECIPE),
@@ -120,6 +122,9 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
             key, value = "data.val", share
         elif option.flag == "--max-pixels":
             value = _count(value)
+        elif option.flag == "--data" and isinstance(value, list):
+            value, *more = value
+            flags |= {"data.path": ("--data", value)} | ({"data.more": ("--data", more)} if more else {})
         flags[key] = (option.flag, value)
     return flags
 

@@ -22,15 +22,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from imgkit.data.decode import load_image
-from imgkit.data.index import Index
+from imgkit.data.index import Index, Weights
 from imgkit.data.transforms import Preprocessing, TrainTransform
 from imgkit.errors import DeviceError, ImgkitError
-from imgkit.keys import key, order
+from imgkit.keys import bounds_of, key, order, picks
 from imgkit.signals import HEARD
 
 Ints = npt.NDArray[np.int64]
-Place = tuple[int, int]
-"""(epoch, row): one use of one picture."""
+Place = tuple[int, int, int]
+"""(epoch, row, use): one use of one picture; `use` counts the earlier ones in the epoch."""
 
 _PREFETCH = 2  # batches each worker holds ready
 _SHARED = Path("/dev") / "shm"
@@ -65,13 +65,15 @@ def train_batches(
     stop: int,
     workers: int,
     max_pixels: int,
+    weights: Weights | None = None,
 ) -> Generator[Batch, None, None]:
     """The batches of steps `start`..`stop - 1` of a phase, in order; see `train_places`.
 
     Args:
         index: where pictures and labels are.
         rows: the rows to train on, int64 (n,).
-        transform: augmentation; its key is (seed, "aug", epoch, row).
+        transform: augmentation; its key is (seed, "aug", epoch, row), and the number of the use where a row comes
+            again in an epoch.
         seed: of the run.
         first_epoch: the epoch that step 0 belongs to.
         batch_size: pictures a step.
@@ -80,6 +82,7 @@ def train_batches(
         stop: the step after the last one.
         workers: processes that decode; 0 decodes in this one.
         max_pixels: a larger picture is refused before it is decoded.
+        weights: how often each of `rows` is drawn, relative to the others, (n,); None: each once.
 
     Raises:
         BadImage: at the batch that holds a file that cannot be read.
@@ -93,6 +96,7 @@ def train_batches(
         steps_per_epoch=steps_per_epoch,
         start=start,
         stop=stop,
+        weights=weights,
     )
     return _load(_Pictures(index, transform, seed, max_pixels), places, workers)
 
@@ -107,26 +111,48 @@ def eval_batches(
         DeviceError: if a worker process dies.
     """
     listed: list[int] = rows.tolist()
-    places = ([(0, row) for row in listed[i : i + batch_size]] for i in range(0, len(listed), batch_size))
+    places = ([(0, row, 0) for row in listed[i : i + batch_size]] for i in range(0, len(listed), batch_size))
     return _load(_Pictures(index, preprocessing, 0, max_pixels), places, workers)
 
 
 def train_places(
-    rows: Ints, *, seed: int, first_epoch: int, batch_size: int, steps_per_epoch: int, start: int, stop: int
+    rows: Ints,
+    *,
+    seed: int,
+    first_epoch: int,
+    batch_size: int,
+    steps_per_epoch: int,
+    start: int,
+    stop: int,
+    weights: Weights | None = None,
 ) -> Iterator[list[Place]]:
-    """What each step from `start` to `stop - 1` sees, as (epoch, row); no time is spent on the steps before.
+    """What each step from `start` to `stop - 1` sees; no time is spent on the epochs before.
 
     Step s belongs to epoch e = first_epoch + s // steps_per_epoch and takes the next `batch_size` of
-    rows[order(seed, e, n)]; the last step of an epoch may find fewer.
+    rows[order(seed, e, n)], or of rows[picks(seed, e, bounds_of(weights))] where there are weights; the last step of an
+    epoch may find fewer.
     """
+    bounds = None if weights is None else bounds_of(weights)
     current: int | None = None
     for step in range(start, stop):
         epoch, position = first_epoch + step // steps_per_epoch, step % steps_per_epoch
         if epoch != current:
-            shuffled, current = rows[order(seed, epoch, len(rows))], epoch
-        taken: list[int] = shuffled[position * batch_size :][:batch_size].tolist()
+            drawn = order(seed, epoch, len(rows)) if bounds is None else picks(seed, epoch, bounds)
+            uses = np.zeros_like(drawn) if bounds is None else _uses(drawn)
+            visited, current = rows[drawn], epoch
+        here = slice(position * batch_size, (position + 1) * batch_size)
+        taken: list[int] = visited[here].tolist()
         assert taken, "an epoch has no more steps than pictures"
-        yield [(epoch, row) for row in taken]
+        yield [(epoch, row, use) for row, use in zip(taken, uses[here].tolist(), strict=True)]
+
+
+def _uses(drawn: Ints) -> Ints:
+    """How often each value of `drawn` (n,) came before, int64 (n,)."""
+    by_value = np.argsort(drawn, kind="stable")
+    ordered = drawn[by_value]
+    uses = np.empty_like(drawn)
+    uses[by_value] = np.arange(len(drawn)) - np.searchsorted(ordered, ordered, side="left")
+    return uses
 
 
 def start_method() -> str:
@@ -139,7 +165,7 @@ def start_method() -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Pictures(Dataset[Sample | ImgkitError]):
-    """Pictures by (epoch, row). Holds arrays and one buffer of paths, which workers share without copying them."""
+    """Pictures by place. Holds arrays and one buffer of paths, which workers share without copying them."""
 
     index: Index
     transform: TrainTransform | Preprocessing
@@ -147,7 +173,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
     max_pixels: int
 
     def __getitem__(self, place: Place) -> Sample | ImgkitError:
-        epoch, row = place
+        epoch, row, use = place
         try:
             image = load_image(self.index.path(row), max_pixels=self.max_pixels, min_side=self.transform.min_side)
         except ImgkitError as error:
@@ -155,7 +181,8 @@ class _Pictures(Dataset[Sample | ImgkitError]):
         if isinstance(self.transform, Preprocessing):
             pixels = self.transform(image)
         else:
-            pixels = self.transform(image, key(self.seed, "aug", epoch, row))
+            again = (use,) if use else ()  # the first use has the key that it has where no picture comes twice
+            pixels = self.transform(image, key(self.seed, "aug", epoch, row, *again))
         return Sample(pixels, torch.from_numpy(self.index.target(row)), row)
 
 

@@ -1,14 +1,17 @@
-"""A CSV of images: which column is which, and the rows with paths, labels, splits and groups."""
+"""A table of images: which column is which, and the rows with paths, labels, splits and groups."""
 
+import math
 import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imgkit.data.csv_labels import flag_columns, read_labels
 from imgkit.data.csv_text import Line, filled, read_cells
+from imgkit.data.parquet import SUFFIX, read_parquet
+from imgkit.data.path_list import read_list
 from imgkit.data.rows import EXTENSIONS, Row, Source, absolute, count, exists, listed
 from imgkit.errors import DataError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
@@ -29,7 +32,9 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ i
 
 
 def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
-    """Read a CSV with columns for the image, its labels and, where there are such, its split and group.
+    """Read a table with columns for the image, its labels and, where there are such, its split, group and weight.
+
+    It is a CSV, a Parquet file, or a text file with `path label` on each line.
 
     Args:
         file: absolute path.
@@ -43,7 +48,7 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
         UsageError: if task and columns contradict each other.
     """
     task = task_of(settings)
-    header, lines = read_cells(file, shown)
+    header, lines = _cells(file, shown, settings)
     columns = _columns(header, lines, shown, settings)
     if not lines:
         raise DataError(f"{shown} has a header but no rows.", "Each row after the header describes one image.")
@@ -60,6 +65,29 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
         _require_files(found, root, shown)
     source.rows.extend(sorted(row for _, row in found))
     return source
+
+
+def other_table(file: Path, shown: str, needed: Collection[str | None]) -> tuple[list[str], list[Line]] | None:
+    """Header and rows of a Parquet file or a list of lines `path label`; None: the file is to be read as a CSV.
+
+    Args:
+        file: absolute path.
+        shown: the file as the user named it.
+        needed: names of columns that must hold text or numbers; None: those that a column of images usually has.
+
+    Raises:
+        DataError: see `read_parquet` and `read_list`.
+    """
+    if file.suffix.lower() == SUFFIX:
+        return read_parquet(file, shown, {*filter(None, needed), *(GUESSES["image"] if None in needed else ())})
+    return read_list(file, shown) if file.suffix.lower() == ".txt" else None
+
+
+def _cells(file: Path, shown: str, settings: DataSettings) -> tuple[list[str], list[Line]]:
+    """Header and rows of a table, by its kind."""
+    others = (settings.split_col, settings.group_col, settings.weight_col)
+    needed = {settings.image_col, *(settings.label_col or ()), *filter(None, others)}
+    return other_table(file, shown, needed) or read_cells(file, shown)
 
 
 def _say_unused(header: Sequence[str], columns: Mapping[str, Sequence[int]], source: Source) -> None:
@@ -79,9 +107,10 @@ def _say_unused(header: Sequence[str], columns: Mapping[str, Sequence[int]], sou
 def _columns(
     header: Sequence[str], lines: Sequence[Line], shown: str, settings: DataSettings
 ) -> dict[str, tuple[int, ...]]:
-    """Positions of the image, label, split and group columns; of labels there may be several."""
+    """Positions of the image, label, split, group and weight columns; of labels there may be several."""
     asked = {"image": _one(settings.image_col), "label": settings.label_col or ()}
     asked |= {"split": _one(settings.split_col), "group": _one(settings.group_col)}
+    asked |= {"weight": _one(settings.weight_col)}
     lower = [name.lower() for name in header]
     guessed = {
         what: next((header[lower.index(name)] for name in names if name in lower), None)
@@ -204,6 +233,7 @@ def _rows(
     """(row number, row) of each distinct image."""
     found: dict[str, tuple[int, Row]] = {}
     (image,), split, group = columns["image"], columns.get("split", ()), columns.get("group", ())
+    weight = columns.get("weight", ())
     repeated = 0
     for (number, cells), names in zip(lines, labels, strict=True):
         row = Row(
@@ -211,6 +241,7 @@ def _rows(
             names,
             _split(cells[split[0]], number, source.shown) if split else None,
             filled(cells[group[0]], "group", number, source.shown) if group else None,
+            _weight(cells[weight[0]], number, source.shown) if weight else None,
         )
         first, known = found.setdefault(row.path, (number, row))
         if first != number:
@@ -230,12 +261,26 @@ def _split(cell: str, row: int, shown: str) -> str:
     return split
 
 
+def _weight(cell: str, row: int, shown: str) -> float:
+    try:
+        weight = float(cell)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight >= 0):
+        raise DataError(
+            f"{shown}: row {row:,} has the weight {printable(cell)!r}.",
+            "A weight is a number, 0 or more: an image of weight 2 is drawn twice as often as one of weight 1.",
+        )
+    return weight
+
+
 def _compare(known: Row, row: Row, first: int, number: int, source: Source) -> None:
     several = source.task == "multilabel"
     pairs = {
         "label sets" if several else "labels": (", ".join(known.labels), ", ".join(row.labels)),
         "splits": (known.split, row.split),
         "groups": (known.group, row.group),
+        "weights": (known.weight, row.weight),
     }
     for what, (one, two) in pairs.items():
         if one != two:

@@ -42,7 +42,7 @@ def read_cells(file: Path, shown: str) -> tuple[list[str], list[Line]]:
     Raises:
         DataError: if the file is no UTF-8 text, or no table of rows as wide as its header, in which no name is twice.
     """
-    header, lines = _parse(_text(file, shown), shown)
+    header, lines = _parse(read_text(file, shown), shown)
     if written_by_imgkit(header):
         lines = [(number, [bare(cell) for cell in cells]) for number, cells in lines]
     return header, lines
@@ -60,7 +60,23 @@ def filled(cell: str, what: str, row: int, shown: str) -> str:
     return text
 
 
-def _text(file: Path, shown: str) -> str:
+def refuse_twins(header: Sequence[str], shown: str) -> None:
+    """See that each column has a name of its own.
+
+    Raises:
+        DataError: if two have the same.
+    """
+    twice = [name for name, n in Counter(header).items() if n > 1]
+    if twice:
+        raise DataError(f"{shown} has two columns called {twice[0]!r}.", "Rename one of them.")
+
+
+def read_text(file: Path, shown: str) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        DataError: if it cannot be read, or is something else.
+    """
     try:
         raw = file.read_bytes()
     except OSError as error:
@@ -95,9 +111,7 @@ def _parse(text: str, shown: str) -> tuple[list[str], list[Line]]:
     if not rows:
         raise DataError(f"{shown} is empty.", "It needs a header and one row per image.")
     header = [cell.strip() for cell in rows[0][1]]
-    twice = [name for name, n in Counter(header).items() if n > 1]
-    if twice:
-        raise DataError(f"{shown} has two columns called {twice[0]!r}.", "Rename one of them.")
+    refuse_twins(header, shown)
     for number, cells in rows[1:]:
         if len(cells) != len(header):
             raise DataError(

@@ -111,12 +111,12 @@ def read_folder(root: Path, shown: str, *, training: bool) -> Source:
         unused = sorted({first for first in map(_first, tree.images) if first in top} - set(splits))
         if unused:
             source.notes.append(f"Ignored beside {_slashed(splits)}: {listed(map('{}/'.format, unused))}.")
-        _add_tree_notes(tree, source)
+        add_tree_notes(tree, source)
         for folder, split in splits.items():
-            _add_rows(tree, source, split, folder=folder)
+            add_rows(tree, source, split, folder=folder)
     else:
-        _add_tree_notes(tree, source)
-        _add_rows(tree, source, None)
+        add_tree_notes(tree, source)
+        add_rows(tree, source, None)
         _add_level_warning(tree, source)
         odd = [name for name in top if name.lower() in FOLDER_SPLITS]
         if odd:
@@ -153,10 +153,10 @@ def read_pair(train: Path, val: Path | None, shown: tuple[str, str]) -> Source:
     for (split, folder), name in zip(pair.items(), shown, strict=False):
         tree = walk(folder)
         _require_images(tree, name)
-        _add_tree_notes(tree, source)
+        add_tree_notes(tree, source)
         before = len(source.rows)
         prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
-        _add_rows(tree, source, None if val is None else split, prefix=prefix)
+        add_rows(tree, source, None if val is None else split, prefix=prefix)
         if len(source.rows) == before:
             raise DataError(
                 f"{name} holds {count(len(tree.images), 'image')}, but none is in a class folder.",
@@ -187,8 +187,16 @@ def _split_folders(top: list[str], shown: str, *, training: bool) -> dict[str, s
     return {}
 
 
-def _add_rows(tree: Tree, source: Source, split: str | None, *, folder: str = "", prefix: str = "") -> None:
-    """Add the images of the class folders below `folder`; sub-folders of a class belong to the class."""
+def add_rows(tree: Tree, source: Source, split: str | None, *, folder: str = "", prefix: str = "") -> None:
+    """Add the images of the class folders below `folder`; sub-folders of a class belong to the class.
+
+    Args:
+        tree: the images, relative to what was walked.
+        source: where rows, notes and warnings go.
+        split: of these images; None: not said.
+        folder: holds the class folders, relative to what was walked; "": that itself.
+        prefix: from the source's root to what was walked.
+    """
     start = f"{folder}/" if folder else ""
     where = printable(f"{folder}/" if folder else source.shown)
     stray = 0
@@ -228,7 +236,8 @@ def _add_level_warning(tree: Tree, source: Source) -> None:
         )
 
 
-def _add_tree_notes(tree: Tree, source: Source) -> None:
+def add_tree_notes(tree: Tree, source: Source) -> None:
+    """Say what of a folder is not read."""
     if tree.hidden:
         names = sorted({PurePosixPath(name).name for name in tree.hidden})
         what = count(len(tree.hidden), "hidden or system file or folder", "hidden or system files and folders")

@@ -17,8 +17,11 @@ from imgkit.recipe.fields import Task
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Weights = npt.NDArray[np.float64]
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "split", "group", "size", "sha256")
+WEIGHT = "weight"
+"""The further column of a table with weights."""
 _HASH_BYTES = 32
 
 
@@ -74,6 +77,7 @@ class Index:
     sizes: Ints  # (n,) bytes
     hashes: npt.NDArray[np.uint8]  # (n, 32) SHA-256 of each file
     task: Task = "single"
+    weights: Weights | None = None  # (n,), finite, 0 or more: how often to draw a row, relative to the others
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -157,6 +161,7 @@ class Index:
             sizes=self.sizes[chosen],
             hashes=self.hashes[chosen],
             task=self.task,
+            weights=None if self.weights is None else self.weights[chosen],
         )
 
     @cached_property
@@ -164,16 +169,17 @@ class Index:
         """SHA-256 over the sorted (path, size, content, label names, split): the same data wherever they lie.
 
         The same table as the data of a multi-label task has another one.
+        Weights are part of it where there are any.
         """
         lines = sorted(
-            "\0".join((path, str(size), digest, names, split)).encode("utf-8", "surrogateescape")
-            for path, names, split, _, size, digest in self._cells()
+            "\0".join((path, str(size), digest, names, split, *weight)).encode("utf-8", "surrogateescape")
+            for path, names, split, _, size, digest, *weight in self._cells()
         )
         lines += [] if self.task == "single" else [self.task.encode()]
         return hashlib.sha256(b"\0\n".join(lines)).hexdigest()
 
     def write_csv(self, file: Path) -> None:
-        """Write the table: path,label,split,group,size,sha256.
+        """Write the table: path,label,split,group,size,sha256, and weight where there are weights.
 
         Several labels of a row are lines of one cell. A cell that a spreadsheet would run as a formula gets a leading
         apostrophe, which `read_csv` takes away.
@@ -183,7 +189,7 @@ class Index:
         """
         with disk_told(file), file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
             writer = csv.writer(handle)  # ends lines with CR LF, so that both are quoted in cells
-            writer.writerow(COLUMNS)
+            writer.writerow(COLUMNS if self.weights is None else (*COLUMNS, WEIGHT))
             for path, names, *rest in self._cells():
                 writer.writerow((guarded(path), guarded(names), *rest))
 
@@ -198,18 +204,20 @@ class Index:
         try:
             with file.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
                 header, *lines = list(csv.reader(handle, strict=True))
-            if tuple(header) != COLUMNS:
+            if tuple(header) not in (COLUMNS, (*COLUMNS, WEIGHT)):
                 raise ValueError(f"columns {header}")
-            return _parse(lines, root, tuple(classes), task)
+            return _parse(lines, len(header), root, tuple(classes), task)
         except (OSError, ValueError, KeyError, csv.Error) as error:
             raise DataError(f"{file} is not an index written by imgkit ({error})") from error
 
-    def _cells(self) -> Iterator[tuple[str, str, str, str, int, str]]:
+    def _cells(self) -> Iterator[tuple[str, str, str, str, int, str, *tuple[str, ...]]]:
         for row, path in enumerate(self.paths):
             codes = self.codes[self.offsets[row] : self.offsets[row + 1]]
             names = "\n".join(self.classes[code] for code in codes)
             group = "" if self.groups is None else str(self.groups[row])
-            yield path, names, SPLITS[self.splits[row]], group, int(self.sizes[row]), self.hashes[row].tobytes().hex()
+            digest = self.hashes[row].tobytes().hex()
+            weight = () if self.weights is None else (repr(float(self.weights[row])),)  # reads back to the same number
+            yield path, names, SPLITS[self.splits[row]], group, int(self.sizes[row]), digest, *weight
 
 
 def hash_array(digests: Iterable[str]) -> npt.NDArray[np.uint8]:
@@ -224,12 +232,12 @@ def hash_array(digests: Iterable[str]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), _HASH_BYTES)
 
 
-def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...], task: Task) -> Index:
+def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, ...], task: Task) -> Index:
     code_of = {name: code for code, name in enumerate(classes)}
     codes: list[int] = []
     offsets = [0]
     for line in lines:
-        if len(line) != len(COLUMNS):
+        if len(line) != width:
             raise ValueError(f"a row of {len(line)} cells")
         codes.extend(code_of[name] for name in bare(line[1]).split("\n") if name)
         offsets.append(len(codes))
@@ -247,4 +255,5 @@ def _parse(lines: list[list[str]], root: Path, classes: tuple[str, ...], task: T
         sizes=np.array([int(line[4]) for line in lines], dtype=np.int64),
         hashes=hash_array(line[5] for line in lines),
         task=task,
+        weights=np.array([float(line[6]) for line in lines], dtype=np.float64) if width > len(COLUMNS) else None,
     )

@@ -187,7 +187,13 @@ def _index(
         sizes=np.array([fact.size for fact in facts], dtype=np.int64),
         hashes=hash_array(fact.sha256 for fact in facts),
         task=source.task,
+        weights=_weights(rows),
     )
+
+
+def _weights(rows: list[Row]) -> npt.NDArray[np.float64] | None:
+    weights = [row.weight for row in rows if row.weight is not None]
+    return np.array(weights, dtype=np.float64) if weights else None
 
 
 def _bad_files(report: ScanReport, source: Source) -> DataError:

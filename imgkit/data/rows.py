@@ -21,6 +21,7 @@ class Row(NamedTuple):
     labels: tuple[str, ...]  # sorted by plain string order; of a single-label task, one
     split: str | None  # one of SPLITS; None: not said
     group: str | None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

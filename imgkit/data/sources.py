@@ -2,17 +2,22 @@
 
 import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgkit.data.builtin import BUILTIN, builtin_folder, is_builtin
 from imgkit.data.csv_table import read_table
 from imgkit.data.folders import read_folder, read_pair
+from imgkit.data.joined import join
+from imgkit.data.layouts import find_layout, read_layout
 from imgkit.data.rows import Source, absolute, exists
 from imgkit.errors import DataError, UsageError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
 
-TABLES = (".csv", ".tsv", ".txt")
+COLUMNS = ("image_col", "label_col", "label_delimiter", "split_col", "group_col", "weight_col", "root")
+"""Settings that describe a table."""
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Place:
         shown: the place as the user named it.
         why: what named it: `--data`, `$IMGKIT_DATA`, ...
         alone: `path` is a training folder given by itself.
+        more: further data sets, joined with this one.
     """
 
     path: Path
@@ -33,10 +39,13 @@ class Place:
     val_path: Path | None = None
     val_shown: str = ""
     alone: bool = False
+    more: tuple["Place", ...] = ()
 
     @property
     def name(self) -> str:
-        """`cells/`, or `cells/ and more/` for a pair."""
+        """`cells/`, or `cells/ and more/` for several."""
+        if self.more:
+            return " and ".join(place.name for place in (replace(self, more=()), *self.more))
         slash = "/" if self.path.is_dir() and self.why != "built in" else ""
         return f"{self.shown}{slash}" if self.val_path is None else f"{self.shown}/ and {self.val_shown}/"
 
@@ -57,7 +66,14 @@ def find_data(settings: DataSettings) -> Place:
         return _pair(settings)
     named = os.environ.get("IMGKIT_DATA")
     if settings.path is not None:
-        return _place(settings.path, "from --data")
+        return replace(
+            _place(settings.path, "from --data"), more=tuple(_place(text, "from --data") for text in settings.more)
+        )
+    if settings.more:
+        raise UsageError(
+            f"data.more = {settings.more[0]!r} is to be joined with data.path, which is not given.",
+            "Give each with --data:  --data FIRST --data SECOND",
+        )
     if named:
         return _place(named, "from $IMGKIT_DATA")
     if not Path("data").exists():
@@ -79,7 +95,8 @@ def refuse_inside(place: Place, root: str | None, out: Path) -> None:
     Raises:
         UsageError: if `out` lies in a data folder; the hint has a place that does not.
     """
-    for folder in (place.path, place.val_path, None if root is None else absolute(root)):
+    folders = [place.path, place.val_path, *(other.path for other in place.more)]
+    for folder in (*folders, None if root is None else absolute(root)):
         if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
             beside = folder.parent / "runs"
             other = min(os.path.relpath(beside), str(beside), key=len)
@@ -102,15 +119,20 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
         DataError: see `read_folder`, `read_pair`, `read_table`.
         UsageError: if the settings ask for what a folder does not have.
     """
-    columns = ("image_col", "label_col", "label_delimiter", "split_col", "group_col", "root")
+    if place.more:
+        places = (replace(place, more=()), *place.more)
+        return join([read_source(one, _own(one, places, settings), training=training) for one in places])
     if place.path.is_file():
         return read_table(place.path, place.shown, settings)
-    given = [name for name in columns if getattr(settings, name) is not None]
+    given = [name for name in COLUMNS if getattr(settings, name) is not None]
     if given:
         raise UsageError(
             f"data.{given[0]} is for a CSV, but {place.shown} is a folder.",
             f"Leave out --{given[0].replace('_', '-')}.",
         )
+    layout = None if place.alone or place.val_path is not None else find_layout(place.path, place.shown)
+    if layout is not None:
+        return read_layout(layout, place.path, place.shown, settings.task)
     if settings.task == "multilabel":
         raise UsageError(
             f"data.task = 'multilabel', but {place.shown} is a folder of class folders: one label an image.",
@@ -119,6 +141,13 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
     if place.alone or place.val_path is not None:
         return read_pair(place.path, place.val_path, (place.shown, place.val_shown))
     return read_folder(place.path, place.shown, training=training)
+
+
+def _own(place: Place, places: Sequence[Place], settings: DataSettings) -> DataSettings:
+    """The settings of one of several data sets: what describes tables is for tables, where there are any."""
+    if place.path.is_file() or not any(other.path.is_file() for other in places):
+        return settings
+    return settings.model_copy(update=dict.fromkeys(COLUMNS))
 
 
 def _pair(settings: DataSettings) -> Place:
@@ -146,7 +175,10 @@ def _place(text: str, why: str) -> Place:
         if path.is_dir():
             return Place(path, shown, why)
         if path.suffix.lower() not in TABLES or not path.is_file():
-            raise DataError(f"{shown} is neither a folder nor a CSV file.", _expects("FOLDER"))
+            raise DataError(
+                f"{shown} is neither a folder nor a CSV file, nor another table (.tsv .txt .parquet).",
+                _expects("FOLDER"),
+            )
         return Place(path, shown, why)
     if is_builtin(text):
         return Place(builtin_folder(text), shown, "built in")

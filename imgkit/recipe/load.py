@@ -22,7 +22,7 @@ from imgkit.recipe.problems import (
     stop_at,
     unknown_key,
 )
-from imgkit.recipe.schema import PhaseSettings, Recipe
+from imgkit.recipe.schema import DataSettings, PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import read_toml, value_text
 
 __all__ = ["Flag", "Loaded", "load_recipe", "recipe_summary", "shipped_recipes"]
@@ -139,6 +139,7 @@ def _build(draft: Draft) -> Loaded:
     phases = tuple(_phase(known, phase, parts) for phase in draft.phases)
     if not draft.phases and all(problem.key != ("phases",) for problem in draft.problems):
         draft.fault(("phases",), "is missing; a recipe has at least one [[phases]]")
+    _check_weights(draft, parts, phases)
     recipe, faults = check(Recipe, {**known.table(), **parts, "phases": phases})
     for key in faults.keys() - parts.keys() - {"phases"}:
         draft.fault((key,), faults[key])
@@ -226,6 +227,23 @@ def _check_length(draft: Draft, place: Key, phase: PhaseSettings) -> None:
         draft.fault(place, "needs epochs or steps")
     elif phase.epochs is not None and phase.steps is not None:
         draft.fault((*place, "steps"), f"give epochs or steps, not both (epochs = {phase.epochs})")
+
+
+def _check_weights(draft: Draft, parts: Mapping[str, Strict | None], phases: tuple[PhaseSettings | None, ...]) -> None:
+    """A phase that draws by weights has a column that holds them."""
+    data, train = parts["data"], parts["train"]
+    if not isinstance(data, DataSettings) or not isinstance(train, TrainSettings) or data.weight_col is not None:
+        return
+    for phase in phases:
+        if phase is None or phase.solver == "logistic" or phase.overrides.get("sampler", train.sampler) != "weighted":
+            continue
+        key = ("phases", phase.name, "sampler") if "sampler" in phase.overrides else ("train", "sampler")
+        draft.fault(
+            key,
+            "'weighted' draws by a column of the CSV, and data.weight_col names none; add --weight-col COLUMN, or draw "
+            "by class: balanced, sqrt",
+        )
+        return
 
 
 def _origins(recipe: Recipe, draft: Draft) -> dict[str, str]:

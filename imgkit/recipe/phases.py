@@ -34,6 +34,10 @@ _NEEDS = {
         "the rate changes in the warm-up alone, which is off",
         "Leave it out, or give the warm-up a length: schedule.warmup='2 epochs'.",
     ),
+    "data.weight_col": (
+        'no phase draws by weights: train.sampler is not "weighted"',
+        "Add --sampler weighted, or leave out the column.",
+    ),
     **dict.fromkeys(
         ("train.layer_decay", "train.batch_norm", "model.drop_path"),
         ("only the head trains", 'Leave it out, or train more: train = "all" in the phase.'),
@@ -130,7 +134,7 @@ def _common_keys(recipe: Recipe) -> list[str]:
     sections = {"train": recipe.train, "augment": recipe.augment, "loss": recipe.loss, "schedule": recipe.schedule}
     keys = [f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields]
     # Frozen layers neither drop units nor stop early.
-    return [*keys, "model.drop_rate", "model.drop_path", "early_stop"]
+    return [*keys, "data.weight_col", "model.drop_rate", "model.drop_path", "early_stop"]
 
 
 def _may_read(phase: PhaseSettings, key: str) -> bool:
@@ -152,6 +156,7 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     }
     used = {f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields}
     used |= {"model.drop_rate", "model.drop_path", "early_stop"}
+    used |= {"data.weight_col"} if settings.train.sampler == "weighted" else set()
     used -= {"augment.jitter_p"} if settings.augment.jitter is None else set()
     used -= {"augment.ratio"} if settings.augment.crop is None else {"augment.scale_jitter"}
     effective = isinstance(settings.loss, ClassWeighted) and settings.loss.class_weights == "effective"

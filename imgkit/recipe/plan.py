@@ -103,6 +103,13 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         if planned.lr is not None:
             wanted = resolve(loaded.recipe, phase).train.batch_size
             notes += _notes(planned, wanted, n_train)
+    drawn = {phase.settings.sampler for phase in phases if phase.lr is not None} - {"uniform"}
+    notes += [
+        f"phase {phase.name!r}: the solve sees every image equally often; only phases that take gradient steps are "
+        f"sampled ({', '.join(sorted(drawn))})"
+        for phase in phases
+        if drawn and phase.lr is None
+    ]
     return Plan(tuple(phases), step, tuple(notes))
 
 
@@ -236,7 +243,7 @@ def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:
     if batch < wanted:
         notes.append(f"phase {phase.name!r}: batch size {batch} instead of {wanted}, since there are {n_train} images")
     tail = n_train % batch
-    if tail:
+    if tail and phase.settings.sampler == "uniform":
         notes.append(
             f"phase {phase.name!r}: {tail} of {n_train} training images sit out each epoch, others each time, "
             f"since {n_train} is no multiple of batch size {batch}"

@@ -38,7 +38,8 @@ def _check_device(text: str) -> str:
 class DataSettings(Strict):
     """`[data]`: where the pictures are and how they are split."""
 
-    path: str | None = None  # folder or CSV; None: $IMGKIT_DATA, then ./data
+    path: str | None = None  # folder or table; None: $IMGKIT_DATA, then ./data
+    more: tuple[Text, ...] = ()  # further data sets, joined with `path`
     train: str | None = None  # a folder of class folders, instead of `path`
     val_path: str | None = None  # the validation folder that goes with `train`
     task: Literal["auto"] | Task = "auto"  # one label an image, or any number; auto: from the label columns of a CSV
@@ -47,6 +48,7 @@ class DataSettings(Strict):
     label_delimiter: Text | None = None  # what stands between the labels of a cell; None: a cell holds one
     split_col: str | None = None
     group_col: str | None = None
+    weight_col: str | None = None  # how often the sampler "weighted" draws an image
     root: str | None = None  # what relative paths of a CSV start from; None: the CSV's folder
     classes: PositiveInt | None = None  # checked against the data
     val: Share = 0.2  # share of train for validation where the data have no validation split
@@ -70,6 +72,7 @@ class TrainSettings(Strict):
     """`[train]`: the update. A phase may override any of these."""
 
     batch_size: PositiveInt = 32  # images per optimizer update
+    sampler: Literal["uniform", "balanced", "sqrt", "weighted"] = "uniform"  # how often an epoch draws each image
     micro_batch: PositiveInt | None = None  # images per forward pass; None: the whole batch
     optimizer: str = "adamw"  # any of timm's names
     momentum: Probability | None = None  # None: the optimizer's own

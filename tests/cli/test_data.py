@@ -112,6 +112,64 @@ def test_data_alone_shows_its_help(imgkit: Run) -> None:
     assert "check" in out
 
 
+def test_several_data_sets_are_checked_as_one(imgkit: Run, make_folders: MakeFolders) -> None:
+    one, two = make_folders({"cat": 10, "dog": 10}, name="one"), make_folders({"cat": 5, "owl": 5}, name="two")
+    code, out, _ = imgkit("data", "check", str(one), str(two))
+    plain = " ".join(out.split())
+    assert code == 0
+    assert "30 images · 3 classes" in plain
+    assert "2 data sets are joined" in plain
+    assert plain.endswith(f"--data {one} --data {two}")
+
+
+def test_an_ambiguous_layout_and_joined_splits_exit_3(imgkit: Run, make_folders: MakeFolders) -> None:
+    one, two = make_folders({"train/cat": 2, "val/cat": 2}, name="one"), make_folders({"cat": 5, "owl": 5}, name="two")
+    code, _, err = imgkit("data", "check", str(one), str(two))
+    assert code == 3
+    assert "so they cannot be joined" in " ".join(err.split())
+    for name in ("JPEGImages", "ImageSets/Main", "val"):
+        (two / name).mkdir(parents=True)
+    (two / "ImageSets/Main/cat_train.txt").touch()
+    (two / "val/val_annotations.txt").touch()
+    code, _, err = imgkit("data", "check", str(two))
+    assert code == 3
+    assert "laid out both as Tiny ImageNet and as Pascal VOC" in " ".join(err.split())
+
+
+def test_unequal_classes_have_a_table_and_a_note(imgkit: Run, make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 40, "dog": 5})
+    code, out, _ = imgkit("data", "check", str(root))
+    assert code == 0
+    assert re.search(r"class +images +uniform draws\n *dog +4 +4.0\n *cat +32 +32.0", out)
+    assert "--sampler sqrt" in " ".join(out.split())
+    code, out, _ = imgkit("data", "check", str(root), "--sampler", "balanced")
+    assert code == 0
+    assert re.search(r"dog +4 +18.0\n *cat +32 +18.0", out)
+    assert "the largest class" not in out.lower()
+    assert " ".join(out.split()).endswith(f"--data {root} --sampler balanced")
+
+
+def test_a_wrong_sampler_or_one_without_its_column_exit_2(imgkit: Run, make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 4, "dog": 4})
+    code, _, err = imgkit("data", "check", str(root), "--sampler", "balancd")
+    assert code == 2
+    assert "balanced" in err
+    code, _, err = imgkit("data", "check", str(root), "--sampler", "weighted")
+    assert code == 2
+    assert "--weight-col COLUMN" in " ".join(err.split())
+
+
+def test_a_weight_column_is_shown_and_passed_on(imgkit: Run, make_folders: MakeFolders) -> None:
+    root = make_folders({"cat": 10, "dog": 10})
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    lines = [f"{file},{file[:3]},{1 if file < 'd' else 3}" for file in files]
+    (root / "cells.csv").write_text("\n".join(["path,label,often", *lines]))
+    code, out, _ = imgkit("data", "check", str(root / "cells.csv"), "--weight-col", "often")
+    assert code == 0
+    assert re.search(r"cat +8 +4.0\n *dog +8 +12.0", out)
+    assert " ".join(out.split()).endswith("--weight-col often --sampler weighted")
+
+
 def several_labels(folder: Path) -> Path:
     lines = ["path,odd,kind"]
     for number in range(24):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgkit.data import batches
-from imgkit.data.batches import Batch, eval_batches, train_batches, train_places
+from imgkit.data.batches import Batch, Place, eval_batches, train_batches, train_places
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, PathTable
 from imgkit.data.transforms import Preprocessing, TrainTransform
@@ -101,7 +101,7 @@ def test_places_follow_the_order_and_resume_anywhere(data: st.DataObject) -> Non
     seed, first_epoch = data.draw(st.integers(0, 2**63 - 1)), data.draw(st.integers(0, 5))
     rows = np.random.default_rng(n).permutation(3 * n)[:n]
 
-    def places(first: int) -> list[list[tuple[int, int]]]:
+    def places(first: int) -> list[list[Place]]:
         return list(
             train_places(
                 rows,
@@ -119,21 +119,21 @@ def test_places_follow_the_order_and_resume_anywhere(data: st.DataObject) -> Non
     assert len(whole) == stop
     flat = [place for step in whole for place in step]
     assert len(set(flat)) == len(flat)  # each epoch sees a row at most once
-    assert all(type(epoch) is int and type(row) is int for epoch, row in flat)  # the key tells int from int64
+    assert all(type(number) is int for place in flat for number in place)  # the key tells int from int64
     reference = []
     for epoch in range(first_epoch, first_epoch + stop // steps_per_epoch + 1):
         ids = [int(rows[i]) for i in order(seed, epoch, n)][: steps_per_epoch * batch_size]
-        reference += [(epoch, row) for row in ids]
+        reference += [(epoch, row, 0) for row in ids]
     assert flat == reference[: len(flat)]
     if not full:
-        assert {row for epoch, row in flat if epoch == first_epoch} == set(rows.tolist()) or stop < steps_per_epoch
+        assert {row for epoch, row, _ in flat if epoch == first_epoch} == set(rows.tolist()) or stop < steps_per_epoch
 
 
 def test_seeking_reads_nothing_of_the_steps_before() -> None:
     later = train_places(
         np.arange(4), seed=0, first_epoch=0, batch_size=2, steps_per_epoch=2, start=10**15, stop=10**15 + 1
     )
-    assert [epoch for epoch, _ in next(later)] == [5 * 10**14] * 2
+    assert [epoch for epoch, _, _ in next(later)] == [5 * 10**14] * 2
 
 
 # Batches

@@ -18,6 +18,7 @@ PAIR = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted)
 TRAIN = {
     "batch_size": st.integers(16, 64),
     "micro_batch": st.none() | st.integers(1, 16),
+    "sampler": st.sampled_from(["uniform", "balanced", "sqrt"]),
     "optimizer": st.sampled_from(["sgd", "adamw", "none"]).filter(lambda name: name != "none"),
     "momentum": st.none() | UNIT,
     "betas": st.none() | st.lists(SHARE, min_size=2, max_size=3),
@@ -84,6 +85,7 @@ COMMON = {
     "monitor": st.sampled_from(MONITORS["single"]).map("val/{}".format),
     "early_stop": st.none() | st.integers(1, 9),
     "data.path": TEXT,
+    "data.more": st.lists(TEXT, max_size=2),
     "data.label_col": TEXT | st.lists(TEXT, min_size=1, max_size=3, unique=True),
     "data.label_delimiter": TEXT,
     "data.task": st.sampled_from(["auto", "single", "multilabel"]),

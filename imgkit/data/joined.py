@@ -1,0 +1,73 @@
+"""Several data sets read as one: `--data a/ --data b/`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgkit.data.rows import Source, listed
+from imgkit.errors import DataError, printable
+
+
+def join(sources: Sequence[Source]) -> Source:
+    """One data set of the rows of all: classes and groups by name, splits as given, paths from the root of all.
+
+    Raises:
+        DataError: if a file is in two of them; or if only some bring splits, or groups, or several labels an image:
+            what that means for the others is not for imgkit to guess.
+    """
+    for what, has in (
+        ("splits", [any(row.split for row in source.rows) for source in sources]),
+        ("groups", [any(row.group for row in source.rows) for source in sources]),
+        ("weights", [any(row.weight is not None for row in source.rows) for source in sources]),
+        ("several labels an image", [source.task == "multilabel" for source in sources]),
+    ):
+        if any(has) and not all(has):
+            one, other = sources[has.index(True)].shown, sources[has.index(False)].shown
+            raise DataError(
+                f"{one} has {what}, and {other} has none, so they cannot be joined.",
+                "Give data sets of one kind; a CSV of all images may have a column for it.",
+            )
+    root = _common(sources)
+    joined = Source(root, " and ".join(source.shown for source in sources), [], task=sources[0].task)
+    first: dict[str, int] = {}
+    for number, source in enumerate(sources):
+        prefix = "" if source.root == root else source.root.relative_to(root).as_posix() + "/"
+        for row in source.rows:
+            path = prefix + row.path
+            if first.setdefault(path, number) != number:
+                raise DataError(
+                    f"{printable(path)} is in {sources[first[path]].shown} and in {source.shown}.",
+                    "Give data sets that share no file.",
+                )
+            joined.rows.append(row._replace(path=path))
+        joined.notes.extend(source.notes)
+        joined.warnings.extend(source.warnings)
+    joined.notes.insert(0, f"{len(sources)} data sets are joined; paths start at {printable(str(root))}.")
+    joined.notes.extend(_only_in_one(sources))
+    joined.rows.sort()
+    return joined
+
+
+def _common(sources: Sequence[Source]) -> Path:
+    """The folder that holds the roots of all.
+
+    Raises:
+        DataError: if there is none: two drives.
+    """
+    try:
+        return Path(os.path.commonpath([source.root for source in sources]))
+    except ValueError as error:
+        raise DataError(
+            f"{listed(source.shown for source in sources)} lie on different drives.", "Copy them to one drive."
+        ) from error
+
+
+def _only_in_one(sources: Sequence[Source]) -> list[str]:
+    """Classes that one data set alone has: perhaps another name for a class of the others."""
+    notes = []
+    for source in sources:
+        others = {label for other in sources if other is not source for row in other.rows for label in row.labels}
+        own = sorted({label for row in source.rows for label in row.labels} - others)
+        if own:
+            notes.append(f"Only {source.shown} has {listed(own)}; classes are joined by name.")
+    return notes

@@ -1,0 +1,113 @@
+"""What a training works with, and what is said of it before the first step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from imgkit.class_weights import weights_lines
+from imgkit.data.class_table import class_table, sampling_of
+from imgkit.data.index import SPLITS, Index
+from imgkit.data.load import LoadedData
+from imgkit.data.rows import count
+from imgkit.data.transforms import Preprocessing
+from imgkit.models.freeze import set_trainable
+from imgkit.optimizers import make_optimizer
+from imgkit.recipe.load import Loaded
+from imgkit.recipe.plan import PhasePlan, Plan
+from imgkit.recipe.schema import Recipe
+from imgkit.recipe.task import WORDS
+from imgkit.screen import Screen
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the training loop works with. `about` is the content of run.json."""
+
+    loaded: Loaded
+    index: Index
+    plan: Plan
+    model: nn.Module
+    preprocessing: Preprocessing
+    device: torch.device
+    autocast: torch.dtype | None
+    workers: int
+    about: Mapping[str, Any]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe's values."""
+        return self.loaded.recipe
+
+
+def plan_lines(setup: Setup) -> list[str]:
+    """The plan for people: phases, steps, rates per group of parameters, sizes, images per class."""
+    lines = []
+    for phase in setup.plan.phases:
+        lines.append(f"{phase.name}: {_phase_words(phase)}")
+        set_trainable(setup.model, phase.train)
+        lines += weights_lines(setup.about["loss_weights"].get(phase.name))
+        trainable = sum(weight.numel() for weight in setup.model.parameters() if weight.requires_grad)
+        lines.append(f"  trains {phase.train}: {trainable:,} of {setup.about['parameters']:,} parameters")
+        if phase.lr is not None:
+            optimizer = make_optimizer(setup.model, phase.settings, phase.lr)
+            for group in optimizer.param_groups:
+                count = sum(parameter.numel() for parameter in group["params"])
+                rate = phase.lr * group["lr_scale"]
+                lines.append(f"  lr {rate:.3g} · weight decay {group['weight_decay']:g} · {count:,} parameters")
+    mib = setup.about["parameters"] * 4 / 2**20
+    lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {setup.preprocessing.size}")
+    counts = {split: setup.index.counts(split) for split in SPLITS}
+    what = "class" if setup.index.task == "single" else "label"
+    for code, name in enumerate(setup.index.classes):
+        lines.append(f"{what} {name}: " + ", ".join(f"{split} {counts[split][code]:,}" for split in SPLITS))
+    if setup.index.task == "multilabel":
+        lines.append("no label: " + ", ".join(f"{split} {len(setup.index.unlabelled(split)):,}" for split in SPLITS))
+    return lines
+
+
+def say_data(data: LoadedData, index: Index, screen: Screen) -> None:
+    """What was found in the data."""
+    sizes = " · ".join(f"{split} {len(index.rows(split)):,}" for split in SPLITS if len(index.rows(split)))
+    kind = "" if index.task == "single" else f"{WORDS[index.task]} · "
+    screen.fact("Data", data.where, f"{kind}{count(len(index.classes), 'class', 'classes')} · {sizes} images")
+    for text in data.notes:
+        screen.note(text)
+    for text in data.warnings:
+        screen.warn(text)
+
+
+def say_setup(setup: Setup, screen: Screen) -> None:
+    """What was chosen, and why: network, recipe, machine, and how often each class is seen."""
+    about, weights = setup.about, setup.about["weights"]
+    height, width = setup.preprocessing.size
+    licence = f" · licence {weights['licence']}" if weights["licence"] else ""
+    source = "random weights" if weights["kind"] == "none" else f"weights: {weights['detail']}{licence}"
+    screen.fact(
+        "Model",
+        f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}",
+        f"{source} · new head for {len(setup.index.classes)} classes",
+    )
+    screen.fact(
+        "Recipe",
+        f"{setup.recipe.name} · seed {setup.recipe.seed} · best by {setup.recipe.monitor}",
+        *(f"{phase.name}: {_phase_words(phase)}" for phase in setup.plan.phases),
+    )
+    screen.fact("Machine", f"{about['machine']} · {about['format']['why']}")
+    for text in setup.plan.notes:
+        screen.note(text)
+    screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about["loss_weights"]))
+
+
+def _phase_words(phase: PhasePlan) -> str:
+    if phase.solver == "logistic":
+        views = f", {count(phase.views, 'augmented view')} of each image besides" if phase.views else ""
+        return f"train {phase.train}, solved by logistic regression on features computed once{views}"
+    schedule = phase.schedule.name.replace("_", " ")
+    return (
+        f"train {phase.train}, {count(phase.epochs, 'epoch')} of {count(phase.steps_per_epoch, 'step')} "
+        f"({phase.steps:,} in all), "
+        f"{phase.settings.optimizer} lr {phase.lr:g} ({schedule}), batch {phase.settings.batch_size}"
+    )

@@ -1,0 +1,111 @@
+"""Tables in Parquet are read like a CSV of the same cells."""
+
+import builtins
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from published import touch, write
+
+from imgkit.data.rows import Source
+from imgkit.data.sources import find_data, read_source
+from imgkit.errors import DataError
+from imgkit.predict import expand_inputs
+from imgkit.recipe.schema import DataSettings
+
+
+def read(file: Path, **given: object) -> Source:
+    found = DataSettings(path=str(file), **given)
+    return read_source(find_data(found), found)
+
+
+def save(file: Path, columns: dict[str, object]) -> Path:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    touch(file.parent, "a.jpg", "b.jpg", "c.jpg", "sub/d.jpg")
+    parquet.write_table(pa.table(columns), file)
+    return file
+
+
+def test_a_missing_pyarrow_is_one_line_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "cells.parquet")
+    real = builtins.__import__
+
+    def without(name: str, *rest: object) -> ModuleType:
+        if name.startswith("pyarrow"):
+            raise ModuleNotFoundError("No module named 'pyarrow'")
+        return real(name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(DataError, match="is a Parquet file, and pyarrow, which reads it, is not installed") as caught:
+        read(tmp_path / "cells.parquet")
+    assert "pip install 'imgkit-timm[parquet]'" in caught.value.hint
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 3
+
+
+def test_the_same_rows_as_a_csv_of_the_same_cells(tmp_path: Path) -> None:
+    file = save(
+        tmp_path / "cells.parquet",
+        {
+            "path": ["a.jpg", "b.jpg", "sub/d.jpg"],
+            "label": [3, 12, 3],
+            "split": ["train", "val", "train"],
+            "patient": [1, 2, 1],
+            "score": [0.5, None, 1.5],
+        },
+    )
+    table = write(
+        tmp_path / "cells.csv",
+        "path,label,split,patient,score",
+        "a.jpg,3,train,1,0.5",
+        "b.jpg,12,val,2,",
+        "sub/d.jpg,3,train,1,1.5",
+    )
+    for given in ({}, {"group_col": "patient"}, {"label_col": "patient", "group_col": "label"}):
+        one, other = read(file, **given), read(table, **given)
+        assert one.rows == other.rows
+        assert [note.replace("parquet", "csv") for note in one.notes] == other.notes
+        assert [text.replace("parquet", "csv") for text in one.warnings] == other.warnings
+    assert read(file).rows[0].labels == ("3",), "a whole number is not 3.0"
+
+
+def test_predict_reads_it_too(tmp_path: Path) -> None:
+    file = save(tmp_path / "cells.parquet", {"image": ["a.jpg", None, "sub/d.jpg"], "id": [1, 2, 3]})
+    assert list(expand_inputs([file])) == [str(tmp_path / "a.jpg"), "", str(tmp_path / "sub/d.jpg")]
+    with pytest.raises(DataError, match="has no column 'imag'"):
+        list(expand_inputs([file], image_col="imag"))
+
+
+def test_flags_and_categories(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    file = save(
+        tmp_path / "cells.parquet",
+        {
+            "image": ["a.jpg", "b.jpg"],
+            "kind": pa.array(["cat", "dog"]).dictionary_encode(),
+            "big": [True, False],
+            "old": [0, 1],
+        },
+    )
+    assert [row.labels for row in read(file, label_col="kind").rows] == [("cat",), ("dog",)]
+    assert [row.labels for row in read(file, label_col=("big", "old")).rows] == [("big",), ("old",)]
+
+
+def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+    file = save(tmp_path / "cells.parquet", {"path": ["a.jpg", "b.jpg"], "label": ["cat", None]})
+    with pytest.raises(DataError, match=r"row 2 has no label"):
+        read(file)
+    with pytest.raises(DataError, match="has no column 'labl'") as caught:
+        read(file, label_col="labl")
+    assert "--label-col label" in caught.value.hint
+    inside = save(tmp_path / "inside.parquet", {"image": [{"bytes": b"x", "path": "a.jpg"}], "label": [1]})
+    with pytest.raises(DataError, match="column 'image' holds struct<bytes: binary, path: string>, no text") as told:
+        read(inside)
+    assert "imgkit reads image files" in told.value.hint
+    write(tmp_path / "text.parquet", "path,label", "a.jpg,cat")
+    with pytest.raises(DataError, match=r"text\.parquet cannot be read as Parquet"):
+        read(tmp_path / "text.parquet")
+    missing = save(tmp_path / "gone.parquet", {"path": ["x.jpg", "b.jpg"], "label": ["cat", "dog"]})
+    with pytest.raises(DataError, match=r"1 of 2 images do not exist. First: row 1, 'x.jpg'"):
+        read(missing)
