@@ -22,7 +22,7 @@ LAYERS = [
         *("trainer", "checkpoint", "features", "solve", "head_sgd", "run", "progress", "screen", "terminal"),
         *("evaluation_tables", "evaluations"),
     ],
-    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "prediction_rows", "report"],
+    ["experiment", "setup", "prepare", "head", "finish", "evaluate", "predict", "prediction_rows", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
