@@ -14,8 +14,8 @@ from typing import Any
 
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
+from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import train_batches
-from imgkit.data.transforms import TrainTransform
 from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told

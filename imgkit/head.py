@@ -6,8 +6,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Batch, eval_batches, train_batches
-from imgkit.data.transforms import TrainTransform
 from imgkit.errors import DeviceError, memory_told
 from imgkit.features import (
     BY_SGD,

@@ -15,9 +15,9 @@ from torch import nn
 from imgkit.cells import guarded
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data, no_validation
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import count
 from imgkit.data.sources import find_data
-from imgkit.data.transforms import Preprocessing
 from imgkit.device import (
     check_memory,
     choose_device,

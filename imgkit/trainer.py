@@ -14,7 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from imgkit.data.batches import Batch
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DivergedError
 from imgkit.features import Solution, load_solution
 from imgkit.keys import key, seed_everything

@@ -14,7 +14,7 @@ from torch import nn
 
 import imgkit.features as subject
 from imgkit.data.batches import Batch
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError, WeightsError
 from imgkit.features import (
     STRENGTHS,

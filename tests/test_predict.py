@@ -16,7 +16,7 @@ from torch import nn
 from imgkit.cells import guarded
 from imgkit.data.csv_table import GUESSES
 from imgkit.data.decode import load_image
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DataError, DeviceError
 from imgkit.predict import (
     Prediction,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from imgkit.data.batches import Batch
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DivergedError
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import make_plan

@@ -21,9 +21,10 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from imgkit.data.augment import TrainTransform
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index
-from imgkit.data.transforms import Preprocessing, TrainTransform
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DeviceError, ImgkitError
 from imgkit.keys import key, order
 from imgkit.signals import HEARD

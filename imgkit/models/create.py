@@ -9,7 +9,7 @@ from timm.data import resolve_input_data_config
 from timm.models import PretrainedCfg, get_pretrained_cfg, split_model_name_tag
 from torch import Tensor, nn
 
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError, WeightsError
 from imgkit.keys import key, seed_everything
 from imgkit.models.freeze import classifier_names

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import get_model_args, get_model_input_config, is_model, split_model_name_tag
 from torch import Tensor, nn
 
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DiskError, UsageError, suggestion
 from imgkit.models.weights import mismatch
 
