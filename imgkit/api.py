@@ -124,6 +124,8 @@ class Options(TypedDict, total=False):
         lr: rate of the only gradient phase.
         batch_size: images per update.
         image_size: side of the images, in pixels.
+        fit: how pictures are made to fit it: "crop", "squash" or "letterbox".
+        augment: how much training pictures are changed: "none", "light", "medium" or "strong".
         seed: of splits, order, augmentation and new weights.
         sets: "key.path=value" for any other key of the recipe.
         flags: recipe keys by path, with the spelling for messages (the command line's way in).
@@ -139,6 +141,8 @@ class Options(TypedDict, total=False):
     lr: float
     batch_size: int
     image_size: int
+    fit: str
+    augment: str
     seed: int
     sets: Sequence[str]
     flags: Mapping[str, Flag]
@@ -161,6 +165,8 @@ _KEYS = {
     "lr": "lr",
     "batch_size": "train.batch_size",
     "image_size": "model.image_size",
+    "fit": "model.fit",
+    "augment": "augment.preset",
     "seed": "seed",
     "weights": "model.weights",
 }

@@ -129,7 +129,7 @@ class Experiment:
         batches = train_batches(
             setup.index,
             setup.index.rows("train"),
-            transform=TrainTransform(setup.preprocessing, phase.augment),
+            transform=TrainTransform(setup.preprocessing, phase.augment, phase.ramp),
             seed=setup.recipe.seed,
             first_epoch=phase.first_epoch,
             batch_size=phase.settings.batch_size,

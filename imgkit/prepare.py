@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from imgkit.cells import guarded
+from imgkit.data.aspect import crop_warnings
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data, no_validation
 from imgkit.data.preprocessing import Preprocessing
@@ -128,7 +129,7 @@ def prepare(
         "preprocessing": created.preprocessing.to_dict(),
     }
     setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)
-    _say_setup(setup, screen)
+    _say_setup(setup, data, screen)
     _check_phases(setup)
     return setup, data
 
@@ -257,8 +258,8 @@ def plan_lines(setup: Setup) -> list[str]:
                 count = sum(parameter.numel() for parameter in group["params"])
                 rate = phase.lr * group["lr_scale"]
                 lines.append(f"  lr {rate:.3g} · weight decay {group['weight_decay']:g} · {count:,} parameters")
-    mib = setup.about["parameters"] * 4 / 2**20
-    lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {setup.preprocessing.size}")
+    mib, rule = setup.about["parameters"] * 4 / 2**20, setup.preprocessing
+    lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {rule.size}, fit {rule.fit}")
     counts = {split: setup.index.counts(split) for split in SPLITS}
     for code, name in enumerate(setup.index.classes):
         lines.append(f"class {name}: " + ", ".join(f"{split} {counts[split][code]:,}" for split in SPLITS))
@@ -268,9 +269,8 @@ def plan_lines(setup: Setup) -> list[str]:
 def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
     file = folder.path / "data" / "bad.csv"
     with disk_told(file), file.open("w", newline="", errors="backslashreplace") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["path", "reason"])
-        rows.writerows([guarded(one.path), guarded(one.reason)] for one in bad)
+        rows = [[guarded(one.path), guarded(one.reason)] for one in bad]
+        csv.writer(stream).writerows([["path", "reason"], *rows])
 
 
 def _set_up_machine(recipe: Recipe) -> torch.device:
@@ -316,7 +316,7 @@ def _say_data(data: LoadedData, index: Index, screen: Screen) -> None:
         screen.warn(text)
 
 
-def _say_setup(setup: Setup, screen: Screen) -> None:
+def _say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     about, weights = setup.about, setup.about["weights"]
     height, width = setup.preprocessing.size
     licence = f" · licence {weights['licence']}" if weights["licence"] else ""
@@ -334,6 +334,8 @@ def _say_setup(setup: Setup, screen: Screen) -> None:
     screen.fact("Machine", f"{about['machine']} · {about['format']['why']}")
     for text in setup.plan.notes:
         screen.note(text)
+    for text in crop_warnings(data.aspects, setup.preprocessing.size, setup.preprocessing.fit):
+        screen.warn(text)
 
 
 def _phase_words(phase: PhasePlan) -> str:

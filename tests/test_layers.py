@@ -14,7 +14,7 @@ ROOT = Path(imgkit.__file__).parent
 LAYERS = [
     ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
-    ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
+    ["data", "models", "losses", "mixing", "schedules", "optimizers", "metrics", "device"],
     ["trainer", "checkpoint", "features", "head_sgd", "run", "progress", "evaluations", "screen", "terminal"],
     ["experiment", "prepare", "head", "finish", "evaluate", "predict", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
@@ -37,6 +37,7 @@ TORCH_FREE_DATA = [
     "folders",
     "csv_table",
     "rows",
+    "aspect",
     "classes",
 ]
 

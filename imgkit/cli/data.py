@@ -101,6 +101,7 @@ def _settings(values: dict[str, object]) -> "DataSettings":
 def _print_findings(found: "LoadedData", screen: Screen) -> None:
     import numpy as np
 
+    from imgkit.data.aspect import crop_warnings
     from imgkit.data.index import SPLITS
 
     index = found.index
@@ -117,14 +118,15 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
         screen.item("✔", "all files open")
     for text in found.notes:
         screen.item("i", text)
-    for text in found.warnings:
+    warnings = [*found.warnings, *crop_warnings(found.aspects)]
+    for text in warnings:
         screen.item("!", text)
     for bad in found.bad[:_SHOWN]:
         screen.item("✗", f"{printable(bad.path)}: {bad.reason}")
     if len(found.bad) > _SHOWN:
         screen.item(" ", f"… and {_many(len(found.bad) - _SHOWN, 'more file')}")
     screen.line()
-    screen.line(f"{_many(len(found.warnings), 'warning')}, {_many(len(found.bad), 'error')}")
+    screen.line(f"{_many(len(warnings), 'warning')}, {_many(len(found.bad), 'error')}")
 
 
 def _range(low: int, high: int) -> str:

@@ -49,6 +49,7 @@ class Option:
         )
 
 
+_PRESETS = Literal["none", "light", "medium", "strong"]
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
 OPTIONS = (
@@ -69,6 +70,8 @@ OPTIONS = (
     Option("--batch-size", "train.batch_size", int, "Images per update.", _RECIPE),
     Option("--micro-batch", "train.micro_batch", int, "Images per forward pass; less memory.", _RECIPE),
     Option("--image-size", "model.image_size", int, "Side of the images, in pixels.", _RECIPE),
+    Option("--fit", "model.fit", Literal["crop", "squash", "letterbox"], "How pictures are made to fit it.", _RECIPE),
+    Option("--augment", "augment.preset", _PRESETS, "How much training pictures are changed.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of splits, order, augmentation and new weights.", _RECIPE),
     Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),

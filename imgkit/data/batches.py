@@ -157,7 +157,8 @@ class _Pictures(Dataset[Sample | ImgkitError]):
         if isinstance(self.transform, Preprocessing):
             pixels = self.transform(image)
         else:
-            pixels = self.transform(image, key(self.seed, "aug", epoch, row))
+            strength = self.transform.ramp.strength(epoch)
+            pixels = self.transform(image, key(self.seed, "aug", epoch, row), strength)
         return Sample(pixels, int(self.labels[row]), row)
 
 

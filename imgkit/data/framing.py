@@ -3,21 +3,12 @@
 import math
 from collections.abc import Iterator
 
-import numpy as np
+from PIL import Image
 
-from imgkit.data.preprocessing import Preprocessing
-from imgkit.keys import splitmix64
+from imgkit.data.preprocessing import RESAMPLING, Preprocessing
 
-
-def uniforms(key: int, n: int = 64) -> Iterator[float]:
-    """The first `n` numbers in [0, 1) of SplitMix64 (Steele, Lea and Flood 2014) from state `key`.
-
-    Integers only, so the same for ever and everywhere. A picture takes at most 33: 22 for the crop, 2 for the flips,
-    9 for the jitter.
-    """
-    with np.errstate(over="ignore"):
-        states = np.uint64(key) + np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return iter(((splitmix64(states) >> np.uint64(11)) * 2.0**-53).tolist())
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels of a picture; it may reach beyond the picture."""
 
 
 def crop_box(
@@ -53,7 +44,7 @@ def crop_box(
 
 def scaled_box(
     draws: Iterator[float], width: int, height: int, preprocessing: Preprocessing, factors: tuple[float, float]
-) -> tuple[float, float, float, float]:
+) -> Box:
     """A part of a picture at a random place, in about the scale that the network is evaluated at.
 
     Scale jittering of the VGG paper (Simonyan and Zisserman 2015), around the evaluation's scale: what a solved head
@@ -65,17 +56,36 @@ def scaled_box(
         height: of the picture, pixels.
         preprocessing: the evaluation's rule.
         factors: smallest and largest scale, 1 being the evaluation's; log-uniform. One that would need more than the
-            picture becomes the smallest that does not.
+            picture becomes the smallest that does not, save where the evaluation pads (fit "letterbox").
 
     Returns:
-        (left, top, right, bottom) in pixels of the picture.
+        The part; it reaches beyond the picture, which then lies somewhere in it, only with "letterbox".
     """
     high, wide = preprocessing.resized(height, width)
     factor = math.exp(between(draws, math.log(factors[0]), math.log(factors[1])))
-    factor = max(factor, preprocessing.size[0] / high, preprocessing.size[1] / wide)
+    padded = preprocessing.fit == "letterbox"
+    if not padded:
+        factor = max(factor, preprocessing.size[0] / high, preprocessing.size[1] / wide)
     h, w = preprocessing.size[0] / factor * height / high, preprocessing.size[1] / factor * width / wide
     top, left = next(draws) * (height - h), next(draws) * (width - w)
+    if padded:
+        return left, top, left + w, top + h
     return max(0.0, left), max(0.0, top), min(float(width), left + w), min(float(height), top + h)
+
+
+def cut(image: Image.Image, box: Box, preprocessing: Preprocessing) -> Image.Image:
+    """A part of a picture, resized to the network's input; what lies outside the picture has the fill colour."""
+    left, top, right, bottom = box
+    (height, width), filtering = preprocessing.size, RESAMPLING[preprocessing.interpolation]
+    inside = max(0.0, left), max(0.0, top), min(float(image.width), right), min(float(image.height), bottom)
+    if inside == box:
+        return image.resize((width, height), filtering, box=box)
+    x, y = width / (right - left), height / (bottom - top)
+    place = round((inside[0] - left) * x), round((inside[1] - top) * y)
+    shape = round((inside[2] - inside[0]) * x), round((inside[3] - inside[1]) * y)
+    whole = Image.new("RGB", (width, height), preprocessing.fill)
+    whole.paste(image.resize((max(1, shape[0]), max(1, shape[1])), filtering, box=inside), place)
+    return whole
 
 
 def between(draws: Iterator[float], low: float, high: float) -> float:

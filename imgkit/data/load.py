@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.aspect import Floats
 from imgkit.data.classes import check_known, class_map, validation_warnings
 from imgkit.data.index import SPLITS, Index, PathTable, hash_array
 from imgkit.data.rows import Row, Source, count
@@ -29,6 +30,7 @@ class LoadedData:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     bad: tuple[BadImage, ...]  # left out because of on_bad="skip"
+    aspects: Floats  # width / height of each picture, (n,)
 
 
 def load_data(
@@ -79,7 +81,10 @@ def load_data(
     if classes is None:
         warnings += validation_warnings(index, given=any(row.split == "val" for row in rows))
     notes = source.notes + notes + split_notes + _picture_notes(report)
-    return LoadedData(index, place.name, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad)
+    aspects = np.array([fact.width / fact.height for fact in facts], dtype=np.float32)
+    return LoadedData(
+        index, place.name, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad, aspects
+    )
 
 
 def _refuse_unused_shares(source: Source, settings: DataSettings) -> None:

@@ -5,7 +5,7 @@ It gives uint8, so that batches stay small on their way to the device; `Preproce
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -15,7 +15,9 @@ from PIL import Image
 
 from imgkit.errors import UsageError, suggestion
 
-Fit = Literal["crop", "squash"]
+Fit = Literal["crop", "squash", "letterbox"]
+CROP_MODES: Mapping[Fit, str] = {"crop": "center", "squash": "squash", "letterbox": "border"}
+"""timm's word for each fit."""
 RESAMPLING = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 }
@@ -33,8 +35,9 @@ class Preprocessing:
         interpolation: a filter of Pillow: "bicubic", "bilinear", "lanczos", "box", "hamming", "nearest".
         mean: of each channel, for pixels in [0, 1].
         std: of each channel, for pixels in [0, 1].
-        fit: "crop" keeps the aspect ratio, the shorter side sets the scale; "squash" does not, and so loses nothing
-            of a picture that is not square.
+        fit: "crop" keeps the aspect ratio, the shorter side sets the scale, and what is left of the longer one is
+            cut off; "squash" gives up the aspect ratio; "letterbox" keeps it, the longer side sets the scale, and bars
+            of the colour `fill` take up the rest. With crop_pct 1 these two lose nothing.
 
     Raises:
         UsageError: for a value outside these ranges.
@@ -61,18 +64,19 @@ class Preprocessing:
         """The rule in timm's resolved data config (`timm.data.resolve_model_data_config(model)`).
 
         Raises:
-            UsageError: for a rule that imgkit does not have: crop_mode "border", other than three channels.
+            UsageError: for a rule that imgkit does not have: another crop_mode, other than three channels.
         """
         channels, height, width = config["input_size"]
         if channels != 3:
             raise UsageError(
                 f"the network reads {channels} channels; imgkit gives it 3 (RGB)", "Choose a network of 3 channels."
             )
-        fits: dict[str, Fit] = {"center": "crop", "squash": "squash"}
         mode = config.get("crop_mode") or "center"
-        if mode not in fits:
+        fit = next((fit for fit, of_timm in CROP_MODES.items() if of_timm == mode), None)
+        if fit is None:
             raise UsageError(
-                f"the network's crop_mode {mode!r} is not one of {', '.join(fits)}", "Choose another network."
+                f"the network's crop_mode {mode!r} is not one of {', '.join(CROP_MODES.values())}",
+                "Choose another network.",
             )
         return cls(
             size=(int(height), int(width)),
@@ -80,7 +84,7 @@ class Preprocessing:
             interpolation=str(config["interpolation"]),
             mean=tuple(map(float, config["mean"])),
             std=tuple(map(float, config["std"])),
-            fit=fits[mode],
+            fit=fit,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,6 +114,16 @@ class Preprocessing:
             fit=values["fit"],
         )
 
+    def with_fit(self, fit: Fit) -> "Preprocessing":
+        """The same rule with another fit. One that is asked for in order to lose nothing of a picture loses nothing."""
+        return replace(self, fit=fit, crop_pct=self.crop_pct if fit in ("crop", self.fit) else 1.0)
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The colour of bars: the mean, in grey levels, as timm has it."""
+        red, green, blue = (min(255, max(0, round(255 * value))) for value in self.mean)
+        return red, green, blue
+
     @property
     def scale_size(self) -> tuple[int, int]:
         """What the picture is resized to before the crop: (height, width) that the result must at least have."""
@@ -129,11 +143,16 @@ class Preprocessing:
         return to_pixels(self.fit_image(image))
 
     def fit_image(self, image: Image.Image) -> Image.Image:
-        """The resized and centre-cropped picture, (W, H) = `size` reversed; the same bytes as torchvision's."""
+        """The resized and centred picture, (W, H) = `size` reversed; the same bytes as torchvision's."""
         (high, wide), (height, width) = self.resized(image.height, image.width), self.size
         usual = self.scale_size[0] * self.scale_size[1]
         top, left = round((high - height) / 2), round((wide - width) / 2)
         filtering = RESAMPLING[self.interpolation]
+        if self.fit == "letterbox":
+            whole = Image.new("RGB", (width, height), self.fill)
+            place = (width - wide) // 2 if wide < width else -left, (height - high) // 2 if high < height else -top
+            whole.paste(image.resize((wide, high), filtering), place)
+            return whole
         if high * wide <= _LONG * usual:
             return image.resize((wide, high), filtering).crop((left, top, left + width, top + height))
         # A picture of 1 x 5,000 would become one of 224 x 1,120,000. Pillow's filters look beyond `box`, so the crop
@@ -152,6 +171,9 @@ class Preprocessing:
         high, wide = self.scale_size
         if self.fit == "squash":
             return high, wide
+        if self.fit == "letterbox":
+            ratio = max(height / high, width / wide)
+            return max(1, round(height / ratio)), max(1, round(width / ratio))
         if high != wide:
             ratio = min(height / high, width / wide)
             return round(height / ratio), round(width / ratio)

@@ -71,6 +71,8 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     if source.kind != "none":
         _load_trunk(model, _pretrained(name, settings, options, source), name, source)
     preprocessing = _preprocessing(model, name, settings.image_size)
+    if settings.fit is not None:
+        preprocessing = preprocessing.with_fit(settings.fit)
     _check_logits(model, name, classes, preprocessing.size)
     return Created(model, name, preprocessing, source)
 

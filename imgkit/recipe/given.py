@@ -9,7 +9,18 @@ from pathlib import PurePath
 from imgkit.errors import suggestion
 from imgkit.recipe.draft import Draft, Given, plain
 from imgkit.recipe.phases import TABLES
-from imgkit.recipe.problems import SECTIONS, UNIONS, Key, Place, Problem, annotation, is_text, may_be_off, show
+from imgkit.recipe.problems import (
+    SECTIONS,
+    UNIONS,
+    Key,
+    Place,
+    Problem,
+    annotation,
+    is_text,
+    may_be_off,
+    names_none,
+    show,
+)
 from imgkit.recipe.toml import value_text
 
 _FORM = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\s*=\s*(?P<value>.*?)\s*", re.DOTALL)
@@ -157,9 +168,9 @@ def _parse_value(key: Key, text: str) -> object:
 
 
 def _holds_none(key: Key) -> bool:
-    """Whether "none" is a value of this key: off, or the text (`model.weights`)."""
+    """Whether "none" is a value of this key: off, or the text (`model.weights`, `augment.preset`)."""
     kind = annotation(key)
-    return may_be_off(kind) or kind is str
+    return may_be_off(kind) or kind is str or names_none(kind)
 
 
 def _as_text(value: object) -> object:

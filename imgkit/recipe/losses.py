@@ -1,6 +1,6 @@
 """`[loss]`: the losses and their values, by name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
@@ -9,6 +9,8 @@ from imgkit.recipe.fields import Share, Strict
 
 class LossSettings(Strict):
     """What a loss table holds, whichever loss it names."""
+
+    SOFT: ClassVar[bool] = True  # whether it takes targets in [0, 1] for each class, as mixing makes them
 
     name: str
 

@@ -8,6 +8,9 @@ from imgkit.recipe.schedules import SCHEDULE_TYPES, ScheduleSettings
 from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import value_text
 
+_OF_UPDATES = ("augment.mixup", "augment.cutmix", "augment.mix_p", "augment.ramp")
+"""Keys of `[augment]` that mean batches and epochs, of which a solved phase has none."""
+
 TABLES = ("augment", "loss", "schedule")
 """Sections that a phase may have as tables of its own; keys of `[train]` stand in the phase directly."""
 
@@ -23,6 +26,24 @@ _NEEDS = {
     "augment.scale_jitter": (
         "augment.crop is on and sets the scale",
         'Take one: augment.crop="none", or augment.scale_jitter="none".',
+    ),
+    "augment.fill": (
+        "nothing is moved in from outside the image",
+        "Give what moves it too, for example augment.rotate=10, or a policy.",
+    ),
+    "augment.policy_p": ("augment.policy is off", "Name the policy too, for example augment.policy=trivialaugment."),
+    "augment.policy_ops": ("only randaugment has a number of operations", "Give augment.policy=randaugment too."),
+    "augment.policy_magnitude": (
+        "only randaugment and augmix have a magnitude",
+        "Give augment.policy=randaugment or augmix too.",
+    ),
+    "augment.mix_p": (
+        "augment.mixup and augment.cutmix are off",
+        "Give one of them too, for example augment.mixup=0.2.",
+    ),
+    "augment.ramp": (
+        "nothing is on that has a strength (framing and flips have none)",
+        "Give what is to grow, for example augment.rotate=10.",
     ),
     **dict.fromkeys(
         ("train.layer_decay", "train.batch_norm", "model.drop_path"),
@@ -111,7 +132,7 @@ def _common_keys(recipe: Recipe) -> list[str]:
 
 def _may_read(phase: PhaseSettings, key: str) -> bool:
     """Whether a phase of its kind can read `key` of a section: a solved one only the augmentation of its views."""
-    return phase.solver != "logistic" or (phase.views > 0 and key.startswith("augment."))
+    return phase.solver != "logistic" or (phase.views > 0 and key.startswith("augment.") and key not in _OF_UPDATES)
 
 
 def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
@@ -125,10 +146,21 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     }
     used = {f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields}
     used |= {"model.drop_rate", "model.drop_path", "early_stop"}
-    used -= {"augment.jitter_p"} if settings.augment.jitter is None else set()
-    used -= {"augment.ratio"} if settings.augment.crop is None else {"augment.scale_jitter"}
+    used -= {f"augment.{key}" for key in _idle(settings.augment)}
     used -= {"train.layer_decay", "train.batch_norm", "model.drop_path"} if phase.train == "head" else set()
     return {key for key in used if _may_read(phase, key)}
+
+
+def _idle(augment: AugmentSettings) -> set[str]:
+    """Keys of `[augment]` that mean nothing beside the others."""
+    idle = {"ratio"} if augment.crop is None else {"scale_jitter"}
+    idle |= {"jitter_p"} if augment.jitter is None else set()
+    idle |= set() if augment.moves or augment.policy else {"fill"}
+    idle |= set() if augment.policy else {"policy_p"}
+    idle |= set() if augment.policy == "randaugment" else {"policy_ops"}
+    idle |= set() if augment.policy in ("randaugment", "augmix") else {"policy_magnitude"}
+    idle |= set() if augment.mixes else {"mix_p"}
+    return idle | (set() if augment.can_ramp else {"ramp"})
 
 
 def _from_section(recipe: Recipe, phase: PhaseSettings) -> set[str]:

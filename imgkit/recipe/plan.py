@@ -6,10 +6,10 @@ from math import ceil
 
 from imgkit.duration import Duration
 from imgkit.errors import DataError, RecipeError
-from imgkit.recipe.augment import AugmentSettings
+from imgkit.recipe.augment import AugmentSettings, Ramp
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.losses import LossSettings
-from imgkit.recipe.phases import override_keys, resolve, unread
+from imgkit.recipe.phases import Resolved, override_keys, resolve, unread
 from imgkit.recipe.problems import PHASE_KEYS
 from imgkit.recipe.schedules import CosineRestarts, OneCycle, ScheduleSettings, Warmed
 from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
@@ -33,6 +33,7 @@ class PhasePlan:
         lr: rate of the head group at schedule factor 1; None in a solved phase.
         settings: the update; `batch_size` is at most the number of training images.
         augment: augmentation.
+        ramp: how strong it is, by epoch.
         loss: loss and its values.
         schedule: schedule and its values.
     """
@@ -49,6 +50,7 @@ class PhasePlan:
     lr: float | None
     settings: TrainSettings
     augment: AugmentSettings
+    ramp: Ramp
     loss: LossSettings
     schedule: ScheduleSettings
 
@@ -56,6 +58,10 @@ class PhasePlan:
     def stop(self) -> int:
         """Updates done when the phase is over."""
         return self.first_step + self.steps
+
+    def strength(self, step: int) -> float:
+        """How strong the augmentation is in update `step` of the run, in [0, 1]."""
+        return self.ramp.strength(self.first_epoch + (step - self.first_step) // self.steps_per_epoch)
 
     def ends_epoch(self, step_done: int) -> bool:
         """Whether `step_done` updates of the run being done closes an epoch of this phase, or the phase."""
@@ -87,7 +93,8 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
     """Lay the phases of a recipe end to end for `n_train` training images.
 
     Raises:
-        RecipeError: if a given value (file, flag or --set) is read by no phase, or values contradict each other.
+        RecipeError: if a given value (file, flag or --set) is read by no phase, or values contradict each other, as
+            mixed targets and a loss that takes none.
         DataError: if there is no training image.
     """
     if n_train < 1:
@@ -164,6 +171,7 @@ def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epo
     train, steps, steps_per_epoch, epochs = settings.train, 1, 1, 0
     if phase.solver != "logistic":
         _check_micro_batch(loaded, phase, train)
+        _check_mixing(phase, settings)
         batch_size = min(train.batch_size, n_train)
         micro_batch = None if train.micro_batch is None else min(train.micro_batch, batch_size)
         train = train.model_copy(update={"batch_size": batch_size, "micro_batch": micro_batch})
@@ -183,15 +191,24 @@ def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epo
         lr=phase.lr,
         settings=train,
         augment=settings.augment,
+        ramp=_ramp(settings.augment, first_epoch, steps, steps_per_epoch),
         loss=settings.loss,
         schedule=settings.schedule,
     )
 
 
+def _ramp(augment: AugmentSettings, first_epoch: int, steps: int, steps_per_epoch: int) -> Ramp:
+    return Ramp(first_epoch, Duration.parse(augment.ramp).steps(steps, steps_per_epoch) / steps_per_epoch)
+
+
 def _refuse_unread(loaded: Loaded) -> None:
-    """Stop at values that were given but that nothing reads; a shipped recipe's own are not the user's fault."""
+    """Stop at values that were given but that nothing reads; those of shipped recipes and presets are no user's fault.
+
+    A preset that has nothing to give to any phase is one.
+    """
     idle = unread(loaded.recipe)
-    given = {key: loaded.origins[key] for key in idle if not loaded.origins[key].startswith(("default", "recipe "))}
+    nobodys = ("default", "recipe ", "preset ")
+    given = {key: loaded.origins[key] for key in idle if not loaded.origins[key].startswith(nobodys)}
     if not given:
         return
     lines = [
@@ -230,6 +247,15 @@ def _check_micro_batch(loaded: Loaded, phase: PhaseSettings, train: TrainSetting
     )
 
 
+def _check_mixing(phase: PhaseSettings, settings: Resolved) -> None:
+    if settings.augment.mixes and not settings.loss.SOFT:
+        raise RecipeError(
+            f"phase {phase.name!r} mixes images, and so their targets, and the loss {settings.loss.name!r} takes none "
+            "that are mixed",
+            "Leave the mixing out: --set augment.mixup=0 --set augment.cutmix=0; or take the loss cross_entropy.",
+        )
+
+
 def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:
     notes = []
     batch = phase.settings.batch_size
@@ -240,6 +266,12 @@ def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:
         notes.append(
             f"phase {phase.name!r}: {tail} of {n_train} training images sit out each epoch, others each time, "
             f"since {n_train} is no multiple of batch size {batch}"
+        )
+    strength = phase.strength(phase.stop - 1)
+    if strength < 1:
+        notes.append(
+            f"phase {phase.name!r}: augmentation grows to {strength:.0%} of its strength in the last epoch "
+            f"(augment.ramp = {value_text(phase.augment.ramp)})"
         )
     return notes + _schedule_notes(phase)
 

@@ -13,7 +13,7 @@ pytest_plugins = ["cli_fixture"]
 
 FLAGS = """
     --data --train --val --image-col --label-col --split-col --group-col --root --classes --on-bad --max-pixels
-    --recipe --set --epochs --batch-size --micro-batch --image-size --lr --seed --weights --monitor --early-stop
+    --recipe --set --epochs --batch-size --micro-batch --image-size --fit --augment --lr --seed --weights --monitor --early-stop
     --device --workers --out --name --dry-run --print-recipe --smoke
 """
 
@@ -57,9 +57,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "resnet50 --data d --image-col i --label-col l --split-col s --group-col g --root r --classes 3 --on-bad skip"
     )
     line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
-    line += (
-        " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu --workers 2"
-    )
+    line += " --image-size 64 --fit squash --augment light --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu --workers 2"
     line += " --out o --name n"
     assert imgkit("finetune", *line.split())[0] == 0
     ((_, _, options),) = calls
@@ -77,6 +75,8 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "train.batch_size": Flag("--batch-size", 8),
         "train.micro_batch": Flag("--micro-batch", 4),
         "model.image_size": Flag("--image-size", 64),
+        "model.fit": Flag("--fit", "squash"),
+        "augment.preset": Flag("--augment", "light"),
         "lr": Flag("--lr", 1e-3),
         "seed": Flag("--seed", 7),
         "model.weights": Flag("--weights", "none"),
@@ -90,14 +90,14 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
 
 
 def test_keys_of_the_options_are_keys_of_the_recipe() -> None:
-    from imgkit.recipe.schema import DataSettings, ModelSettings, Recipe, RunSettings, TrainSettings
+    from imgkit.recipe.problems import SECTIONS
+    from imgkit.recipe.schema import Recipe
 
-    sections = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings, "run": RunSettings}
     for option in OPTIONS:
         section, _, key = option.key.rpartition(".")
         if option.key in ("", "epochs", "lr"):
             continue
-        assert key in (sections[section] if section else Recipe).model_fields, option.flag
+        assert key in (SECTIONS[section] if section else Recipe).model_fields, option.flag
 
 
 def test_val_is_a_folder_or_a_share() -> None:

@@ -12,8 +12,10 @@ from PIL import Image
 from rules import picture, rule
 from torchvision.transforms import v2
 
-from imgkit.data.augment import TrainTransform, jittered
-from imgkit.data.framing import crop_box, uniforms
+from imgkit.data.augment import TrainTransform
+from imgkit.data.effects import jittered
+from imgkit.data.framing import crop_box
+from imgkit.keys import uniforms
 from imgkit.recipe.augment import AugmentSettings
 
 PLAIN = AugmentSettings(crop=None, hflip=0.0)
@@ -89,7 +91,7 @@ def test_crop_pixels_equal_torchvision() -> None:
     image, preprocessing = picture(60, 45), rule(20)
     transform = TrainTransform(preprocessing, AugmentSettings(hflip=0.0))
     for key in range(20):
-        left, top, right, bottom = crop_box(uniforms(key), 60, 45, (0.5, 1.0), (3 / 4, 4 / 3))
+        left, top, right, bottom = crop_box(uniforms(key, 64), 60, 45, (0.5, 1.0), (3 / 4, 4 / 3))
         bicubic = v2.InterpolationMode.BICUBIC
         theirs = v2.functional.resized_crop(image, top, left, bottom - top, right - left, [20, 20], bicubic)
         assert torch.equal(transform(image, key), v2.functional.pil_to_tensor(theirs))
@@ -116,7 +118,7 @@ def test_each_jitter_spans_the_range_of_torchvision(place: int) -> None:
         v2.functional.adjust_hue,
     )
     ends = [changes[place](image, factor) for factor in ((0.7, 1.3) if place < 3 else (-0.3, 0.3))]
-    seen = np.array([np.asarray(jittered(uniforms(key), image, amounts)) for key in range(300)], dtype=int)
+    seen = np.array([np.asarray(jittered(uniforms(key, 64), image, amounts)) for key in range(300)], dtype=int)
     if place < 3:  # the hue goes round
         low, high = sorted((np.asarray(end, dtype=int) for end in ends), key=lambda pixels: pixels[0, 0, 0])
         assert ((seen >= np.minimum(low, high) - 1) & (seen <= np.maximum(low, high) + 1)).all()

@@ -7,17 +7,18 @@ from PIL import Image
 from rules import rule
 from torchvision.transforms import v2
 
-from imgkit.data.framing import crop_box, scaled_box, uniforms
+from imgkit.data.framing import crop_box, scaled_box
+from imgkit.keys import uniforms
 
 
 def test_uniforms_are_uniform_and_follow_the_reference() -> None:
-    draws = np.array([list(uniforms(key)) for key in range(500)])
+    draws = np.array([list(uniforms(key, 64)) for key in range(500)])
     assert draws.min() >= 0
     assert draws.max() < 1
     assert abs(draws.mean() - 0.5) < 0.01
     assert abs(np.corrcoef(draws[:, 0], draws[:, 1])[0, 1]) < 0.15
     state, mask = 2**64 - 5, 2**64 - 1  # the generator as published, in Python's integers
-    for draw in uniforms(state):
+    for draw in uniforms(state, 64):
         state = (state + 0x9E3779B97F4A7C15) & mask
         z = state
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
@@ -32,7 +33,7 @@ def test_crops_are_drawn_like_torchvision() -> None:
     expected = [
         (p["left"], p["top"], p["width"], p["height"]) for p in (theirs.make_params([image]) for _ in range(4000))
     ]
-    boxes = [crop_box(uniforms(key), 50, 40, (0.3, 0.9), (0.7, 1.5)) for key in range(4000)]
+    boxes = [crop_box(uniforms(key, 64), 50, 40, (0.3, 0.9), (0.7, 1.5)) for key in range(4000)]
     ours = [(left, top, right - left, bottom - top) for left, top, right, bottom in boxes]
     for quantile in (0.05, 0.25, 0.5, 0.75, 0.95):
         assert np.abs(np.quantile(ours, quantile, axis=0) - np.quantile(expected, quantile, axis=0)).max() <= 1
@@ -48,14 +49,14 @@ def test_crops_are_drawn_like_torchvision() -> None:
     wide=st.floats(0.2, 1),
 )
 def test_crop_lies_inside(key: int, width: int, height: int, low: float, wide: float) -> None:
-    left, top, right, bottom = crop_box(uniforms(key), width, height, (low, 1.0), (wide, 1 / wide))
+    left, top, right, bottom = crop_box(uniforms(key, 64), width, height, (low, 1.0), (wide, 1 / wide))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
 
 
 @pytest.mark.parametrize(("width", "height", "box"), [(100, 10, (43, 0, 56, 10)), (10, 100, (0, 43, 10, 56))])
 def test_centre_crop_where_no_draw_fits(width: int, height: int, box: tuple[int, ...]) -> None:
-    assert crop_box(uniforms(0), width, height, (1.0, 1.0), (3 / 4, 4 / 3)) == box
+    assert crop_box(uniforms(0, 64), width, height, (1.0, 1.0), (3 / 4, 4 / 3)) == box
 
 
 @settings(max_examples=200, deadline=None)
@@ -72,7 +73,7 @@ def test_scaled_box_lies_inside_and_keeps_the_aspect(
     key: int, width: int, height: int, low: float, span: float, fit: str, crop_pct: float
 ) -> None:
     preprocessing = rule(32, fit=fit, crop_pct=crop_pct)
-    left, top, right, bottom = scaled_box(uniforms(key), width, height, preprocessing, (low, low * span))
+    left, top, right, bottom = scaled_box(uniforms(key, 64), width, height, preprocessing, (low, low * span))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
     high, wide = preprocessing.resized(height, width)
@@ -80,7 +81,9 @@ def test_scaled_box_lies_inside_and_keeps_the_aspect(
 
 
 def test_scaled_boxes_span_the_factors_and_the_whole_picture() -> None:
-    boxes = np.array([scaled_box(uniforms(key), 80, 64, rule(32, crop_pct=0.5), (0.8, 1.25)) for key in range(2000)])
+    boxes = np.array(
+        [scaled_box(uniforms(key, 64), 80, 64, rule(32, crop_pct=0.5), (0.8, 1.25)) for key in range(2000)]
+    )
     sides = boxes[:, 2] - boxes[:, 0]  # the picture becomes 80 x 64 for a crop of 32
     assert (sides.min(), sides.max()) == pytest.approx((32 / 1.25, 32 / 0.8), rel=0.01)
     assert np.median(sides) == pytest.approx(32, rel=0.02)
