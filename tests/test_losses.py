@@ -97,6 +97,21 @@ def test_gradient_equals_finite_differences(chosen: Settings) -> None:
     assert torch.autograd.gradcheck(lambda values: make_loss(chosen)(values, targets), (logits,))
 
 
+@every_loss
+def test_mixed_targets_are_the_labels_in_their_shares(chosen: Settings) -> None:
+    logits, targets = batch(6)
+    logits, others = logits.double(), targets.roll(1)
+    loss = make_loss(chosen)
+    own, theirs = (functional.one_hot(one, 5).double() for one in (targets, others))
+    assert loss(logits, own).item() == pytest.approx(loss(logits, targets).item(), rel=1e-9)
+    expected = 0.3 * loss(logits, targets).item() + 0.7 * loss(logits, others).item()
+    assert loss(logits, 0.3 * own + 0.7 * theirs).item() == pytest.approx(expected, rel=1e-9)
+    extreme = (logits * 1e4).float().requires_grad_()
+    loss(extreme, own.float()).backward()
+    assert extreme.grad is not None
+    assert torch.isfinite(extreme.grad).all()
+
+
 def test_focal_at_gamma_0_is_cross_entropy() -> None:
     logits, targets = batch(5)
     focal = make_loss(Focal(name="focal", gamma=0.0, alpha=1.0))(logits, targets)

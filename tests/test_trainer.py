@@ -26,3 +26,30 @@ def test_a_loss_that_is_not_finite_on_tiny_images_names_their_size(side: int, to
         next(trainer.train(phase, iter([batch]), phase.first_step))
     assert (f"Images of {side}×{side} px are likely too small" in caught.value.hint) == told
     assert "Start again with a tenth of the rate: --set phases." in caught.value.hint
+
+
+@pytest.mark.parametrize("chosen", [{"mixup": 0.4}, {"cutmix": 1.0}])
+@pytest.mark.parametrize("sets", [False, True], ids=["classes", "label sets"])
+def test_the_whole_batch_is_mixed_whatever_the_micro_batch(chosen: dict[str, float], sets: bool) -> None:
+    """Seven pictures, also in parts of three: each is mixed with the one before it in the batch."""
+    (*_, phase) = make_plan(load_recipe("scratch", sets=["phases.all.optimizer=sgd", "train.clip_norm=none"]), 7).phases
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (7, 3, 8, 8), generator=draw, dtype=torch.uint8)
+    targets = torch.randint(3, (7,), generator=draw)
+    given = torch.nn.functional.one_hot(targets, 3).float() if sets else targets
+    found = []
+    for micro in (None, 3):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+        preprocessing = Preprocessing((8, 8), 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
+        trainer = Trainer(model, preprocessing=preprocessing, device=torch.device("cpu"), autocast=None, seed=0)
+        settings = phase.settings.model_copy(update={"micro_batch": micro, "batch_size": 7})
+        own = replace(phase, settings=settings, augment=phase.augment.model_copy(update=chosen))
+        before = model(preprocessing.normalise(images))
+        trainer.begin(own)
+        update = next(trainer.train(own, iter([Batch(images, given, torch.arange(7))]), own.first_step))
+        found.append((update.loss, model[1].weight.detach().clone()))
+        plain = torch.nn.functional.cross_entropy(before, targets, label_smoothing=0.1)
+        assert abs(update.loss - plain.item()) > 1e-3
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    torch.testing.assert_close(found[0][1], found[1][1])

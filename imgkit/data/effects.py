@@ -21,6 +21,7 @@ Colour = tuple[int, int, int]
 Jitter = tuple[float, float, float, float]
 
 _SIGMA = (0.1, 2.0)  # of the blur, pixels of a picture of 224 (Chen et al. 2020, SimCLR)
+_SEEN = 1.0  # pixels: with half of that nothing is to be seen of a blur
 _ERASED = (0.02, 1 / 3)  # share of the area (Zhong et al. 2020)
 _ERASED_RATIO = (0.3, 1 / 0.3)  # width / height of it (as there)
 _BINS = 31  # magnitudes of a policy: 0 to 30 (Cubuk et al. 2020)
@@ -106,8 +107,9 @@ def without_colour(image: Image.Image) -> Image.Image:
 
 
 def blurred(draws: Iterator[float], image: Image.Image) -> Image.Image:
-    """A Gaussian blur whose sigma is uniform in 0.1 to 2 pixels of a picture of 224, and in proportion for others."""
-    return image.filter(ImageFilter.GaussianBlur(between(draws, *_SIGMA) * min(image.size) / 224))
+    """A Gaussian blur; sigma is uniform in 0.1 pixel to 2 of a picture of 224, and in proportion, but 1 at least."""
+    largest = max(_SEEN, _SIGMA[1] * min(image.size) / 224)
+    return image.filter(ImageFilter.GaussianBlur(between(draws, _SIGMA[0], largest)))
 
 
 def erased(draws: Iterator[float], key: int, pixels: torch.Tensor) -> torch.Tensor:

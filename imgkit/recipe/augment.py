@@ -44,7 +44,7 @@ class AugmentSettings(Strict):
     jitter: Annotated[tuple[float, float, float, float], AfterValidator(_check_jitter)] | None = None
     jitter_p: Probability = 1.0  # probability of the jitter
     gray: Probability = 0.0  # probability of taking the colour away
-    blur: Probability = 0.0  # probability of a Gaussian blur, sigma 0.1 to 2 pixels of 224
+    blur: Probability = 0.0  # probability of a Gaussian blur, sigma up to 2 pixels of 224
     erase: Probability = 0.0  # probability of a box of noise, 2 to 33 % of the area
     mixup: Annotated[float, Field(ge=0.0)] = 0.0  # alpha of its Beta(alpha, alpha); 0: off
     cutmix: Annotated[float, Field(ge=0.0)] = 0.0  # alpha likewise; with both, each mixes every second batch or so

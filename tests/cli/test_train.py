@@ -13,8 +13,8 @@ pytest_plugins = ["cli_fixture"]
 
 FLAGS = """
     --data --train --val --image-col --label-col --split-col --group-col --root --classes --on-bad --max-pixels
-    --recipe --set --epochs --batch-size --micro-batch --image-size --fit --augment --lr --seed --weights --monitor --early-stop
-    --device --workers --out --name --dry-run --print-recipe --smoke
+    --recipe --set --epochs --batch-size --micro-batch --image-size --fit --augment --lr --seed --weights --monitor
+    --early-stop    --device --workers --out --name --dry-run --print-recipe --smoke
 """
 
 
@@ -57,8 +57,8 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "resnet50 --data d --image-col i --label-col l --split-col s --group-col g --root r --classes 3 --on-bad skip"
     )
     line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
-    line += " --image-size 64 --fit squash --augment light --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu --workers 2"
-    line += " --out o --name n"
+    line += " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu"
+    line += " --workers 2 --fit squash --augment light --out o --name n"
     assert imgkit("finetune", *line.split())[0] == 0
     ((_, _, options),) = calls
     assert options["flags"] == {

@@ -1,4 +1,5 @@
 import math
+import pickle
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from rules import picture, rule
 from torchvision.transforms import v2
 
@@ -128,6 +129,92 @@ def test_each_jitter_spans_the_range_of_torchvision(place: int) -> None:
     torch.manual_seed(0)
     expected = np.array([np.asarray(theirs(image)) for _ in range(300)], dtype=int)
     assert np.abs(seen.mean(0) - expected.mean(0)).max() < 6
+
+
+ALL = AugmentSettings(
+    rotate=20, translate=0.1, scale=(0.9, 1.1), shear=5, policy="trivialaugment", jitter=JITTER, gray=0.3, blur=0.3,
+    erase=0.5,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", [None, "randaugment", "trivialaugment", "augmix"])
+@pytest.mark.parametrize("fit", ["crop", "letterbox"])
+def test_everything_at_once_is_a_function_of_picture_and_key(policy: str | None, fit: str) -> None:
+    transform = TrainTransform(rule(24, fit=fit), ALL.model_copy(update={"policy": policy}))
+    image = picture(40, 30)
+    before = image.tobytes()
+    first = [transform(image, key) for key in range(12)]
+    torch.manual_seed(5)
+    random.seed(6)
+    np.random.seed(7)
+    again = pickle.loads(pickle.dumps(transform))  # as a spawned worker gets it  # noqa: S301
+    backwards = [again(image, key) for key in reversed(range(12))]
+    assert all(torch.equal(a, b) for a, b in zip(first, reversed(backwards), strict=True))
+    assert len({pixels.numpy().tobytes() for pixels in first}) == 12
+    assert image.tobytes() == before
+
+
+CHANCES = [("gray", "gray"), ("blur", "blur"), ("erase", "erase"), ("policy_p", "randaugment")]
+
+
+@pytest.mark.parametrize(("name", "policy"), CHANCES, ids=[name for name, _ in CHANCES])
+@pytest.mark.parametrize(("chance", "strength"), [(0.3, 1.0), (1.0, 0.3), (1.0, 1.0), (1.0, 0.0)])
+def test_effects_happen_as_often_as_asked(
+    name: str, policy: str, chance: float, strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "imgkit.data.augment.blurred", lambda _, image: ImageOps.invert(image)
+    )  # a small one is not seen
+    on = {"policy": policy, "policy_ops": 4, "policy_magnitude": 30} if name == "policy_p" else {}
+    transform = TrainTransform(rule(24), PLAIN.model_copy(update={name: chance, **on}))
+    image = picture(24, 24)
+    changed = sum(not torch.equal(transform(image, key, strength), rule(24)(image)) for key in range(400))
+    assert changed / 400 == pytest.approx(chance * strength, abs=0.08)
+
+
+@pytest.mark.parametrize("values", [{"rotate": 40.0}, {"translate": 0.4}, {"shear": 40.0}, {"jitter": JITTER}])
+def test_amounts_grow_with_the_strength(values: dict[str, object]) -> None:
+    transform = TrainTransform(rule(24), PLAIN.model_copy(update=values))
+    image = picture(24, 24)
+    same = rule(24)(image).int()
+    means = [
+        np.mean([float((transform(image, key, strength).int() - same).abs().float().mean()) for key in range(40)])
+        for strength in (0.0, 0.2, 0.6, 1.0)
+    ]
+    assert means[0] == 0
+    assert means == sorted(means)
+
+
+def test_what_one_effect_draws_moves_no_other() -> None:
+    image = picture(24, 24)
+    for key in range(10):
+        flipped = TrainTransform(rule(24), AugmentSettings(crop=None, vflip=0.5))(image, key)
+        again = TrainTransform(rule(24), AugmentSettings(crop=None, vflip=0.5, erase=1.0))(image, key)
+        share = float((flipped == again).float().mean())
+        assert 0.6 < share < 1
+
+
+def test_the_fill_colour() -> None:
+    white = Image.new("RGB", (24, 24), (255, 255, 255))
+    for fill, colour in (("mean", rule().fill), ((7, 8, 9), (7, 8, 9))):
+        pixels = TrainTransform(rule(24), AugmentSettings(crop=None, translate=0.9, fill=fill))(white, 1)
+        assert list(colour) in pixels.flatten(1).T.tolist()
+
+
+@pytest.mark.parametrize("fit", ["squash", "letterbox"])
+def test_crops_frame_as_the_evaluation_does(fit: str) -> None:
+    """A crop keeps the distortion of a squashed picture, and the bars of one that keeps its shape, up to `ratio`."""
+    circle = Image.new("RGB", (120, 60))
+    circle.paste((255, 255, 255), (40, 10, 80, 50))  # a square, seen as 1 : 2 where it is squashed
+    transform = TrainTransform(
+        rule(60, fit=fit, crop_pct=1.0), AugmentSettings(crop=(0.95, 1.0), ratio=(1.0, 1.0), hflip=0.0)
+    )
+    for key in range(10):
+        bright = transform(circle, key)[0] > 200
+        high, wide = int(bright.any(1).sum()), int(bright.any(0).sum())
+        assert high / wide == pytest.approx(2.0 if fit == "squash" else 1.0, rel=0.15)
+    bars = (transform(circle, 0) == torch.tensor(rule().fill).view(3, 1, 1)).all(0).all(1).sum()
+    assert int(bars) == (0 if fit == "squash" else 30)
 
 
 def test_small_crops_ask_for_more_of_a_jpeg() -> None:

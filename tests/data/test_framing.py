@@ -4,26 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rules import rule
+from rules import picture, rule
 from torchvision.transforms import v2
 
-from imgkit.data.framing import crop_box, scaled_box
+from imgkit.data.framing import crop_box, cut, scaled_box
 from imgkit.keys import uniforms
-
-
-def test_uniforms_are_uniform_and_follow_the_reference() -> None:
-    draws = np.array([list(uniforms(key, 64)) for key in range(500)])
-    assert draws.min() >= 0
-    assert draws.max() < 1
-    assert abs(draws.mean() - 0.5) < 0.01
-    assert abs(np.corrcoef(draws[:, 0], draws[:, 1])[0, 1]) < 0.15
-    state, mask = 2**64 - 5, 2**64 - 1  # the generator as published, in Python's integers
-    for draw in uniforms(state, 64):
-        state = (state + 0x9E3779B97F4A7C15) & mask
-        z = state
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-        assert draw == ((z ^ (z >> 31)) >> 11) * 2.0**-53
 
 
 def test_crops_are_drawn_like_torchvision() -> None:
@@ -78,6 +63,26 @@ def test_scaled_box_lies_inside_and_keeps_the_aspect(
     assert 0 <= top < bottom <= height
     high, wide = preprocessing.resized(height, width)
     assert (right - left) * wide / width == pytest.approx((bottom - top) * high / height, rel=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(key=st.integers(0, 2**64 - 1), width=st.integers(4, 400), height=st.integers(4, 400), factor=st.floats(0.4, 2.0))
+def test_with_bars_a_box_covers_the_picture_or_lies_in_it(key: int, width: int, height: int, factor: float) -> None:
+    preprocessing = rule(32, fit="letterbox", crop_pct=1.0)
+    box = scaled_box(uniforms(key, 64), width, height, preprocessing, (factor, factor))
+    longest = max(width, height) / factor
+    assert max(box[2] - box[0], box[3] - box[1]) == pytest.approx(longest, rel=0.3)  # the short side is rounded
+    for low, high, side in ((box[0], box[2], width), (box[1], box[3], height)):
+        assert (low >= -1e-9 and high <= side + 1e-9) or (low <= 1e-9 and high >= side - 1e-9)
+
+
+def test_a_box_beyond_the_picture_is_cut_from_a_canvas() -> None:
+    preprocessing, image = rule(30, fit="letterbox", interpolation="nearest"), picture(20, 10)
+    canvas = Image.new("RGB", (50, 50), preprocessing.fill)
+    canvas.paste(image, (15, 15))  # 15 pixels of room on each side
+    for box in ((-5, -10, 25, 20), (5, -15, 35, 15), (-10, 0, 20, 30), (2, 1, 17, 9)):
+        part = canvas.crop(tuple(15 + edge for edge in box)).resize((30, 30), Image.Resampling.NEAREST)
+        assert cut(image, box, preprocessing).tobytes() == part.tobytes()
 
 
 def test_scaled_boxes_span_the_factors_and_the_whole_picture() -> None:

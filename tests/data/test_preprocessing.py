@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from rules import MEAN, STD, picture, rule
 from timm.data import create_transform
 
-from imgkit.data.preprocessing import RESAMPLING, Preprocessing
+from imgkit.data.preprocessing import CROP_MODES, RESAMPLING, Preprocessing
 from imgkit.errors import UsageError
 
 
@@ -35,7 +35,7 @@ def by_timm(image: Image.Image, preprocessing: Preprocessing, mode: str) -> torc
     size=st.tuples(st.integers(8, 48), st.integers(8, 48)) | st.integers(8, 48).map(lambda s: (s, s)),
     crop_pct=st.sampled_from([0.7, 0.8, 0.875, 0.9, 0.95, 1.0]),
     interpolation=st.sampled_from(sorted(RESAMPLING)),
-    fit=st.sampled_from(["crop", "squash"]),
+    fit=st.sampled_from(["crop", "squash", "letterbox"]),
 )
 def test_evaluation_rule_equals_timm(
     width: int, height: int, size: tuple[int, int], crop_pct: float, interpolation: str, fit: str
@@ -43,10 +43,10 @@ def test_evaluation_rule_equals_timm(
     preprocessing = rule(size=list(size), crop_pct=crop_pct, interpolation=interpolation, fit=fit)
     image = picture(width, height)
     ours = preprocessing(image)
-    theirs = by_timm(image, preprocessing, "center" if fit == "crop" else fit)
+    theirs = by_timm(image, preprocessing, CROP_MODES[preprocessing.fit])
     assert ours.shape == (3, *size)
     assert ours.dtype == torch.uint8
-    if size[0] == size[1] and max(width, height) <= 4 * min(width, height):
+    if fit == "letterbox" or (size[0] == size[1] and max(width, height) <= 4 * min(width, height)):
         assert torch.equal(ours, theirs)
     elif interpolation in ("bilinear", "bicubic"):  # the others have edges, where a coordinate may round either way
         assert (ours.int() - theirs.int()).abs().max() <= 2
@@ -68,6 +68,23 @@ def test_normalise_equals_the_formula_and_keeps_the_memory_format() -> None:
     expected = (images.numpy() / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
     assert np.abs(result.numpy() - expected).max() < 1e-5
     assert torch.equal(images, before)
+
+
+def test_letterbox_keeps_shape_and_whole_between_bars_of_the_mean() -> None:
+    preprocessing = rule(32, fit="letterbox", crop_pct=1.0)
+    assert preprocessing.fill == (124, 116, 104)
+    pixels = preprocessing(Image.new("RGB", (80, 40), (10, 20, 30)))
+    assert pixels[:, 8:24].unique(dim=2).squeeze().T.tolist() == [[10, 20, 30]] * 16
+    for bar in (pixels[:, :8], pixels[:, 24:]):
+        assert bar.flatten(1).T.unique(dim=0).tolist() == [[124, 116, 104]]
+
+
+def test_a_fit_that_is_asked_for_loses_nothing() -> None:
+    assert rule().with_fit("letterbox") == rule(fit="letterbox", crop_pct=1.0)
+    assert rule().with_fit("squash") == rule(fit="squash", crop_pct=1.0)
+    assert rule().with_fit("crop") == rule()
+    own = rule(fit="squash", crop_pct=0.9)  # as its weights were made
+    assert own.with_fit("squash") == own
 
 
 def test_from_timm_and_back() -> None:
@@ -118,7 +135,7 @@ def test_missing_key_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"crop_mode": "border"}, "crop_mode 'border'"), ({"input_size": (1, 32, 32)}, "1 channels")],
+    [({"crop_mode": "naflex"}, "crop_mode 'naflex'"), ({"input_size": (1, 32, 32)}, "1 channels")],
 )
 def test_rules_of_timm_that_imgkit_lacks(change: dict[str, object], message: str) -> None:
     config = {"input_size": (3, 32, 32), "crop_pct": 1.0, "interpolation": "bicubic", "mean": MEAN, "std": STD}
