@@ -210,6 +210,36 @@ def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneO
     screen.fact("Plan", *plan_lines(setup))
 
 
+def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: Unpack[FinetuneOptions]) -> Path:
+    """Write a contact sheet: training pictures as evaluation sees them, and as each of the first epochs will.
+
+    Args:
+        model: timm's name; decides size, colours and fit. Its weights are not needed.
+        recipe: a shipped recipe's name or a TOML file.
+        rows: pictures, of each class in turn.
+        **options: as `finetune` takes them; `out` is the PNG, "preview.png" where it is left out.
+
+    Returns:
+        the PNG.
+
+    Raises:
+        ImgkitError: the kind says what has to be mended.
+    """
+    _refuse_unknown("finetune", options)
+    loaded = load_recipe(recipe, flags=_flags("finetune", model, options), sets=options.get("sets", ()))
+    from imgkit.data.sources import find_data, refuse_inside
+    from imgkit.models.names import resolve_name
+
+    file = Path(options.get("out", "preview.png"))
+    place = find_data(loaded.recipe.data)
+    refuse_inside(place, loaded.recipe.data.root, file, called="picture", beside="preview.png")
+    resolve_name(model)
+    from imgkit.preview import write_sheet
+
+    write_sheet(loaded, file, rows=rows, screen=options.get("screen") or Screen(quiet=True))
+    return file
+
+
 def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
     setup, found, screen = _prepare(verb, model, recipe, options)
     from imgkit.experiment import Experiment

@@ -16,7 +16,7 @@ LAYERS = [
     ["recipe"],
     ["data", "models", "losses", "mixing", "schedules", "optimizers", "metrics", "device"],
     ["trainer", "checkpoint", "features", "head_sgd", "run", "progress", "evaluations", "screen", "terminal"],
-    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "report"],
+    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "preview", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

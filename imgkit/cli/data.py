@@ -1,4 +1,4 @@
-"""`imgkit demo` and `imgkit data check`."""
+"""`imgkit demo` and `imgkit data`."""
 
 import shlex
 import sys
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgkit.cli.options import recipe_flags
+from imgkit.cli.preview import preview_command
 from imgkit.cli.train import smoke_asked
 from imgkit.errors import DataError, printable
 from imgkit.screen import Screen
@@ -24,8 +25,8 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command(rich_help_panel=PANEL)(demo)
     group = typer.Typer(help="Look at your images before you train.", no_args_is_help=True)
-    group.callback()(lambda: None)  # a group even while it has one command
     group.command("check")(check)
+    group.command("preview", help="Write a picture of what training will see.", no_args_is_help=True)(preview_command())
     app.add_typer(group, name="data", rich_help_panel=PANEL)
 
 

@@ -66,7 +66,7 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
         return
     from imgkit import api
 
-    name = model or _model_of(recipe, flags, sets)
+    name = model or model_of(recipe, flags, sets)
     options = api.Options(
         flags=flags,
         sets=sets,
@@ -97,7 +97,7 @@ def _print_recipe(verb: str, recipe: str, model: str | None, flags: "Mapping[str
     print(render(load_recipe(recipe, flags={**named, **verb_flags(verb), **flags}, sets=sets)), end="")
 
 
-def _model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:
+def model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:
     """The model that the recipe itself names, such as that of an earlier run."""
     from imgkit.recipe.load import load_recipe
 

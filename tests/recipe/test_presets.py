@@ -61,7 +61,6 @@ def test_none_is_the_evaluations_picture_whatever_the_file_says(tmp_path: Path) 
         "jitter_p = 0.5",
         "fill = [0, 0, 0]",
         "rotate = 5",
-        "ramp = '50%'",
     )
     loaded = from_file(tmp_path, "\n".join([*lines, "ramp = '50%'"]), flags=flag("none"))
     plain = AugmentSettings(preset="none", crop=None, hflip=0.0)
