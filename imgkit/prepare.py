@@ -163,9 +163,8 @@ def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> Run
         UsageError: if `name` is taken.
         DiskError: if it cannot be written.
     """
-    where = setup.recipe.data.path or setup.index.root.name
     model = setup.about["model"].split(".")[0]
-    source = where.rstrip("/").rsplit("/", 1)[-1]
+    source = (setup.recipe.data.path or setup.index.root.name).rstrip("/").rsplit("/", 1)[-1]
     with RunFolder.create(out, verb=setup.about["verb"], model=model, data=source, name=name) as folder:
         folder.write_text("recipe.toml", render(setup.loaded))
         setup.index.write_csv(folder.path / "data" / "index.csv")
@@ -258,6 +257,7 @@ def plan_lines(setup: Setup) -> list[str]:
                 count = sum(parameter.numel() for parameter in group["params"])
                 rate = phase.lr * group["lr_scale"]
                 lines.append(f"  lr {rate:.3g} · weight decay {group['weight_decay']:g} · {count:,} parameters")
+        lines.append(f"  augmentation: {phase.augmentation}")
     mib, rule = setup.about["parameters"] * 4 / 2**20, setup.preprocessing
     lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {rule.size}, fit {rule.fit}")
     counts = {split: setup.index.counts(split) for split in SPLITS}

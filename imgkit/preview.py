@@ -55,7 +55,7 @@ def write_sheet(loaded: Loaded, file: Path, *, rows: int, screen: Screen) -> Non
     with screen.progress("reading images") as progress:
         index = load_data(recipe.data, recipe.seed, progress=progress).index
     plan = make_plan(loaded, len(index.rows("train")))
-    phase = next((phase for phase in reversed(plan.phases) if phase.lr is not None or phase.views), None)
+    phase = next((phase for phase in reversed(plan.phases) if phase.augments), None)
     if phase is None:
         raise UsageError(
             f"No phase of {recipe.name!r} trains on augmented pictures.",

@@ -65,13 +65,15 @@ def make_policy(augment: AugmentSettings, fill: Colour) -> nn.Module:
     al. 2020).
     """
     settings = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": list(fill)}
+    policy: nn.Module
     match augment.policy:
         case "randaugment":
-            return v2.RandAugment(augment.policy_ops, augment.policy_magnitude, _BINS, **settings)
+            policy = v2.RandAugment(augment.policy_ops, augment.policy_magnitude, _BINS, **settings)
         case "trivialaugment":
-            return v2.TrivialAugmentWide(_BINS, **settings)
+            policy = v2.TrivialAugmentWide(_BINS, **settings)
         case _:
-            return v2.AugMix(severity=max(1, round(augment.policy_magnitude / 3)), **settings)
+            policy = v2.AugMix(severity=max(1, round(augment.policy_magnitude / 3)), **settings)
+    return policy
 
 
 def by_policy(policy: nn.Module, key: int, image: Image.Image) -> Image.Image:

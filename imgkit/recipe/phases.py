@@ -151,6 +151,15 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     return {key for key in used if _may_read(phase, key)}
 
 
+def augment_words(augment: AugmentSettings, *, solved: bool) -> str:
+    """What is on of `[augment]`, for people: "hflip 0.5 · rotate 10.0"; keys that say how, where not as by default."""
+    silent = _idle(augment) | {"preset"} | {key.removeprefix("augment.") for key in _OF_UPDATES if solved}
+    for key in ("ratio", "fill", "policy_p", "jitter_p", "mix_p"):
+        silent |= {key} if getattr(augment, key) == type(augment).model_fields[key].default else set()
+    shown = {key: value for key, value in augment if key not in silent and value not in (None, 0, "0%")}
+    return " · ".join(f"{key} {value_text(value).strip(chr(34))}" for key, value in shown.items()) or "none"
+
+
 def _idle(augment: AugmentSettings) -> set[str]:
     """Keys of `[augment]` that mean nothing beside the others."""
     idle = {"ratio"} if augment.crop is None else {"scale_jitter"}

@@ -9,7 +9,7 @@ from imgkit.errors import DataError, RecipeError
 from imgkit.recipe.augment import AugmentSettings, Ramp
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.losses import LossSettings
-from imgkit.recipe.phases import Resolved, override_keys, resolve, unread
+from imgkit.recipe.phases import Resolved, augment_words, override_keys, resolve, unread
 from imgkit.recipe.problems import PHASE_KEYS
 from imgkit.recipe.schedules import CosineRestarts, OneCycle, ScheduleSettings, Warmed
 from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
@@ -58,6 +58,16 @@ class PhasePlan:
     def stop(self) -> int:
         """Updates done when the phase is over."""
         return self.first_step + self.steps
+
+    @property
+    def augments(self) -> bool:
+        """Whether the phase sees augmented pictures."""
+        return self.lr is not None or self.views > 0
+
+    @property
+    def augmentation(self) -> str:
+        """What is on of the augmentation, for people."""
+        return augment_words(self.augment, solved=self.lr is None) if self.augments else "none"
 
     def strength(self, step: int) -> float:
         """How strong the augmentation is in update `step` of the run, in [0, 1]."""
