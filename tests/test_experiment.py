@@ -422,7 +422,7 @@ def test_one_rule_of_fit_for_training_model_and_prediction(tmp_path: Path) -> No
     wide = tmp_path / "wide.png"
     Image.new("RGB", (90, 30), (200, 0, 0)).save(wide)
     (answer,) = run.predict([wide])
-    assert answer.error is None
+    assert not answer.error
 
 
 def test_pictures_that_the_crop_cuts_are_warned_of(tmp_path: Path) -> None:

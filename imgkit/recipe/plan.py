@@ -120,6 +120,11 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         if planned.lr is not None:
             wanted = resolve(loaded.recipe, phase).train.batch_size
             notes += _notes(planned, wanted, n_train)
+        elif planned.views and planned.augmentation == "none":
+            notes.append(
+                f"phase {phase.name!r}: its views are the evaluation's pictures again, since no augmentation is on; "
+                f"--set phases.{phase.name}.views=0 saves the time"
+            )
     return Plan(tuple(phases), step, tuple(notes))
 
 

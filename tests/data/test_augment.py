@@ -17,7 +17,11 @@ from imgkit.data.augment import TrainTransform
 from imgkit.data.effects import jittered
 from imgkit.data.framing import crop_box
 from imgkit.keys import uniforms
+from imgkit.mixing import draw_mix
 from imgkit.recipe.augment import AugmentSettings
+from imgkit.recipe.load import load_recipe
+from imgkit.recipe.plan import make_plan
+from imgkit.recipe.toml import value_text
 
 PLAIN = AugmentSettings(crop=None, hflip=0.0)
 JITTER = (0.4, 0.4, 0.4, 0.1)
@@ -183,6 +187,51 @@ def test_amounts_grow_with_the_strength(values: dict[str, object]) -> None:
     ]
     assert means[0] == 0
     assert means == sorted(means)
+
+
+MOVING = {"rotate": 30.0}
+RANDAUGMENT = {"policy": "randaugment"}
+FLIPPED: dict[str, tuple[dict[str, object], object]] = {  # what a key needs, and another value of it
+    "crop": ({}, (0.2, 0.9)),
+    "scale_jitter": ({"crop": None}, (0.5, 1.5)),
+    "ratio": ({}, (0.5, 2.0)),
+    "hflip": ({}, 0.0),
+    "vflip": ({}, 1.0),
+    "rotate": ({}, 30.0),
+    "translate": ({}, 0.3),
+    "scale": ({}, (0.5, 1.5)),
+    "shear": ({}, 30.0),
+    "fill": (MOVING, (0, 0, 0)),
+    "policy": ({}, "augmix"),
+    "policy_p": (RANDAUGMENT, 0.2),
+    "policy_ops": (RANDAUGMENT, 5),
+    "policy_magnitude": (RANDAUGMENT, 30),
+    "jitter": ({}, JITTER),
+    "jitter_p": ({"jitter": JITTER}, 0.1),
+    "gray": ({}, 0.5),
+    "blur": ({}, 0.5),
+    "erase": ({}, 0.5),
+    "mixup": ({}, 0.2),
+    "cutmix": ({}, 0.2),
+    "mix_p": ({"mixup": 0.2}, 0.3),
+    "ramp": (MOVING, "50%"),
+    "preset": ({}, "light"),
+}
+
+
+@pytest.mark.parametrize("key", AugmentSettings.model_fields)
+def test_no_key_is_without_effect(key: str) -> None:
+    """Another value, laid over a recipe, makes other pictures or other mixes in the first two epochs of its plan."""
+    needs, value = FLIPPED[key]
+    image, seen = picture(40, 28), []
+    for values in (needs, {**needs, key: value}):
+        sets = [f"augment.{name}={'none' if one is None else value_text(one)}" for name, one in values.items()]
+        (phase,) = make_plan(load_recipe("scratch", sets=sets), 8).phases
+        transform = TrainTransform(rule(32), phase.augment, phase.ramp)
+        pixels = [transform(image, number, phase.ramp.strength(number % 2)) for number in range(12)]
+        mixes = [draw_mix(phase.augment, number, (32, 32), phase.strength(number % 2)) for number in range(12)]
+        seen.append((torch.stack(pixels).numpy().tobytes(), mixes))
+    assert seen[0] != seen[1]
 
 
 def test_what_one_effect_draws_moves_no_other() -> None:

@@ -68,6 +68,15 @@ def test_none_is_the_evaluations_picture_whatever_the_file_says(tmp_path: Path) 
     make_plan(loaded, 64)
 
 
+def test_views_without_augmentation_are_noted() -> None:
+    notes = make_plan(load_recipe("finetune", flags=flag("none")), 64).notes
+    assert notes == (
+        "phase 'head': its views are the evaluation's pictures again, since no augmentation is on; "
+        "--set phases.head.views=0 saves the time",
+    )
+    assert make_plan(load_recipe("finetune", flags=flag("none"), sets=["phases.head.views=0"]), 64).notes == ()
+
+
 def test_given_keys_win_over_a_preset_of_their_own_place_and_the_command_line_over_the_file(tmp_path: Path) -> None:
     text = "[augment]\nrotate = 33\nhflip = 0\n"
     file = from_file(tmp_path, text + 'preset = "light"').recipe.augment
