@@ -8,12 +8,12 @@
 torch is imported when something is trained, scored or predicted, not before.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from imgkit.errors import UsageError, suggestion
-from imgkit.recipe.load import Flag, load_recipe
+from imgkit.api_options import FinetuneOptions, Options, flags_of, refuse_unknown
+from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder, check_place
 from imgkit.screen import Screen
@@ -115,73 +115,6 @@ class Run:
         yield from predict_files(loaded, files, top_k=top_k, device=chosen, max_pixels=own.max_pixels)
 
 
-class UserOptions(TypedDict, total=False):
-    """What `finetune` and `scratch` take besides the model and the recipe.
-
-    Attributes:
-        data: a folder or a CSV; left out: $IMGKIT_DATA, then ./data.
-        epochs: length of the only gradient phase.
-        lr: rate of the only gradient phase.
-        batch_size: images per update.
-        image_size: side of the images, in pixels.
-        seed: of splits, order, augmentation and new weights.
-        workers: processes that load images; their number never changes a result.
-        sets: "key.path=value" for any other key of the recipe.
-        out: folder of run folders.
-        name: of the run's folder; left out: made from time, verb, model and data.
-    """
-
-    data: str | Path
-    epochs: int
-    lr: float
-    batch_size: int
-    image_size: int
-    seed: int
-    workers: int
-    sets: Sequence[str]
-    out: str | Path
-    name: str | None
-
-
-class CommandOptions(TypedDict, total=False):
-    """What a command hands over besides.
-
-    Attributes:
-        flags: recipe keys by path, with the spelling for messages.
-        smoke: a few images and steps, to see that everything works.
-        screen: where to say what is going on; left out: nowhere.
-        command: the command line, for run.json.
-    """
-
-    flags: Mapping[str, Flag]
-    smoke: bool
-    screen: Screen
-    command: str
-
-
-class Options(UserOptions, CommandOptions, total=False):
-    """All that `scratch` takes."""
-
-
-class FinetuneOptions(Options, total=False):
-    """All that `finetune` takes: also weights, "auto", a file, "package:NAME" or "hub:OWNER/NAME"."""
-
-    weights: str | Path
-
-
-_KEYS = {
-    "data": "data.path",
-    "epochs": "epochs",
-    "lr": "lr",
-    "batch_size": "train.batch_size",
-    "image_size": "model.image_size",
-    "seed": "seed",
-    "workers": "run.workers",
-    "weights": "model.weights",
-}
-"""Options that are recipe values, and their keys."""
-
-
 def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:
     """Fine-tune a pretrained network of timm's registry by a shipped recipe or a TOML file.
 
@@ -219,6 +152,36 @@ def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneO
     screen.fact("Plan", *plan_lines(setup))
 
 
+def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: Unpack[FinetuneOptions]) -> Path:
+    """Write a contact sheet: training pictures as evaluation sees them, and as each of the first epochs will.
+
+    Args:
+        model: timm's name; decides size, colours and fit. Its weights are not needed.
+        recipe: a shipped recipe's name or a TOML file.
+        rows: pictures, of each class in turn.
+        **options: as `finetune` takes them; `out` is the PNG, "preview.png" where it is left out.
+
+    Returns:
+        the PNG.
+
+    Raises:
+        ImgkitError: the kind says what has to be mended.
+    """
+    refuse_unknown("finetune", options)
+    loaded = load_recipe(recipe, flags=flags_of("finetune", model, options), sets=options.get("sets", ()))
+    from imgkit.data.sources import find_data, refuse_inside
+    from imgkit.models.names import resolve_name
+
+    file = Path(options.get("out", "preview.png"))
+    place = find_data(loaded.recipe.data)
+    refuse_inside(place, loaded.recipe.data.root, file, called="picture", beside="preview.png")
+    resolve_name(model)
+    from imgkit.preview import write_sheet
+
+    write_sheet(loaded, file, rows=rows, screen=options.get("screen") or Screen(quiet=True))
+    return file
+
+
 def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
     setup, found, screen = _prepare(verb, model, recipe, options)
     from imgkit.experiment import Experiment
@@ -235,8 +198,8 @@ def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
 def _prepare(
     verb: str, model: str, recipe: str, options: Options, *, dry_run: bool = False
 ) -> tuple["Setup", "LoadedData", Screen]:
-    _refuse_unknown(verb, options)
-    loaded = load_recipe(recipe, flags=_flags(verb, model, options), sets=options.get("sets", ()))
+    refuse_unknown(verb, options)
+    loaded = load_recipe(recipe, flags=flags_of(verb, model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data, refuse_inside
     from imgkit.models.names import resolve_name
 
@@ -252,33 +215,6 @@ def _prepare(
     command, smoke = options.get("command", ""), options.get("smoke", False)
     setup, found = prepare(loaded, verb=verb, command=command, smoke=smoke, dry_run=dry_run, screen=screen)
     return setup, found, screen
-
-
-def _refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
-    """Python does not check the keys of a TypedDict, and a misspelt option must not be left out in silence."""
-    known = (Options if verb == "scratch" else FinetuneOptions).__annotations__
-    unknown = next((name for name in options if name not in known), None)
-    if unknown is not None:
-        offered = sorted(known.keys() - CommandOptions.__annotations__.keys())
-        raise UsageError(
-            f"{verb} has no option {unknown!r}{suggestion(unknown, offered)}",
-            f'Known: {", ".join(offered)}. Any key of the recipe goes through sets=["train.optimizer=sgd"].',
-        )
-
-
-def _flags(verb: str, model: str, options: Options) -> dict[str, Flag]:
-    flags = {"model.name": Flag("MODEL", model), **verb_flags(verb)}
-    given: Mapping[str, object] = options
-    for name, key in _KEYS.items():
-        if name in given:
-            value = given[name]
-            flags[key] = Flag(f"{name}=", str(value) if isinstance(value, Path) else value)
-    return {**flags, **options.get("flags", {})}
-
-
-def verb_flags(verb: str) -> dict[str, Flag]:
-    """What a verb itself asks for: `scratch` starts from random weights, whatever the recipe."""
-    return {"model.weights": Flag("imgkit scratch", "none")} if verb == "scratch" else {}
 
 
 def resume(name: str, *, out: str | Path = RUNS, workers: int | None = None, screen: Screen | None = None) -> Run:

@@ -15,8 +15,8 @@ from imgkit.calibration import Calibration
 from imgkit.data.batches import eval_batches
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.scan import digests
-from imgkit.data.transforms import Preprocessing
 from imgkit.device import choose_device, choose_workers, no_room
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
 from imgkit.evaluations import write_evaluation

@@ -14,9 +14,9 @@ from typing import Any
 
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
+from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import train_batches
 from imgkit.data.sampling import row_weights
-from imgkit.data.transforms import TrainTransform
 from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
@@ -134,7 +134,7 @@ class Experiment:
         batches = train_batches(
             setup.index,
             rows,
-            transform=TrainTransform(setup.preprocessing, phase.augment),
+            transform=TrainTransform(setup.preprocessing, phase.augment, phase.ramp),
             seed=setup.recipe.seed,
             first_epoch=phase.first_epoch,
             batch_size=phase.settings.batch_size,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from imgkit.data.batches import Batch
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError
 from imgkit.solve import Solution
 

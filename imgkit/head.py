@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Batch, eval_batches, train_batches
-from imgkit.data.transforms import TrainTransform
 from imgkit.errors import DeviceError, memory_told
 from imgkit.features import BY_SGD, Features, extract, head_layer, together
 from imgkit.head_sgd import EPOCHS, Stored, train_head, write_features

@@ -5,6 +5,7 @@ Hashing integers does not change between library versions, machines or worker co
 """
 
 import hashlib
+from collections.abc import Iterator
 from itertools import accumulate
 
 import numpy as np
@@ -69,6 +70,17 @@ def splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
+
+
+def stream(state: int, n: int) -> npt.NDArray[np.uint64]:
+    """The first `n` outputs of SplitMix64 (Steele, Lea and Flood 2014) from a 64-bit state: integers, uint64 (n,)."""
+    with np.errstate(over="ignore"):
+        return splitmix64(np.uint64(state) + np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+
+
+def uniforms(state: int, n: int) -> Iterator[float]:
+    """The first `n` numbers in [0, 1) of SplitMix64 from a 64-bit state; integers only, so everywhere the same."""
+    return iter(((stream(state, n) >> np.uint64(11)) * 2.0**-53).tolist())
 
 
 def seed_everything(number: int) -> None:

@@ -15,8 +15,8 @@ from imgkit.cells import guarded
 from imgkit.class_weights import check_weights, loss_weights
 from imgkit.data.index import SPLITS
 from imgkit.data.load import LoadedData, load_data, no_validation
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.sources import find_data
-from imgkit.data.transforms import Preprocessing
 from imgkit.device import (
     check_memory,
     choose_device,
@@ -115,7 +115,7 @@ def prepare(
         "preprocessing": created.preprocessing.to_dict(),
     }
     setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)
-    say_setup(setup, screen)
+    say_setup(setup, data, screen)
     _check_phases(setup)
     return setup, data
 
@@ -149,9 +149,8 @@ def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> Run
         UsageError: if `name` is taken.
         DiskError: if it cannot be written.
     """
-    where = setup.recipe.data.path or setup.index.root.name
     model = setup.about["model"].split(".")[0]
-    source = where.rstrip("/").rsplit("/", 1)[-1]
+    source = (setup.recipe.data.path or setup.index.root.name).rstrip("/").rsplit("/", 1)[-1]
     with RunFolder.create(out, verb=setup.about["verb"], model=model, data=source, name=name) as folder:
         folder.write_text("recipe.toml", render(setup.loaded))
         setup.index.write_csv(folder.path / "data" / "index.csv")

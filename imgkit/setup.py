@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from imgkit.class_weights import weights_lines
+from imgkit.data.aspect import crop_warnings
 from imgkit.data.class_table import class_table, sampling_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import count
-from imgkit.data.transforms import Preprocessing
 from imgkit.models.freeze import set_trainable
 from imgkit.optimizers import make_optimizer
 from imgkit.recipe.load import Loaded
@@ -57,8 +58,9 @@ def plan_lines(setup: Setup) -> list[str]:
                 count = sum(parameter.numel() for parameter in group["params"])
                 rate = phase.lr * group["lr_scale"]
                 lines.append(f"  lr {rate:.3g} · weight decay {group['weight_decay']:g} · {count:,} parameters")
-    mib = setup.about["parameters"] * 4 / 2**20
-    lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {setup.preprocessing.size}")
+        lines.append(f"  augmentation: {phase.augmentation}")
+    mib, rule = setup.about["parameters"] * 4 / 2**20, setup.preprocessing
+    lines.append(f"size: {mib:.1f} MiB of parameters in float32, image size {rule.size}, fit {rule.fit}")
     counts = {split: setup.index.counts(split) for split in SPLITS}
     what = "class" if setup.index.task == "single" else "label"
     for code, name in enumerate(setup.index.classes):
@@ -79,7 +81,7 @@ def say_data(data: LoadedData, index: Index, screen: Screen) -> None:
         screen.warn(text)
 
 
-def say_setup(setup: Setup, screen: Screen) -> None:
+def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     """What was chosen, and why: network, recipe, machine, and how often each class is seen."""
     about, weights = setup.about, setup.about["weights"]
     height, width = setup.preprocessing.size
@@ -98,6 +100,8 @@ def say_setup(setup: Setup, screen: Screen) -> None:
     screen.fact("Machine", f"{about['machine']} · {about['format']['why']}")
     for text in setup.plan.notes:
         screen.note(text)
+    for text in crop_warnings(data.aspects, setup.preprocessing.size, setup.preprocessing.fit):
+        screen.warn(text)
     screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about["loss_weights"]))
 
 

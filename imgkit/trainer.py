@@ -14,11 +14,12 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from imgkit.data.batches import Batch
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DivergedError
 from imgkit.features import load_solution
 from imgkit.keys import key, seed_everything
 from imgkit.losses import Loss
+from imgkit.mixing import draw_mix, partners
 from imgkit.models.freeze import set_trainable, train_mode
 from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.plan import PhasePlan
@@ -122,7 +123,7 @@ class Trainer:
         assert self._optimizer is not None
         train_mode(self.model, batch_norm=phase.settings.batch_norm)
         set_rates(self._optimizer, lr)
-        loss = self._backward(batch, step, phase.settings.micro_batch or len(batch.ids), loss_of)
+        loss = self._backward(phase, batch, step, loss_of)
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         largest = phase.settings.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
@@ -134,21 +135,34 @@ class Trainer:
             self.averaged.update(self.model, step=step)
         return Update(step + 1, loss, norm, lr, len(batch.ids))
 
-    def _backward(self, batch: Batch, step: int, micro_batch: int, loss_of: Loss) -> float:
-        """Add up the gradient of the batch's mean loss, `micro_batch` images at a time; returns that loss."""
-        total = 0.0
-        parts = zip(batch.images.split(micro_batch), batch.targets.split(micro_batch), strict=True)
-        for part, (images, targets) in enumerate(parts):
+    def _backward(self, phase: PhasePlan, batch: Batch, step: int, loss_of: Loss) -> float:
+        """Add up the gradient of the batch's mean loss, a micro-batch at a time; returns that loss.
+
+        Where the phase mixes pictures, it is the whole batch that is mixed, so that a micro-batch changes nothing.
+        """
+        total, n = 0.0, len(batch.ids)
+        mix = draw_mix(phase.augment, key(self.seed, "mix", step), self.preprocessing.size, phase.strength(step))
+        others = None if mix is None else (partners(batch.images), partners(batch.targets))
+        for part, rows in enumerate(_parts(n, phase.settings.micro_batch or n)):
             seed_everything(key(self.seed, "step", step, part))
-            pixels = self.preprocessing.normalise(images.to(self.device, non_blocking=True))
+            pixels, targets = self._pixels(batch.images[rows]), self._sent(batch.targets[rows])
+            if mix is not None and others is not None:
+                pixels = mix.images(pixels, self._pixels(others[0][rows]))
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 logits = self.model(pixels.contiguous(memory_format=torch.channels_last))
-            loss: Tensor = loss_of(logits.float(), targets.to(self.device, non_blocking=True)) * (
-                len(targets) / len(batch.ids)
-            )
+            if mix is not None and others is not None:
+                targets = mix.targets(targets, self._sent(others[1][rows]), logits.shape[1])
+            loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
             loss.backward()
             total += loss.item()  # device sync
         return total
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) -> float32 on the device, normalised."""
+        return self.preprocessing.normalise(self._sent(images))
+
+    def _sent(self, values: Tensor) -> Tensor:
+        return values.to(self.device, non_blocking=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """The optimizer's and the averages' tensors by name: `opt/PARAMETER/SLOT` and `ema/NAME`."""
@@ -216,6 +230,11 @@ class Trainer:
                     optimizer.state[parameter] = {
                         slot: _placed(value, parameter) for slot, value in self._slots[name].items()
                     }
+
+
+def _parts(n: int, size: int) -> list[slice]:
+    """The rows of each micro-batch of a batch of `n`."""
+    return [slice(start, start + size) for start in range(0, n, size)]
 
 
 def _placed(value: object, parameter: Tensor) -> object:

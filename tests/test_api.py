@@ -11,6 +11,7 @@ from pictures import MakeFolders, TreeHash
 
 import imgkit
 from imgkit import api
+from imgkit.api_options import UserOptions
 from imgkit.errors import DataError, UsageError, WeightsError
 from imgkit.models.names import resolve_name
 from imgkit.recipe.load import Loaded
@@ -23,7 +24,7 @@ def test_a_misspelt_option_is_no_silence(tmp_path: Path) -> None:
         imgkit.finetune("test_resnet", data="digits", epoch=3, out=tmp_path)  # type: ignore[call-arg]
     assert 'sets=["train.optimizer=sgd"]' in caught.value.hint
     told = caught.value.hint.removeprefix("Known: ").split(".")[0].split(", ")
-    assert told == sorted([*api.UserOptions.__annotations__, "weights"]), "what a command hands over is not offered"
+    assert told == sorted([*UserOptions.__annotations__, "weights"]), "what a command hands over is not offered"
 
 
 def test_common_values_are_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 import imgkit
 from imgkit import evaluate
 from imgkit.data.load import load_data
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DataError, DeviceError
 from imgkit.recipe.schema import DataSettings
 from imgkit.screen import Screen

@@ -18,6 +18,7 @@ import pytest
 import torch
 from oracle import fingerprint, short_run, write_recipe
 from pictures import MakeFolders
+from PIL import Image
 from safetensors import SafetensorError
 
 import imgkit
@@ -408,7 +409,36 @@ def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     said = text.getvalue()
     assert "lr 0.001" in said
     assert "class class-0" in said
+    assert "augmentation: none" in said  # of the solved phase
+    assert "augmentation: crop [0.5, 1.0] · hflip 0.5 · jitter [0.2, 0.2, 0.2, 0.1] · jitter_p 0.5" in " ".join(
+        said.split()
+    )
+    assert "fit crop" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_rule_of_fit_for_training_model_and_prediction(tmp_path: Path) -> None:
+    run = short_run(tmp_path, "model.fit=letterbox", "phases.all.epochs=1", "phases.top.steps=1")
+    rules = run.folder.read_json("run.json")["preprocessing"], run.folder.read_json("model/preprocessing.json")
+    assert rules[0] == rules[1]
+    assert (rules[0]["fit"], rules[0]["crop_pct"]) == ("letterbox", 1.0)
+    assert run.folder.read_json("model/config.json")["pretrained_cfg"]["crop_mode"] == "border"
+    wide = tmp_path / "wide.png"
+    Image.new("RGB", (90, 30), (200, 0, 0)).save(wide)
+    (answer,) = run.predict([wide])
+    assert not answer.error
+
+
+def test_pictures_that_the_crop_cuts_are_warned_of(tmp_path: Path) -> None:
+    from imgkit.api import show_plan
+
+    for number in range(24):
+        (tmp_path / "data" / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 60), (9 * number, 0, 0)).save(tmp_path / "data" / str(number % 2) / f"{number}.png")
+    for fit, warned in (("crop", True), ("letterbox", False)):
+        text, recipe = StringIO(), write_recipe(tmp_path)
+        show_plan("finetune", "test_resnet", recipe=recipe, data=tmp_path / "data", fit=fit, screen=Screen(file=text))
+        assert ("warning: The crop to a square cuts 50% off the median image" in text.getvalue()) == warned
 
 
 def test_one_image_a_class_cannot_be_split(tmp_path: Path, make_folders: MakeFolders) -> None:

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from imgkit.data.batches import Batch
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError
 from imgkit.features import check_solvable, extract, head_layer, load_solution, pooled, together
 from imgkit.solve import solve_head

@@ -15,15 +15,15 @@ LAYERS = [
     ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
     [
-        *("data", "models", "losses", "class_weights", "schedules", "plateau", "optimizers", "device"),
+        *("data", "models", "losses", "mixing", "class_weights", "schedules", "plateau", "optimizers", "device"),
         *("probabilities", "metrics", "multilabel", "calibration"),
     ],
     [
         *("trainer", "checkpoint", "features", "solve", "head_sgd", "run", "progress", "screen", "terminal"),
         *("evaluation_tables", "evaluations"),
     ],
-    ["experiment", "setup", "prepare", "head", "finish", "evaluate", "predict", "prediction_rows", "report"],
-    ["api", "demo", "cli", "__init__", "__main__"],
+    ["experiment", "setup", "prepare", "head", "finish", "evaluate", "predict", "prediction_rows", "preview", "report"],
+    ["api", "api_options", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
@@ -32,7 +32,7 @@ TORCH_FREE = {
     *("recipe", "class_weights", "schedules", "plateau", "run"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
-    *("api", "cli", "__init__", "__main__"),
+    *("api", "api_options", "cli", "__init__", "__main__"),
 }
 TORCH_FREE_DATA = [
     "decode",
@@ -45,6 +45,7 @@ TORCH_FREE_DATA = [
     "folders",
     "csv_table",
     "rows",
+    "aspect",
     "classes",
     "parquet",
     "path_list",

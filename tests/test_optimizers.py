@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imgkit.data.batches import Batch
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import RecipeError, UsageError
 from imgkit.models.freeze import classifier_names, layer_groups, set_trainable
 from imgkit.optimizers import make_optimizer, set_rates

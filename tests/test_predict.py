@@ -15,7 +15,7 @@ from imgkit.calibration import Calibration
 from imgkit.cells import guarded
 from imgkit.data.csv_table import GUESSES
 from imgkit.data.decode import load_image
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DataError, DeviceError
 from imgkit.predict import (
     Prediction,

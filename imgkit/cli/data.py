@@ -1,4 +1,4 @@
-"""`imgkit demo` and `imgkit data check`."""
+"""`imgkit demo` and `imgkit data`."""
 
 import shlex
 import sys
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from imgkit.cli.options import recipe_flags
+from imgkit.cli.preview import preview_command
 from imgkit.cli.train import smoke_asked
 from imgkit.errors import DataError, printable
 from imgkit.screen import Screen
@@ -28,8 +29,8 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command(rich_help_panel=PANEL)(demo)
     group = typer.Typer(help="Look at your images before you train.", no_args_is_help=True)
-    group.callback()(lambda: None)  # a group even while it has one command
     group.command("check")(check)
+    group.command("preview", help="Write a picture of what training will see.", no_args_is_help=True)(preview_command())
     app.add_typer(group, name="data", rich_help_panel=PANEL)
 
 
@@ -120,6 +121,7 @@ def _recipe(given: "Mapping[str, tuple[str, object]]") -> "Recipe":
 def _print_findings(found: "LoadedData", screen: Screen) -> None:
     import numpy as np
 
+    from imgkit.data.aspect import crop_warnings
     from imgkit.data.index import SPLITS
 
     index = found.index
@@ -141,14 +143,15 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
         screen.item("✔", "all files open")
     for text in found.notes:
         screen.item("i", text)
-    for text in found.warnings:
+    warnings = [*found.warnings, *crop_warnings(found.aspects)]
+    for text in warnings:
         screen.item("!", text)
     for bad in found.bad[:_SHOWN]:
         screen.item("✗", f"{printable(bad.path)}: {bad.reason}")
     if len(found.bad) > _SHOWN:
         screen.item(" ", f"… and {_many(len(found.bad) - _SHOWN, 'more file')}")
     screen.line()
-    screen.line(f"{_many(len(found.warnings), 'warning')}, {_many(len(found.bad), 'error')}")
+    screen.line(f"{_many(len(warnings), 'warning')}, {_many(len(found.bad), 'error')}")
 
 
 def _print_classes(index: "Index", sampler: str, screen: Screen) -> None:

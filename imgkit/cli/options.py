@@ -1,7 +1,7 @@
 """The options that `finetune` and `scratch` share: one table gives the command line and the recipe keys."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +49,7 @@ class Option:
         )
 
 
+_PRESETS = Literal["none", "light", "medium", "strong"]
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
 OPTIONS = (
@@ -75,6 +76,8 @@ OPTIONS = (
     Option("--micro-batch", "train.micro_batch", int, "Images per forward pass; less memory.", _RECIPE),
     Option("--sampler", "train.sampler", str, "uniform, balanced, sqrt or weighted draws.", _RECIPE),
     Option("--image-size", "model.image_size", int, "Side of the images, in pixels.", _RECIPE),
+    Option("--fit", "model.fit", Literal["crop", "squash", "letterbox"], "How pictures are made to fit it.", _RECIPE),
+    Option("--augment", "augment.preset", _PRESETS, "How much training pictures are changed.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of splits, order, augmentation and new weights.", _RECIPE),
     Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),
@@ -90,16 +93,32 @@ OPTIONS = (
 )
 
 
+_IN_PREVIEW = ("--recipe", "--set", "--epochs", "--image-size", "--fit", "--augment", "--seed")
+_OF_PREVIEW = (
+    Option("--rows", "", int, "Pictures: of each class in turn.", _RUN, 8),
+    Option("--out", "", Path, "The PNG to write.", _RUN, Path("preview.png")),
+)
+
+
 def signature(verb: str) -> inspect.Signature:
     """The signature of the training command `verb`: MODEL and the options; `scratch` has no --weights."""
+    return _signature([option for option in OPTIONS if not (verb == "scratch" and option.flag == "--weights")])
+
+
+def preview_signature() -> inspect.Signature:
+    """The signature of `data preview`: MODEL, and those options that change what a picture looks like."""
+    shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PREVIEW]
+    return _signature([*shared, *_OF_PREVIEW])
+
+
+def _signature(options: Sequence[Option]) -> inspect.Signature:
     model = typer.Argument(
         metavar="MODEL", help="A timm model, such as resnet50 (imgkit models lists them).", show_default=False
     )
     first = inspect.Parameter(
         "model", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[str | None, model]
     )
-    chosen = [option for option in OPTIONS if not (verb == "scratch" and option.flag == "--weights")]
-    return inspect.Signature([first, *(option.parameter() for option in chosen)])
+    return inspect.Signature([first, *(option.parameter() for option in options)])
 
 
 def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS) -> dict[str, tuple[str, object]]:

@@ -65,9 +65,10 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
         _print_recipe(verb, recipe, model, flags, sets)
         return
     from imgkit import api
+    from imgkit.api_options import Options
 
-    name = model or _model_of(recipe, flags, sets)
-    options = api.Options(
+    name = model or model_of(recipe, flags, sets)
+    options = Options(
         flags=flags,
         sets=sets,
         out=given["out"],
@@ -89,7 +90,7 @@ def _flags(given: Mapping[str, Any]) -> "dict[str, Flag]":
 
 
 def _print_recipe(verb: str, recipe: str, model: str | None, flags: "Mapping[str, Flag]", sets: list[str]) -> None:
-    from imgkit.api import verb_flags
+    from imgkit.api_options import verb_flags
     from imgkit.recipe.load import Flag, load_recipe
     from imgkit.recipe.write import render
 
@@ -97,7 +98,7 @@ def _print_recipe(verb: str, recipe: str, model: str | None, flags: "Mapping[str
     print(render(load_recipe(recipe, flags={**named, **verb_flags(verb), **flags}, sets=sets)), end="")
 
 
-def _model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:
+def model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:
     """The model that the recipe itself names, such as that of an earlier run."""
     from imgkit.recipe.load import load_recipe
 

@@ -21,9 +21,10 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from imgkit.data.augment import TrainTransform
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, Weights
-from imgkit.data.transforms import Preprocessing, TrainTransform
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DeviceError, ImgkitError
 from imgkit.keys import bounds_of, key, order, picks
 from imgkit.signals import HEARD
@@ -182,7 +183,8 @@ class _Pictures(Dataset[Sample | ImgkitError]):
             pixels = self.transform(image)
         else:
             again = (use,) if use else ()  # the first use has the key that it has where no picture comes twice
-            pixels = self.transform(image, key(self.seed, "aug", epoch, row, *again))
+            strength = self.transform.ramp.strength(epoch)
+            pixels = self.transform(image, key(self.seed, "aug", epoch, row, *again), strength)
         return Sample(pixels, torch.from_numpy(self.index.target(row)), row)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.aspect import Floats
 from imgkit.data.classes import (
     check_known,
     class_map,
@@ -38,6 +39,7 @@ class LoadedData:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     bad: tuple[BadImage, ...]  # left out because of on_bad="skip"
+    aspects: Floats  # width / height of each picture, (n,)
 
 
 def load_data(
@@ -93,7 +95,10 @@ def load_data(
         given = any(row.split == "val" for row in rows)
         warnings += validation_warnings(index, share=None if given else settings.val)
     notes = source.notes + label_notes(index) + notes + split_notes + _picture_notes(report)
-    return LoadedData(index, place.name, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad)
+    aspects = np.array([fact.width / fact.height for fact in facts], dtype=np.float32)
+    return LoadedData(
+        index, place.name, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad, aspects
+    )
 
 
 def _refuse_unused_shares(source: Source, settings: DataSettings) -> None:

@@ -84,13 +84,17 @@ def find_data(settings: DataSettings) -> Place:
     return _place("data", "the default, since neither --data nor $IMGKIT_DATA is given")
 
 
-def refuse_inside(place: Place, root: str | None, out: Path) -> None:
+def refuse_inside(
+    place: Place, root: str | None, out: Path, *, called: str = "folder of runs", beside: str = "runs"
+) -> None:
     """See that nothing is written into the data.
 
     Args:
         place: where they are. Beside a CSV runs may lie: of its folder only what it lists is data.
         root: the folder that `--root` names for the pictures of a CSV.
-        out: folder of runs, which may not exist yet.
+        out: folder of runs or another thing to write, which may not exist yet.
+        called: what it is, for people.
+        beside: a name for it beside the data.
 
     Raises:
         UsageError: if `out` lies in a data folder; the hint has a place that does not.
@@ -98,12 +102,12 @@ def refuse_inside(place: Place, root: str | None, out: Path) -> None:
     folders = [place.path, place.val_path, *(other.path for other in place.more)]
     for folder in (*folders, None if root is None else absolute(root)):
         if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-            beside = folder.parent / "runs"
-            other = min(os.path.relpath(beside), str(beside), key=len)
+            better = folder.parent / beside
+            other = min(os.path.relpath(better), str(better), key=len)
             raise UsageError(
-                f"The folder of runs {printable(str(out))} lies inside the data folder {printable(_short(folder))}, "
+                f"The {called} {printable(str(out))} lies inside the data folder {printable(_short(folder))}, "
                 "which is never written to.",
-                f"Put the runs beside it:  --out {shlex.quote(other)}",
+                f"Put it beside the data:  --out {shlex.quote(other)}",
             )
 
 

@@ -9,7 +9,7 @@ from timm.data import resolve_input_data_config
 from timm.models import PretrainedCfg, get_pretrained_cfg, split_model_name_tag
 from torch import Tensor, nn
 
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError, WeightsError
 from imgkit.keys import key, seed_everything
 from imgkit.models.freeze import classifier_names
@@ -71,6 +71,8 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     if source.kind != "none":
         _load_trunk(model, _pretrained(name, settings, options, source), name, source)
     preprocessing = _preprocessing(model, name, settings.image_size)
+    if settings.fit is not None:
+        preprocessing = preprocessing.with_fit(settings.fit)
     _check_logits(model, name, classes, preprocessing.size)
     return Created(model, name, preprocessing, source)
 

@@ -20,12 +20,10 @@ from timm.models import get_model_args, get_model_input_config, is_model, split_
 from torch import Tensor, nn
 
 from imgkit.calibration import Calibration
-from imgkit.data.transforms import Preprocessing
+from imgkit.data.preprocessing import CROP_MODES, Preprocessing
 from imgkit.errors import DiskError, UsageError, suggestion
 from imgkit.models.weights import mismatch
 from imgkit.recipe.fields import Task
-
-_CROP_MODES = {"crop": "center", "squash": "squash"}  # timm's words for Preprocessing.fit
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def _config(
         "first_conv": current["first_conv"],
         "interpolation": preprocessing.interpolation,
         "crop_pct": preprocessing.crop_pct,
-        "crop_mode": _CROP_MODES[preprocessing.fit],
+        "crop_mode": CROP_MODES[preprocessing.fit],
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
         "num_classes": len(classes),

@@ -18,6 +18,7 @@ from imgkit.recipe.problems import (
     annotation,
     is_text,
     may_be_off,
+    names_none,
     show,
     takes_list,
 )
@@ -170,9 +171,9 @@ def _parse_value(key: Key, text: str) -> object:
 
 
 def _holds_none(key: Key) -> bool:
-    """Whether "none" is a value of this key: off, or the text (`model.weights`)."""
+    """Whether "none" is a value of this key: off, or the text (`model.weights`, `augment.preset`)."""
     kind = annotation(key)
-    return may_be_off(kind) or kind is str
+    return may_be_off(kind) or kind is str or names_none(kind)
 
 
 def _as_text(value: object) -> object:

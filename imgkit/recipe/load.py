@@ -10,6 +10,7 @@ from imgkit.recipe.draft import Draft, read_draft
 from imgkit.recipe.fields import Strict
 from imgkit.recipe.given import Flag, apply_given
 from imgkit.recipe.phases import TABLES, override_keys, unread
+from imgkit.recipe.presets import lay_presets
 from imgkit.recipe.problems import (
     OVERRIDES,
     PHASE_KEYS,
@@ -37,8 +38,8 @@ class Loaded:
     Args:
         recipe: the values.
         origins: key ("train.batch_size", "phases.all.schedule.name") to "default", "recipe finetune", "file my.toml",
-            the spelling of a flag ("--batch-size") or "--set". Every key of the recipe is listed, and every setting
-            that a phase has of its own.
+            the spelling of a flag ("--batch-size"), "--set" or "preset light". Every key of the recipe is listed, and
+            every setting that a phase has of its own.
         source: "recipe finetune" or "file my.toml".
     """
 
@@ -88,11 +89,12 @@ def load_recipe(source: str | Path, *, flags: Mapping[str, Flag] | None = None, 
     draft = read_draft(read_toml(path), shown, origin)
     _check_schema(draft)
     apply_given(draft, flags or {}, sets)
+    lay_presets(draft)
     loaded = _build(draft)
     idle = unread(loaded.recipe)
-    by_user = [key for key in idle if loaded.origins[key] not in ("default", origin)]
+    by_user = [key for key in idle if not loaded.origins[key].startswith(("default", "preset ", origin))]
     if origin.startswith("recipe ") and not by_user:
-        return _build(draft.without([tuple(key.split(".")) for key in idle]))
+        return _build(draft.without([tuple(key.split(".")) for key in idle if loaded.origins[key] == origin]))
     return loaded
 
 

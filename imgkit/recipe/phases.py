@@ -9,6 +9,9 @@ from imgkit.recipe.schedules import SCHEDULE_TYPES, Constant, Plateau, ScheduleS
 from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import value_text
 
+_OF_UPDATES = ("augment.mixup", "augment.cutmix", "augment.mix_p", "augment.ramp")
+"""Keys of `[augment]` that mean batches and epochs, of which a solved phase has none."""
+
 TABLES = ("augment", "loss", "schedule")
 """Sections that a phase may have as tables of its own; keys of `[train]` stand in the phase directly."""
 
@@ -37,6 +40,24 @@ _NEEDS = {
     "data.weight_col": (
         'no phase draws by weights: train.sampler is not "weighted"',
         "Add --sampler weighted, or leave out the column.",
+    ),
+    "augment.fill": (
+        "nothing is moved in from outside the image",
+        "Give what moves it too, for example augment.rotate=10, or a policy.",
+    ),
+    "augment.policy_p": ("augment.policy is off", "Name the policy too, for example augment.policy=trivialaugment."),
+    "augment.policy_ops": ("only randaugment has a number of operations", "Give augment.policy=randaugment too."),
+    "augment.policy_magnitude": (
+        "only randaugment and augmix have a magnitude",
+        "Give augment.policy=randaugment or augmix too.",
+    ),
+    "augment.mix_p": (
+        "augment.mixup and augment.cutmix are off",
+        "Give one of them too, for example augment.mixup=0.2.",
+    ),
+    "augment.ramp": (
+        "nothing is on that has a strength (framing and flips have none)",
+        "Give what is to grow, for example augment.rotate=10.",
     ),
     **dict.fromkeys(
         ("train.layer_decay", "train.batch_norm", "model.drop_path"),
@@ -142,7 +163,9 @@ def _may_read(phase: PhaseSettings, key: str) -> bool:
 
     A solved one reads the augmentation of its views, and the class weights, which become those of its images.
     """
-    return phase.solver != "logistic" or (phase.views > 0 and key.startswith("augment.")) or key in _SOLVED
+    return phase.solver != "logistic" or (
+        (phase.views > 0 and key.startswith("augment.") and key not in _OF_UPDATES) or key in _SOLVED
+    )
 
 
 def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
@@ -157,8 +180,7 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     used = {f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields}
     used |= {"model.drop_rate", "model.drop_path", "early_stop"}
     used |= {"data.weight_col"} if settings.train.sampler == "weighted" else set()
-    used -= {"augment.jitter_p"} if settings.augment.jitter is None else set()
-    used -= {"augment.ratio"} if settings.augment.crop is None else {"augment.scale_jitter"}
+    used -= {f"augment.{key}" for key in _idle(settings.augment)}
     effective = isinstance(settings.loss, ClassWeighted) and settings.loss.class_weights == "effective"
     used -= set() if effective else {"loss.class_weights_beta"}
     used -= {"schedule.step_on"} if _holds(settings.schedule) else set()
@@ -169,6 +191,27 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
 def _holds(schedule: ScheduleSettings) -> bool:
     """Whether the schedule alone never changes the rate within the phase."""
     return isinstance(schedule, Constant | Plateau) and Duration.parse(schedule.warmup).count == 0
+
+
+def augment_words(augment: AugmentSettings, *, solved: bool) -> str:
+    """What is on of `[augment]`, for people: "hflip 0.5 · rotate 10.0"; keys that say how, where not as by default."""
+    silent = _idle(augment) | {"preset"} | {key.removeprefix("augment.") for key in _OF_UPDATES if solved}
+    for key in ("ratio", "fill", "policy_p", "jitter_p", "mix_p"):
+        silent |= {key} if getattr(augment, key) == type(augment).model_fields[key].default else set()
+    shown = {key: value for key, value in augment if key not in silent and value not in (None, 0, "0%")}
+    return " · ".join(f"{key} {value_text(value).strip(chr(34))}" for key, value in shown.items()) or "none"
+
+
+def _idle(augment: AugmentSettings) -> set[str]:
+    """Keys of `[augment]` that mean nothing beside the others."""
+    idle = {"ratio"} if augment.crop is None else {"scale_jitter"}
+    idle |= {"jitter_p"} if augment.jitter is None else set()
+    idle |= set() if augment.moves or augment.policy else {"fill"}
+    idle |= set() if augment.policy else {"policy_p"}
+    idle |= set() if augment.policy == "randaugment" else {"policy_ops"}
+    idle |= set() if augment.policy in ("randaugment", "augmix") else {"policy_magnitude"}
+    idle |= set() if augment.mixes else {"mix_p"}
+    return idle | (set() if augment.can_ramp else {"ramp"})
 
 
 def _from_section(recipe: Recipe, phase: PhaseSettings) -> set[str]:

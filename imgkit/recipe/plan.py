@@ -6,10 +6,10 @@ from math import ceil
 
 from imgkit.duration import Duration
 from imgkit.errors import DataError, RecipeError
-from imgkit.recipe.augment import AugmentSettings
+from imgkit.recipe.augment import AugmentSettings, Ramp
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.losses import LossSettings
-from imgkit.recipe.phases import override_keys, resolve, unread
+from imgkit.recipe.phases import augment_words, override_keys, resolve, unread
 from imgkit.recipe.problems import PHASE_KEYS
 from imgkit.recipe.schedules import CosineRestarts, Multistep, OneCycle, ScheduleSettings, Step, Warmed
 from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
@@ -33,6 +33,7 @@ class PhasePlan:
         lr: rate of the head group at schedule factor 1; None in a solved phase.
         settings: the update; `batch_size` is at most the number of training images.
         augment: augmentation.
+        ramp: how strong it is, by epoch.
         loss: loss and its values.
         schedule: schedule and its values.
     """
@@ -49,6 +50,7 @@ class PhasePlan:
     lr: float | None
     settings: TrainSettings
     augment: AugmentSettings
+    ramp: Ramp
     loss: LossSettings
     schedule: ScheduleSettings
 
@@ -56,6 +58,20 @@ class PhasePlan:
     def stop(self) -> int:
         """Updates done when the phase is over."""
         return self.first_step + self.steps
+
+    @property
+    def augments(self) -> bool:
+        """Whether the phase sees augmented pictures."""
+        return self.lr is not None or self.views > 0
+
+    @property
+    def augmentation(self) -> str:
+        """What is on of the augmentation, for people."""
+        return augment_words(self.augment, solved=self.lr is None) if self.augments else "none"
+
+    def strength(self, step: int) -> float:
+        """How strong the augmentation is in update `step` of the run, in [0, 1]."""
+        return self.ramp.strength(self.first_epoch + (step - self.first_step) // self.steps_per_epoch)
 
     def ends_epoch(self, step_done: int) -> bool:
         """Whether `step_done` updates of the run being done closes an epoch of this phase, or the phase."""
@@ -103,6 +119,11 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         if planned.lr is not None:
             wanted = resolve(loaded.recipe, phase).train.batch_size
             notes += _notes(planned, wanted, n_train)
+        elif planned.views and planned.augmentation == "none":
+            notes.append(
+                f"phase {phase.name!r}: its views are the evaluation's pictures again, since no augmentation is on; "
+                f"--set phases.{phase.name}.views=0 saves the time"
+            )
     drawn = {phase.settings.sampler for phase in phases if phase.lr is not None} - {"uniform"}
     notes += [
         f"phase {phase.name!r}: the solve sees every image equally often; only phases that take gradient steps are "
@@ -190,15 +211,24 @@ def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epo
         lr=phase.lr,
         settings=train,
         augment=settings.augment,
+        ramp=_ramp(settings.augment, first_epoch, steps, steps_per_epoch),
         loss=settings.loss,
         schedule=settings.schedule,
     )
 
 
+def _ramp(augment: AugmentSettings, first_epoch: int, steps: int, steps_per_epoch: int) -> Ramp:
+    return Ramp(first_epoch, Duration.parse(augment.ramp).steps(steps, steps_per_epoch) / steps_per_epoch)
+
+
 def _refuse_unread(loaded: Loaded) -> None:
-    """Stop at values that were given but that nothing reads; a shipped recipe's own are not the user's fault."""
+    """Stop at values that were given but that nothing reads; those of shipped recipes and presets are no user's fault.
+
+    A preset that has nothing to give to any phase is one.
+    """
     idle = unread(loaded.recipe)
-    given = {key: loaded.origins[key] for key in idle if not loaded.origins[key].startswith(("default", "recipe "))}
+    nobodys = ("default", "recipe ", "preset ")
+    given = {key: loaded.origins[key] for key in idle if not loaded.origins[key].startswith(nobodys)}
     if not given:
         return
     lines = [
@@ -247,6 +277,12 @@ def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:
         notes.append(
             f"phase {phase.name!r}: {tail} of {n_train} training images sit out each epoch, others each time, "
             f"since {n_train} is no multiple of batch size {batch}"
+        )
+    strength = phase.strength(phase.stop - 1)
+    if strength < 1:
+        notes.append(
+            f"phase {phase.name!r}: augmentation grows to {strength:.0%} of its strength in the last epoch "
+            f"(augment.ramp = {value_text(phase.augment.ramp)})"
         )
     return notes + _schedule_notes(phase)
 

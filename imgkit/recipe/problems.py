@@ -153,8 +153,13 @@ def takes_list(kind: object) -> bool:
 
 
 def may_be_off(kind: object) -> bool:
-    """Whether a declared type takes None but not any text: then the text "none" means None."""
-    return type(None) in get_args(kind) and not is_text(kind)
+    """Whether a declared type takes None but not the text "none": then that text means None."""
+    return type(None) in get_args(kind) and not is_text(kind) and not names_none(kind)
+
+
+def names_none(kind: object) -> bool:
+    """Whether "none" is one of the words of a declared type."""
+    return "none" in get_args(kind) or any(names_none(part) for part in get_args(kind))
 
 
 def check(type_: type[Table], values: Mapping[str, object]) -> tuple[Table | None, dict[str, str]]:

@@ -64,6 +64,7 @@ class ModelSettings(Strict):
     weights: str = "auto"  # auto | none | FILE | package:NAME | hub:ID
     head: Literal["linear"] = "linear"
     image_size: PositiveInt | None = None  # None: what the weights were made for
+    fit: Literal["crop", "squash", "letterbox"] | None = None  # of pictures into it; None: as the weights' own rule
     drop_rate: Probability = 0.0  # dropout before the head
     drop_path: Probability = 0.0  # stochastic depth
 

@@ -50,7 +50,8 @@ def for_task(loaded: Loaded, task: Task) -> tuple[Loaded, list[str]]:
     binary cross-entropy, with the same label smoothing. Losses that no phase reads stay as they are.
 
     Raises:
-        RecipeError: if a loss, a value of a loss, the monitor, or what a plateau watches is of the other task.
+        RecipeError: if a loss, a value of a loss, the monitor, or what a plateau watches is of the other task, or if
+            a phase mixes images and its loss takes no mixed targets.
     """
     _check_scores(loaded, task)
     recipe = loaded.recipe
@@ -63,10 +64,12 @@ def for_task(loaded: Loaded, task: Task) -> tuple[Loaded, list[str]]:
         raise _other_task(loaded, wrong, task)
     if not tables:
         _check_keys(loaded, task)
+        _check_mixing(loaded.recipe, task)
         return loaded, []
     note = "the loss is bce, binary cross-entropy of each label by itself, since the task is multi-label"
     adapted = _with_bce(loaded, tables)
     _check_keys(adapted, task)
+    _check_mixing(adapted.recipe, task)
     return adapted, [note]
 
 
@@ -104,6 +107,20 @@ def _check_keys(loaded: Loaded, task: Task) -> None:
                 f"{key} = {value_text(getattr(loss, name))} ({loaded.origins[key]}) is not used: {reason}",
                 f"Leave it out.{weigh if name == 'class_weights' else ''}",
             )
+
+
+def _check_mixing(recipe: Recipe, task: Task) -> None:
+    """See that a phase that mixes images has a loss that takes their mixed targets."""
+    for phase in recipe.phases:
+        settings = resolve(recipe, phase)
+        if phase.solver == "logistic" or not settings.augment.mixes or task in settings.loss.SOFT:
+            continue
+        fitting = " or ".join(name for name, type_ in LOSS_TYPES.items() if task in type_.SOFT)
+        raise RecipeError(
+            f"phase {phase.name!r} mixes images, and so their targets, and the loss {settings.loss.name!r} takes none "
+            "that are mixed",
+            f"Leave the mixing out: --set augment.mixup=0 --set augment.cutmix=0; or take the loss {fitting}.",
+        )
 
 
 def _table_of(phase: PhaseSettings) -> str:

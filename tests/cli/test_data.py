@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from cli_run import Run
 from pictures import MakeFolders, TreeHash, square
+from PIL import Image
 
 pytest_plugins = ["cli_fixture"]
 
@@ -104,6 +105,35 @@ def test_what_to_type_next_has_the_options_that_were_given(imgkit: Run, make_fol
     assert code == 0
     assert "20 a class" in plain
     assert plain.endswith(f" --data '{root}' --classes 2 --seed 4")
+
+
+def test_pictures_that_a_crop_would_cut_are_warned_of(imgkit: Run, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            colour = number, 0, int(name == "dog")
+            Image.new("RGB", (40, 20), colour).save(tmp_path / name / f"{number}.png")
+    code, out, _ = imgkit("data", "check", str(tmp_path))
+    assert code == 0
+    assert "! The crop to a square cuts 50% off the median image" in out
+    assert "1 warning, 0 errors" in out
+
+
+def test_preview_takes_the_options_of_pictures_and_recipe(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[tuple[object, ...], dict[str, Any]]] = []
+    monkeypatch.setattr("imgkit.api.preview", lambda *args, **options: asked.append((args, options)))
+    line = "resnet50 --data d --val 0.3 --augment light --fit squash --set augment.erase=1 --rows 3 --out a.png"
+    assert imgkit("data", "preview", *line.split())[0] == 0
+    ((args, options),) = asked
+    assert args == ("resnet50",)
+    assert {key: flag.value for key, flag in options["flags"].items()} == {
+        "data.path": "d",
+        "data.val": 0.3,
+        "model.fit": "squash",
+        "augment.preset": "light",
+    }
+    assert (options["recipe"], options["rows"], options["sets"]) == ("finetune", 3, ["augment.erase=1"])
+    assert options["out"] == Path("a.png")
 
 
 def test_data_alone_shows_its_help(imgkit: Run) -> None:

@@ -12,10 +12,10 @@ from imgkit.recipe.load import Flag
 pytest_plugins = ["cli_fixture"]
 
 FLAGS = """
-    --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --root --classes
-    --on-bad --max-pixels
-    --recipe --set --epochs --batch-size --micro-batch --image-size --lr --seed --weights --monitor --early-stop
-    --device --workers --out --name --dry-run --print-recipe --smoke
+    --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --weight-col --root
+    --classes --on-bad --max-pixels
+    --recipe --set --epochs --batch-size --micro-batch --sampler --image-size --fit --augment --lr --seed --weights
+    --monitor --early-stop --device --workers --out --name --dry-run --print-recipe --smoke
 """
 
 
@@ -59,10 +59,8 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     )
     line += " --label-col m --label-delimiter | --task multilabel"
     line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
-    line += (
-        " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu --workers 2"
-    )
-    line += " --out o --name n"
+    line += " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu"
+    line += " --workers 2 --fit squash --augment light --out o --name n"
     assert imgkit("finetune", *line.split())[0] == 0
     ((_, _, options),) = calls
     assert options["flags"] == {
@@ -81,6 +79,8 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "train.batch_size": Flag("--batch-size", 8),
         "train.micro_batch": Flag("--micro-batch", 4),
         "model.image_size": Flag("--image-size", 64),
+        "model.fit": Flag("--fit", "squash"),
+        "augment.preset": Flag("--augment", "light"),
         "lr": Flag("--lr", 1e-3),
         "seed": Flag("--seed", 7),
         "model.weights": Flag("--weights", "none"),
@@ -94,14 +94,14 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
 
 
 def test_keys_of_the_options_are_keys_of_the_recipe() -> None:
-    from imgkit.recipe.schema import DataSettings, ModelSettings, Recipe, RunSettings, TrainSettings
+    from imgkit.recipe.problems import SECTIONS
+    from imgkit.recipe.schema import Recipe
 
-    sections = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings, "run": RunSettings}
     for option in OPTIONS:
         section, _, key = option.key.rpartition(".")
         if option.key in ("", "epochs", "lr"):
             continue
-        assert key in (sections[section] if section else Recipe).model_fields, option.flag
+        assert key in (SECTIONS[section] if section else Recipe).model_fields, option.flag
 
 
 def test_val_is_a_folder_or_a_share() -> None:

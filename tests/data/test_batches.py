@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgkit.data import batches
+from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Batch, Place, eval_batches, train_batches, train_places
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, PathTable
-from imgkit.data.transforms import Preprocessing, TrainTransform
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import BadImage, DeviceError
 from imgkit.keys import key, order
 from imgkit.recipe.augment import AugmentSettings

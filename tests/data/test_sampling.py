@@ -17,13 +17,14 @@ from tables import table
 
 from imgkit import checkpoint, resume
 from imgkit.data import batches
+from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Place, train_places
 from imgkit.data.index import COLUMNS, Index
 from imgkit.data.load import load_data
 from imgkit.data.sampling import class_counts, expected_draws, row_weights
-from imgkit.data.transforms import TrainTransform
 from imgkit.errors import DataError, Interrupted, UsageError
 from imgkit.keys import bounds_of, key, picks
+from imgkit.recipe.augment import Ramp
 from imgkit.recipe.schema import DataSettings
 
 WEIGHTS = st.lists(st.just(0.0) | st.floats(1e-3, 1e3), min_size=1, max_size=40).filter(any)
@@ -129,11 +130,12 @@ def test_a_second_use_is_augmented_otherwise(monkeypatch: pytest.MonkeyPatch) ->
 
     class Transform(TrainTransform):
         min_side = 1
+        ramp = Ramp()
 
         def __init__(self) -> None:
             pass
 
-        def __call__(self, image: object, number: int) -> torch.Tensor:  # type: ignore[override]
+        def __call__(self, image: object, number: int, strength: float = 1.0) -> torch.Tensor:  # type: ignore[override]
             keys.append(number)
             return torch.zeros(3, 1, 1, dtype=torch.uint8)
 

@@ -99,6 +99,18 @@ def test_timms_transform_makes_our_pixels(saved: Path) -> None:
     assert float((theirs - ours).abs().mean()) < 0.05
 
 
+@pytest.mark.parametrize("fit", ["crop", "squash", "letterbox"])
+def test_timm_fits_pictures_as_we_do(fit: str, tmp_path: Path) -> None:
+    created = make(tmp_path / "model", "test_resnet", image_size=48, fit=fit)
+    assert created.preprocessing.fit == fit
+    model = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)
+    transform = timm.data.create_transform(**timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg))
+    for size in ((90, 70), (70, 140), (31, 48)):
+        picture = Image.linear_gradient("L").convert("RGB").resize(size)
+        ours = created.preprocessing.normalise(created.preprocessing(picture)[None])[0]
+        torch.testing.assert_close(transform(picture), ours, atol=1e-5, rtol=1e-5)
+
+
 def test_nothing_is_a_pickle_and_the_card_says_how(saved: Path) -> None:
     assert sorted(file.name for file in saved.iterdir()) == [
         "README.md",

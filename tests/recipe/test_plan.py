@@ -352,6 +352,53 @@ UNUSED = [
         "augment.ratio = [1.0, 2.0] (--set) is not used: augment.crop is off",
         "Give augment.crop, the share of the area, for example augment.crop=[0.5,1.0].",
     ),
+    *(
+        (ALL, f"augment.{key}={value}", f"augment.{key} = {value} (--set) is not used: {reason}", hint)
+        for key, value, reason, hint in (
+            (
+                "fill",
+                "[0, 0, 0]",
+                "nothing is moved in from outside the image",
+                "Give what moves it too, for example augment.rotate=10, or a policy.",
+            ),
+            (
+                "policy_p",
+                "0.5",
+                "augment.policy is off",
+                "Name the policy too, for example augment.policy=trivialaugment.",
+            ),
+            (
+                "mix_p",
+                "0.5",
+                "augment.mixup and augment.cutmix are off",
+                "Give one of them too, for example augment.mixup=0.2.",
+            ),
+            (
+                "ramp",
+                '"30%"',
+                "nothing is on that has a strength (framing and flips have none)",
+                "Give what is to grow, for example augment.rotate=10.",
+            ),
+        )
+    ),
+    (
+        '[augment]\npolicy = "augmix"\n' + ALL,
+        "augment.policy_ops=3",
+        "augment.policy_ops = 3 (--set) is not used: only randaugment has a number of operations",
+        "Give augment.policy=randaugment too.",
+    ),
+    (
+        '[augment]\npolicy = "trivialaugment"\n' + ALL,
+        "augment.policy_magnitude=3",
+        "augment.policy_magnitude = 3 (--set) is not used: only randaugment and augmix have a magnitude",
+        "Give augment.policy=randaugment or augmix too.",
+    ),
+    (
+        ALL + SOLVED + "views = 1\n",
+        "phases.head.augment.mixup=0.2",
+        "phases.head.augment.mixup = 0.2 (--set) is not used: phase 'head' is solved on features",
+        "Leave it out, or move it to a phase that trains.",
+    ),
     (
         ALL.replace('"all"\ne', '"head"\ne'),
         "train.layer_decay=0.5",
@@ -392,6 +439,45 @@ def test_unused_values_are_refused(
     with pytest.raises(RecipeError) as caught:
         make_plan(loaded, 64)
     assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+READ = {
+    "fill": ("[0, 0, 0]", "rotate=10", "translate=0.1", "scale=[0.9,1.1]", "shear=5", "policy=augmix"),
+    "policy_p": ("0.5", "policy=trivialaugment"),
+    "policy_ops": ("3", "policy=randaugment"),
+    "policy_magnitude": ("3", "policy=randaugment", "policy=augmix"),
+    "mix_p": ("0.5", "mixup=0.2", "cutmix=1"),
+    "ramp": ("30%", "rotate=10", "policy=augmix", "jitter=[0.1,0,0,0]", "gray=0.1", "blur=0.1", "erase=0.1", "mixup=1"),
+}
+
+
+@pytest.mark.parametrize("key", READ)
+def test_what_a_value_of_the_augmentation_needs(key: str, folder: Path) -> None:
+    value, *needs = READ[key]
+    for need in needs:
+        make_plan(load(folder, ALL, f"augment.{key}={value}", f"augment.{need}"), 64)
+
+
+@pytest.mark.parametrize(
+    ("ramp", "strengths"),
+    [("0%", [1, 1, 1, 1]), ("50%", [0, 0.5, 1, 1]), ("3 epochs", [0, 1 / 3, 2 / 3, 1]), ("8 steps", [0, 1, 1, 1])],
+)
+def test_strength_is_a_function_of_the_epoch(ramp: str, strengths: list[float], folder: Path) -> None:
+    body = "[augment]\nrotate = 10\n[train]\nbatch_size = 8\n" + ALL + ALL.replace('"all"\nt', '"more"\nt')
+    sets = [f"augment.ramp={ramp}", "phases.all.epochs=4", "phases.more.epochs=4"]
+    plan = make_plan(load(folder, body, *sets), 64)
+    for phase in plan.phases:  # it begins anew in each phase
+        each = [phase.strength(step) for step in range(phase.first_step, phase.stop)]
+        assert each == pytest.approx([strength for strength in strengths for _ in range(8)])
+        assert [phase.ramp.strength(phase.first_epoch + epoch) for epoch in range(4)] == pytest.approx(strengths)
+    assert not any("strength" in note for note in plan.notes)
+
+
+def test_a_ramp_that_does_not_reach_its_top_is_noted(folder: Path) -> None:
+    plan = make_plan(load(folder, ALL, "augment.rotate=10", "augment.ramp=200%", "phases.all.epochs=4"), 64)
+    assert plan.notes == (
+        "phase 'all': augmentation grows to 38% of its strength in the last epoch (augment.ramp = \"200%\")",
+    )
 
 
 def test_a_value_that_one_of_two_phases_reads_is_used(folder: Path) -> None:
@@ -455,7 +541,8 @@ def test_shrinking_changes_sizes_only(loaded: Loaded, steps: int, batch: int) ->
         if full.micro_batch is not None:
             parts = ceil(full.batch_size / full.micro_batch)
             assert ceil(phase.settings.batch_size / phase.settings.micro_batch) >= min(parts, phase.settings.batch_size)
-    assert not [key for key in unread(small.recipe) if small.origins[key] not in ("default", loaded.source)]
+    nobodys = "default", "preset ", loaded.source
+    assert not [key for key in unread(small.recipe) if not small.origins[key].startswith(nobodys)]
 
 
 def test_shrinking_says_so_in_the_origins() -> None:

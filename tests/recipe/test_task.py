@@ -272,3 +272,20 @@ def test_what_was_asked_for_and_is_of_the_other_task_is_refused(
 def test_every_task_has_losses_and_every_loss_a_task() -> None:
     assert all(type_.TASKS for type_ in LOSS_TYPES.values())
     assert {task for type_ in LOSS_TYPES.values() for task in type_.TASKS} == set(MONITORS)
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "fitting"),
+    [("multilabel", "two_way", "bce or focal or "), ("single", "asymmetric", "cross_entropy or focal")],
+)
+def test_mixing_needs_a_loss_that_takes_shares(folder: Path, task: Task, loss: str, fitting: str) -> None:
+    mixed = "augment.mixup=0.2"
+    for_task(load(folder, ALL, mixed), task)
+    with pytest.raises(RecipeError) as caught:
+        for_task(load(folder, ALL, f"loss.name={loss}", mixed), task)
+    assert caught.value.message == (
+        f"phase 'all' mixes images, and so their targets, and the loss '{loss}' takes none that are mixed"
+    )
+    assert "--set augment.mixup=0 --set augment.cutmix=0; or take the loss " in caught.value.hint
+    assert fitting in caught.value.hint
+    for_task(load(folder, ALL, f"loss.name={loss}", "augment.rotate=20"), task)

@@ -1,0 +1,116 @@
+"""The options of `imgkit.finetune` and `imgkit.scratch`, and the recipe keys that they give."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from imgkit.errors import UsageError, suggestion
+from imgkit.recipe.load import Flag
+from imgkit.screen import Screen
+
+
+class UserOptions(TypedDict, total=False):
+    """What `finetune` and `scratch` take besides the model and the recipe.
+
+    Attributes:
+        data: a folder or a CSV; left out: $IMGKIT_DATA, then ./data.
+        epochs: length of the only gradient phase.
+        lr: rate of the only gradient phase.
+        batch_size: images per update.
+        image_size: side of the images, in pixels.
+        fit: how pictures are made to fit it: "crop", "squash" or "letterbox".
+        augment: how much training pictures are changed: "none", "light", "medium" or "strong".
+        seed: of splits, order, augmentation and new weights.
+        workers: processes that load images; their number never changes a result.
+        sets: "key.path=value" for any other key of the recipe.
+        out: folder of run folders.
+        name: of the run's folder; left out: made from time, verb, model and data.
+    """
+
+    data: str | Path
+    epochs: int
+    lr: float
+    batch_size: int
+    image_size: int
+    fit: str
+    augment: str
+    seed: int
+    workers: int
+    sets: Sequence[str]
+    out: str | Path
+    name: str | None
+
+
+class CommandOptions(TypedDict, total=False):
+    """What a command hands over besides.
+
+    Attributes:
+        flags: recipe keys by path, with the spelling for messages.
+        smoke: a few images and steps, to see that everything works.
+        screen: where to say what is going on; left out: nowhere.
+        command: the command line, for run.json.
+    """
+
+    flags: Mapping[str, Flag]
+    smoke: bool
+    screen: Screen
+    command: str
+
+
+class Options(UserOptions, CommandOptions, total=False):
+    """All that `scratch` takes."""
+
+
+class FinetuneOptions(Options, total=False):
+    """All that `finetune` takes: also weights, "auto", a file, "package:NAME" or "hub:OWNER/NAME"."""
+
+    weights: str | Path
+
+
+_KEYS = {
+    "data": "data.path",
+    "epochs": "epochs",
+    "lr": "lr",
+    "batch_size": "train.batch_size",
+    "image_size": "model.image_size",
+    "fit": "model.fit",
+    "augment": "augment.preset",
+    "seed": "seed",
+    "workers": "run.workers",
+    "weights": "model.weights",
+}
+"""Options that are recipe values, and their keys."""
+
+
+def refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
+    """See that each option is one of `verb`.
+
+    Python does not check the keys of a TypedDict, and a misspelt option must not be left out in silence.
+
+    Raises:
+        UsageError: naming the first that is not, and what there is.
+    """
+    known = (Options if verb == "scratch" else FinetuneOptions).__annotations__
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        offered = sorted(known.keys() - CommandOptions.__annotations__.keys())
+        raise UsageError(
+            f"{verb} has no option {unknown!r}{suggestion(unknown, offered)}",
+            f'Known: {", ".join(offered)}. Any key of the recipe goes through sets=["train.optimizer=sgd"].',
+        )
+
+
+def flags_of(verb: str, model: str, options: Options) -> dict[str, Flag]:
+    """The recipe keys that a call gives, by path, with the spelling for messages."""
+    flags = {"model.name": Flag("MODEL", model), **verb_flags(verb)}
+    given: Mapping[str, object] = options
+    for name, key in _KEYS.items():
+        if name in given:
+            value = given[name]
+            flags[key] = Flag(f"{name}=", str(value) if isinstance(value, Path) else value)
+    return {**flags, **options.get("flags", {})}
+
+
+def verb_flags(verb: str) -> dict[str, Flag]:
+    """What a verb itself asks for: `scratch` starts from random weights, whatever the recipe."""
+    return {"model.weights": Flag("imgkit scratch", "none")} if verb == "scratch" else {}

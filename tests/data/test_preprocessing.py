@@ -1,0 +1,156 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+from rules import MEAN, STD, picture, rule
+from timm.data import create_transform
+
+from imgkit.data.preprocessing import CROP_MODES, RESAMPLING, Preprocessing
+from imgkit.errors import UsageError
+
+
+def by_timm(image: Image.Image, preprocessing: Preprocessing, mode: str) -> torch.Tensor:
+    transform = create_transform(
+        input_size=(3, *preprocessing.size),
+        is_training=False,
+        interpolation=preprocessing.interpolation,
+        crop_pct=preprocessing.crop_pct,
+        crop_mode=mode,
+        normalize=False,
+    )
+    pixels = transform(image)
+    assert isinstance(pixels, torch.Tensor)
+    return pixels
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    width=st.integers(3, 130),
+    height=st.integers(3, 130),
+    size=st.tuples(st.integers(8, 48), st.integers(8, 48)) | st.integers(8, 48).map(lambda s: (s, s)),
+    crop_pct=st.sampled_from([0.7, 0.8, 0.875, 0.9, 0.95, 1.0]),
+    interpolation=st.sampled_from(sorted(RESAMPLING)),
+    fit=st.sampled_from(["crop", "squash", "letterbox"]),
+)
+def test_evaluation_rule_equals_timm(
+    width: int, height: int, size: tuple[int, int], crop_pct: float, interpolation: str, fit: str
+) -> None:
+    preprocessing = rule(size=list(size), crop_pct=crop_pct, interpolation=interpolation, fit=fit)
+    image = picture(width, height)
+    ours = preprocessing(image)
+    theirs = by_timm(image, preprocessing, CROP_MODES[preprocessing.fit])
+    assert ours.shape == (3, *size)
+    assert ours.dtype == torch.uint8
+    if fit == "letterbox" or (size[0] == size[1] and max(width, height) <= 4 * min(width, height)):
+        assert torch.equal(ours, theirs)
+    elif interpolation in ("bilinear", "bicubic"):  # the others have edges, where a coordinate may round either way
+        assert (ours.int() - theirs.int()).abs().max() <= 2
+
+
+def test_long_thin_pictures_cost_no_more() -> None:
+    assert rule()(Image.new("RGB", (60_000, 1), (10, 20, 30))).shape == (3, 32, 32)
+    assert rule()(Image.new("RGB", (1, 60_000), (10, 20, 30)))[:, 5, 5].tolist() == [10, 20, 30]
+
+
+def test_normalise_equals_the_formula_and_keeps_the_memory_format() -> None:
+    preprocessing = rule(8)
+    images = torch.stack([preprocessing(picture(20, 30, seed)) for seed in range(4)])
+    images = images.contiguous(memory_format=torch.channels_last)
+    before = images.clone()
+    result = preprocessing.normalise(images)
+    assert result.dtype == torch.float32
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    expected = (images.numpy() / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+    assert np.abs(result.numpy() - expected).max() < 1e-5
+    assert torch.equal(images, before)
+
+
+def test_letterbox_keeps_shape_and_whole_between_bars_of_the_mean() -> None:
+    preprocessing = rule(32, fit="letterbox", crop_pct=1.0)
+    assert preprocessing.fill == (124, 116, 104)
+    pixels = preprocessing(Image.new("RGB", (80, 40), (10, 20, 30)))
+    assert pixels[:, 8:24].unique(dim=2).squeeze().T.tolist() == [[10, 20, 30]] * 16
+    for bar in (pixels[:, :8], pixels[:, 24:]):
+        assert bar.flatten(1).T.unique(dim=0).tolist() == [[124, 116, 104]]
+
+
+def test_a_fit_that_is_asked_for_loses_nothing() -> None:
+    assert rule().with_fit("letterbox") == rule(fit="letterbox", crop_pct=1.0)
+    assert rule().with_fit("squash") == rule(fit="squash", crop_pct=1.0)
+    assert rule().with_fit("crop") == rule()
+    own = rule(fit="squash", crop_pct=0.9)  # as its weights were made
+    assert own.with_fit("squash") == own
+
+
+def test_from_timm_and_back() -> None:
+    config = {
+        "input_size": (3, 40, 48),
+        "crop_pct": 0.9,
+        "interpolation": "bilinear",
+        "mean": MEAN,
+        "std": STD,
+        "crop_mode": "squash",
+    }
+    preprocessing = Preprocessing.from_timm(config)
+    assert preprocessing.size == (40, 48)
+    assert preprocessing.fit == "squash"
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    assert hash(preprocessing) == hash(Preprocessing.from_dict(preprocessing.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": [0, 32]}, "preprocessing.size is (0, 32)"),
+        ({"size": [32.5, 32]}, "preprocessing.size is [32.5, 32]"),
+        ({"size": 32}, "preprocessing.size is 32"),
+        ({"crop_pct": 1.1}, "preprocessing.crop_pct is 1.1"),
+        ({"crop_pct": "0.9"}, "preprocessing.crop_pct"),
+        ({"crop_pct": math.nan}, "preprocessing.crop_pct is nan"),
+        ({"interpolation": "cubic"}, "preprocessing.interpolation is 'cubic'"),
+        ({"mean": [0.5]}, "preprocessing.mean"),
+        ({"std": [1, 1, 0]}, "preprocessing.std"),
+        ({"std": [True, 1, 1]}, "preprocessing.std"),
+        ({"fit": "border"}, "preprocessing.fit is 'border'"),
+        ({"crop_ptc": 0.9}, "no key 'crop_ptc' (did you mean 'crop_pct'?)"),
+    ],
+)
+def test_wrong_values_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        rule(**change)
+    assert message in caught.value.message
+
+
+def test_missing_key_is_named() -> None:
+    values = rule().to_dict()
+    del values["std"]
+    with pytest.raises(UsageError, match="lacks the key 'std'"):
+        Preprocessing.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"crop_mode": "naflex"}, "crop_mode 'naflex'"), ({"input_size": (1, 32, 32)}, "1 channels")],
+)
+def test_rules_of_timm_that_imgkit_lacks(change: dict[str, object], message: str) -> None:
+    config = {"input_size": (3, 32, 32), "crop_pct": 1.0, "interpolation": "bicubic", "mean": MEAN, "std": STD}
+    with pytest.raises(UsageError, match=message):
+        Preprocessing.from_timm({**config, **change})
+
+
+def test_draft_at_min_side_keeps_the_pixels(tmp_path: Path) -> None:
+    preprocessing = rule(64)
+    photo = picture(1500, 1100).filter(ImageFilter.GaussianBlur(3))
+    photo.save(tmp_path / "a.jpg", quality=92)
+    full = Image.open(tmp_path / "a.jpg")
+    drafted = Image.open(tmp_path / "a.jpg")
+    drafted.draft("RGB", (preprocessing.min_side, preprocessing.min_side))
+    assert drafted.width < full.width
+    assert min(drafted.size) >= preprocessing.min_side
+    difference = (preprocessing(full).int() - preprocessing(drafted).int()).abs().float()
+    assert difference.mean() < 1
