@@ -16,12 +16,14 @@ import json
 import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
+from scipy.special import logsumexp
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -222,6 +224,24 @@ def uncalibrated(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"loss": float(-np.log(own).mean()), "ece": error, "brier": brier(probs, labels)}
 
 
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float((logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]).mean())
+
+
+def least_loss(loss: Callable[[float], float]) -> float:
+    """The smallest loss(T) of temperatures T from 0.1 to 10, of which there is one: by golden sections."""
+    low, high = 0.1, 10.0
+    for _ in range(200):  # in 1 / T, in which the loss is convex
+        width = 0.381966011250105 * (high - low)
+        if loss(1 / (low + width)) <= loss(1 / (high - width)):
+            high -= width
+        else:
+            low += width
+        if high - low < 1e-7:
+            break
+    return min(loss(2 / (low + high)), loss(1.0), loss(0.1), loss(10.0))
+
+
 def check_probabilities(written: np.ndarray, computed: np.ndarray, result: Comparison) -> None:
     """Those of predictions.csv against those of the logits, to the digits that are written."""
     worst = np.abs(written - computed).max(initial=0.0)
@@ -249,8 +269,9 @@ def compare(folder: Path) -> Comparison:
     else:
         classes = list(read_csv(folder / "confusion.csv").columns[1:])
     computed = metrics_of(table, classes, probs, draws, seed)
+    labels = np.array([classes.index(name) for name in table["label"]])
+    computed["loss_calibrated"] = least_loss(lambda t: cross_entropy(logits / t, labels))
     if "calibration" in written:
-        labels = np.array([classes.index(name) for name in table["label"]])
         computed["uncalibrated"] = uncalibrated(logits, labels)
     result.check_all("metrics.json ", written, computed)
     check_tables(folder, table, classes, result)
@@ -392,6 +413,7 @@ def compare_sets(
         result.check(where + "predicted", predicted, "|".join(np.array(classes, dtype=object)[answers[row]]))
         result.check(where + "exact", exact, str(int((truth[row] == answers[row]).all())))
     computed = metrics_of_sets(truth, probs, least, classes, written["bootstrap"])
+    computed["loss_calibrated"] = least_loss(lambda t: float((np.logaddexp(0, logits / t) - truth * logits / t).mean()))
     if calibration:
         plain = sigmoid(logits)
         half = plain >= 0.5

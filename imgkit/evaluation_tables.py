@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgkit.calibration import Calibration
+from imgkit.calibration import Calibration, calibrated_loss
 from imgkit.cells import guarded, joined
 from imgkit.data.csv_text import PREDICTED, PREDICTED_SETS
 from imgkit.metrics import Ints, Scored, confusion_matrix, per_class, reliability, score, summarise_scored
@@ -67,7 +67,7 @@ def _tables_of_labels(
     if not wide:
         shown = _as_written(np.stack([scored.prob, scored.label_prob], axis=1), _DIGITS)
         scored = scored._replace(prob=shown[:, 0], label_prob=shown[:, 1])
-    metrics = summarise_scored(scored, classes, seed=seed)
+    metrics = summarise_scored(scored, classes, seed=seed) | {"loss_calibrated": calibrated_loss(logits, targets)}
     if calibration is not None:
         raw = reliability(score(softmax(logits), targets), len(classes))
         metrics |= {"calibration": calibration.to_dict(), "uncalibrated": raw}
@@ -94,7 +94,8 @@ def _tables_of_sets(
     fitted = None if calibration is None else calibration.thresholds
     thresholds = dict.fromkeys(classes, USUAL_THRESHOLD) if fitted is None else dict(fitted)
     scored = score_sets(probs, targets, np.array([thresholds[name] for name in classes]))
-    metrics = summarise_sets(scored, classes, seed=seed) | {"thresholds": thresholds}
+    metrics = summarise_sets(scored, classes, seed=seed)
+    metrics |= {"loss_calibrated": calibrated_loss(logits, targets), "thresholds": thresholds}
     if calibration is not None:
         raw = score_sets(sigmoid(logits), targets)
         before = summarise_sets(raw, classes, draws=0)

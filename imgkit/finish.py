@@ -192,11 +192,12 @@ def _advice(
     solved = [row for row in history if row["solved"]]
     if solved and not last["solved"]:
         tuned = [row for row in history if not row["solved"]]
-        better = min if monitor == "val/loss" else max
+        smaller = monitor.startswith("val/loss")
+        better = min if smaller else max
         phase = setup.plan.phases[-1]
         rate = f"--set phases.{phase.name}.lr={(phase.lr or 1e-4) / 3:.1g}"
         top, probe = better(row[monitor] for row in tuned), solved[0][monitor]
-        fall = (top - probe) if monitor == "val/loss" else (probe - top)
+        fall = (top - probe) if smaller else (probe - top)
         if fall > _FALL:
             advice.append(
                 f"Fine-tuning ended worse than its own solved head ({monitor} {top:.3f} against {probe:.3f}), whose "

@@ -21,9 +21,16 @@ _AVERAGED = tuple(
     f"{share}_{mean}" for share in ("precision", "recall", "f1") for mean in ("macro", "micro", "weighted")
 )
 METRICS: Mapping[Task, Mapping[str, Literal["max", "min"]]] = {
-    "single": {"loss": "min", "top1": "max", "topk": "max", **dict.fromkeys(_AVERAGED, "max")},
+    "single": {
+        "loss": "min",
+        "loss_calibrated": "min",
+        "top1": "max",
+        "topk": "max",
+        **dict.fromkeys(_AVERAGED, "max"),
+    },
     "multilabel": {
         "loss": "min",
+        "loss_calibrated": "min",
         "map": "max",
         "subset_accuracy": "max",
         **dict.fromkeys(_AVERAGED, "max"),

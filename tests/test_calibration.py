@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 
-from imgkit.calibration import BOUNDS, Calibration, calibrate, fitted_temperature, fitted_threshold
+from imgkit.calibration import (
+    BOUNDS,
+    Calibration,
+    calibrate,
+    calibrated_loss,
+    fitted_temperature,
+    fitted_threshold,
+)
 from imgkit.metrics import summarise
 from imgkit.probabilities import BINS, calibration_error, sigmoid, softmax
 
@@ -180,3 +187,21 @@ def test_sigmoid_of_large_logits() -> None:
     assert found[0, :3].tolist() == [1.0, 0.0, 0.5]
     assert found[0, 3] == pytest.approx(math.exp(-700), rel=1e-9)
     assert np.isnan(sigmoid(np.array([np.inf, np.nan]))).all()
+
+
+@pytest.mark.parametrize("task", ["single", "multilabel"])
+@pytest.mark.parametrize("sharpness", [0.4, 3.0])
+def test_the_calibrated_loss_is_the_loss_at_the_best_temperature_whatever_the_confidence(
+    task: str, sharpness: float
+) -> None:
+    logits, targets = single(4) if task == "single" else many(4)
+    told = calibrated_loss(logits, targets)
+    probs = calibrate(logits, targets, list("abcd")[: logits.shape[1]]).probabilities(logits)
+    loss = log_loss(targets, probs, labels=range(4)) if task == "single" else log_loss(targets.ravel(), probs.ravel())
+    assert told == pytest.approx(loss, rel=1e-6)
+    assert calibrated_loss((sharpness * logits).astype(np.float32), targets) == pytest.approx(told, rel=1e-5)
+
+
+def test_all_answers_right_leave_a_small_calibrated_loss() -> None:
+    logits = np.eye(2, dtype=np.float32)[[0, 1] * 20]
+    assert 0 <= calibrated_loss(logits, np.array([0, 1] * 20)) < 1e-4

@@ -12,8 +12,8 @@ _AVERAGED = tuple(
     f"{score}_{mean}" for score in ("f1", "precision", "recall") for mean in ("macro", "micro", "weighted")
 )
 MONITORS: Mapping[Task, tuple[str, ...]] = {
-    "single": ("loss", "top1", "topk", *_AVERAGED),
-    "multilabel": ("loss", "map", "subset_accuracy", *_AVERAGED, "f1_samples"),
+    "single": ("loss", "loss_calibrated", "top1", "topk", *_AVERAGED),
+    "multilabel": ("loss", "loss_calibrated", "map", "subset_accuracy", *_AVERAGED, "f1_samples"),
 }
 """Names that may stand after "val/" in `monitor`, by task; the metrics have the same."""
 

@@ -233,7 +233,8 @@ def test_a_loss_that_no_phase_reads_is_left_alone(folder: Path) -> None:
             "multilabel",
             ALL,
             ["phases.all.schedule.name=plateau", "phases.all.schedule.watch=val/topk"],
-            'phases.all.schedule.watch = "val/topk" (--set) is no score of a multi-label task, which has loss, map, '
+            'phases.all.schedule.watch = "val/topk" (--set) is no score of a multi-label task, which has loss, '
+            "loss_calibrated, map, "
             "subset_accuracy, f1_macro, f1_micro, f1_weighted, precision_macro, precision_micro, precision_weighted, "
             "recall_macro, recall_micro, recall_weighted, f1_samples\n"
             "Type one of them, for example  --set phases.all.schedule.watch=val/f1_macro",
@@ -242,7 +243,8 @@ def test_a_loss_that_no_phase_reads_is_left_alone(folder: Path) -> None:
             "multilabel",
             ALL,
             ["monitor=val/top1"],
-            'monitor = "val/top1" (--set) is no score of a multi-label task, which has loss, map, subset_accuracy, '
+            'monitor = "val/top1" (--set) is no score of a multi-label task, which has loss, '
+            "loss_calibrated, map, subset_accuracy, "
             "f1_macro, f1_micro, f1_weighted, precision_macro, precision_micro, precision_weighted, recall_macro, "
             "recall_micro, recall_weighted, f1_samples\nType one of them, for example  --monitor val/f1_macro",
         ),
@@ -250,7 +252,8 @@ def test_a_loss_that_no_phase_reads_is_left_alone(folder: Path) -> None:
             "single",
             ALL,
             ["monitor=val/map"],
-            'monitor = "val/map" (--set) is no score of a single-label task, which has loss, top1, topk, f1_macro, '
+            'monitor = "val/map" (--set) is no score of a single-label task, which has loss, '
+            "loss_calibrated, top1, topk, f1_macro, "
             "f1_micro, f1_weighted, precision_macro, precision_micro, precision_weighted, recall_macro, recall_micro, "
             "recall_weighted\nType one of them, for example  --monitor val/f1_macro",
         ),
