@@ -12,10 +12,10 @@ from imgkit.recipe.load import Flag
 pytest_plugins = ["cli_fixture"]
 
 FLAGS = """
-    --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --root --classes
-    --on-bad --max-pixels
-    --recipe --set --epochs --batch-size --micro-batch --image-size --lr --seed --weights --monitor --early-stop
-    --device --workers --out --name --dry-run --print-recipe --smoke
+    --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --weight-col --root
+    --classes --on-bad --max-pixels
+    --recipe --set --epochs --batch-size --micro-batch --sampler --image-size --lr --seed --weights --monitor
+    --early-stop --device --workers --out --name --dry-run --print-recipe --smoke
 """
 
 
@@ -57,7 +57,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     line = (
         "resnet50 --data d --image-col i --label-col l --split-col s --group-col g --root r --classes 3 --on-bad skip"
     )
-    line += " --label-col m --label-delimiter | --task multilabel"
+    line += " --weight-col w --sampler weighted --label-col m --label-delimiter | --task multilabel"
     line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
     line += (
         " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu --workers 2"
@@ -73,6 +73,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "data.task": Flag("--task", "multilabel"),
         "data.split_col": Flag("--split-col", "s"),
         "data.group_col": Flag("--group-col", "g"),
+        "data.weight_col": Flag("--weight-col", "w"),
         "data.root": Flag("--root", "r"),
         "data.classes": Flag("--classes", 3),
         "data.on_bad": Flag("--on-bad", "skip"),
@@ -80,6 +81,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "epochs": Flag("--epochs", 5),
         "train.batch_size": Flag("--batch-size", 8),
         "train.micro_batch": Flag("--micro-batch", 4),
+        "train.sampler": Flag("--sampler", "weighted"),
         "model.image_size": Flag("--image-size", 64),
         "lr": Flag("--lr", 1e-3),
         "seed": Flag("--seed", 7),
