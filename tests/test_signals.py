@@ -7,6 +7,7 @@ import sys
 def test_the_second_control_c_says_what_is_lost() -> None:
     script = (
         "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it\n"
         "from imgkit.signals import hear_signals\n"
         "with hear_signals() as request:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"

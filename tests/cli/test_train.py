@@ -57,7 +57,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     line = (
         "resnet50 --data d --image-col i --label-col l --split-col s --group-col g --root r --classes 3 --on-bad skip"
     )
-    line += " --label-col m --label-delimiter | --task multilabel"
+    line += " --weight-col w --sampler weighted --label-col m --label-delimiter | --task multilabel"
     line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
     line += " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu"
     line += " --workers 2 --fit squash --augment light --out o --name n"
@@ -71,6 +71,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "data.task": Flag("--task", "multilabel"),
         "data.split_col": Flag("--split-col", "s"),
         "data.group_col": Flag("--group-col", "g"),
+        "data.weight_col": Flag("--weight-col", "w"),
         "data.root": Flag("--root", "r"),
         "data.classes": Flag("--classes", 3),
         "data.on_bad": Flag("--on-bad", "skip"),
@@ -78,6 +79,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "epochs": Flag("--epochs", 5),
         "train.batch_size": Flag("--batch-size", 8),
         "train.micro_batch": Flag("--micro-batch", 4),
+        "train.sampler": Flag("--sampler", "weighted"),
         "model.image_size": Flag("--image-size", 64),
         "model.fit": Flag("--fit", "squash"),
         "augment.preset": Flag("--augment", "light"),
