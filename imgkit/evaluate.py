@@ -18,7 +18,7 @@ from imgkit.data.scan import digests
 from imgkit.data.transforms import Preprocessing
 from imgkit.device import choose_device, choose_workers, no_room
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
-from imgkit.evaluations import write_evaluation
+from imgkit.evaluations import weights_label, write_evaluation
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
@@ -125,11 +125,11 @@ def evaluate_run(
     about = folder.read_json("run.json")
     recipe = load_recipe(str(folder.path / "recipe.toml")).recipe
     loaded = load_run_model(folder)
-    step = int(loaded.config["imgkit"]["step"])
+    weights = {key: loaded.config["imgkit"][key] for key in ("step", "mean_of") if key in loaded.config["imgkit"]}
     chosen = choose_device(device)
     index, where = _data_of(folder, about, recipe.data, loaded, data, screen)
     name, rows = _rows(index, split, own=data is None)
-    label = f"{name}@{step}"
+    label = f"{name}@{weights_label(weights)}"
     if data is not None:  # folders of the same name elsewhere hold other images; a hidden name would be left out
         called = Path(data.path or "data").name.lstrip(".") or "data"
         label = f"{called}-{index.fingerprint[:4]}-{label}"
@@ -150,7 +150,7 @@ def evaluate_run(
             max_pixels=recipe.data.max_pixels,
             progress=progress,
         )
-    metrics = store(place, scores, index, split=name, step=step, seed=recipe.seed, where=where)
+    metrics = store(place, scores, index, split=name, seed=recipe.seed, where=where, **weights)
     return metrics | {"folder": str(place)}
 
 

@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imgkit import checkpoint
-from imgkit.checkpoint import Checkpoint
+from imgkit.average import Chosen, choose_weights
 from imgkit.duration import format_seconds
-from imgkit.errors import DiskError, disk_told
+from imgkit.errors import disk_told
 from imgkit.evaluate import load_run_model, score, store
 from imgkit.models.folder import save_model_folder
 from imgkit.prepare import Setup
@@ -29,23 +28,23 @@ def finish(
     seconds: float,
     screen: Screen,
     watched: Watched,
-) -> None:
-    """Export, score test once if there is a test split, and say how it went."""
+) -> dict[str, Any]:
+    """Export, score test once if there is a test split, and say how it went; returns what names the best weights."""
     best = max((row for row in history if row["best"]), key=lambda row: row["step"])
-    export_best(folder, setup, best["step"])
+    chosen = choose_weights(folder, setup, history, screen, watched)
+    export_best(folder, setup, chosen)
     splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
-    metrics = {split: _scored(folder, setup, split, best["step"], watched) for split in splits}
+    metrics = {split: _scored(folder, setup, split, chosen, watched) for split in splits}
     _say_result(folder, setup, history, best, metrics, seconds, screen)
+    return {**chosen.about, "metric": setup.recipe.monitor, "value": chosen.value}
 
 
-def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
-    """Write `model/` from the checkpoint of `step`: the averaged weights where the run averages.
+def export_best(folder: RunFolder, setup: Setup, chosen: Chosen) -> None:
+    """Write `model/`.
 
     Raises:
-        DiskError: if that checkpoint is damaged, or the folder cannot be written.
+        DiskError: if the folder cannot be written.
     """
-    saved = _read_best(folder, step)
-    averaged = {name[4:]: value for name, value in saved.train.items() if name.startswith("ema/")}
     temporary, place = folder.path / f".model.tmp-{secrets.token_hex(4)}", folder.path / "model"
     with disk_told(temporary):
         temporary.mkdir()
@@ -53,38 +52,25 @@ def export_best(folder: RunFolder, setup: Setup, step: int) -> None:
         temporary,
         model=setup.model,
         model_name=setup.about["model"],
-        state=averaged or saved.model,
+        state=chosen.state,
         classes=setup.index.classes,
         preprocessing=setup.preprocessing,
-        extra={"run": folder.name, "step": step, "weights": setup.about["weights"]},
+        extra={"run": folder.name, **chosen.about, "weights": setup.about["weights"]},
     )
     with disk_told(place):
         shutil.rmtree(place, ignore_errors=True)
         temporary.rename(place)
-    folder.write_json("checkpoints/best.json", {"step": step})  # a kill after the last save may have left an older one
+    folder.write_json(
+        "checkpoints/best.json", {"step": chosen.step}
+    )  # a kill after the last save may have left an older one
 
 
-def _read_best(folder: RunFolder, step: int) -> Checkpoint:
-    place = folder.path / "checkpoints"
-    try:
-        return checkpoint.read(place, step)
-    except DiskError as error:
-        # A resume repeats a run bit for bit, so training again from before it gives the same weights.
-        gone = [shlex.quote(str(place / f"step-{later:08d}")) for later in checkpoint.steps(place) if later >= step]
-        remove = f"rm -r {' '.join(gone)}\n" if gone else ""
-        raise DiskError(
-            f"The best weights, of step {step}, cannot be read. {error.message}",
-            "Put the file back from a copy, or train these weights again from the checkpoint before, if there is one:\n"
-            f"{remove}imgkit resume {shlex.quote(folder.address)}",
-        ) from error
-
-
-def _scored(folder: RunFolder, setup: Setup, split: str, step: int, watched: Watched) -> dict[str, Any]:
+def _scored(folder: RunFolder, setup: Setup, split: str, chosen: Chosen, watched: Watched) -> dict[str, Any]:
     """The metrics of the exported model on a split: scored now, unless its evaluation is there.
 
     That of validation lacks where the disk was full; that of test is there where a run was cut after it.
     """
-    name = f"{split}@{step}"
+    name = f"{split}@{chosen.label}"
     if name not in folder.evaluations():
         model = load_run_model(folder).model.to(setup.device)
         with watched(f"scoring {split}") as progress:
@@ -98,7 +84,8 @@ def _scored(folder: RunFolder, setup: Setup, split: str, step: int, watched: Wat
                 max_pixels=setup.recipe.data.max_pixels,
                 progress=progress,
             )
-        store(folder.path / "evaluations" / name, scores, setup.index, split=split, step=step, seed=setup.recipe.seed)
+        place = folder.path / "evaluations" / name
+        store(place, scores, setup.index, split=split, seed=setup.recipe.seed, **chosen.about)
     return folder.evaluations()[name]
 
 

@@ -5,6 +5,7 @@ by (seed, s), and every rate is a function of `s`, so nothing has to be remember
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,10 @@ from imgkit.data.transforms import Preprocessing
 from imgkit.errors import DivergedError
 from imgkit.features import Solution, load_solution
 from imgkit.keys import key, seed_everything
+from imgkit.loss_scale import WIDER, LossScale
 from imgkit.losses import make_loss
 from imgkit.models.freeze import set_trainable, train_mode
+from imgkit.models.recompute import set_grad_checkpointing, statistics_kept
 from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.plan import PhasePlan
 from imgkit.schedules import make_schedule
@@ -29,13 +32,17 @@ _SMALLEST = 32  # px: most networks halve an image five times, so nothing is lef
 
 @dataclass(frozen=True)
 class Update:
-    """What one optimizer update did. `step` counts updates done; `loss` is the mean over `images` images."""
+    """What one optimizer update did. `step` counts updates done; `loss` is the mean over `images` images.
+
+    A `skipped` update changed no weight: its gradient overflowed in float16, and its norm is not finite.
+    """
 
     step: int
     loss: float
     grad_norm: float
     lr: float
     images: int
+    skipped: bool = False
 
 
 class Trainer:
@@ -45,7 +52,7 @@ class Trainer:
         model: gives logits (B, K); lies on `device`.
         preprocessing: normalises images on the device.
         device: where the arithmetic happens.
-        autocast: dtype of mixed precision, or None for float32 throughout.
+        autocast: dtype of mixed precision, or None for float32 throughout; float16 has a loss scale.
         seed: of the run.
     """
 
@@ -67,6 +74,8 @@ class Trainer:
         self._optimizer: torch.optim.Optimizer | None = None
         self._slots: dict[str, dict[str, Any]] = {}
         self._slots_of = ""
+        self._loss_scale = LossScale(device) if autocast is torch.float16 else None
+        self._recomputes = False
         self._count: int | Tensor = 0  # some of timm's optimizers count their steps in the group: adan, lamb
 
     @property
@@ -78,6 +87,8 @@ class Trainer:
         """Enter a phase: what trains, the averages, and an optimizer that keeps the moments of parameters it knew."""
         self._remember_moments()
         set_trainable(self.model, phase.train)
+        self._recomputes = phase.settings.grad_checkpointing
+        set_grad_checkpointing(self.model, self._recomputes)
         self._optimizer = None
         if phase.settings.ema == 0.0:
             self.averaged = None
@@ -103,7 +114,8 @@ class Trainer:
         The caller may evaluate or save between two updates: the next one seeds everything anew.
 
         Raises:
-            DivergedError: if loss or gradient stop being finite; the weights are those before that step.
+            DivergedError: if loss or gradient stop being finite; the weights are those before that step. In float16
+                a gradient may overflow: that update is skipped, and only too many of them in a row are an error.
         """
         loss_of = make_loss(phase.loss)
         factor = make_schedule(phase.schedule, steps=phase.steps, steps_per_epoch=phase.steps_per_epoch)
@@ -118,16 +130,24 @@ class Trainer:
         train_mode(self.model, batch_norm=phase.settings.batch_norm)
         set_rates(self._optimizer, lr)
         loss = self._backward(batch, step, phase.settings.micro_batch or len(batch.ids), loss_of)
+        if self._loss_scale is not None:
+            self._loss_scale.unscale(self._optimizer)
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         largest = phase.settings.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
-        if not (_finite(loss) and _finite(norm)):
-            raise _diverged(loss, norm, step, phase, lr, self.preprocessing.size)
-        self._optimizer.step()
+        overflowed = self._loss_scale is not None and not _finite(norm)
+        if not (_finite(loss) and (_finite(norm) or overflowed)):
+            raise _diverged(loss, norm, step, phase, lr, self.preprocessing.size, self.autocast)
+        if self._loss_scale is None:
+            self._optimizer.step()
+        else:
+            self._loss_scale.step(
+                self._optimizer, overflowed=overflowed, place=f"step {step + 1} of phase {phase.name!r}"
+            )
         self._optimizer.zero_grad(set_to_none=True)
-        if self.averaged is not None:
+        if self.averaged is not None and not overflowed:
             self.averaged.update(self.model, step=step)
-        return Update(step + 1, loss, norm, lr, len(batch.ids))
+        return Update(step + 1, loss, norm, lr, len(batch.ids), overflowed)
 
     def _backward(
         self, batch: Batch, step: int, micro_batch: int, loss_of: Callable[[Tensor, Tensor], Tensor]
@@ -143,7 +163,9 @@ class Trainer:
             loss: Tensor = loss_of(logits.float(), targets.to(self.device, non_blocking=True)) * (
                 len(targets) / len(batch.ids)
             )
-            loss.backward()
+            scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
+            with statistics_kept(self.model) if self._recomputes else nullcontext():
+                scaled.backward()
             total += loss.item()  # device sync
         return total
 
@@ -161,7 +183,7 @@ class Trainer:
         return found
 
     def numbers(self) -> dict[str, Any]:
-        """What the optimizer keeps besides tensors, as JSON: its name and plain numbers by parameter and slot."""
+        """What is kept besides tensors, as JSON: the optimizer's name, its numbers by parameter and slot, the loss scale."""
         self._remember_moments()
         plain = {
             name: {slot: value for slot, value in slots.items() if not isinstance(value, Tensor)}
@@ -172,6 +194,7 @@ class Trainer:
             "count": int(self._count),
             "count_is_tensor": isinstance(self._count, Tensor),
             "slots": {name: slots for name, slots in plain.items() if slots},
+            "loss_scale": None if self._loss_scale is None else self._loss_scale.numbers(),
         }
 
     def restore(
@@ -182,6 +205,8 @@ class Trainer:
         self._slots_of = numbers["optimizer"]
         self._count = torch.tensor(float(numbers["count"])) if numbers["count_is_tensor"] else numbers["count"]
         self._slots = {name: dict(slots) for name, slots in numbers["slots"].items()}
+        if self._loss_scale is not None:
+            self._loss_scale.restore(numbers["loss_scale"])
         for path, value in tensors.items():
             kind, rest = path.split("/", 1)
             if kind == "opt":
@@ -227,11 +252,21 @@ def _finite(number: float) -> bool:
     return number - number == 0.0
 
 
-def _diverged(loss: float, norm: float, step: int, phase: PhasePlan, lr: float, size: tuple[int, int]) -> DivergedError:
+def _diverged(
+    loss: float,
+    norm: float,
+    step: int,
+    phase: PhasePlan,
+    lr: float,
+    size: tuple[int, int],
+    autocast: torch.dtype | None,
+) -> DivergedError:
     what, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
     small = f" Images of {size[0]}×{size[1]} px are likely too small: try --image-size {_SMALLEST} or more."
+    # A loss scale acts on gradients alone: what overflows on the way to the loss, no smaller scale mends.
+    narrow = f"\nIn float16 numbers above 65504 overflow. {WIDER}" * (autocast is torch.float16)
     rate = f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}"
     return DivergedError(
         f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}.",
-        f"Start again with a tenth of the rate: {rate}{small * (min(size) < _SMALLEST)}",
+        f"Start again with a tenth of the rate: {rate}{small * (min(size) < _SMALLEST)}{narrow}",
     )

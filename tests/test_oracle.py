@@ -31,6 +31,8 @@ FEATURES = {
     "flips": ("augment.hflip=0.1", "augment.vflip=0.6"),
     "dropout": ("model.drop_rate=0.3",),
     "seed": ("seed=4",),
+    "float16": ("train.precision=float16",),
+    "gradient checkpointing": ("train.grad_checkpointing=true", "seed=5"),  # changes no loss, so with another seed
     "phase override": ("phases.top.weight_decay=0.3", "phases.all.augment.hflip=0"),
 }
 

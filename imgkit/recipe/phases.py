@@ -25,10 +25,14 @@ _NEEDS = {
         'Take one: augment.crop="none", or augment.scale_jitter="none".',
     ),
     **dict.fromkeys(
-        ("train.layer_decay", "train.batch_norm", "model.drop_path"),
+        ("train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "model.drop_path"),
         ("only the head trains", 'Leave it out, or train more: train = "all" in the phase.'),
     ),
 }
+
+
+# Values that a phase reads only where it takes gradients: a solve drops no units, has one evaluation, and is not cut.
+_WHOLE_RUN = ("model.drop_rate", "model.drop_path", "early_stop", "time_limit", "save.keep_best", "save.average_best")
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,7 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
 def _common_keys(recipe: Recipe) -> list[str]:
     sections = {"train": recipe.train, "augment": recipe.augment, "loss": recipe.loss, "schedule": recipe.schedule}
     keys = [f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields]
-    # Frozen layers neither drop units nor stop early.
-    return [*keys, "model.drop_rate", "model.drop_path", "early_stop"]
+    return [*keys, *_WHOLE_RUN]
 
 
 def _may_read(phase: PhaseSettings, key: str) -> bool:
@@ -124,10 +127,11 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
         "schedule": settings.schedule,
     }
     used = {f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields}
-    used |= {"model.drop_rate", "model.drop_path", "early_stop"}
+    used |= set(_WHOLE_RUN)
     used -= {"augment.jitter_p"} if settings.augment.jitter is None else set()
     used -= {"augment.ratio"} if settings.augment.crop is None else {"augment.scale_jitter"}
-    used -= {"train.layer_decay", "train.batch_norm", "model.drop_path"} if phase.train == "head" else set()
+    if phase.train == "head":
+        used -= {"train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "model.drop_path"}
     return {key for key in used if _may_read(phase, key)}
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
 
+from imgkit.duration import parse_seconds
 from imgkit.errors import suggestion
 from imgkit.recipe.augment import AugmentSettings
 from imgkit.recipe.fields import Probability, Share, Strict
@@ -56,6 +57,11 @@ def _check_device(text: str) -> str:
     return text
 
 
+def _check_time(text: str) -> str:
+    parse_seconds(text)
+    return text
+
+
 class DataSettings(Strict):
     """`[data]`: where the pictures are and how they are split."""
 
@@ -90,6 +96,7 @@ class TrainSettings(Strict):
 
     batch_size: PositiveInt = 32  # images per optimizer update
     micro_batch: PositiveInt | None = None  # images per forward pass; None: the whole batch
+    grad_checkpointing: bool = False  # keep few activations and compute the others again: less memory, more time
     optimizer: str = "adamw"  # any of timm's names
     momentum: Probability | None = None  # None: the optimizer's own
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05  # not on biases and norms unless decay_all
@@ -98,7 +105,7 @@ class TrainSettings(Strict):
     batch_norm: Literal["frozen", "train"] = "frozen"  # statistics; a frozen stage is always frozen
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of averaged weights; 0: no averaging
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # a group's rate: lr * layer_decay**depth below the head
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster one, measured once and then kept
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: the faster, measured once, then kept
 
 
 class PhaseSettings(Strict):
@@ -124,6 +131,8 @@ class SaveSettings(Strict):
     every_minutes: PositiveFloat = 5.0  # besides the end of each epoch
     every_steps: PositiveInt | None = None
     keep: PositiveInt | Literal["all"] = 2  # newest checkpoints kept; the best one is always kept
+    keep_best: PositiveInt = 1  # best checkpoints kept besides, by `monitor`
+    average_best: Annotated[int, Field(ge=2)] | None = None  # mean of so many best ones, if it is better at the end
 
 
 class RunSettings(Strict):
@@ -133,6 +142,7 @@ class RunSettings(Strict):
     deterministic: bool = False  # same bits in two runs: float32, deterministic kernels, fixed threads
     workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; None: from the number of cores
     threads: PositiveInt | None = None  # None: torch's own choice
+    tensorboard: bool = False  # also write TensorBoard events into the run
 
 
 class Recipe(Strict):
@@ -145,6 +155,7 @@ class Recipe(Strict):
         "val/f1_macro"  # chooses the best checkpoint and stops early
     )
     early_stop: PositiveInt | None = None  # evaluations (one an epoch) without improvement; None: never
+    time_limit: Annotated[str, AfterValidator(_check_time)] | None = None  # of training, such as "10m"; None: no limit
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
