@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imgkit.data.load import LoadedData
     from imgkit.predict import Prediction
     from imgkit.prepare import Setup
+    from imgkit.range_test import LrCurve
 
 RUNS = Path("runs")
 
@@ -155,6 +156,21 @@ class FinetuneOptions(Options, total=False):
     weights: str | Path
 
 
+class RangeOptions(TypedDict, total=False):
+    """What `lr_find` takes besides: see `Options` and `FinetuneOptions`."""
+
+    data: str | Path
+    weights: str | Path
+    batch_size: int
+    image_size: int
+    seed: int
+    sets: Sequence[str]
+    flags: Mapping[str, Flag]
+    out: str | Path
+    screen: Screen
+    command: str
+
+
 _KEYS = {
     "data": "data.path",
     "epochs": "epochs",
@@ -194,6 +210,42 @@ def scratch(model: str, *, recipe: str = "scratch", **options: Unpack[Options]) 
         ImgkitError: the kind says what has to be mended.
     """
     return _train("scratch", model, recipe, options)
+
+
+def lr_find(
+    model: str,
+    *,
+    recipe: str = "finetune",
+    steps: int = 100,
+    min_lr: float = 1e-7,
+    max_lr: float = 1.0,
+    **options: Unpack[RangeOptions],
+) -> "LrCurve":
+    """Look for a learning rate: the loss of the first gradient phase while its rate grows (Smith 2017).
+
+    Phases before it, such as a solved head, are done first. Makes no run; writes lr-find.csv and lr-find.png.
+
+    Args:
+        model: timm's name, such as "resnet50".
+        recipe: a shipped recipe's name or a TOML file.
+        steps: updates, at most; at least 10.
+        min_lr: the first rate.
+        max_lr: the last rate.
+        **options: data, weights, batch_size, image_size, seed, sets; out, the folder of the files, or lr-find/.
+
+    Raises:
+        ImgkitError: the kind says what has to be mended.
+    """
+    if steps < 10 or not 0 < min_lr < max_lr:
+        raise UsageError(
+            f"A range test of {steps} steps from {min_lr:g} to {max_lr:g} gives no curve.",
+            "It takes 10 steps or more, and rates above 0 that grow: --steps 100 --min-lr 1e-7 --max-lr 1",
+        )
+    out = Path(options.get("out", "lr-find"))
+    setup, _, screen = _prepare("lr_find", model, recipe, {**options, "out": out})
+    from imgkit.range_test import run_range_test
+
+    return run_range_test(setup, steps=steps, min_lr=min_lr, max_lr=max_lr, out=out, screen=screen)
 
 
 def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneOptions]) -> None:
@@ -241,7 +293,7 @@ def _prepare(
 
 def _refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
     """Python does not check the keys of a TypedDict, and a misspelt option must not be left out in silence."""
-    known = (Options if verb == "scratch" else FinetuneOptions).__annotations__
+    known = {"scratch": Options, "lr_find": RangeOptions}.get(verb, FinetuneOptions).__annotations__
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:
         raise UsageError(

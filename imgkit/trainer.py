@@ -117,11 +117,20 @@ class Trainer:
             DivergedError: if loss or gradient stop being finite; the weights are those before that step. In float16
                 a gradient may overflow: that update is skipped, and only too many of them in a row are an error.
         """
-        loss_of = make_loss(phase.loss)
         factor = make_schedule(phase.schedule, steps=phase.steps, steps_per_epoch=phase.steps_per_epoch)
+
+        def rate(step: int) -> float:
+            return (phase.lr or 0.0) * factor((step - phase.first_step) / phase.steps)
+
+        yield from self.train_at(phase, batches, start, rate)
+
+    def train_at(
+        self, phase: PhasePlan, batches: Iterator[Batch], start: int, rate: Callable[[int], float]
+    ) -> Iterator[Update]:
+        """As `train`, at the rate of the head group that `rate` gives for each step."""
+        loss_of = make_loss(phase.loss)
         for step in range(start, phase.stop):
-            lr = (phase.lr or 0.0) * factor((step - phase.first_step) / phase.steps)
-            yield self._update(phase, next(batches), step, lr, loss_of)
+            yield self._update(phase, next(batches), step, rate(step), loss_of)
 
     def _update(
         self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Callable[[Tensor, Tensor], Tensor]
@@ -183,7 +192,7 @@ class Trainer:
         return found
 
     def numbers(self) -> dict[str, Any]:
-        """What is kept besides tensors, as JSON: the optimizer's name, its numbers by parameter and slot, the loss scale."""
+        """What is kept besides tensors, as JSON: the optimizer's name, its numbers by parameter, the loss scale."""
         self._remember_moments()
         plain = {
             name: {slot: value for slot, value in slots.items() if not isinstance(value, Tensor)}

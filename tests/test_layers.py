@@ -14,9 +14,23 @@ ROOT = Path(imgkit.__file__).parent
 LAYERS = [
     ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
-    ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
-    ["trainer", "checkpoint", "features", "head_sgd", "run", "progress", "evaluations", "screen", "terminal"],
-    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "report"],
+    ["data", "models", "losses", "schedules", "optimizers", "metrics", "device", "precision"],
+    [
+        "trainer",
+        "loss_scale",
+        "time_limit",
+        "records",
+        "events",
+        "checkpoint",
+        "features",
+        "head_sgd",
+        "run",
+        "progress",
+        "evaluations",
+        "screen",
+        "terminal",
+    ],
+    ["experiment", "prepare", "head", "finish", "average", "range_test", "evaluate", "predict", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -117,4 +131,13 @@ def test_version_is_the_changelogs() -> None:
 
 
 def test_public_names() -> None:
-    assert imgkit.__all__ == ["ImgkitError", "Run", "__version__", "finetune", "open_run", "resume", "scratch"]
+    assert imgkit.__all__ == [
+        "ImgkitError",
+        "Run",
+        "__version__",
+        "finetune",
+        "lr_find",
+        "open_run",
+        "resume",
+        "scratch",
+    ]

@@ -74,6 +74,9 @@ OPTIONS = (
     Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),
+    Option(
+        "--time", "time_limit", str, "Stop training in time, such as 10m, and end as usual.", _RECIPE, metavar="TIME"
+    ),
     Option("--device", "run.device", str, "auto, cpu, cuda, cuda:N or mps.", _MACHINE),
     Option("--workers", "run.workers", int, "Processes that load images.", _MACHINE),
     Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
@@ -84,15 +87,36 @@ OPTIONS = (
 )
 
 
+_LEFT_OUT = {
+    "scratch": {"--weights"},
+    "lr-find": {
+        *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
+        *("--out", "--name", "--dry-run", "--print-recipe", "--smoke"),
+    },
+}
+"""Options that a command does not have."""
+
+_OWN = {
+    "lr-find": (
+        Option("--steps", "", int, "Updates of the test, at most.", _RUN, 100),
+        Option("--min-lr", "", float, "The first rate.", _RUN, 1e-7),
+        Option("--max-lr", "", float, "The last rate.", _RUN, 1.0),
+        Option("--out", "", Path, "Folder for lr-find.csv and lr-find.png.", _RUN, Path("lr-find")),
+    ),
+}
+"""Options that only one command has."""
+
+
 def signature(verb: str) -> inspect.Signature:
-    """The signature of the training command `verb`: MODEL and the options; `scratch` has no --weights."""
+    """The signature of `finetune`, `scratch` or `lr-find`: MODEL and the options."""
     model = typer.Argument(
         metavar="MODEL", help="A timm model, such as resnet50 (imgkit models lists them).", show_default=False
     )
     first = inspect.Parameter(
         "model", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[str | None, model]
     )
-    chosen = [option for option in OPTIONS if not (verb == "scratch" and option.flag == "--weights")]
+    chosen = [option for option in OPTIONS if option.flag not in _LEFT_OUT.get(verb, ())]
+    chosen += _OWN.get(verb, ())
     return inspect.Signature([first, *(option.parameter() for option in chosen)])
 
 
