@@ -156,21 +156,6 @@ class FinetuneOptions(Options, total=False):
     weights: str | Path
 
 
-class RangeOptions(TypedDict, total=False):
-    """What `lr_find` takes besides: see `Options` and `FinetuneOptions`."""
-
-    data: str | Path
-    weights: str | Path
-    batch_size: int
-    image_size: int
-    seed: int
-    sets: Sequence[str]
-    flags: Mapping[str, Flag]
-    out: str | Path
-    screen: Screen
-    command: str
-
-
 _KEYS = {
     "data": "data.path",
     "epochs": "epochs",
@@ -219,7 +204,7 @@ def lr_find(
     steps: int = 100,
     min_lr: float = 1e-7,
     max_lr: float = 1.0,
-    **options: Unpack[RangeOptions],
+    **options: Unpack[FinetuneOptions],
 ) -> "LrCurve":
     """Look for a learning rate: the loss of the first gradient phase while its rate grows (Smith 2017).
 
@@ -293,7 +278,9 @@ def _prepare(
 
 def _refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
     """Python does not check the keys of a TypedDict, and a misspelt option must not be left out in silence."""
-    known = {"scratch": Options, "lr_find": RangeOptions}.get(verb, FinetuneOptions).__annotations__
+    known = {*(Options if verb == "scratch" else FinetuneOptions).__annotations__}
+    if verb == "lr_find":  # the rate is what it looks for, and there is no run
+        known -= {"lr", "epochs", "name", "smoke"}
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:
         raise UsageError(

@@ -69,7 +69,7 @@ class LrCurve:
 
     @property
     def steepest(self) -> float | None:
-        """The rate at which the smoothed loss falls fastest on its way to the lowest value; None where it never falls."""
+        """The rate at which the smoothed loss falls fastest on its way to its lowest value; None if it never falls."""
         falling = int(np.argmin(self.smoothed)) + 1
         slopes = np.diff(self.smoothed[:falling]) / np.diff(np.log(self.rates[:falling]))
         return self.rates[int(np.argmin(slopes))] if len(slopes) else None

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from imgkit import Run, average, checkpoint
 from imgkit.average import mean_state
+from imgkit.data.index import Index
+from imgkit.evaluate import Scores
 from imgkit.progress import best_first
 from imgkit.report.collect import summarise_run
 
@@ -47,9 +49,9 @@ def scored_by(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
     """Let the mean have this loss on validation."""
     real = average.store
 
-    def stored(*args: Any, **options: Any) -> dict[str, Any]:
-        metrics = {**real(*args, **options), "loss": loss}
-        (args[0] / "metrics.json").write_text(json.dumps(metrics))
+    def stored(folder: Path, scores: Scores, index: Index, **options: object) -> dict[str, Any]:
+        metrics = {**real(folder, scores, index, **options), "loss": loss}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
         return metrics
 
     monkeypatch.setattr(average, "store", stored)

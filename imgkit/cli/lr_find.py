@@ -1,12 +1,13 @@
 """`imgkit lr-find`."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from imgkit.cli.options import signature
+from imgkit.cli.options import recipe_flags, signature
 from imgkit.cli.train import command_line, model_and_flags
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns
@@ -47,7 +48,10 @@ def _find(model: str | None, given: Mapping[str, Any]) -> None:
         screen=Screen(),
         command=command_line(),
     )
-    show(curve, Screen(file=sys.stdout))
+    shown = Screen(file=sys.stdout)
+    show(curve, shown)
+    shown.line()
+    shown.line(f"Next:  {following(name, given, curve)}")
     Screen().fact("Wrote", f"{given['out']}/")
 
 
@@ -61,14 +65,19 @@ def show(curve: "LrCurve", screen: Screen) -> None:
         share = (curve.smoothed[place] - low) / (2 * level - low)
         mark = " " * round(min(share, 1.0) * _WIDTH) + ("*" if share <= 1 else ">")
         rows.append([f"{curve.rates[place]:.1e}", f"{curve.smoothed[place]:.3f}", mark])
-    print_columns(
-        ["lr", "loss", "lowest to twice the loss before"], rows, make_console(sys.stdout), right=["lr", "loss"]
-    )
-    steepest = "never falls" if curve.steepest is None else f"falls fastest at {curve.steepest:.1e}"
+    titles = ["lr", "loss", "lowest to twice the loss before"]
+    print_columns(titles, rows, make_console(sys.stdout), right=titles[:2])
+    falls = "never falls" if curve.steepest is None else f"falls fastest at {curve.steepest:.1e}"
+    rises = f"lowest at {curve.lowest:.1e} · rises after {curve.edge:.1e}"
     screen.line()
-    screen.fact(
-        "Loss", f"{level:.3f} before · {steepest} · lowest at {curve.lowest:.1e} · rises after {curve.edge:.1e}"
-    )
+    screen.fact("Loss", f"{level:.3f} before · {falls} · {rises}")
     screen.fact("Rate", f"{curve.suggestion:.1e}, a tenth of where the loss rises")
-    screen.line()
-    screen.line(f"Next:  imgkit finetune … --set phases.{curve.phase}.lr={curve.suggestion:.1e}")
+
+
+def following(name: str, given: Mapping[str, Any], curve: "LrCurve") -> str:
+    """The command that trains at the suggested rate, as it was asked for otherwise."""
+    words = [word for flag, value in recipe_flags(given).values() for word in (flag, str(value))]
+    words += ["--recipe", given["recipe"]] if given["recipe"] else []
+    words += [word for text in given["set"] or [] for word in ("--set", text)]
+    words += ["--set", f"phases.{curve.phase}.lr={curve.suggestion:.1e}"]
+    return shlex.join(["imgkit", "finetune", name, *words])
