@@ -227,7 +227,8 @@ def lr_find(
             "It takes 10 steps or more, and rates above 0 that grow: --steps 100 --min-lr 1e-7 --max-lr 1",
         )
     out = Path(options.get("out", "lr-find"))
-    setup, _, screen = _prepare("lr_find", model, recipe, {**options, "out": out})
+    given: FinetuneOptions = {**options, "out": out}
+    setup, _, screen = _prepare("lr_find", model, recipe, given)
     from imgkit.range_test import run_range_test
 
     return run_range_test(setup, steps=steps, min_lr=min_lr, max_lr=max_lr, out=out, screen=screen)

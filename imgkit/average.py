@@ -117,8 +117,8 @@ def _score(
             max_pixels=setup.recipe.data.max_pixels,
             progress=progress,
         )
-    about = {"step": steps[0], "mean_of": list(steps)}
-    return store(place, scores, setup.index, split="val", seed=setup.recipe.seed, **about)
+    seed, step = setup.recipe.seed, steps[0]
+    return store(place, scores, setup.index, split="val", step=step, seed=seed, mean_of=list(steps))
 
 
 def _read_scored(folder: RunFolder, step: int) -> Mapping[str, Tensor]:
