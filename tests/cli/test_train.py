@@ -60,7 +60,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     line += (
         " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu --workers 2"
     )
-    line += " --out o --name n"
+    line += " --time 10m --out o --name n"
     assert imgkit("finetune", *line.split())[0] == 0
     ((_, _, options),) = calls
     assert options["flags"] == {
@@ -82,6 +82,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "model.weights": Flag("--weights", "none"),
         "monitor": Flag("--monitor", "val/top1"),
         "early_stop": Flag("--early-stop", 3),
+        "time_limit": Flag("--time", "10m"),
         "run.device": Flag("--device", "cpu"),
         "run.workers": Flag("--workers", 2),
     }
