@@ -7,8 +7,32 @@ import torch
 from oracle import short_run
 
 from imgkit import checkpoint
+from imgkit.duration import parse_seconds
+from imgkit.errors import RecipeError
 from imgkit.experiment import Experiment
+from imgkit.recipe.load import Flag, load_recipe
+from imgkit.recipe.plan import make_plan
 from imgkit.time_limit import TimeLimit
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("2 h", 7200), ("1h 30m", 5400), ("0.5m", 30)]
+)
+def test_times_carry_their_unit(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["10", "0s", "ten minutes", "5 m 3", "-3s", ""])
+def test_other_texts_are_no_times(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"--time: time_limit: .* is not a time; write '90s', '10m'") as caught:
+        load_recipe("finetune", flags={"time_limit": Flag("--time", text)})
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("given", ["time_limit=10m", "save.average_best=3", "save.keep_best=2"])
+def test_a_recipe_that_only_solves_reads_none_of_these(given: str) -> None:
+    with pytest.raises(RecipeError, match=r"is not used: every phase of 'probe' is solved"):
+        make_plan(load_recipe("probe", sets=[given]), 100)
 
 
 def test_closing_the_run_is_reserved() -> None:
