@@ -15,7 +15,6 @@ from typing import Any
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.batches import train_batches
-from imgkit.data.rows import count
 from imgkit.data.transforms import TrainTransform
 from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
@@ -31,7 +30,7 @@ from imgkit.records import Records
 from imgkit.run import RunFolder, State
 from imgkit.screen import Screen
 from imgkit.signals import Request, hear_signals
-from imgkit.time_limit import TimeLimit
+from imgkit.time_limit import TimeLimit, epoch_notes
 from imgkit.trainer import Trainer, Update
 
 _LOG_EVERY = 10  # updates between rows of steps.jsonl
@@ -243,22 +242,14 @@ class Experiment:
             now.best, now.history[-1]["best"] = before, False  # weights that are not on the disk cannot be kept
         now.closing_seconds = time.monotonic() - began
         self._records.epoch(now.history)
-        self._say_epoch(phase)
+        total = self.setup.plan.total_steps
+        left = now.left_s(total)
+        left = None if left is None else min(left, max(0.0, self._left_s()))
+        self.screen.epoch({**now.history[-1], "left_s": left})
+        for text in epoch_notes(now, phase, self.setup.recipe, self._limit, total):
+            self.screen.note(text)
         for error in unwritten:  # told after the checkpoint is safe
             self._warn_or_raise(error)
-
-    def _say_epoch(self, phase: PhasePlan) -> None:
-        now, patience = self.progress, self.setup.recipe.early_stop
-        row, left = now.history[-1], now.left_s(self.setup.plan.total_steps)
-        self.screen.epoch({**row, "left_s": None if left is None else min(left, max(0.0, self._left_s()))})
-        if row["skipped"]:
-            updates = count(row["skipped"], "update")
-            self.screen.note(f"{updates} of this epoch overflowed in float16 and changed nothing but the loss scale")
-        if now.time_up:
-            reached = self._limit.reached(now.step, self.setup.plan.total_steps)
-            self.screen.note(f"{reached}; {self._limit.unfinished(phase, now.lr)}")
-        elif now.stopped_early and now.step < self.setup.plan.total_steps:
-            self.screen.note(f"stopped early: {patience} epochs without a better {self.setup.recipe.monitor}")
 
     def _evaluate(self, unwritten: Callable[[DiskError], None]) -> dict[str, Any]:
         """The metrics of validation; `unwritten` takes the error where their folder cannot be written."""

@@ -139,13 +139,9 @@ def run_range_test(setup: Setup, *, steps: int, min_lr: float, max_lr: float, ou
             f"The loss rose after {len(losses)} updates, at a rate of {rates[len(losses) - 1]:.3g}.",
             f"Begin with a smaller one: --min-lr {min_lr / 1000:.1g}",
         )
-    curve = LrCurve(
-        phase=target.name,
-        rates=tuple(rates[: len(losses)]),
-        losses=tuple(losses),
-        untouched=tuple(untouched[: len(losses)]),
-        smoothed=tuple(_smoothed(losses, untouched)),
-    )
+    untouched = untouched[: len(losses)]
+    smoothed = _smoothed(losses, untouched)
+    curve = LrCurve(target.name, tuple(rates[: len(losses)]), tuple(losses), tuple(untouched), tuple(smoothed))
     _write_csv(curve, out / "lr-find.csv")
     if not _draw(curve, out / "lr-find.png"):
         screen.note("no lr-find.png: matplotlib is not installed (pip install 'imgkit-timm[plot]')")

@@ -1,9 +1,12 @@
-"""A limit on the time of training: when the last update has been made, so that closing the run still fits."""
+"""A limit on the time of training, so that closing the run still fits; and what is said where a run ends early."""
 
 import math
 
+from imgkit.data.rows import count
 from imgkit.duration import parse_seconds
+from imgkit.progress import Progress
 from imgkit.recipe.plan import PhasePlan
+from imgkit.recipe.schema import Recipe
 
 
 class TimeLimit:
@@ -37,3 +40,16 @@ class TimeLimit:
         if phase.lr is None:
             return "the phases that follow are left out"
         return f"the schedule is not at its end: the rate is {lr:.3g}, its top {phase.lr:.3g}"
+
+
+def epoch_notes(now: Progress, phase: PhasePlan, recipe: Recipe, limit: TimeLimit, total_steps: int) -> list[str]:
+    """What is said after an epoch: updates that overflowed, and why the run ends before its plan."""
+    notes = []
+    if now.history[-1]["skipped"]:
+        updates = count(now.history[-1]["skipped"], "update")
+        notes.append(f"{updates} of this epoch overflowed in float16 and changed nothing but the loss scale")
+    if now.time_up:
+        notes.append(f"{limit.reached(now.step, total_steps)}; {limit.unfinished(phase, now.lr)}")
+    elif now.stopped_early and now.step < total_steps:
+        notes.append(f"stopped early: {recipe.early_stop} epochs without a better {recipe.monitor}")
+    return notes
