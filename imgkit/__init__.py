@@ -7,11 +7,11 @@ run = imgkit.finetune("resnet50", data="cells/")
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imgkit.api import Run, finetune, open_run, resume, scratch
+    from imgkit.api import Run, finetune, lr_find, open_run, resume, scratch
     from imgkit.errors import ImgkitError
 
 __version__ = "0.1.0"
-__all__ = ["ImgkitError", "Run", "__version__", "finetune", "open_run", "resume", "scratch"]
+__all__ = ["ImgkitError", "Run", "__version__", "finetune", "lr_find", "open_run", "resume", "scratch"]
 
 
 def __getattr__(name: str) -> object:

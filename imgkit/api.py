@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from imgkit.api_options import FinetuneOptions, Options, flags_of, refuse_unknown
+from imgkit.errors import UsageError
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder, check_place
@@ -21,6 +22,7 @@ from imgkit.screen import Screen
 if TYPE_CHECKING:
     from imgkit.data.load import LoadedData
     from imgkit.predict import Prediction
+    from imgkit.range_test import LrCurve
     from imgkit.setup import Setup
 
 RUNS = Path("runs")
@@ -142,6 +144,43 @@ def scratch(model: str, *, recipe: str = "scratch", **options: Unpack[Options]) 
         ImgkitError: the kind says what has to be mended.
     """
     return _train("scratch", model, recipe, options)
+
+
+def lr_find(
+    model: str,
+    *,
+    recipe: str = "finetune",
+    steps: int = 100,
+    min_lr: float = 1e-7,
+    max_lr: float = 1.0,
+    **options: Unpack[FinetuneOptions],
+) -> "LrCurve":
+    """Look for a learning rate: the loss of the first gradient phase while its rate grows (Smith 2017).
+
+    Phases before it, such as a solved head, are done first. Makes no run; writes lr-find.csv and lr-find.png.
+
+    Args:
+        model: timm's name, such as "resnet50".
+        recipe: a shipped recipe's name or a TOML file.
+        steps: updates, at most; at least 10.
+        min_lr: the first rate.
+        max_lr: the last rate.
+        **options: data, weights, batch_size, image_size, seed, sets; out, the folder of the files, or lr-find/.
+
+    Raises:
+        ImgkitError: the kind says what has to be mended.
+    """
+    if steps < 10 or not 0 < min_lr < max_lr:
+        raise UsageError(
+            f"A range test of {steps} steps from {min_lr:g} to {max_lr:g} gives no curve.",
+            "It takes 10 steps or more, and rates above 0 that grow: --steps 100 --min-lr 1e-7 --max-lr 1",
+        )
+    out = Path(options.get("out", "lr-find"))
+    given: FinetuneOptions = {**options, "out": out}
+    setup, _, screen = _prepare("lr_find", model, recipe, given)
+    from imgkit.range_test import run_range_test
+
+    return run_range_test(setup, steps=steps, min_lr=min_lr, max_lr=max_lr, out=out, screen=screen)
 
 
 def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneOptions]) -> None:

@@ -90,10 +90,12 @@ def refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
     Raises:
         UsageError: naming the first that is not, and what there is.
     """
-    known = (Options if verb == "scratch" else FinetuneOptions).__annotations__
+    known = {*(Options if verb == "scratch" else FinetuneOptions).__annotations__}
+    if verb == "lr_find":  # the rate is what it looks for, and there is no run
+        known -= {"lr", "epochs", "name", "smoke"}
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:
-        offered = sorted(known.keys() - CommandOptions.__annotations__.keys())
+        offered = sorted(known - CommandOptions.__annotations__.keys())
         raise UsageError(
             f"{verb} has no option {unknown!r}{suggestion(unknown, offered)}",
             f'Known: {", ".join(offered)}. Any key of the recipe goes through sets=["train.optimizer=sgd"].',

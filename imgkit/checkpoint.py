@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,17 +47,30 @@ class Checkpoint:
     train: Mapping[str, Tensor]
     state: Mapping[str, Any]
 
+    @property
+    def scored(self) -> Mapping[str, Tensor]:
+        """The weights that were evaluated at this step: the averaged ones where the run averages."""
+        averaged = {name[4:]: value for name, value in self.train.items() if name.startswith("ema/")}
+        return averaged or self.model
+
 
 def reached(point: str) -> None:
     """A named point of the save protocol. Does nothing; tests replace it to fail or to kill the process there."""
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], best: int | None) -> Path:
+def save(
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    keep: int | Literal["all"],
+    best: int | None,
+    good: Collection[int] = (),
+) -> Path:
     """Write a checkpoint under `folder` and remove the ones no longer kept; returns its folder.
 
-    Of the steps up to this one, the newest `keep` and `best` stay; a later one, damaged or of an earlier life, stays
-    until it is written anew. Where space is short, only the newest whole one and the best ones stay, unless all are
-    to be kept.
+    Of the steps up to this one, the newest `keep`, `best` and those of `good` stay; a later one, damaged or of an
+    earlier life, stays until it is written anew. Where space is short, only the newest whole one and the best one stay,
+    unless all are to be kept.
 
     Raises:
         DivergedError: if a number is not finite: `read` would refuse it, and a good one would be removed for it.
@@ -97,7 +110,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | Literal["all"], be
         if best is not None:
             replace_text(folder / "best.json", json.dumps({"step": best}) + "\n")
         reached("before prune")
-        _prune(folder, keep, checkpoint.step, best)
+        _prune(folder, keep, checkpoint.step, {best, *good})
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise DiskError(
@@ -210,12 +223,12 @@ def _verified(place: Path) -> dict[str, bytes]:
     return files
 
 
-def _prune(folder: Path, keep: int | Literal["all"], last: int, best: int | None) -> None:
-    """Remove steps up to `last`, the one just written, but for the newest `keep` of them and `best`."""
+def _prune(folder: Path, keep: int | Literal["all"], last: int, best: Collection[int | None]) -> None:
+    """Remove steps up to `last`, the one just written, but for the newest `keep` of them and those of `best`."""
     if keep == "all":
         return
     present = [step for step in steps(folder) if step <= last]
-    for step in set(present) - {*present[-keep:], best}:
+    for step in set(present) - {*present[-keep:], *best}:
         _trash(folder / f"step-{step:08d}")
 
 

@@ -74,27 +74,30 @@ def choose_precision(
 ) -> tuple[torch.dtype | None, str]:
     """The faster format for training and why: bfloat16 autocast, or None for float32.
 
-    Tried on a copy of the model with random images, forward and backward, before the first step.
+    Tried on a copy of the model with random images, forward and backward, before the first step. A GPU that only
+    emulates bfloat16 is tried with float16 instead; a CPU never is.
     """
     if device.type == "cpu" and not _cpu_has_bfloat16():
         return None, "float32: this processor has no bfloat16 instructions"
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        return None, "float32: this GPU has no bfloat16"
     if device.type == "mps":
         return None, "float32: bfloat16 is not tried on mps"
+    half = torch.bfloat16
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        half = torch.float16
+    name = str(half).removeprefix("torch.")
     trial = copy.deepcopy(model).train()
     images = torch.zeros(max(2, min(batch, 8)), 3, *image_size, device=device).contiguous(
         memory_format=torch.channels_last
     )
     slow = fast = float("inf")
     for number in range(1 + _TRIALS):  # in turn: what else the machine does then meets both
-        times = _step_seconds(trial, images, None), _step_seconds(trial, images, torch.bfloat16)
+        times = _step_seconds(trial, images, None), _step_seconds(trial, images, half)
         if number:
             slow, fast = min(slow, times[0]), min(fast, times[1])
     seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step in float32"
     if fast <= _FASTER * slow:
-        return torch.bfloat16, f"bfloat16: {seconds}"
-    return None, f"float32: bfloat16 is not clearly faster here ({seconds})"
+        return half, f"{name}: {seconds}"
+    return None, f"float32: {name} is not clearly faster here ({seconds})"
 
 
 def check_memory(

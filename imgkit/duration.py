@@ -1,4 +1,4 @@
-"""Lengths of training that carry their unit, and seconds for people."""
+"""Lengths of training that carry their unit, time limits, and seconds for people."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from typing import Literal
 
 Unit = Literal["epochs", "steps", "percent"]
 _FORM = re.compile(r"^\s*(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>epochs?|steps?|%)\s*$")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,19 @@ class Duration:
     def __str__(self) -> str:
         count = f"{self.count:g}"
         return f"{count}%" if self.unit == "percent" else f"{count} {self.unit}"
+
+
+def parse_seconds(text: str) -> float:
+    """Read "90s", "10m", "2h" or "1h 30m" as seconds, more than 0.
+
+    Raises:
+        ValueError: if the text has another form; the message says which forms there are.
+    """
+    parts = _TIME.findall(text)
+    seconds = sum(float(count) * _SECONDS[unit] for count, unit in parts)
+    if _TIME.sub("", text) or seconds <= 0.0:
+        raise ValueError(f"{text!r} is not a time; write '90s', '10m', '2h' or '1h 30m'")
+    return seconds
 
 
 def format_seconds(seconds: float) -> str:

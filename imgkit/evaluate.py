@@ -19,7 +19,7 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.scan import digests
 from imgkit.device import choose_device, choose_workers, no_room
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
-from imgkit.evaluations import write_evaluation
+from imgkit.evaluations import weights_label, write_evaluation
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
@@ -133,14 +133,14 @@ def evaluate_run(
     about = folder.read_json("run.json")
     recipe = load_recipe(str(folder.path / "recipe.toml")).recipe
     loaded = load_run_model(folder)
-    step = int(loaded.config["imgkit"]["step"])
+    weights = {key: loaded.config["imgkit"][key] for key in ("step", "mean_of") if key in loaded.config["imgkit"]}
     chosen = choose_device(device)
     if data is None:
         index, where = read_index(folder, about), str(about["data"]["where"])
     else:
         index, where = _other_data(folder, about, recipe.data, loaded, data, screen)
     name, rows = _rows(index, split, own=data is None)
-    label = f"{name}@{step}"
+    label = f"{name}@{weights_label(weights)}"
     if data is not None:  # folders of the same name elsewhere hold other images; a hidden name would be left out
         called = Path(data.path or "data").name.lstrip(".") or "data"
         label = f"{called}-{index.fingerprint[:4]}-{label}"
@@ -171,7 +171,7 @@ def evaluate_run(
             max_pixels=recipe.data.max_pixels,
             progress=progress,
         )
-    about_it: dict[str, Any] = {"split": name, "step": step, "where": where, "calibration": loaded.calibration}
+    about_it: dict[str, Any] = {"split": name, "where": where, "calibration": loaded.calibration, **weights}
     metrics = store(place, scores, index, seed=recipe.seed, **about_it)
     return metrics | {"folder": str(place)}
 

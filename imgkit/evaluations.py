@@ -38,6 +38,15 @@ SCHEMA = 1
 _ASIDE = re.compile(r"^\.(.+)\.was-[0-9a-f]+-[0-9a-f]+$")
 
 
+def weights_label(about: Mapping[str, Any]) -> str:
+    """What names weights in the names of their evaluations: "120", or "120-mean3" for a mean of three checkpoints.
+
+    Args:
+        about: "step", and "mean_of" where they are a mean, as config.json, status.json and metrics.json have them.
+    """
+    return f"{about['step']}" + (f"-mean{len(about['mean_of'])}" if about.get("mean_of") else "")
+
+
 def write_evaluation(
     folder: Path,
     *,

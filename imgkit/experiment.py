@@ -23,15 +23,16 @@ from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory
 from imgkit.evaluate import score, store
 from imgkit.finish import finish
 from imgkit.head import pictures_of, solve_phase
-from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.metrics import METRICS
 from imgkit.plateau import remembered
-from imgkit.progress import Progress
+from imgkit.progress import Progress, best_first
 from imgkit.recipe.plan import PhasePlan
+from imgkit.records import Records
 from imgkit.run import RunFolder, State
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Request, hear_signals
+from imgkit.time_limit import TimeLimit, epoch_notes
 from imgkit.trainer import Trainer, Update
 
 _LOG_EVERY = 10  # updates between rows of steps.jsonl
@@ -58,8 +59,11 @@ class Experiment:
             device=setup.device,
             autocast=setup.autocast,
             seed=setup.recipe.seed,
-            loss_of=self._loss_of,
+            loss_of=setup.loss_of,
         )
+        test, val = (len(setup.index.rows(split)) for split in ("test", "val"))
+        mean = setup.recipe.save.average_best is not None
+        self._limit = TimeLimit(setup.recipe.time_limit, closings=1 + mean + test / val)
         self._request = Request()
         self._checkpoints = folder.path / "checkpoints"
         self._saved_step = 0  # of the newest checkpoint
@@ -73,19 +77,21 @@ class Experiment:
             Interrupted: if a signal came; the run is saved and `imgkit resume` goes on.
             ImgkitError: what stopped it; status.json says so too.
         """
-        total = self.setup.plan.total_steps
         try:
             with hear_signals() as self._request:
-                self._restore()
-                self.folder.set_status("running", step=self.progress.step, total_steps=total)
-                self._train()
-                finish(self.folder, self.setup, self.progress.history, self._elapsed_s(), self.screen, self._watched)
-                self.folder.set_status("finished", step=self.progress.step, total_steps=total, best=self.progress.best)
+                with closing(self._restore()) as self._records:
+                    self._set_status("running")
+                    self._train()
+                history = self.progress.history
+                best = finish(self.folder, self.setup, history, self._elapsed_s(), self.screen, self._watched)
+                step, total = self.progress.step, self.setup.plan.total_steps
+                why = self._limit.reached(step, total) if self.progress.time_up else ""
+                self._set_status("finished", reason=why, best=best)
         except BaseException as error:
             self._say_why(error)
             raise
 
-    def _restore(self) -> None:
+    def _restore(self) -> Records:
         self.folder.clean()
         found = checkpoint.load(self._checkpoints, self.screen.warn)
         if found is not None:
@@ -97,12 +103,13 @@ class Experiment:
             self.progress = Progress(**found.state["progress"])
             phase = self.setup.plan.phase_at(max(0, found.step - 1))
             self.trainer.restore(found.model, found.train, found.state["optimizer"], phase)
-            self._seconds_before, self._saved_step = self.progress.seconds, found.step
+            self._saved_step = found.step
             self.screen.note(f"going on from step {found.step} of {self.setup.plan.total_steps}")
-        # What a killed life wrote after its last checkpoint is made again.
-        self.folder.write_rows("history.jsonl", self.progress.history)
-        steps = self.folder.rows("steps.jsonl")
-        self.folder.write_rows("steps.jsonl", [row for row in steps if row["step"] <= self.progress.step])
+        # A killed life took time after its last checkpoint, too; its last heartbeat knows how much.
+        told = self.folder.read_json("status.json").get("seconds", 0.0)
+        self._seconds_before = max(self.progress.seconds, told)
+        tensorboard = self.setup.recipe.run.tensorboard
+        return Records(self.folder, self.progress.history, step=self.progress.step, tensorboard=tensorboard)
 
     def _train(self) -> None:
         """Phase after phase; an evaluation that was due when the run was saved comes first."""
@@ -110,7 +117,7 @@ class Experiment:
         if self.progress.step > 0:
             self._close_epoch_if_due(plan.phase_at(self.progress.step - 1))
         for phase in plan.phases:
-            if phase.stop <= self.progress.step or self.progress.stopped_early:
+            if phase.stop <= self.progress.step or self.progress.over:
                 continue
             self.screen.phase(phase.name)
             self.trainer.begin(phase)
@@ -118,7 +125,7 @@ class Experiment:
                 self._count(update, phase)
                 self._poll(phase)
                 self._close_epoch_if_due(phase)
-                if self.progress.stopped_early:
+                if self.progress.over:
                     break
 
     def _solve(self, phase: PhasePlan) -> Iterator[Update]:
@@ -160,11 +167,6 @@ class Experiment:
                 yield update
                 asked = time.monotonic()
 
-    def _loss_of(self, phase: PhasePlan) -> Loss:
-        setup = self.setup
-        weights = setup.about["loss_weights"].get(phase.name)
-        return make_loss(phase.loss, LabelFacts.of(setup.index, weights, setup.device))
-
     def _lowered(self) -> float:
         """What a plateau schedule multiplies the rate of the next update by."""
         return float(self.progress.plateau.get("factor", 1.0))
@@ -174,26 +176,31 @@ class Experiment:
         now.step, now.lr = update.step, update.lr
         now.loss_sum += update.loss * update.images
         now.images += update.images
+        now.skipped += update.skipped
         if update.step % _LOG_EVERY == 0 or phase.ends_epoch(update.step):
             row = {
                 "step": update.step,
                 "phase": phase.name,
                 "loss": update.loss,
                 "lr": update.lr,
-                "grad_norm": update.grad_norm,
+                "grad_norm": None if update.skipped else update.grad_norm,
             }
-            with suppress(DiskError):  # the next save says so
-                self.folder.append_row("steps.jsonl", row)
+            self._records.step(row)
         with suppress(DiskError):
-            self.folder.beat(step=update.step, total_steps=self.setup.plan.total_steps)
+            total = self.setup.plan.total_steps
+            self.folder.beat(step=update.step, total_steps=total, seconds=self._elapsed_s())
 
     def _poll(self, phase: PhasePlan) -> None:
-        """Save when it is time; stop when somebody asked."""
+        """Save when it is time; stop when somebody asked, or when the time is up.
+
+        That the time is up is saved before the evaluation that follows: a kill during it must not move the end.
+        """
         self._stop_if_asked()
-        save = self.setup.recipe.save
+        save, now = self.setup.recipe.save, self.progress
+        now.time_up = now.step < self.setup.plan.total_steps and self._left_s() <= 0.0
         due = time.monotonic() - self._last_save_s > 60 * save.every_minutes
-        due = due or (save.every_steps is not None and self.progress.step % save.every_steps == 0) or self._request.save
-        if due and not phase.ends_epoch(self.progress.step):
+        due = due or (save.every_steps is not None and now.step % save.every_steps == 0) or self._request.save
+        if now.time_up or (due and not phase.ends_epoch(now.step)):
             self._save_or_warn()
 
     def _stop_if_asked(self) -> None:
@@ -222,8 +229,10 @@ class Experiment:
     def _close_epoch_if_due(self, phase: PhasePlan) -> None:
         """Evaluate on validation, choose the best, write history and checkpoint."""
         now = self.progress
-        if not phase.ends_epoch(now.step) or (now.history and now.history[-1]["step"] == now.step):
+        due = now.time_up or phase.ends_epoch(now.step)
+        if not due or (now.history and now.history[-1]["step"] == now.step):
             return
+        began = time.monotonic()
         unwritten: list[DiskError] = []
         metrics = self._evaluate(unwritten.append)
         name = self.setup.recipe.monitor.removeprefix("val/")
@@ -239,16 +248,20 @@ class Experiment:
         lowered = self._lowered()
         now.plateau = remembered(now.plateau, phase, now.step, metrics, self.setup.recipe.monitor)
         now.history.append(now.row(phase, metrics, best=gain, seconds=self._elapsed_s()))
-        now.loss_sum, now.images, now.train_seconds = 0.0, 0, 0.0
+        now.open_epoch()
+        now.closing_seconds = time.monotonic() - began
         if not self._save_or_warn() and gain:
             now.best, now.history[-1]["best"] = before, False  # weights that are not on the disk cannot be kept
-        with suppress(DiskError):  # the checkpoint holds the rows too
-            self.folder.write_rows("history.jsonl", now.history)
-        self.screen.epoch({**now.history[-1], "left_s": now.left_s(self.setup.plan.total_steps)})
+        now.closing_seconds = time.monotonic() - began
+        self._records.epoch(now.history)
+        total = self.setup.plan.total_steps
+        left = now.left_s(total)
+        left = None if left is None else min(left, max(0.0, self._left_s()))
+        self.screen.epoch({**now.history[-1], "left_s": left})
         if self._lowered() < lowered:
             self.screen.note(f"the score stands still: the rate is lowered to {self._lowered():.3g} of the schedule's")
-        if now.stopped_early and now.step < self.setup.plan.total_steps:
-            self.screen.note(f"stopped early: {patience} epochs without a better {self.setup.recipe.monitor}")
+        for text in epoch_notes(now, phase, self.setup.recipe, self._limit, total):
+            self.screen.note(text)
         for error in unwritten:  # told after the checkpoint is safe
             self._warn_or_raise(error)
 
@@ -289,8 +302,18 @@ class Experiment:
             Checkpoint(now.step, self.trainer.model.state_dict(), self.trainer.tensors(), state),
             keep=self.setup.recipe.save.keep,
             best=None if now.best is None else now.best["step"],
+            good=self._good_steps(),
         )
         self._last_save_s, self._saved_step = time.monotonic(), now.step
+
+    def _good_steps(self) -> list[int]:
+        """The epochs whose checkpoints are kept for being among the best; one that could not be saved is not."""
+        save, now = self.setup.recipe.save, self.progress
+        there = {now.step, *checkpoint.steps(self._checkpoints)}
+        ranked = [
+            step for step in best_first(now.history, self.setup.recipe.monitor, self.setup.index.task) if step in there
+        ]
+        return ranked[: max(save.keep_best, save.average_best or 1)]
 
     def _save_or_warn(self) -> bool:
         try:
@@ -303,17 +326,23 @@ class Experiment:
 
     def _warn_or_raise(self, error: DiskError) -> None:
         """A full disk does not stop training before the end: the next write may succeed; the last one has to."""
-        if self.progress.step == self.setup.plan.total_steps or self.progress.stopped_early:
+        if self.progress.step == self.setup.plan.total_steps or self.progress.over:
             raise error
         self.screen.warn(f"{error.message} Training goes on.")
 
     def _elapsed_s(self) -> float:
         return self._seconds_before + time.monotonic() - self._began_s
 
+    def _left_s(self) -> float:
+        return self._limit.left_s(self._elapsed_s(), self.progress.closing_seconds)
+
+    def _set_status(self, state: State, *, reason: str = "", **more: object) -> None:
+        step, total = self.progress.step, self.setup.plan.total_steps
+        self.folder.set_status(state, step=step, total_steps=total, reason=reason, seconds=self._elapsed_s(), **more)
+
     def _say_why(self, error: BaseException) -> None:
         """Leave the reason in status.json, if the disk lets us."""
         reason = error.message if isinstance(error, ImgkitError) else f"{type(error).__name__}: {error}"
         state: State = "stopped" if isinstance(error, Interrupted) else "failed"
         with suppress(DiskError):
-            total = self.setup.plan.total_steps
-            self.folder.set_status(state, step=self.progress.step, total_steps=total, reason=reason)
+            self._set_status(state, reason=reason)

@@ -11,11 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from imgkit import checkpoint
+from imgkit.average import Chosen, choose_weights
 from imgkit.calibration import Calibration, calibrate
-from imgkit.checkpoint import Checkpoint
 from imgkit.duration import format_seconds
-from imgkit.errors import DiskError, disk_told
+from imgkit.errors import disk_told
 from imgkit.evaluate import Scores, load_run_model, score, store
 from imgkit.evaluations import read_logits
 from imgkit.models.folder import save_model_folder
@@ -37,26 +36,25 @@ def finish(
     seconds: float,
     screen: Screen,
     watched: Watched,
-) -> None:
-    """Export, score test once if there is a test split, and say how it went."""
+) -> dict[str, Any]:
+    """Export, score test once if there is a test split, and say how it went; returns what names the best weights."""
     best = max((row for row in history if row["best"]), key=lambda row: row["step"])
-    calibration = export_best(folder, setup, best["step"], watched)
+    chosen = choose_weights(folder, setup, history, screen, watched)
+    calibration = export_best(folder, setup, chosen, watched)
     splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
-    metrics = {split: _scored(folder, setup, split, best["step"], calibration, watched) for split in splits}
+    metrics = {split: _scored(folder, setup, split, chosen, calibration, watched) for split in splits}
     _say_result(folder, setup, history, best, metrics, seconds, screen)
+    return {**chosen.about, "metric": setup.recipe.monitor, "value": chosen.value}
 
 
-def export_best(folder: RunFolder, setup: Setup, step: int, watched: Watched) -> Calibration:
-    """Write `model/` from the checkpoint of `step`, the averaged weights where the run averages; calibrated on val.
+def export_best(folder: RunFolder, setup: Setup, chosen: Chosen, watched: Watched) -> Calibration:
+    """Write `model/` from the chosen weights, calibrated on validation.
 
     Raises:
-        DiskError: if that checkpoint is damaged, or the folder cannot be written.
+        DiskError: if the folder cannot be written.
     """
-    saved = _read_best(folder, step)
-    averaged = {name[4:]: value for name, value in saved.train.items() if name.startswith("ema/")}
-    state = averaged or saved.model
-    setup.model.load_state_dict(state, strict=True)  # no update follows
-    val = _stored_scores(folder, setup, "val", step) or _score(setup.model, setup, "val", watched)
+    setup.model.load_state_dict(chosen.state, strict=True)  # no update follows
+    val = _stored_scores(folder, setup, "val", chosen.label) or _score(setup.model, setup, "val", watched)
     calibration = calibrate(val.logits, val.targets, setup.index.classes)
     temporary, place = folder.path / f".model.tmp-{secrets.token_hex(4)}", folder.path / "model"
     with disk_told(temporary):
@@ -65,55 +63,41 @@ def export_best(folder: RunFolder, setup: Setup, step: int, watched: Watched) ->
         temporary,
         model=setup.model,
         model_name=setup.about["model"],
-        state=state,
+        state=chosen.state,
         classes=setup.index.classes,
         preprocessing=setup.preprocessing,
         calibration=calibration,
-        extra={"run": folder.name, "step": step, "task": setup.index.task, "weights": setup.about["weights"]},
+        extra={"run": folder.name, **chosen.about, "task": setup.index.task, "weights": setup.about["weights"]},
     )
     with disk_told(place):
         shutil.rmtree(place, ignore_errors=True)
         temporary.rename(place)
-    folder.write_json("checkpoints/best.json", {"step": step})  # a kill after the last save may have left an older one
+    # A kill after the last save may have left an older one.
+    folder.write_json("checkpoints/best.json", {"step": chosen.step})
     return calibration
 
 
-def _read_best(folder: RunFolder, step: int) -> Checkpoint:
-    place = folder.path / "checkpoints"
-    try:
-        return checkpoint.read(place, step)
-    except DiskError as error:
-        # A resume repeats a run bit for bit, so training again from before it gives the same weights.
-        gone = [shlex.quote(str(place / f"step-{later:08d}")) for later in checkpoint.steps(place) if later >= step]
-        remove = f"rm -r {' '.join(gone)}\n" if gone else ""
-        raise DiskError(
-            f"The best weights, of step {step}, cannot be read. {error.message}",
-            "Put the file back from a copy, or train these weights again from the checkpoint before, if there is one:\n"
-            f"{remove}imgkit resume {shlex.quote(folder.address)}",
-        ) from error
-
-
 def _scored(
-    folder: RunFolder, setup: Setup, split: str, step: int, calibration: Calibration, watched: Watched
+    folder: RunFolder, setup: Setup, split: str, chosen: Chosen, calibration: Calibration, watched: Watched
 ) -> dict[str, Any]:
     """The metrics of the exported model on a split, from its stored logits where they are there.
 
     The evaluation of validation that the epoch wrote is not calibrated, and lacks where the disk was full; that of test
     is there where a run was cut after it, and is not made again.
     """
-    name = f"{split}@{step}"
+    name = f"{split}@{chosen.label}"
     stored = folder.evaluations().get(name)
     if stored is None or stored.get("calibration") != calibration.to_dict():
-        scores = _stored_scores(folder, setup, split, step)
+        scores = _stored_scores(folder, setup, split, chosen.label)
         scores = scores or _score(load_run_model(folder).model, setup, split, watched)
         place, seed = folder.path / "evaluations" / name, setup.recipe.seed
-        return store(place, scores, setup.index, split=split, step=step, seed=seed, calibration=calibration)
+        return store(place, scores, setup.index, split=split, seed=seed, calibration=calibration, **chosen.about)
     return stored
 
 
-def _stored_scores(folder: RunFolder, setup: Setup, split: str, step: int) -> Scores | None:
-    """What the weights of `step` answered on a split, if that is stored."""
-    rows, name = setup.index.rows(split), f"{split}@{step}"
+def _stored_scores(folder: RunFolder, setup: Setup, split: str, weights: str) -> Scores | None:
+    """What the weights of that label answered on a split, if that is stored."""
+    rows, name = setup.index.rows(split), f"{split}@{weights}"
     logits = read_logits(folder.path / "evaluations" / name)
     data = folder.evaluations().get(name, {}).get("data")
     if logits is None or len(logits) != len(rows) or data != setup.index.select(rows).fingerprint:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from imgkit.cells import guarded
 from imgkit.class_weights import check_weights, loss_weights
@@ -20,7 +19,6 @@ from imgkit.data.sources import find_data
 from imgkit.device import (
     check_memory,
     choose_device,
-    choose_precision,
     choose_workers,
     describe,
     keep_freed_memory,
@@ -28,14 +26,17 @@ from imgkit.device import (
 )
 from imgkit.errors import BadImage, DataError, WeightsError, disk_told
 from imgkit.evaluate import check_files, read_index
+from imgkit.events import check_tensorboard
 from imgkit.features import check_solvable
 from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import set_trainable
+from imgkit.models.recompute import set_grad_checkpointing
 from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
+from imgkit.precision import FORMATS, choose_format, format_name
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
-from imgkit.recipe.plan import Plan, make_plan, shrink
+from imgkit.recipe.plan import make_plan, shrink
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.task import for_task, task_of
 from imgkit.recipe.write import render
@@ -43,7 +44,6 @@ from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.setup import Setup, say_data, say_setup
 
-_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 _SMOKE_IMAGES = 16  # of a split, or one of each class
 
 
@@ -79,7 +79,7 @@ def prepare(
     plan = make_plan(loaded, len(index.rows("train")))
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    autocast, why = _precision(plan, recipe, model, device, created.preprocessing)
+    autocast, why = choose_format(plan, recipe, model, device, created.preprocessing.size)
     workers = choose_workers(recipe.run.workers, device)
     about = {
         "schema": 1,
@@ -92,7 +92,7 @@ def prepare(
         "device": str(device),
         "machine": describe(device),
         "threads": torch.get_num_threads(),
-        "format": {"precision": "float32" if autocast is None else "bfloat16", "why": why, "memory": "channels_last"},
+        "format": {"precision": format_name(autocast), "why": why, "memory": "channels_last"},
         "versions": versions(),
         "data": {
             "where": data.name,
@@ -135,6 +135,7 @@ def _check_phases(setup: Setup) -> None:
     for phase in setup.plan.phases:
         model, size, settings = setup.model, setup.preprocessing.size, phase.settings
         set_trainable(model, phase.train)
+        set_grad_checkpointing(model, settings.grad_checkpointing)
         if phase.lr is not None:
             make_optimizer(model, settings, phase.lr)
             check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast)
@@ -205,7 +206,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
         model=created.model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         preprocessing=Preprocessing.from_dict(about["preprocessing"]),
         device=device,
-        autocast=_PRECISIONS[about["format"]["precision"]],
+        autocast=FORMATS[about["format"]["precision"]],
         workers=choose_workers(recipe.run.workers if workers is None else workers, device),
         about=about,
     )
@@ -238,23 +239,11 @@ def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
 
 def _set_up_machine(recipe: Recipe) -> torch.device:
     keep_freed_memory()
+    if recipe.run.tensorboard:
+        check_tensorboard()
     if recipe.run.threads is not None:
         torch.set_num_threads(recipe.run.threads)
     torch.use_deterministic_algorithms(recipe.run.deterministic)
     if recipe.run.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is refused without it
     return choose_device(recipe.run.device)
-
-
-def _precision(
-    plan: Plan, recipe: Recipe, model: nn.Module, device: torch.device, preprocessing: Preprocessing
-) -> tuple[torch.dtype | None, str]:
-    """The number format of all gradient phases, decided once."""
-    if recipe.train.precision != "auto":
-        return _PRECISIONS[recipe.train.precision], "asked for"
-    if recipe.run.deterministic:
-        return None, "float32: deterministic runs do not choose by a measurement"
-    batches = [phase.settings.micro_batch or phase.settings.batch_size for phase in plan.phases if phase.lr is not None]
-    if not batches:
-        return None, "float32: no phase takes gradients"
-    return choose_precision(model, device, preprocessing.size, max(batches))

@@ -1,11 +1,12 @@
 """What a run remembers besides weights: JSON in each checkpoint."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from imgkit.metrics import METRICS
+from imgkit.recipe.fields import Task
 from imgkit.recipe.plan import PhasePlan
 
 
@@ -24,7 +25,10 @@ class Progress:
         images: seen in the epoch under way.
         train_seconds: of the epoch under way, in updates alone.
         seconds: of the whole run when it was saved.
-        stopped_early: no update follows.
+        closing_seconds: that the last evaluation and its checkpoint took.
+        skipped: updates of the epoch under way that overflowed in float16.
+        stopped_early: no update follows, because the scores stood still.
+        time_up: no update follows, because the time limit was reached.
     """
 
     step: int = 0
@@ -37,7 +41,19 @@ class Progress:
     images: int = 0
     train_seconds: float = 0.0
     seconds: float = 0.0
+    closing_seconds: float = 0.0
+    skipped: int = 0
     stopped_early: bool = False
+    time_up: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether no update follows, wherever the plan ends."""
+        return self.stopped_early or self.time_up
+
+    def open_epoch(self) -> None:
+        """Begin the sums of an epoch."""
+        self.loss_sum, self.images, self.skipped, self.train_seconds = 0.0, 0, 0, 0.0
 
     def row(self, phase: PhasePlan, metrics: Mapping[str, Any], *, best: bool, seconds: float) -> dict[str, Any]:
         """The row of the epoch that ends now; `metrics` are those of validation, `seconds` those of the run so far."""
@@ -54,6 +70,7 @@ class Progress:
             "best": best,
             "seconds": seconds,
             "images_per_second": self.images / self.train_seconds if self.train_seconds else None,
+            "skipped": self.skipped,
         }
 
     def left_s(self, total_steps: int) -> float | None:
@@ -64,3 +81,9 @@ class Progress:
         step, seconds = (earlier[0]["step"], earlier[0]["seconds"]) if earlier else (0, 0.0)
         pace = (last["seconds"] - seconds) / (last["step"] - step)
         return float(pace * (total_steps - last["step"]))
+
+
+def best_first(history: Sequence[Mapping[str, Any]], monitor: str, task: Task) -> list[int]:
+    """Steps of the epochs in `history`, the best by `monitor` first; of equal ones, the earlier first."""
+    sign = -1.0 if METRICS[task][monitor.removeprefix("val/")] == "max" else 1.0
+    return [row["step"] for row in sorted(history, key=lambda row: (sign * row[monitor], row["step"]))]

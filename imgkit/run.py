@@ -182,10 +182,10 @@ class RunFolder:
             "status.json", {"state": state, "step": step, "total_steps": total_steps, "reason": reason, **who, **more}
         )
 
-    def beat(self, *, step: int, total_steps: int) -> None:
-        """Refresh status.json, at most every few seconds."""
+    def beat(self, *, step: int, total_steps: int, seconds: float) -> None:
+        """Refresh status.json, at most every few seconds; `seconds` is what the run has taken in all its lives."""
         if time.monotonic() - self._last_beat > _HEARTBEAT_S:
-            self.set_status("running", step=step, total_steps=total_steps)
+            self.set_status("running", step=step, total_steps=total_steps, seconds=seconds)
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a JSON-lines file anew: the rows are the truth, the file follows."""

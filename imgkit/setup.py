@@ -14,6 +14,7 @@ from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import count
+from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.models.freeze import set_trainable
 from imgkit.optimizers import make_optimizer
 from imgkit.recipe.load import Loaded
@@ -41,6 +42,11 @@ class Setup:
     def recipe(self) -> Recipe:
         """The recipe's values."""
         return self.loaded.recipe
+
+    def loss_of(self, phase: PhasePlan) -> Loss:
+        """The loss of a phase on the training labels, with the weights that run.json has."""
+        weights = self.about["loss_weights"].get(phase.name)
+        return make_loss(phase.loss, LabelFacts.of(self.index, weights, self.device))
 
 
 def plan_lines(setup: Setup) -> list[str]:

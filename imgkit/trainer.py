@@ -5,6 +5,7 @@ by (seed, s), and every rate is a function of `s`, so nothing has to be remember
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,11 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DivergedError
 from imgkit.features import load_solution
 from imgkit.keys import key, seed_everything
+from imgkit.loss_scale import WIDER, LossScale
 from imgkit.losses import Loss
 from imgkit.mixing import draw_mix, partners
 from imgkit.models.freeze import set_trainable, train_mode
+from imgkit.models.recompute import set_grad_checkpointing, statistics_kept
 from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.plan import PhasePlan
 from imgkit.schedules import make_schedule
@@ -31,13 +34,17 @@ _SMALLEST = 32  # px: most networks halve an image five times, so nothing is lef
 
 @dataclass(frozen=True)
 class Update:
-    """What one optimizer update did. `step` counts updates done; `loss` is the mean over `images` images."""
+    """What one optimizer update did. `step` counts updates done; `loss` is the mean over `images` images.
+
+    A `skipped` update changed no weight: its gradient overflowed in float16, and its norm is not finite.
+    """
 
     step: int
     loss: float
     grad_norm: float
     lr: float
     images: int
+    skipped: bool = False
 
 
 class Trainer:
@@ -47,7 +54,7 @@ class Trainer:
         model: gives logits (B, K); lies on `device`.
         preprocessing: normalises images on the device.
         device: where the arithmetic happens.
-        autocast: dtype of mixed precision, or None for float32 throughout.
+        autocast: dtype of mixed precision, or None for float32 throughout; float16 has a loss scale.
         seed: of the run.
         loss_of: makes the loss of a phase.
     """
@@ -72,6 +79,8 @@ class Trainer:
         self._optimizer: torch.optim.Optimizer | None = None
         self._slots: dict[str, dict[str, Any]] = {}
         self._slots_of = ""
+        self._loss_scale = LossScale(device) if autocast is torch.float16 else None
+        self._recomputes = False
         self._count: int | Tensor = 0  # some of timm's optimizers count their steps in the group: adan, lamb
 
     @property
@@ -83,6 +92,8 @@ class Trainer:
         """Enter a phase: what trains, the averages, and an optimizer that keeps the moments of parameters it knew."""
         self._remember_moments()
         set_trainable(self.model, phase.train)
+        self._recomputes = phase.settings.grad_checkpointing
+        set_grad_checkpointing(self.model, self._recomputes)
         self._optimizer = None
         if phase.settings.ema == 0.0:
             self.averaged = None
@@ -111,29 +122,47 @@ class Trainer:
         gives what the scheduled rate is multiplied by, in [0, 1].
 
         Raises:
-            DivergedError: if loss or gradient stop being finite; the weights are those before that step.
+            DivergedError: if loss or gradient stop being finite; the weights are those before that step. In float16
+                a gradient may overflow: that update is skipped, and only too many of them in a row are an error.
         """
-        loss_of = self.loss_of(phase)
         factor = make_schedule(phase.schedule, steps=phase.steps, steps_per_epoch=phase.steps_per_epoch)
+
+        def rate(step: int) -> float:
+            return (phase.lr or 0.0) * factor((step - phase.first_step) / phase.steps) * lowered()
+
+        yield from self.train_at(phase, batches, start, rate)
+
+    def train_at(
+        self, phase: PhasePlan, batches: Iterator[Batch], start: int, rate: Callable[[int], float]
+    ) -> Iterator[Update]:
+        """As `train`, at the rate of the head group that `rate` gives for each step."""
+        loss_of = self.loss_of(phase)
         for step in range(start, phase.stop):
-            lr = (phase.lr or 0.0) * factor((step - phase.first_step) / phase.steps) * lowered()
-            yield self._update(phase, next(batches), step, lr, loss_of)
+            yield self._update(phase, next(batches), step, rate(step), loss_of)
 
     def _update(self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Loss) -> Update:
         assert self._optimizer is not None
         train_mode(self.model, batch_norm=phase.settings.batch_norm)
         set_rates(self._optimizer, lr)
         loss = self._backward(phase, batch, step, loss_of)
+        if self._loss_scale is not None:
+            self._loss_scale.unscale(self._optimizer)
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         largest = phase.settings.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
-        if not (_finite(loss) and _finite(norm)):
-            raise _diverged(loss, norm, step, phase, lr, self.preprocessing.size)
-        self._optimizer.step()
+        overflowed = self._loss_scale is not None and not _finite(norm)
+        if not (_finite(loss) and (_finite(norm) or overflowed)):
+            raise _diverged(loss, norm, step, phase, lr, self.preprocessing.size, self.autocast)
+        if self._loss_scale is None:
+            self._optimizer.step()
+        else:
+            self._loss_scale.step(
+                self._optimizer, overflowed=overflowed, place=f"step {step + 1} of phase {phase.name!r}"
+            )
         self._optimizer.zero_grad(set_to_none=True)
-        if self.averaged is not None:
+        if self.averaged is not None and not overflowed:
             self.averaged.update(self.model, step=step)
-        return Update(step + 1, loss, norm, lr, len(batch.ids))
+        return Update(step + 1, loss, norm, lr, len(batch.ids), overflowed)
 
     def _backward(self, phase: PhasePlan, batch: Batch, step: int, loss_of: Loss) -> float:
         """Add up the gradient of the batch's mean loss, a micro-batch at a time; returns that loss.
@@ -153,7 +182,9 @@ class Trainer:
             if mix is not None and others is not None:
                 targets = mix.targets(targets, self._sent(others[1][rows]), logits.shape[1])
             loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
-            loss.backward()
+            scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
+            with statistics_kept(self.model) if self._recomputes else nullcontext():
+                scaled.backward()
             total += loss.item()  # device sync
         return total
 
@@ -178,7 +209,7 @@ class Trainer:
         return found
 
     def numbers(self) -> dict[str, Any]:
-        """What the optimizer keeps besides tensors, as JSON: its name and plain numbers by parameter and slot."""
+        """What is kept besides tensors, as JSON: the optimizer's name, its numbers by parameter, the loss scale."""
         self._remember_moments()
         plain = {
             name: {slot: value for slot, value in slots.items() if not isinstance(value, Tensor)}
@@ -189,6 +220,7 @@ class Trainer:
             "count": int(self._count),
             "count_is_tensor": isinstance(self._count, Tensor),
             "slots": {name: slots for name, slots in plain.items() if slots},
+            "loss_scale": None if self._loss_scale is None else self._loss_scale.numbers(),
         }
 
     def restore(
@@ -199,6 +231,8 @@ class Trainer:
         self._slots_of = numbers["optimizer"]
         self._count = torch.tensor(float(numbers["count"])) if numbers["count_is_tensor"] else numbers["count"]
         self._slots = {name: dict(slots) for name, slots in numbers["slots"].items()}
+        if self._loss_scale is not None:
+            self._loss_scale.restore(numbers["loss_scale"])
         for path, value in tensors.items():
             kind, rest = path.split("/", 1)
             if kind == "opt":
@@ -249,11 +283,21 @@ def _finite(number: float) -> bool:
     return number - number == 0.0
 
 
-def _diverged(loss: float, norm: float, step: int, phase: PhasePlan, lr: float, size: tuple[int, int]) -> DivergedError:
+def _diverged(
+    loss: float,
+    norm: float,
+    step: int,
+    phase: PhasePlan,
+    lr: float,
+    size: tuple[int, int],
+    autocast: torch.dtype | None,
+) -> DivergedError:
     what, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
     small = f" Images of {size[0]}×{size[1]} px are likely too small: try --image-size {_SMALLEST} or more."
+    # A loss scale acts on gradients alone: what overflows on the way to the loss, no smaller scale mends.
+    narrow = f"\nIn float16 numbers above 65504 overflow. {WIDER}" * (autocast is torch.float16)
     rate = f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}"
     return DivergedError(
         f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}.",
-        f"Start again with a tenth of the rate: {rate}{small * (min(size) < _SMALLEST)}",
+        f"Start again with a tenth of the rate: {rate}{small * (min(size) < _SMALLEST)}{narrow}",
     )

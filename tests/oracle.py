@@ -82,7 +82,7 @@ def fingerprint(run: Run) -> str:
             tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else repr(tensor.item()).encode()
         )
     state = json.loads(json.dumps(found.state))
-    for time in ("seconds", "train_seconds"):
+    for time in ("seconds", "train_seconds", "closing_seconds"):
         state["progress"].pop(time)
     for row in state["progress"]["history"]:
         row.pop("seconds")

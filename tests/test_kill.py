@@ -18,6 +18,7 @@ from oracle import fingerprint, short_run, write_recipe
 import imgkit.experiment  # noqa: F401  (likewise)
 from imgkit import checkpoint, open_run, resume
 from imgkit.errors import UsageError
+from imgkit.evaluate import store
 from imgkit.report.collect import collect
 
 RANDOM_KILLS = 16
@@ -161,6 +162,42 @@ def test_kills_between_the_last_update_and_the_end(tmp_path: Path, place: str) -
     assert killed.metrics == whole.metrics
     tensors = [run.folder.path / "model" / "model.safetensors" for run in (whole, killed)]
     assert tensors[0].read_bytes() == tensors[1].read_bytes()
+
+
+LIMIT = ("time_limit=8s", "save.average_best=3", "monitor=val/loss")
+
+
+@pytest.mark.parametrize(
+    "place", ["experiment.store", "average.store", "finish.export_best", "finish.save_model_folder"]
+)
+def test_kills_where_the_time_is_up_and_the_best_are_averaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr("imgkit.experiment.Experiment._elapsed_s", lambda self: float(self.progress.step))
+    whole = short_run(tmp_path / "oracle", *LIMIT)
+    reached = whole.folder.read_json("status.json")["step"]
+    assert reached == 8
+
+    def kill(folder: Path, *arguments: object, **options: object) -> dict[str, object]:
+        if place != "experiment.store" or folder.name == f"val@{reached}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return store(folder, *arguments, **options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"imgkit.{place}", kill)
+        assert life(partial(short_run, tmp_path / "killed", *LIMIT)) == -signal.SIGKILL
+    # However quick the next life is, the end stays where it was.
+    monkeypatch.setattr("imgkit.experiment.Experiment._elapsed_s", lambda self: 0.0)
+    assert life(lambda: start_or_resume(tmp_path / "killed", 0)) == 0
+    killed = open_run("run", tmp_path / "killed" / "runs")
+    assert fingerprint(killed) == fingerprint(whole)
+    assert killed.metrics == whole.metrics
+    tensors = [run.folder.path / "model" / "model.safetensors" for run in (whole, killed)]
+    assert tensors[0].read_bytes() == tensors[1].read_bytes()
+    statuses = [run.folder.read_json("status.json") for run in (whole, killed)]
+    assert [(status["step"], status["reason"], status["best"]) for status in statuses[1:]] == [
+        (statuses[0]["step"], statuses[0]["reason"], statuses[0]["best"])
+    ]
 
 
 def test_a_kill_while_a_damaged_checkpoint_is_replaced(tmp_path: Path) -> None:

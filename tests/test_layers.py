@@ -16,13 +16,16 @@ LAYERS = [
     ["recipe"],
     [
         *("data", "models", "losses", "mixing", "class_weights", "schedules", "plateau", "optimizers", "device"),
-        *("probabilities", "metrics", "multilabel", "calibration"),
+        *("precision", "probabilities", "metrics", "multilabel", "calibration"),
     ],
     [
-        *("trainer", "checkpoint", "features", "solve", "head_sgd", "run", "progress", "screen", "terminal"),
-        *("evaluation_tables", "evaluations"),
+        *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "solve", "head_sgd"),
+        *("run", "progress", "screen", "terminal", "evaluation_tables", "evaluations"),
     ],
-    ["experiment", "setup", "prepare", "head", "finish", "evaluate", "predict", "prediction_rows", "preview", "report"],
+    [
+        *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "predict"),
+        *("prediction_rows", "preview", "report"),
+    ],
     ["api", "api_options", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -135,4 +138,13 @@ def test_version_is_the_changelogs() -> None:
 
 
 def test_public_names() -> None:
-    assert imgkit.__all__ == ["ImgkitError", "Run", "__version__", "finetune", "open_run", "resume", "scratch"]
+    assert imgkit.__all__ == [
+        "ImgkitError",
+        "Run",
+        "__version__",
+        "finetune",
+        "lr_find",
+        "open_run",
+        "resume",
+        "scratch",
+    ]

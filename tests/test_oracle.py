@@ -56,6 +56,8 @@ FEATURES = {
     "views under a policy": ("phases.head.views=1", "augment.policy=trivialaugment"),
     "letterbox": ("model.fit=letterbox",),
     "phase augmentation": ("phases.top.augment.cutmix=0.4", "phases.all.augment.preset=light"),
+    "float16": ("train.precision=float16",),
+    "gradient checkpointing": ("train.grad_checkpointing=true", "seed=5"),  # changes no loss, so with another seed
     "phase override": ("phases.top.weight_decay=0.3", "phases.all.augment.hflip=0"),
     "sets of labels": ("data.label_delimiter=;",),
 }

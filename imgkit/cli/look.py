@@ -46,6 +46,7 @@ def evaluate(
 ) -> None:
     """Measure a trained run on a split or on other data."""
     from imgkit import api
+    from imgkit.evaluations import weights_label
     from imgkit.recipe.schema import DataSettings
 
     columns = {
@@ -64,7 +65,7 @@ def evaluate(
     metrics = run.evaluate(data=other, split=split, device=device, screen=Screen())
     print_metrics(metrics, shown)
     if data is None:
-        shown.fact("Gap".ljust(10), gap(run.metrics, metrics["step"], shlex.quote(run.folder.address)))
+        shown.fact("Gap".ljust(10), gap(run.metrics, weights_label(metrics), shlex.quote(run.folder.address)))
 
 
 def report(
@@ -164,10 +165,10 @@ def _print_weakest(file: Path, kind: str, screen: Screen) -> None:
         screen.line(f"  {bare(row['class']).ljust(width)}  {numbers}{more}")
 
 
-def gap(evaluations: Mapping[str, Mapping[str, Any]], step: int, run: str) -> str:
-    """Macro F1 of the weights of `step` on images they were trained on against others, or how to learn it."""
-    seen = evaluations.get(f"train@{step}")
-    unseen = evaluations.get(f"test@{step}") or evaluations.get(f"val@{step}")
+def gap(evaluations: Mapping[str, Mapping[str, Any]], weights: str, run: str) -> str:
+    """Macro F1 of `weights`, by their label, on images they were trained on against others, or how to learn it."""
+    seen = evaluations.get(f"train@{weights}")
+    unseen = evaluations.get(f"test@{weights}") or evaluations.get(f"val@{weights}")
     if seen is None or unseen is None:
         return f"between seen and unseen images:  imgkit evaluate {run} --split {'train' if seen is None else 'val'}"
     points = 100 * (seen["f1_macro"] - unseen["f1_macro"])

@@ -83,6 +83,9 @@ OPTIONS = (
     Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),
+    Option(
+        "--time", "time_limit", str, "Stop training in time, such as 10m, and end as usual.", _RECIPE, metavar="TIME"
+    ),
     Option("--device", "run.device", str, "auto, cpu, cuda, cuda:N or mps.", _MACHINE),
     Option("--workers", "run.workers", int, "Processes that load images.", _MACHINE),
     Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
@@ -98,6 +101,16 @@ _OF_PREVIEW = (
     Option("--rows", "", int, "Pictures: of each class in turn.", _RUN, 8),
     Option("--out", "", Path, "The PNG to write.", _RUN, Path("preview.png")),
 )
+_NOT_IN_LR_FIND = (
+    *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
+    *("--out", "--name", "--dry-run", "--print-recipe", "--smoke"),
+)
+_OF_LR_FIND = (
+    Option("--steps", "", int, "Updates of the test, at most.", _RUN, 100),
+    Option("--min-lr", "", float, "The first rate.", _RUN, 1e-7),
+    Option("--max-lr", "", float, "The last rate.", _RUN, 1.0),
+    Option("--out", "", Path, "Folder for lr-find.csv and lr-find.png.", _RUN, Path("lr-find")),
+)
 
 
 def signature(verb: str) -> inspect.Signature:
@@ -109,6 +122,11 @@ def preview_signature() -> inspect.Signature:
     """The signature of `data preview`: MODEL, and those options that change what a picture looks like."""
     shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PREVIEW]
     return _signature([*shared, *_OF_PREVIEW])
+
+
+def lr_find_signature() -> inspect.Signature:
+    """The signature of `lr-find`: MODEL, the options of a training that still mean something, and its own."""
+    return _signature([*(option for option in OPTIONS if option.flag not in _NOT_IN_LR_FIND), *_OF_LR_FIND])
 
 
 def _signature(options: Sequence[Option]) -> inspect.Signature:

@@ -67,7 +67,7 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
     from imgkit import api
     from imgkit.api_options import Options
 
-    name = model or model_of(recipe, flags, sets)
+    name, _ = model_and_flags(recipe, model, given)
     options = Options(
         flags=flags,
         sets=sets,
@@ -81,6 +81,12 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
         api.show_plan(verb, name, recipe=recipe, **options)
         return
     (api.finetune if verb == "finetune" else api.scratch)(name, recipe=recipe, **options)
+
+
+def model_and_flags(recipe: str, model: str | None, given: Mapping[str, Any]) -> "tuple[str, dict[str, Flag]]":
+    """The model, which may be the recipe's own, and the recipe values of the options that were given."""
+    flags = _flags(given)
+    return model or model_of(recipe, flags, given["set"] or []), flags
 
 
 def _flags(given: Mapping[str, Any]) -> "dict[str, Flag]":

@@ -60,10 +60,14 @@ _NEEDS = {
         "Give what is to grow, for example augment.rotate=10.",
     ),
     **dict.fromkeys(
-        ("train.layer_decay", "train.batch_norm", "model.drop_path"),
+        ("train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "model.drop_path"),
         ("only the head trains", 'Leave it out, or train more: train = "all" in the phase.'),
     ),
 }
+
+
+# Values that a phase reads only where it takes gradients: a solve drops no units, has one evaluation, and is not cut.
+_WHOLE_RUN = ("model.drop_rate", "model.drop_path", "early_stop", "time_limit", "save.keep_best", "save.average_best")
 
 
 @dataclass(frozen=True)
@@ -154,8 +158,7 @@ def _unread_of_solves(phases: int) -> dict[str, Unread]:
 def _common_keys(recipe: Recipe) -> list[str]:
     sections = {"train": recipe.train, "augment": recipe.augment, "loss": recipe.loss, "schedule": recipe.schedule}
     keys = [f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields]
-    # Frozen layers neither drop units nor stop early.
-    return [*keys, "data.weight_col", "model.drop_rate", "model.drop_path", "early_stop"]
+    return [*keys, *_WHOLE_RUN]
 
 
 def _may_read(phase: PhaseSettings, key: str) -> bool:
@@ -178,13 +181,13 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
         "schedule": settings.schedule,
     }
     used = {f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields}
-    used |= {"model.drop_rate", "model.drop_path", "early_stop"}
-    used |= {"data.weight_col"} if settings.train.sampler == "weighted" else set()
+    used |= {*_WHOLE_RUN, *({"data.weight_col"} if settings.train.sampler == "weighted" else set())}
     used -= {f"augment.{key}" for key in _idle(settings.augment)}
     effective = isinstance(settings.loss, ClassWeighted) and settings.loss.class_weights == "effective"
     used -= set() if effective else {"loss.class_weights_beta"}
     used -= {"schedule.step_on"} if _holds(settings.schedule) else set()
-    used -= {"train.layer_decay", "train.batch_norm", "model.drop_path"} if phase.train == "head" else set()
+    if phase.train == "head":
+        used -= {"train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "model.drop_path"}
     return {key for key in used if _may_read(phase, key)}
 
 

@@ -12,7 +12,7 @@ from imgkit.recipe.losses import LossSettings
 from imgkit.recipe.phases import augment_words, override_keys, resolve, unread
 from imgkit.recipe.problems import PHASE_KEYS
 from imgkit.recipe.schedules import CosineRestarts, Multistep, OneCycle, ScheduleSettings, Step, Warmed
-from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
+from imgkit.recipe.schema import PhaseSettings, Recipe, SaveSettings, TrainSettings
 from imgkit.recipe.toml import value_text
 
 
@@ -110,7 +110,7 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         raise DataError("there is no training image", "Check the folder or file given as --data.")
     _refuse_unread(loaded)
     phases: list[PhasePlan] = []
-    notes: list[str] = []
+    notes = _kept_notes(loaded.recipe.save)
     step = epoch = 0
     for phase in loaded.recipe.phases:
         planned = _plan_phase(loaded, phase, step, epoch, n_train)
@@ -132,6 +132,13 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         if drawn and phase.lr is None
     ]
     return Plan(tuple(phases), step, tuple(notes))
+
+
+def _kept_notes(save: SaveSettings) -> list[str]:
+    wanted = save.average_best or 0
+    if wanted <= save.keep_best or save.keep == "all":
+        return []
+    return [f"save.keep_best is {save.keep_best}, but the {wanted} best checkpoints are kept: their mean needs them"]
 
 
 def shrink(loaded: Loaded, *, steps: int = 2, batch_size: int = 8, image_size: int | None = None) -> Loaded:

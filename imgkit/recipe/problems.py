@@ -44,7 +44,7 @@ PHASE_KEYS = ("name", "train", "solver", "views", "epochs", "steps", "lr")
 OVERRIDES = tuple(key for key in TrainSettings.model_fields if key != "precision")
 """Keys of `[train]` that a phase may have; one precision serves the whole run."""
 
-TOP_LEVEL = ("schema", "name", "seed", "monitor", "early_stop")
+TOP_LEVEL = ("schema", "name", "seed", "monitor", "early_stop", "time_limit")
 """Keys at the top of a recipe, outside any table."""
 
 _EXPECTED = {

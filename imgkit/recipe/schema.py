@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
 
+from imgkit.duration import parse_seconds
 from imgkit.recipe.augment import AugmentSettings
 from imgkit.recipe.fields import Betas, Columns, Probability, Share, Strict, Task, Text
 from imgkit.recipe.losses import CrossEntropy, LossSettings
@@ -32,6 +33,11 @@ def _check_part(text: str) -> str:
 def _check_device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
         raise ValueError(f"must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {text!r}")
+    return text
+
+
+def _check_time(text: str) -> str:
+    parse_seconds(text)
     return text
 
 
@@ -75,6 +81,7 @@ class TrainSettings(Strict):
     batch_size: PositiveInt = 32  # images per optimizer update
     sampler: Literal["uniform", "balanced", "sqrt", "weighted"] = "uniform"  # how often an epoch draws each image
     micro_batch: PositiveInt | None = None  # images per forward pass; None: the whole batch
+    grad_checkpointing: bool = False  # keep few activations and compute the others again: less memory, more time
     optimizer: str = "adamw"  # any of timm's names
     momentum: Probability | None = None  # None: the optimizer's own
     betas: Betas | None = None  # decays of the moments, two or three; None: the optimizer's own
@@ -85,7 +92,7 @@ class TrainSettings(Strict):
     batch_norm: Literal["frozen", "train"] = "frozen"  # statistics; a frozen stage is always frozen
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of averaged weights; 0: no averaging
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # a group's rate: lr * layer_decay**depth below the head
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster one, measured once and then kept
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: the faster, measured once, then kept
 
 
 class PhaseSettings(Strict):
@@ -111,6 +118,8 @@ class SaveSettings(Strict):
     every_minutes: PositiveFloat = 5.0  # besides the end of each epoch
     every_steps: PositiveInt | None = None
     keep: PositiveInt | Literal["all"] = 2  # newest checkpoints kept; the best one is always kept
+    keep_best: PositiveInt = 1  # best checkpoints kept besides, by `monitor`
+    average_best: Annotated[int, Field(ge=2)] | None = None  # mean of so many best ones, if it is better at the end
 
 
 class RunSettings(Strict):
@@ -120,6 +129,7 @@ class RunSettings(Strict):
     deterministic: bool = False  # same bits in two runs: float32, deterministic kernels, fixed threads
     workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; None: from the number of cores
     threads: PositiveInt | None = None  # None: torch's own choice
+    tensorboard: bool = False  # also write TensorBoard events into the run
 
 
 class Recipe(Strict):
@@ -130,6 +140,7 @@ class Recipe(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     monitor: Monitor = "val/f1_macro"  # chooses the best checkpoint and stops early
     early_stop: PositiveInt | None = None  # evaluations (one an epoch) without improvement; None: never
+    time_limit: Annotated[str, AfterValidator(_check_time)] | None = None  # of training, such as "10m"; None: no limit
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from imgkit.duration import format_seconds
 from imgkit.errors import DiskError
+from imgkit.evaluations import weights_label
 from imgkit.recipe.fields import Task
 from imgkit.run import RunFolder
 
 _SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
 _OF_EPOCH = ("train_loss", "val/loss", "val/top1", "val/map", "val/f1_macro", "images_per_second", "seconds")
-_OWN_SPLIT = re.compile(r"^(test|val)@(\d+)$")  # an evaluation on the run's own data, not on other data
+_OWN_SPLIT = re.compile(r"^(test|val)@((\d+)(?:-mean\d+)?)$")  # an evaluation on the run's own data, not on other data
 
 
 SHOWN: Mapping[Task, Mapping[str, str]] = {
@@ -210,19 +211,19 @@ def _summary(folder: RunFolder) -> RunSummary:
         created=str(about["created"]),
         parameters=None if parameters is None else int(parameters),
         seconds=float(history[-1]["seconds"]) if history else None,
-        score=_score(folder.evaluations(), (status.get("best") or {}).get("step")),
+        score=_score(folder.evaluations(), weights_label(status["best"]) if status.get("best") else None),
         smoke=bool(about.get("smoke")),
     )
 
 
-def _score(evaluations: Mapping[str, Mapping[str, Any]], best_step: int | None) -> Score | None:
+def _score(evaluations: Mapping[str, Mapping[str, Any]], best: str | None) -> Score | None:
     """The score of the best weights on test, else on val; of the newest where the best are not known."""
-    found = [(match[1], int(match[2]), name) for name in evaluations if (match := _OWN_SPLIT.match(name))]
-    if best_step is not None:
-        found = [entry for entry in found if entry[1] == best_step]
+    found = [(match[1], match[2], int(match[3]), name) for name in evaluations if (match := _OWN_SPLIT.match(name))]
+    if best is not None:
+        found = [entry for entry in found if entry[1] == best]
     if not found:
         return None
-    split, _, name = max(found, key=lambda entry: (entry[0] == "test", entry[1]))
+    split, _, _, name = max(found, key=lambda entry: (entry[0] == "test", entry[2]))
     return _score_of(evaluations[name], split)
 
 

@@ -12,7 +12,19 @@ from imgkit.errors import DataError, Interrupted, UsageError
 
 pytest_plugins = ["cli_fixture"]
 
-COMMANDS = ["demo", "data", "finetune", "scratch", "resume", "evaluate", "predict", "report", "models", "recipes"]
+COMMANDS = [
+    "demo",
+    "data",
+    "finetune",
+    "scratch",
+    "resume",
+    "lr-find",
+    "evaluate",
+    "predict",
+    "report",
+    "models",
+    "recipes",
+]
 
 
 def outside(*args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,30 @@
+"""The number formats of training by name, and which one a run gets."""
+
+import torch
+from torch import nn
+
+from imgkit.device import choose_precision
+from imgkit.recipe.plan import Plan
+from imgkit.recipe.schema import Recipe
+
+FORMATS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What autocast computes in, by the words of `train.precision` and run.json; None: no autocast."""
+
+
+def format_name(autocast: torch.dtype | None) -> str:
+    """The word for a format."""
+    return next(name for name, dtype in FORMATS.items() if dtype is autocast)
+
+
+def choose_format(
+    plan: Plan, recipe: Recipe, model: nn.Module, device: torch.device, image_size: tuple[int, int]
+) -> tuple[torch.dtype | None, str]:
+    """The number format of all gradient phases, decided once, and why."""
+    if recipe.train.precision != "auto":
+        return FORMATS[recipe.train.precision], f"{recipe.train.precision}: asked for"
+    if recipe.run.deterministic:
+        return None, "float32: deterministic runs do not choose by a measurement"
+    batches = [phase.settings.micro_batch or phase.settings.batch_size for phase in plan.phases if phase.lr is not None]
+    if not batches:
+        return None, "float32: no phase takes gradients"
+    return choose_precision(model, device, image_size, max(batches))
