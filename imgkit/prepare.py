@@ -35,6 +35,7 @@ from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import set_trainable
 from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
+from imgkit.plugin_files import keep
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
 from imgkit.recipe.plan import PhasePlan, Plan, make_plan, shrink
@@ -163,11 +164,11 @@ def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> Run
         UsageError: if `name` is taken.
         DiskError: if it cannot be written.
     """
-    where = setup.recipe.data.path or setup.index.root.name
     model = setup.about["model"].split(".")[0]
-    source = where.rstrip("/").rsplit("/", 1)[-1]
+    source = (setup.recipe.data.path or setup.index.root.name).rstrip("/").rsplit("/", 1)[-1]
     with RunFolder.create(out, verb=setup.about["verb"], model=model, data=source, name=name) as folder:
         folder.write_text("recipe.toml", render(setup.loaded))
+        keep(folder.path, setup.about)
         setup.index.write_csv(folder.path / "data" / "index.csv")
         folder.write_text("data/classes.txt", "".join(f"{label}\n" for label in setup.index.classes))
         if data.bad:
@@ -271,8 +272,7 @@ def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
     file = folder.path / "data" / "bad.csv"
     with disk_told(file), file.open("w", newline="", errors="backslashreplace") as stream:
         rows = csv.writer(stream)
-        rows.writerow(["path", "reason"])
-        rows.writerows([guarded(one.path), guarded(one.reason)] for one in bad)
+        rows.writerows([("path", "reason"), *((guarded(one.path), guarded(one.reason)) for one in bad)])
 
 
 def _set_up_machine(recipe: Recipe) -> torch.device:

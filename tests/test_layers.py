@@ -14,22 +14,45 @@ ROOT = Path(imgkit.__file__).parent
 LAYERS = [
     ["errors", "registry", "duration", "keys", "signals", "cells"],
     ["recipe"],
-    ["data", "models", "losses", "schedules", "optimizers", "metrics", "device"],
-    ["trainer", "checkpoint", "features", "head_sgd", "run", "progress", "evaluations", "screen", "terminal"],
-    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "report"],
+    ["data", "models", "losses", "schedules", "optimizers", "metrics", "device", "plugin"],
+    [
+        "trainer",
+        "checkpoint",
+        "features",
+        "head_sgd",
+        "run",
+        "progress",
+        "evaluations",
+        "screen",
+        "terminal",
+        "plugin_files",
+    ],
+    ["experiment", "prepare", "head", "finish", "evaluate", "predict", "vote", "template", "report"],
     ["api", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
-    *("recipe", "schedules", "metrics", "run", "evaluations", "screen", "terminal", "report"),
+    *(
+        "recipe",
+        "schedules",
+        "metrics",
+        "run",
+        "evaluations",
+        "screen",
+        "terminal",
+        "report",
+        "plugin_files",
+        "template",
+    ),
     *("api", "cli", "__init__", "__main__"),
 }
 TORCH_FREE_DATA = [
     "decode",
     "index",
     "sources",
+    "own_sources",
     "builtin",
     "split",
     "scan",

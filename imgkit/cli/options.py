@@ -49,6 +49,9 @@ class Option:
         )
 
 
+PLUGIN = typer.Option("--plugin", metavar="FILE", help="A plugin that the run was made with. Repeatable.")
+"""The option of the commands that take a run."""
+
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
 OPTIONS = (
@@ -63,6 +66,14 @@ OPTIONS = (
     Option("--classes", "data.classes", int, "Number of classes, checked against the data.", _DATA),
     Option("--on-bad", "data.on_bad", Literal["stop", "skip"], "What to do about files that do not open.", _DATA),
     Option("--max-pixels", "data.max_pixels", str, "Larger images are refused, such as 300M.", _DATA, metavar="N"),
+    Option(
+        "--plugin",
+        "",
+        list[Path],
+        "A Python file of your own losses, networks, …  Repeatable.",
+        _RECIPE,
+        metavar="FILE",
+    ),
     Option("--recipe", "", str, "A shipped recipe (imgkit recipes) or a TOML file.", _RECIPE),
     Option("--set", "", list[str], "Any recipe value: --set phases.all.lr=3e-4. Repeatable.", _RECIPE, metavar="KEY=X"),
     Option("--epochs", "epochs", int, "Epochs of the phase that has them.", _RECIPE),

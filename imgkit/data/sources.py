@@ -8,6 +8,7 @@ from pathlib import Path
 from imgkit.data.builtin import BUILTIN, builtin_folder, is_builtin
 from imgkit.data.csv_table import read_table
 from imgkit.data.folders import read_folder, read_pair
+from imgkit.data.own_sources import parse_own, read_own, refuse_columns, unknown_source
 from imgkit.data.rows import Source, absolute, exists
 from imgkit.errors import DataError, UsageError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
@@ -25,6 +26,7 @@ class Place:
         shown: the place as the user named it.
         why: what named it: `--data`, `$IMGKIT_DATA`, ...
         alone: `path` is a training folder given by itself.
+        own: (name, argument) of a plugin's source; `path` is its argument as a path.
     """
 
     path: Path
@@ -33,11 +35,12 @@ class Place:
     val_path: Path | None = None
     val_shown: str = ""
     alone: bool = False
+    own: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
         """`cells/`, or `cells/ and more/` for a pair."""
-        slash = "/" if self.path.is_dir() and self.why != "built in" else ""
+        slash = "/" if self.path.is_dir() and self.why != "built in" and self.own is None else ""
         return f"{self.shown}{slash}" if self.val_path is None else f"{self.shown}/ and {self.val_shown}/"
 
     def __str__(self) -> str:
@@ -102,9 +105,12 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
         DataError: see `read_folder`, `read_pair`, `read_table`.
     """
     columns = ("image_col", "label_col", "split_col", "group_col", "root")
+    given = [name for name in columns if getattr(settings, name) is not None]
+    if place.own is not None:
+        refuse_columns(place.own[0], given)
+        return read_own(*place.own, place.shown)
     if place.path.is_file():
         return read_table(place.path, place.shown, settings)
-    given = [name for name in columns if getattr(settings, name) is not None]
     if given:
         raise UsageError(
             f"data.{given[0]} is for a CSV, but {place.shown} is a folder.",
@@ -144,12 +150,18 @@ def _place(text: str, why: str) -> Place:
         return Place(path, shown, why)
     if is_builtin(text):
         return Place(builtin_folder(text), shown, "built in")
+    own = parse_own(text)
+    if own is not None:
+        return Place(absolute(own[1]), shown, why, own=own)
     raise _not_found(path, shown, why.removeprefix("from ") if why.startswith("from --") else "--data")
 
 
 def _not_found(path: Path, shown: str, flag: str) -> DataError:
     kind = "CSV file" if path.suffix.lower() in TABLES else "Data folder"
     lines = [f"Looked in {printable(str(path))}."]
+    source = unknown_source(shown)
+    if source:
+        return DataError(f"{kind} not found: {shown}", "\n".join([source, *lines]))
     near = _similar(path)
     if near is not None:
         name = printable(_short(near))

@@ -13,7 +13,8 @@ pytest_plugins = ["cli_fixture"]
 
 FLAGS = """
     --data --train --val --image-col --label-col --split-col --group-col --root --classes --on-bad --max-pixels
-    --recipe --set --epochs --batch-size --micro-batch --image-size --lr --seed --weights --monitor --early-stop
+    --plugin --recipe --set --epochs --batch-size --micro-batch --image-size --lr --seed --weights --monitor
+    --early-stop
     --device --workers --out --name --dry-run --print-recipe --smoke
 """
 
