@@ -8,12 +8,14 @@
 torch is imported when something is trained, scored or predicted, not before.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from imgkit.api_options import FinetuneOptions, Options, flags_of, refuse_unknown
 from imgkit.errors import UsageError
+from imgkit.plugin_files import Given, changed_plugins, require_plugins, require_same_plugins, use_plugins
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder, check_place
@@ -72,6 +74,7 @@ class Run:
             UsageError: if there is no such split or the run has no model yet.
             DeviceError: if torch does not see `device`, or memory runs out.
         """
+        require_plugins(self.folder, "evaluate")
         from imgkit.evaluate import evaluate_run
 
         settings = DataSettings(path=str(data)) if isinstance(data, str | Path) else data
@@ -85,6 +88,7 @@ class Run:
         image_col: str | None = None,
         root: str | Path | None = None,
         device: str = "auto",
+        together_with: Sequence["Run"] = (),
     ) -> Iterator["Prediction"]:
         """Label files, folders or the images a CSV lists; one answer per image, in input order.
 
@@ -97,24 +101,25 @@ class Run:
             image_col: column of a CSV with the paths; None: that of the training where there is one, else a usual name.
             root: where relative paths of a CSV start; None: as in the training for its own CSV, else the CSV's folder.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
+            together_with: runs that vote with this one: probabilities are the mean over all; classes are the same.
 
         Raises:
             DataError: if a CSV has no such column, or there is no folder `root`.
             UsageError: if the run has no model yet.
             DeviceError: if torch does not see `device`, or memory runs out.
         """
+        require_plugins(self.folder, "predict")
         from imgkit.device import choose_device
-        from imgkit.evaluate import load_run_model
-        from imgkit.predict import Trained, expand_inputs, predict_files
+        from imgkit.predict import Trained, expand_inputs
+        from imgkit.vote import Member, vote_on_files
 
-        loaded = load_run_model(self.folder)
         own = load_recipe(self.folder.path / "recipe.toml").recipe.data
         about = self.folder.read_json("run.json")["data"]
         trained = Trained(Path(about["path"]) if "path" in about else None, Path(about["root"]), own.image_col)
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
         files = expand_inputs(inputs, image_col=image_col, root=root, trained=trained)
-        chosen = choose_device(device)
-        yield from predict_files(loaded, files, top_k=top_k, device=chosen, max_pixels=own.max_pixels)
+        members = [Member.of(run.folder) for run in (self, *together_with)]
+        yield from vote_on_files(members, files, top_k=top_k, device=choose_device(device))
 
 
 def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:
@@ -207,6 +212,7 @@ def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: U
         ImgkitError: the kind says what has to be mended.
     """
     refuse_unknown("finetune", options)
+    use_plugins(options.get("plugin", ()), options.get("screen"))
     loaded = load_recipe(recipe, flags=flags_of("finetune", model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data, refuse_inside
     from imgkit.models.names import resolve_name
@@ -238,6 +244,7 @@ def _prepare(
     verb: str, model: str, recipe: str, options: Options, *, dry_run: bool = False
 ) -> tuple["Setup", "LoadedData", Screen]:
     refuse_unknown(verb, options)
+    plugins = use_plugins(options.get("plugin", ()), options.get("screen"))
     loaded = load_recipe(recipe, flags=flags_of(verb, model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data, refuse_inside
     from imgkit.models.names import resolve_name
@@ -253,24 +260,34 @@ def _prepare(
     screen.header()
     command, smoke = options.get("command", ""), options.get("smoke", False)
     setup, found = prepare(loaded, verb=verb, command=command, smoke=smoke, dry_run=dry_run, screen=screen)
-    return setup, found, screen
+    about = {**setup.about, "plugins": [one.about() for one in plugins]}
+    return replace(setup, about=about), found, screen
 
 
-def resume(name: str, *, out: str | Path = RUNS, workers: int | None = None, screen: Screen | None = None) -> Run:
+def resume(
+    name: str,
+    *,
+    out: str | Path = RUNS,
+    workers: int | None = None,
+    plugin: Given = (),
+    screen: Screen | None = None,
+) -> Run:
     """Go on with a run that was stopped or killed, to the same weights it would have had.
 
     Args:
         name: of the run, a path, or "latest".
         out: folder of run folders.
         workers: loader processes; None: as before. Their number never changes a result.
+        plugin: the files that the run began with, unchanged.
         screen: where to say what is going on; None: nowhere.
 
     Raises:
-        UsageError: if there is no such run, or another process works on it.
+        UsageError: if there is no such run, another process works on it, or a plugin is missing or changed.
         DataError: if its data changed.
     """
     screen = screen or Screen(quiet=True)
     folder = RunFolder.open(name, Path(out))
+    require_same_plugins(folder, use_plugins(plugin, screen))
     with folder.lock():
         if folder.read_json("status.json")["state"] == "finished" and folder.has_model:
             screen.note(f"{folder.name} is finished already.")
@@ -286,10 +303,21 @@ def resume(name: str, *, out: str | Path = RUNS, workers: int | None = None, scr
     return Run(folder)
 
 
-def open_run(name: str, out: str | Path = RUNS) -> Run:
+def open_run(name: str, out: str | Path = RUNS, *, plugin: Given = (), screen: Screen | None = None) -> Run:
     """The run called `name`: a folder under `out`, a path, or "latest".
+
+    Args:
+        name: of the run.
+        out: folder of run folders.
+        plugin: Python files; those that the run was made with are needed to score and to predict.
+        screen: told of a plugin that changed since the run began; None: nobody.
 
     Raises:
         UsageError: if there is none.
     """
-    return Run(RunFolder.open(name, Path(out)))
+    folder = RunFolder.open(name, Path(out))
+    use_plugins(plugin, screen)
+    for text in changed_plugins(folder):
+        if screen is not None:
+            screen.warn(text)
+    return Run(folder)

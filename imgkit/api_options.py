@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from imgkit.errors import UsageError, suggestion
+from imgkit.plugin_files import Given
 from imgkit.recipe.load import Flag
 from imgkit.screen import Screen
 
@@ -25,6 +26,7 @@ class UserOptions(TypedDict, total=False):
         sets: "key.path=value" for any other key of the recipe.
         out: folder of run folders.
         name: of the run's folder; left out: made from time, verb, model and data.
+        plugin: Python files with losses, schedules, sources and networks of your own; the run keeps copies.
     """
 
     data: str | Path
@@ -39,6 +41,7 @@ class UserOptions(TypedDict, total=False):
     sets: Sequence[str]
     out: str | Path
     name: str | None
+    plugin: Given
 
 
 class CommandOptions(TypedDict, total=False):

@@ -4,7 +4,7 @@ import csv
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -131,7 +131,7 @@ def _predictions(
             if isinstance(image, str):
                 yield Prediction(path, "", 0.0, (), image)
             else:
-                yield _prediction(path, next(answers), loaded, top_k)
+                yield answer_of(path, next(answers), loaded.classes, loaded.calibration.thresholds, top_k)
 
 
 def _answers(
@@ -149,9 +149,15 @@ def _answers(
     return loaded.calibration.probabilities(logits)
 
 
-def _prediction(path: str, probs: "npt.NDArray[np.float64]", loaded: "LoadedModel", top_k: int) -> Prediction:
-    """What probs (K,) say."""
-    values, classes, thresholds = probs.tolist(), loaded.classes, loaded.calibration.thresholds
+def answer_of(
+    path: str,
+    probs: "npt.NDArray[np.float64]",
+    classes: Sequence[str],
+    thresholds: Mapping[str, float] | None,
+    top_k: int,
+) -> Prediction:
+    """What probs (K,) of the classes say; `thresholds` are those of a multi-label task."""
+    values = probs.tolist()
     ranked = [(classes[code], values[code]) for code in (-probs).argsort(kind="stable").tolist()]
     answered = ranked[:1] if thresholds is None else [pair for pair in ranked if pair[1] >= thresholds[pair[0]]]
     labels = tuple(label for label, _ in answered)

@@ -33,6 +33,7 @@ from imgkit.models.freeze import set_trainable
 from imgkit.models.recompute import set_grad_checkpointing
 from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
+from imgkit.plugin_files import keep
 from imgkit.precision import FORMATS, choose_format, format_name
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
@@ -154,6 +155,7 @@ def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> Run
     source = (setup.recipe.data.path or setup.index.root.name).rstrip("/").rsplit("/", 1)[-1]
     with RunFolder.create(out, verb=setup.about["verb"], model=model, data=source, name=name) as folder:
         folder.write_text("recipe.toml", render(setup.loaded))
+        keep(folder.path, setup.about)
         setup.index.write_csv(folder.path / "data" / "index.csv")
         folder.write_text("data/classes.txt", "".join(f"{label}\n" for label in setup.index.classes))
         if data.bad:

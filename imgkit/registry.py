@@ -34,6 +34,10 @@ class Registry(Generic[Thing]):
 
         return add
 
+    def remove(self, name: str) -> None:
+        """Take out a name that is there."""
+        del self._things[name]
+
     def __getitem__(self, name: str) -> Thing:
         try:
             return self._things[name]

@@ -65,6 +65,11 @@ def test_the_network_on_the_page_trains(tmp_path: Path, monkeypatch: pytest.Monk
     assert re.fullmatch(r"Run\('runs/.*-scratch-tiny_net-digits-.*'\)", repr(run))
 
 
+def test_the_plugin_on_the_page_is_the_tested_file() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
+    assert block == (ROOT / "docs" / "examples" / "my_plugin.py").read_text()
+
+
 @pytest.mark.parametrize("section", ["data", "model", "train", "augment", "save", "run"])
 def test_the_table_of_keys_is_complete(section: str) -> None:
     (keys,) = re.findall(rf"^\| `\[{section}\]` \| `([^`]*)` \|$", RECIPES, re.MULTILINE)

@@ -16,15 +16,15 @@ LAYERS = [
     ["recipe"],
     [
         *("data", "models", "losses", "mixing", "class_weights", "schedules", "plateau", "optimizers", "device"),
-        *("precision", "probabilities", "metrics", "multilabel", "calibration"),
+        *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "solve", "head_sgd"),
-        *("run", "progress", "screen", "terminal", "evaluation_tables", "evaluations"),
+        *("run", "progress", "screen", "terminal", "evaluation_tables", "evaluations", "plugin_files"),
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "predict"),
-        *("prediction_rows", "preview", "report"),
+        *("prediction_rows", "vote", "template", "preview", "report"),
     ],
     ["api", "api_options", "demo", "cli", "__init__", "__main__"],
 ]
@@ -32,7 +32,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
-    *("recipe", "class_weights", "schedules", "plateau", "run"),
+    *("recipe", "class_weights", "schedules", "plateau", "run", "plugin_files", "template"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
     *("api", "api_options", "cli", "__init__", "__main__"),
@@ -41,6 +41,7 @@ TORCH_FREE_DATA = [
     "decode",
     "index",
     "sources",
+    "own_sources",
     "builtin",
     "split",
     "scan",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
+from imgkit.cli.fill import fill_template, refuse_idle
+from imgkit.cli.options import PLUGIN
 from imgkit.errors import DataError, DiskError, UsageError, printable
 from imgkit.screen import Screen
 from imgkit.terminal import encodable, make_console
@@ -36,16 +38,28 @@ def predict(
     root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     form: Annotated[Format | None, typer.Option("--format", help="The form, whatever the file is called.")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--with", metavar="NAME", help="A further run that votes. Repeatable.")
+    ] = None,
+    template: Annotated[Path | None, typer.Option(help="A CSV to fill: one column names images.")] = None,
+    label_col: Annotated[str | None, typer.Option(help="The column of --template to fill.")] = None,
+    fill: Annotated[str | None, typer.Option(metavar="VALUE", help="For rows of --template without an image.")] = None,
+    plugin: Annotated[list[Path] | None, PLUGIN] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Label new images."""
     from imgkit import api
     from imgkit.predict import is_table
 
+    options = {"--template": template, "--label-col": label_col, "--fill": fill, "--out": out, "--format": form}
+    refuse_idle({**options, "--root": root, "--top-k": top_k})
+    run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
+    if template is not None and out is not None:
+        fill_template(run, voters, inputs, template, (image_col, label_col), out=out, value=fill, device=device)
+        return
     form = choose_format(out, form, terminal=sys.stdout.isatty())
     if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
         raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
-    run = api.open_run(name, out=runs)
     about = run.folder.read_json("run.json")
     own = Path(about["data"]["path"]) if "path" in about["data"] else None
     flag = "--image-col" if image_col is not None else "--root" if root is not None else None
@@ -58,7 +72,9 @@ def predict(
         Screen().note(f"--top-k {top_k}: the model knows {len(classes):,} classes, and all of them are told")
         top_k = len(classes)
     wanted = (top_k or 1) if form else max(top_k or 1, _ON_TERMINAL)
-    answers = _begun(run.predict(inputs, top_k=wanted, image_col=image_col, root=root, device=device))
+    answers = _begun(
+        run.predict(inputs, top_k=wanted, image_col=image_col, root=root, device=device, together_with=voters)
+    )
     if form is None:
         _say_count(_write_lines(answers, about["task"]), out)
         return

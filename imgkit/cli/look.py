@@ -12,6 +12,7 @@ from rich.console import Console
 
 from imgkit.cells import bare
 from imgkit.cli.label import predict
+from imgkit.cli.options import PLUGIN
 from imgkit.data.rows import count
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen
@@ -42,6 +43,7 @@ def evaluate(
     root: Annotated[str | None, typer.Option(help="Where relative paths of the CSV start.")] = None,
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    plugin: Annotated[list[Path] | None, PLUGIN] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Measure a trained run on a split or on other data."""
@@ -60,7 +62,8 @@ def evaluate(
     if given and data is None:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise UsageError(f"{flag} is not used: it describes other data.", "Name them:  --data FOLDER_OR_CSV")
-    run, shown = api.open_run(name, out=runs), Screen(file=sys.stdout)
+    run = api.open_run(name, out=runs, plugin=plugin or [], screen=Screen())
+    shown = Screen(file=sys.stdout)
     other = None if data is None else DataSettings.model_validate({"path": data, **given})
     metrics = run.evaluate(data=other, split=split, device=device, screen=Screen())
     print_metrics(metrics, shown)
@@ -196,10 +199,15 @@ def weakest_classes(file: Path) -> list[dict[str, str]]:
 def models(
     pattern: Annotated[str | None, typer.Argument(metavar="[PATTERN]", help="Part of a name; * may be used.")] = None,
     cached: Annotated[bool, typer.Option("--cached", help="Only models whose weights are on this machine.")] = False,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A Python file with networks of your own. Repeatable.")
+    ] = None,
 ) -> None:
     """Find a model: size, licence of its weights, and whether they are here."""
     from imgkit.models.names import ALIASES, resolve_name, search
+    from imgkit.plugin_files import use_plugins
 
+    use_plugins(plugin or [], Screen())
     screen, console = Screen(file=sys.stdout), make_console(sys.stdout)
     names = search(pattern or "*")
     if not names and pattern is not None:

@@ -50,6 +50,9 @@ class Option:
 
 
 _PRESETS = Literal["none", "light", "medium", "strong"]
+PLUGIN = typer.Option("--plugin", metavar="FILE", help="A plugin that the run was made with. Repeatable.")
+"""The option of the commands that take a run."""
+
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
 OPTIONS = (
@@ -69,6 +72,14 @@ OPTIONS = (
     Option("--classes", "data.classes", int, "Number of classes, checked against the data.", _DATA),
     Option("--on-bad", "data.on_bad", Literal["stop", "skip"], "What to do about files that do not open.", _DATA),
     Option("--max-pixels", "data.max_pixels", str, "Larger images are refused, such as 300M.", _DATA, metavar="N"),
+    Option(
+        "--plugin",
+        "",
+        list[Path],
+        "A Python file of your own losses, networks, …  Repeatable.",
+        _RECIPE,
+        metavar="FILE",
+    ),
     Option("--recipe", "", str, "A shipped recipe (imgkit recipes) or a TOML file.", _RECIPE),
     Option("--set", "", list[str], "Any recipe value: --set phases.all.lr=3e-4. Repeatable.", _RECIPE, metavar="KEY=X"),
     Option("--epochs", "epochs", int, "Epochs of the phase that has them.", _RECIPE),
@@ -96,7 +107,7 @@ OPTIONS = (
 )
 
 
-_IN_PREVIEW = ("--recipe", "--set", "--epochs", "--image-size", "--fit", "--augment", "--seed")
+_IN_PREVIEW = ("--plugin", "--recipe", "--set", "--epochs", "--image-size", "--fit", "--augment", "--seed")
 _OF_PREVIEW = (
     Option("--rows", "", int, "Pictures: of each class in turn.", _RUN, 8),
     Option("--out", "", Path, "The PNG to write.", _RUN, Path("preview.png")),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgkit.cli.options import recipe_flags, signature
+from imgkit.cli.options import PLUGIN, recipe_flags, signature
 from imgkit.errors import UsageError
 from imgkit.screen import Screen
 
@@ -33,11 +33,12 @@ def resume(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     workers: Annotated[int | None, typer.Option(help="Processes that load images; any number gives the same.")] = None,
+    plugin: Annotated[list[Path] | None, PLUGIN] = None,
 ) -> None:
     """Go on with a run that was stopped or killed."""
     from imgkit import api
 
-    api.resume(name, out=runs, workers=workers, screen=Screen())
+    api.resume(name, out=runs, workers=workers, plugin=plugin or [], screen=Screen())
 
 
 def command_line() -> str:
@@ -59,6 +60,11 @@ def _command(verb: str) -> Callable[..., None]:
 
 
 def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
+    plugins: list[Path] = given["plugin"] or []
+    if plugins:  # before a recipe that names what they register
+        from imgkit.plugin_files import use_plugins
+
+        use_plugins(plugins)
     flags, recipe = _flags(given), given["recipe"] or verb
     sets: list[str] = given["set"] or []
     if given["print_recipe"]:
@@ -73,6 +79,7 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
         sets=sets,
         out=given["out"],
         name=given["name"],
+        plugin=plugins,
         smoke=smoke_asked(given["smoke"]),
         screen=Screen(),
         command=command_line(),

@@ -11,6 +11,7 @@ from imgkit.data.csv_table import read_table
 from imgkit.data.folders import read_folder, read_pair
 from imgkit.data.joined import join
 from imgkit.data.layouts import find_layout, read_layout
+from imgkit.data.own_sources import parse_own, read_own, refuse_columns, unknown_source
 from imgkit.data.rows import Source, absolute, exists
 from imgkit.errors import DataError, UsageError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
@@ -31,6 +32,7 @@ class Place:
         why: what named it: `--data`, `$IMGKIT_DATA`, ...
         alone: `path` is a training folder given by itself.
         more: further data sets, joined with this one.
+        own: (name, argument) of a plugin's source; `path` is its argument as a path.
     """
 
     path: Path
@@ -40,13 +42,14 @@ class Place:
     val_shown: str = ""
     alone: bool = False
     more: tuple["Place", ...] = ()
+    own: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
         """`cells/`, or `cells/ and more/` for several."""
         if self.more:
             return " and ".join(place.name for place in (replace(self, more=()), *self.more))
-        slash = "/" if self.path.is_dir() and self.why != "built in" else ""
+        slash = "/" if self.path.is_dir() and self.why != "built in" and self.own is None else ""
         return f"{self.shown}{slash}" if self.val_path is None else f"{self.shown}/ and {self.val_shown}/"
 
     def __str__(self) -> str:
@@ -125,10 +128,13 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
     """
     if place.more:
         places = (replace(place, more=()), *place.more)
-        return join([read_source(one, _own(one, places, settings), training=training) for one in places])
+        return join([read_source(one, _settings_of(one, places, settings), training=training) for one in places])
+    given = [name for name in COLUMNS if getattr(settings, name) is not None]
+    if place.own is not None:
+        refuse_columns(place.own[0], given)
+        return read_own(*place.own, place.shown)
     if place.path.is_file():
         return read_table(place.path, place.shown, settings)
-    given = [name for name in COLUMNS if getattr(settings, name) is not None]
     if given:
         raise UsageError(
             f"data.{given[0]} is for a CSV, but {place.shown} is a folder.",
@@ -147,11 +153,15 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
     return read_folder(place.path, place.shown, training=training)
 
 
-def _own(place: Place, places: Sequence[Place], settings: DataSettings) -> DataSettings:
+def _settings_of(place: Place, places: Sequence[Place], settings: DataSettings) -> DataSettings:
     """The settings of one of several data sets: what describes tables is for tables, where there are any."""
-    if place.path.is_file() or not any(other.path.is_file() for other in places):
+    if _is_table(place) or not any(_is_table(other) for other in places):
         return settings
     return settings.model_copy(update=dict.fromkeys(COLUMNS))
+
+
+def _is_table(place: Place) -> bool:
+    return place.own is None and place.path.is_file()
 
 
 def _pair(settings: DataSettings) -> Place:
@@ -186,12 +196,18 @@ def _place(text: str, why: str) -> Place:
         return Place(path, shown, why)
     if is_builtin(text):
         return Place(builtin_folder(text), shown, "built in")
+    own = parse_own(text)
+    if own is not None:
+        return Place(absolute(own[1]), shown, why, own=own)
     raise _not_found(path, shown, why.removeprefix("from ") if why.startswith("from --") else "--data")
 
 
 def _not_found(path: Path, shown: str, flag: str) -> DataError:
     kind = "CSV file" if path.suffix.lower() in TABLES else "Data folder"
     lines = [f"Looked in {printable(str(path))}."]
+    source = unknown_source(shown)
+    if source:
+        return DataError(f"{kind} not found: {shown}", "\n".join([source, *lines]))
     near = _similar(path)
     if near is not None:
         name = printable(_short(near))

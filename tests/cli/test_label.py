@@ -125,9 +125,9 @@ def test_unknown_run_is_answered_with_the_nearest(imgkit: Run) -> None:
 def test_where_a_table_starts_and_where_the_network_runs(imgkit: Run, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path\na.jpg\n")
     assert imgkit("predict", "one", "list.csv")[0] == 0
-    assert ASKED == {"image_col": None, "root": None, "device": "auto"}
+    assert ASKED == {"image_col": None, "root": None, "device": "auto", "together_with": []}
     assert imgkit("predict", "one", "list.csv", "--root", "in", "--image-col", "foto", "--device", "cpu")[0] == 0
-    assert ASKED == {"image_col": "foto", "root": "in", "device": "cpu"}
+    assert ASKED == {"image_col": "foto", "root": "in", "device": "cpu", "together_with": []}
 
 
 @pytest.mark.parametrize("flag", ["--root", "--image-col"])

@@ -13,7 +13,7 @@ pytest_plugins = ["cli_fixture"]
 
 FLAGS = """
     --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --weight-col --root
-    --classes --on-bad --max-pixels
+    --classes --on-bad --max-pixels --plugin
     --recipe --set --epochs --batch-size --micro-batch --sampler --image-size --fit --augment --lr --seed --weights
     --monitor --early-stop --time --device --workers --out --name --dry-run --print-recipe --smoke
 """

@@ -1,0 +1,95 @@
+"""`imgkit predict --template`: a table filled with answers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgkit.cells import joined
+from imgkit.data.rows import count, listed
+from imgkit.errors import DataError, UsageError, disk_told, printable
+from imgkit.screen import Screen
+
+if TYPE_CHECKING:
+    from imgkit.api import Run
+
+
+def refuse_idle(given: Mapping[str, object]) -> None:
+    """See that nothing was given that a template alone, or predictions without one, would read.
+
+    Args:
+        given: option as typed to its value, None where it was not given.
+
+    Raises:
+        UsageError: naming the first option that would be left unread.
+    """
+    if given["--template"] is None:
+        idle = next((flag for flag in ("--label-col", "--fill") if given[flag] is not None), None)
+        if idle is not None:
+            raise UsageError(f"{idle} is not used: it is for a template, and there is none.", "Add  --template FILE")
+        return
+    if given["--out"] is None:
+        raise UsageError("A filled template is written to a file.", "Add  --out filled.csv")
+    for flag in ("--format", "--top-k", "--root"):
+        if given[flag] is not None:
+            raise UsageError(f"{flag} is not used: the template says what is written.", "Leave it out.")
+
+
+def fill_template(
+    run: "Run",
+    voters: "Sequence[Run]",
+    inputs: Sequence[str],
+    file: Path,
+    columns: tuple[str | None, str | None],
+    *,
+    out: Path,
+    value: str | None,
+    device: str,
+) -> None:
+    """Fill a template; `out` is written at the end, whole.
+
+    Args:
+        run: that answers.
+        voters: further runs that vote.
+        inputs: images, folders, tables of images.
+        file: the template.
+        columns: the one that names images, and the one to fill, where they were named.
+        out: the file to write.
+        value: the text where there is no image, or one that cannot be read; None: that is an error.
+        device: as typed.
+
+    Raises:
+        DataError: if rows and images do not fit together, or an image cannot be read, and there is no `value`.
+        DiskError: if `out` cannot be written.
+    """
+    from imgkit.predict import expand_inputs
+    from imgkit.template import read_template
+
+    classes = run.folder.read_json("run.json")["classes"]
+    template = read_template(file, image_col=columns[0], label_col=columns[1], classes=classes)
+    screen = Screen()
+    found, surplus = template.match(expand_inputs(inputs), lenient=value is not None)
+    if not found:
+        raise DataError(f"No row of {template.shown} has an image here.", "Its cells are names of files.")
+    filled = [template.header[column] for column in template.columns]
+    cells: dict[str, list[str]] = {}
+    unread = []
+    files = dict.fromkeys(found.values())
+    for given in run.predict(files, top_k=len(classes), device=device, together_with=voters):
+        if given.error:
+            unread.append(f"{given.path}: {given.error}")
+        elif len(filled) == 1:
+            cells[given.path] = [joined(given.labels)]
+        else:
+            probs = dict(given.top)
+            cells[given.path] = [f"{probs[name]:.6f}" for name in filled]
+    if unread and value is None:
+        raise DataError(f"{count(len(unread), 'image')} cannot be read: {listed(unread)}.", "Or give  --fill VALUE")
+    answers = {cell: cells[path] for cell, path in found.items() if path in cells}
+    with disk_told(out):
+        out.write_bytes(template.fill(answers, value).encode("utf-8", "surrogateescape"))
+    without = sum(cell not in answers for cell in template.wanted)
+    if without:
+        screen.warn(f"{count(without, 'row')} without a readable image got {value!r}")
+    if surplus:
+        screen.warn(f"{count(len(surplus), 'image')} without a row left out: {listed(surplus)}")
+    screen.line(f"Wrote {printable(str(out))} ({count(len(template.wanted), 'row')})")

@@ -1,0 +1,100 @@
+"""Sources of one's own: functions of plugins that list the pictures of a data set, chosen by `--data NAME:ARG`."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from imgkit.data.index import SPLITS
+from imgkit.data.rows import Row, Source, absolute, exists
+from imgkit.errors import DataError, UsageError, printable, suggestion
+from imgkit.registry import Registry
+
+
+class Picture(NamedTuple):
+    """One picture as a plugin's source describes it."""
+
+    path: str  # absolute, or from `own_root`
+    label: str
+    split: str | None = None  # one of SPLITS; None: imgkit splits
+    group: str | None = None  # what must not be split
+
+
+Reader = Callable[[str], Iterable[Picture]]
+"""From the text behind `NAME:` to the pictures."""
+
+SOURCES: Registry[Reader] = Registry("source")
+
+_FORM = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_-]+):(?P<argument>.*)", re.DOTALL)  # C:\ is a drive
+
+
+def parse_own(text: str) -> tuple[str, str] | None:
+    """(name, argument) of `NAME:ARG` where a plugin has registered NAME, else None."""
+    match = _FORM.fullmatch(text)
+    return (match["name"], match["argument"]) if match is not None and match["name"] in SOURCES else None
+
+
+def unknown_source(text: str) -> str:
+    """What to say of a place that is not there but has the form NAME:ARG; empty where it has another."""
+    match = _FORM.fullmatch(text)
+    if match is None:
+        return ""
+    name = match["name"]
+    known = f" Sources of the plugins: {', '.join(SOURCES)}." if list(SOURCES) else ""
+    return (
+        f"No source is called {name!r}{suggestion(name, SOURCES)}.{known} One of your own comes with  --plugin FILE.py"
+    )
+
+
+def own_root(argument: str) -> Path:
+    """Where relative paths of a source start: the folder that `argument` is or lies in, else the working folder."""
+    path = absolute(argument)
+    if not argument or not exists(path):
+        return Path.cwd()
+    return path if path.is_dir() else path.parent
+
+
+def read_own(name: str, argument: str, shown: str) -> Source:
+    """Read the pictures that a plugin's source gives.
+
+    Args:
+        name: of the source.
+        argument: what it is called with.
+        shown: the data as the user named them.
+
+    Raises:
+        DataError: if it gives nothing, something else than pictures, a split that does not exist, or a path to nothing.
+    """
+    root, rows = own_root(argument), []
+    for number, row in enumerate(SOURCES[name](argument), 1):
+        where = f"{shown}: image {number:,} of the source {name!r}"
+        if not isinstance(row, Picture):
+            raise DataError(f"{where} is a {type(row).__name__}.", "A source gives  imgkit.plugin.Picture(path, label)")
+        if row.split is not None and row.split not in SPLITS:
+            raise DataError(
+                f"{where} is in split {row.split!r}{suggestion(row.split, SPLITS)}.", f"Splits: {', '.join(SPLITS)}."
+            )
+        if not row.path or not exists(root / row.path):
+            raise DataError(
+                f"{where} names a file that is not there: {printable(row.path)}",
+                f"Relative paths start at {printable(str(root))}.",
+            )
+        path = Path(os.path.relpath(root / row.path, root)).as_posix()
+        rows.append(Row(path, (row.label,), row.split, row.group))
+    if not rows:
+        raise DataError(f"The source {name!r} gives no image for {printable(argument)!r}.", "See what it looks for.")
+    return Source(root, shown, rows)
+
+
+def refuse_columns(name: str, given: Iterable[str]) -> None:
+    """See that nothing describes a table where a plugin's source reads the data.
+
+    Raises:
+        UsageError: naming the first of the `given` keys.
+    """
+    for key in given:
+        raise UsageError(
+            f"data.{key} is for a CSV, but the source {name!r} reads these data.",
+            f"Leave out --{key.replace('_', '-')}.",
+        )

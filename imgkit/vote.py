@@ -1,0 +1,127 @@
+"""Several runs asked about the same files: the mean of their probabilities."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import tee
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imgkit.data.rows import listed
+from imgkit.errors import UsageError
+from imgkit.evaluate import load_run_model
+from imgkit.predict import Prediction, answer_of, predict_files
+from imgkit.recipe.load import load_recipe
+from imgkit.run import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+    from imgkit.models.folder import LoadedModel
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run with a vote.
+
+    Args:
+        name: of the run.
+        loaded: its best weights, with its own preprocessing.
+        max_pixels: the largest image it opens.
+    """
+
+    name: str
+    loaded: "LoadedModel"
+    max_pixels: int
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> "Member":
+        """The member that a run's folder holds.
+
+        Raises:
+            UsageError: if the run has no model yet.
+        """
+        settings = load_recipe(folder.path / "recipe.toml").recipe.data
+        return cls(folder.name, load_run_model(folder), settings.max_pixels)
+
+
+def vote_on_files(
+    members: Sequence[Member], paths: Iterable[str], *, top_k: int = 1, device: "torch.device | str" = "cpu"
+) -> Iterator[Prediction]:
+    """Label files as they come, by the mean of the members' probabilities; one member decides alone.
+
+    Args:
+        members: at least one. Their classes are the same by name, in any order.
+        paths: files; read a batch ahead, and no more of them is held in memory.
+        top_k: classes to tell for each file; more than there are means all.
+        device: where the networks run, one after the other on each batch.
+
+    Yields:
+        A prediction for each path, in order; `error` where a member cannot read the file. Equal means keep the order
+        of the first member's classes. In a multi-label task a label is answered where its mean probability is at
+        least the mean of the members' thresholds.
+
+    Raises:
+        UsageError: if the classes or the tasks differ.
+        DeviceError: if memory runs out.
+    """
+    if len(members) == 1:
+        (one,) = members
+        yield from predict_files(one.loaded, paths, top_k=top_k, device=device, max_pixels=one.max_pixels)
+        return
+    for other in members[1:]:
+        _refuse_others(members[0], other)
+    thresholds = _mean_thresholds(members)
+    answers = [
+        predict_files(one.loaded, own, top_k=1, device=device, max_pixels=one.max_pixels)
+        for one, own in zip(members, tee(paths, len(members)), strict=True)
+    ]
+    for votes in zip(*answers, strict=True):
+        yield _mean(votes, members, thresholds, top_k)
+
+
+def _mean(
+    votes: Sequence[Prediction], members: Sequence[Member], thresholds: Mapping[str, float] | None, top_k: int
+) -> Prediction:
+    """One prediction of several about one file."""
+    unread = next((vote for vote in votes if vote.error), None)
+    if unread is not None:
+        return unread
+    classes = members[0].loaded.classes
+    told = [dict(zip(one.loaded.classes, vote.probs, strict=True)) for one, vote in zip(members, votes, strict=True)]
+    means = np.array([sum(probs[name] for probs in told) / len(told) for name in classes])
+    return answer_of(votes[0].path, means, classes, thresholds, top_k)
+
+
+def _mean_thresholds(members: Sequence[Member]) -> dict[str, float] | None:
+    """The mean of the members' thresholds of each label; None in a single-label task.
+
+    Raises:
+        UsageError: if some members answer one class and others any number of labels.
+    """
+    found = [(one, one.loaded.calibration.thresholds) for one in members]
+    single = [one.name for one, thresholds in found if thresholds is None]
+    several = [(one.name, thresholds) for one, thresholds in found if thresholds is not None]
+    if not several:
+        return None
+    if single:
+        raise UsageError(
+            f"{single[0]} answers one class for each image, {several[0][0]} any number of labels.",
+            "Let runs of one task vote.",
+        )
+    return {name: sum(own[name] for _, own in several) / len(several) for name in members[0].loaded.classes}
+
+
+def _refuse_others(first: Member, other: Member) -> None:
+    mine, theirs = set(first.loaded.classes), set(other.loaded.classes)
+    if mine == theirs:
+        return
+    differences = [
+        f"only {name} knows {listed(sorted(extra))}"
+        for name, extra in ((first.name, mine - theirs), (other.name, theirs - mine))
+        if extra
+    ]
+    raise UsageError(
+        f"{first.name} and {other.name} do not know the same classes: {'; '.join(differences)}.",
+        "Runs vote together where their classes have the same names.",
+    )
