@@ -34,15 +34,15 @@ def test_the_best_come_first_and_of_equal_ones_the_earlier() -> None:
     rows = [
         {"step": step, "val/loss": loss, "val/top1": top1} for step, loss, top1 in [(1, 3, 4), (2, 1, 5), (3, 1, 5)]
     ]
-    assert best_first(rows, "val/loss") == [2, 3, 1]
-    assert best_first(rows, "val/top1") == [2, 3, 1]
+    assert best_first(rows, "val/loss", "single") == [2, 3, 1]
+    assert best_first(rows, "val/top1", "single") == [2, 3, 1]
 
 
 def test_the_k_best_are_kept_beside_the_newest(tmp_path: Path) -> None:
     run = short_run(tmp_path, "save.keep_best=3", "save.keep=1", "monitor=val/loss")
     kept = checkpoint.steps(run.folder.path / "checkpoints")
     history = run.folder.history()
-    assert set(kept) == {history[-1]["step"], *best_first(history, "val/loss")[:3]}
+    assert set(kept) == {history[-1]["step"], *best_first(history, "val/loss", "single")[:3]}
 
 
 def scored_by(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
@@ -67,7 +67,7 @@ def test_the_mean_becomes_the_model_only_where_it_is_better(
 ) -> None:
     scored_by(monkeypatch, 0.0 if better else 9.0)
     run = short_run(tmp_path, *MEAN)
-    steps = best_first(run.folder.history(), "val/loss")[:3]
+    steps = best_first(run.folder.history(), "val/loss", "single")[:3]
     states = [checkpoint.read(run.folder.path / "checkpoints", step).scored for step in steps]
     expected = mean_state(states) if better else states[0]
     assert all(torch.equal(expected[name], value) for name, value in tensors_of(run).items())
