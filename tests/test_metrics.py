@@ -268,4 +268,4 @@ def test_a_score_that_is_not_finite_never_ranks_first(bad: float) -> None:
 def test_what_may_be_monitored_is_what_is_measured() -> None:
     assert {task: set(ways) for task, ways in METRICS.items()} == {task: set(names) for task, names in MONITORS.items()}
     for ways in METRICS.values():
-        assert {name for name, way in ways.items() if way == "min"} == {"loss"}
+        assert {name for name, way in ways.items() if way == "min"} == {"loss", "loss_calibrated"}
