@@ -76,9 +76,10 @@ def test_the_table_of_keys_is_complete(section: str) -> None:
     assert set(keys.split()) == set(type(getattr(Recipe.model_construct(), section)).model_fields)
 
 
-def rows_of(heading: str) -> dict[str, list[str]]:
-    """The table whose first column is headed so: first cell to the other cells, without the marks of code."""
-    (table,) = re.findall(rf"^\| `{re.escape(heading)}` \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", RECIPES, re.MULTILINE)
+def rows_of(page: str, heading: str) -> dict[str, list[str]]:
+    """The table of a page whose first column is headed so: first cell to the other cells, without the marks of code."""
+    text = (ROOT / "docs" / page).read_text()
+    (table,) = re.findall(rf"^\| `{re.escape(heading)}` \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     return {first.strip("`"): rest for first, *rest in cells}
 
@@ -88,7 +89,7 @@ def words(cell: str) -> set[str]:
 
 
 def test_the_table_of_losses_is_complete() -> None:
-    rows = rows_of("loss.name")
+    rows = rows_of("losses.md", "loss.name")
     assert list(rows) == list(LOSS_TYPES)
     for name, (tasks, keys, soft, _) in rows.items():
         type_ = LOSS_TYPES[name]
@@ -98,14 +99,14 @@ def test_the_table_of_losses_is_complete() -> None:
 
 
 def test_the_table_of_schedules_is_complete() -> None:
-    rows = rows_of("schedule.name")
+    rows = rows_of("schedules.md", "schedule.name")
     assert list(rows) == list(SCHEDULE_TYPES)
     for name, (_, keys) in rows.items():
         assert words(keys) == set(SCHEDULE_TYPES[name].model_fields) - {"name"}
 
 
 def test_the_table_of_class_weights_is_complete() -> None:
-    assert [name for name in rows_of("class_weights") if "file" not in name] == list(CLASS_RULES)
+    assert [name for name in rows_of("losses.md", "class_weights") if "file" not in name] == list(CLASS_RULES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -12,7 +12,7 @@ from imgkit.recipe.presets import PRESETS
 from imgkit.recipe.toml import value_text
 from imgkit.recipe.write import render
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "augmentation.md"
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
 
