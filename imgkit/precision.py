@@ -17,13 +17,15 @@ def format_name(autocast: torch.dtype | None) -> str:
 
 
 def choose_format(
-    plan: Plan, recipe: Recipe, model: nn.Module, device: torch.device, image_size: tuple[int, int]
+    plan: Plan, recipe: Recipe, model: nn.Module, device: torch.device, image_size: tuple[int, int], *, smoke: bool
 ) -> tuple[torch.dtype | None, str]:
-    """The number format of all gradient phases, decided once, and why."""
+    """The number format of all gradient phases, decided once, and why; a `smoke` run is too short to measure for."""
     if recipe.train.precision != "auto":
         return FORMATS[recipe.train.precision], f"{recipe.train.precision}: asked for"
     if recipe.run.deterministic:
         return None, "float32: deterministic runs do not choose by a measurement"
+    if smoke:
+        return None, "float32: a smoke run does not choose by a measurement"
     batches = [phase.settings.micro_batch or phase.settings.batch_size for phase in plan.phases if phase.lr is not None]
     if not batches:
         return None, "float32: no phase takes gradients"

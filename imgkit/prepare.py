@@ -80,7 +80,7 @@ def prepare(
     plan = make_plan(loaded, len(index.rows("train")))
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    autocast, why = choose_format(plan, recipe, model, device, created.preprocessing.size)
+    autocast, why = choose_format(plan, recipe, model, device, created.preprocessing.size, smoke=smoke)
     workers = choose_workers(recipe.run.workers, device)
     about = {
         "schema": 1,
