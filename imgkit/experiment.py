@@ -244,7 +244,8 @@ class Experiment:
             now.best, now.history[-1]["best"] = before, False  # weights that are not on the disk cannot be kept
         with suppress(DiskError):  # the checkpoint holds the rows too
             self.folder.write_rows("history.jsonl", now.history)
-        self.screen.epoch({**now.history[-1], "left_s": now.left_s(self.setup.plan.total_steps)})
+        row = {**now.history[-1], "left_s": now.left_s(self.setup.plan.total_steps)}
+        self.screen.epoch(row, monitor=self.setup.recipe.monitor)
         if self._lowered() < lowered:
             self.screen.note(f"the score stands still: the rate is lowered to {self._lowered():.3g} of the schedule's")
         if now.stopped_early and now.step < self.setup.plan.total_steps:
