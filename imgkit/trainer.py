@@ -127,7 +127,7 @@ class Trainer:
         largest = phase.settings.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
         if not (_finite(loss) and _finite(norm)):
-            raise _diverged(loss, norm, step, phase, lr, self.preprocessing.size)
+            raise _diverged(loss, norm, step, phase, lr, self.preprocessing.size, self.autocast)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
@@ -230,11 +230,21 @@ def _finite(number: float) -> bool:
     return number - number == 0.0
 
 
-def _diverged(loss: float, norm: float, step: int, phase: PhasePlan, lr: float, size: tuple[int, int]) -> DivergedError:
+def _diverged(
+    loss: float,
+    norm: float,
+    step: int,
+    phase: PhasePlan,
+    lr: float,
+    size: tuple[int, int],
+    autocast: torch.dtype | None,
+) -> DivergedError:
     what, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
     small = f" Images of {size[0]}×{size[1]} px are likely too small: try --image-size {_SMALLEST} or more."
     rate = f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}"
+    kind = "float32" if autocast is None else str(autocast).removeprefix("torch.")
+    exact = "" if autocast is None else ", or with more exact numbers: --set train.precision=float32"
     return DivergedError(
-        f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}.",
-        f"Start again with a tenth of the rate: {rate}{small * (min(size) < _SMALLEST)}",
+        f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}, in {kind}.",
+        f"Start again with a tenth of the rate: {rate}{exact}{small * (min(size) < _SMALLEST)}",
     )
