@@ -297,4 +297,4 @@ def _cell(value: float | None, kind: str) -> str:
         return clock(value)
     if kind == "rate":
         return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.2e}"
+    return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.2e}"

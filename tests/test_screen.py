@@ -336,3 +336,9 @@ def test_findings_hang_beside_their_mark() -> None:
 def test_numbers() -> None:
     assert percent(0.9891) == "98.9 %"
     assert [clock(seconds) for seconds in (0, 8.4, 725, 3725)] == ["0:00", "0:08", "12:05", "1:02:05"]
+
+
+def test_a_loss_of_nothing_has_no_sign() -> None:
+    screen, file = shown()
+    screen.epoch(ROW | {"val/loss": -0.0, "train_loss": -1e-9})
+    assert "-0.000" not in file.getvalue()
