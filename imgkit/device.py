@@ -155,7 +155,8 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
         return f"{found.name} {found.total_memory / 2**30:.0f} GiB"
-    return f"{device.type.upper()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{device.type.upper()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _fits(model: nn.Module, device: torch.device, shape: tuple[int, ...], autocast: torch.dtype | None) -> bool:

@@ -257,7 +257,7 @@ class Experiment:
         total = self.setup.plan.total_steps
         left = now.left_s(total)
         left = None if left is None else min(left, max(0.0, self._left_s()))
-        self.screen.epoch({**now.history[-1], "left_s": left})
+        self.screen.epoch({**now.history[-1], "left_s": left}, monitor=self.setup.recipe.monitor)
         if self._lowered() < lowered:
             self.screen.note(f"the score stands still: the rate is lowered to {self._lowered():.3g} of the schedule's")
         for text in epoch_notes(now, phase, self.setup.recipe, self._limit, total):

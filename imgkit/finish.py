@@ -17,6 +17,7 @@ from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
 from imgkit.evaluate import Scores, load_run_model, score, store
 from imgkit.evaluations import read_logits
+from imgkit.metrics import METRICS
 from imgkit.models.folder import save_model_folder
 from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.report.words import guessing, no_better_than_chance, scores
@@ -26,6 +27,9 @@ from imgkit.setup import Setup
 from imgkit.signals import Watched
 
 _FEW = 100  # images, below which an interval is wider than most differences
+_WIDE = 0.05  # of a score on validation, half its 95 % interval: above, two runs can hardly be told apart
+_GAIN = 0.005  # by which the last epoch has to be the best for more of them to be worth their time
+_MOST = 3  # pieces of advice
 _FALL = 0.005  # a fine-tuning that loses more than this against its own solved head says so
 
 
@@ -170,9 +174,19 @@ def _advice(
     best: Mapping[str, Any],
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
-    """What the numbers ask for: a fine-tuning below its own probe, a result no better than chance."""
-    advice = []
+    """What the numbers ask for, the gravest first: below the own probe, no better than chance, too few, too short."""
+    if setup.about["smoke"]:
+        return []  # its result means nothing
+    chosen = metrics.get("test", metrics["val"])
+    chance = [_chance_words(chosen, history[-1])] if no_better_than_chance(chosen) else []
+    small = [] if chance and "test" not in metrics else _small_validation(metrics["val"])
+    return [*_lost_to_probe(setup, history, best), *chance, *small, *_last_was_best(setup, history)][:_MOST]
+
+
+def _lost_to_probe(setup: Setup, history: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> list[str]:
+    """A fine-tuning that ended below its own solved head."""
     monitor, last = setup.recipe.monitor, history[-1]
+    advice = []
     solved = [row for row in history if row["solved"]]
     if solved and not last["solved"]:
         tuned = [row for row in history if not row["solved"]]
@@ -193,10 +207,52 @@ def _advice(
                 f"Macro F1 on validation is {drop:.3f} below its own solved head's, although {monitor} is better. "
                 f"Try a smaller rate ({rate}), choose by the score (--monitor val/f1_macro), or --recipe probe"
             )
-    chosen = metrics.get("test", metrics["val"])
-    if no_better_than_chance(chosen):
-        tries = [f"Score on more than {chosen['n']} images."] if chosen["n"] < _FEW else []
-        tries += ["Check the labels: imgkit data check.", *([] if last["solved"] else ["Try ten times the rate."])]
-        guess = "guessing by how frequent labels are" if "map" in chosen else "always answering the largest class"
-        advice.append(f"This cannot be told from {guess}. {' '.join(tries)}")
     return advice
+
+
+def _chance_words(metrics: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    tries = [f"Score on more than {metrics['n']} images."] if metrics["n"] < _FEW else []
+    tries += ["Check the labels: imgkit data check.", *([] if last["solved"] else ["Try ten times the rate."])]
+    guess = "guessing by how frequent labels are" if "map" in metrics else "always answering the largest class"
+    return f"This cannot be told from {guess}. {' '.join(tries)}"
+
+
+def _small_validation(val: Mapping[str, Any]) -> list[str]:
+    """Validation that leaves a score open by more than `_WIDE`: Wilson's interval of top-1, or of exact sets."""
+    name, title = ("subset_accuracy", "exact sets are") if "map" in val else ("top1", "top-1 is")
+    low, high = val["intervals"][name]
+    if high - low <= 2 * _WIDE:
+        return []
+    return [
+        f"Validation is small: by its {val['n']:,} images {title} known to ±{50 * (high - low):.0f} points, and "
+        "smaller differences between epochs or runs tell nothing. Compare over several --seed, or add images."
+    ]
+
+
+def _last_was_best(setup: Setup, history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A last epoch that was better than each one before it by more than `_GAIN`: there may be more to gain.
+
+    Even where the schedule ended at a rate of 0: a longer phase has another schedule.
+    """
+    last, monitor, phase = history[-1], setup.recipe.monitor, setup.plan.phases[-1]
+    earlier = [row[monitor] for row in history[:-1] if row["phase"] == last["phase"]]
+    if not last["best"] or last["solved"] or not earlier:
+        return []
+    is_loss = METRICS[setup.index.task][monitor.removeprefix("val/")] == "min"
+    before = min(earlier) if is_loss else max(earlier)
+    if abs(last[monitor] - before) <= _GAIN:
+        return []
+    gradient = [one for one in setup.plan.phases if one.lr is not None]
+    length, value = next(
+        (key, value)
+        for one in setup.recipe.phases
+        if one.name == phase.name
+        for key, value in (("epochs", one.epochs), ("steps", one.steps))
+        if value is not None
+    )
+    short = length == "epochs" and len(gradient) == 1
+    longer = f"--epochs {2 * value}" if short else f"--set phases.{phase.name}.{length}={2 * value}"
+    return [
+        f"Still improving when it stopped ({monitor} {last[monitor]:.3f}, before {before:.3f}): "
+        f"more epochs may help ({longer})"
+    ]

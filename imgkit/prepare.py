@@ -13,7 +13,7 @@ import torch
 from imgkit.cells import guarded
 from imgkit.class_weights import check_weights, loss_weights
 from imgkit.data.index import SPLITS
-from imgkit.data.load import LoadedData, load_data, no_validation
+from imgkit.data.load import LoadedData, list_data, load_data, no_validation
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.sources import find_data
 from imgkit.device import (
@@ -68,9 +68,10 @@ def prepare(
         if phase.solver == "sgd":
             check_optimizer(resolve(recipe, phase).train)
         check_weights(resolve(recipe, phase).loss)
+    listed = list_data(recipe.data)  # what is wrong there is told before weights are fetched
     weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
-        data = load_data(recipe.data, recipe.seed, progress=progress)
+        data = load_data(recipe.data, recipe.seed, listed=listed, progress=progress)
     index = data.index.few(_SMOKE_IMAGES) if smoke else data.index
     say_data(data, index, screen)
     for text in adapted:

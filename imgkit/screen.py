@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -100,16 +100,17 @@ class Screen:
         """One of a list of findings: ` ! text`, wrapped with a hanging indent."""
         self._print(text, first=f" {mark} ", rest="   ")
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def epoch(self, row: Mapping[str, Any], *, monitor: str = "val/f1_macro") -> None:
         """One line of the table of epochs; its header comes before the first one.
 
         Args:
             row: as in history.jsonl: epoch, phase, train_loss, val/loss, val/top1 or val/map, val/f1_macro (fractions),
                 images_per_second, seconds, left_s, best. A missing or None value is shown as "-".
+            monitor: the score of the row that chooses the best; it has a column of its own if no other shows it.
         """
         if self._epochs is None:
             absent = "val/top1" if row.get("val/map") is not None else "val/map"
-            self._epochs = _EpochTable(self.width, [absent])
+            self._epochs = _EpochTable(self.width, [absent], monitor)
             self._print("")
             self._print(self._epochs.header(), style="dim", wrap=False)
         self._print(self._epochs.row(row), style="green" if row.get("best") else "", wrap=False)
@@ -232,13 +233,34 @@ _COLUMNS = (
     _Column("time", "seconds", 8, "clock", 3),
     _Column("left", "left_s", 8, "clock", 5),
 )
+_SHORT = {"loss_calibrated": "cal. loss", "topk": "top-k", "subset_accuracy": "exact sets"}
+_SHORT |= {"precision": "prec.", "f1": "F1"}
+
+
+def _columns(monitor: str) -> tuple[_Column, ...]:
+    """All columns; one for `monitor` comes before the times if none shows it yet."""
+    if any(column.key == monitor for column in _COLUMNS):
+        return _COLUMNS
+    name = monitor.removeprefix("val/")
+    score, _, mean = name.rpartition("_")
+    title = _SHORT.get(name) or f"{mean} {_SHORT.get(score, score)}"  # "weighted F1"
+    column = _Column(title, monitor, len(title) + 2, "loss" if "loss" in name else "share", 0)
+    at = next(number for number, one in enumerate(_COLUMNS) if one.kind == "rate")
+    return (*_COLUMNS[:at], column, *_COLUMNS[at:])
 
 
 class _EpochTable:
-    """Which columns fit into `width`, and their texts; `absent` are the keys of those that the task does not have."""
+    """Which columns fit into `width`, and their texts.
 
-    def __init__(self, width: int, absent: Collection[str]) -> None:
-        columns = [column for column in _COLUMNS if column.key not in absent]
+    Args:
+        width: of the screen.
+        absent: keys of the columns that the task does not have.
+        monitor: key of the score that chooses the best row: it stays longest.
+    """
+
+    def __init__(self, width: int, absent: Collection[str], monitor: str) -> None:
+        columns = [replace(one, keep=-1 if one.key == monitor else one.keep) for one in _columns(monitor)]
+        columns = [column for column in columns if column.key not in absent]
         room = width - 1 - _LABEL_WIDTH - 3  # 3: the mark of the best row
         chosen: list[_Column] = []
         for column in sorted(columns, key=lambda column: column.keep):
@@ -275,4 +297,4 @@ def _cell(value: float | None, kind: str) -> str:
         return clock(value)
     if kind == "rate":
         return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.2e}"
+    return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.2e}"

@@ -297,7 +297,9 @@ def _diverged(
     # A loss scale acts on gradients alone: what overflows on the way to the loss, no smaller scale mends.
     narrow = f"\nIn float16 numbers above 65504 overflow. {WIDER}" * (autocast is torch.float16)
     rate = f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}"
+    kind = "float32" if autocast is None else str(autocast).removeprefix("torch.")
+    exact = "" if autocast in (None, torch.float16) else ", or with more exact numbers: --set train.precision=float32"
     return DivergedError(
-        f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}.",
-        f"Start again with a tenth of the rate: {rate}{small * (min(size) < _SMALLEST)}{narrow}",
+        f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}, in {kind}.",
+        f"Start again with a tenth of the rate: {rate}{exact}{small * (min(size) < _SMALLEST)}{narrow}",
     )

@@ -155,9 +155,10 @@ def test_what_a_phase_asks_of_the_network_is_checked_before_the_run_begins(
 
 
 def test_a_model_that_cannot_be_had_is_told_before_the_images_are_read(tmp_path: Path) -> None:
-    broken = tmp_path / "pictures" / "cat"
-    broken.mkdir(parents=True)
-    (broken / "a.png").write_bytes(b"no picture")
+    for name in ("cat", "dog"):
+        broken = tmp_path / "pictures" / name
+        broken.mkdir(parents=True)
+        (broken / "a.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match="Unknown model 'resnet5O'"):
         imgkit.finetune("resnet5O", data=tmp_path / "pictures", out=tmp_path)
     with pytest.raises(WeightsError, match="Cannot get the pretrained weights of resnet50"):

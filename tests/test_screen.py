@@ -106,6 +106,42 @@ def test_narrow_table_keeps_the_scores() -> None:
     assert "748" not in file.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("monitor", "title", "cell"),
+    [
+        ("val/loss_calibrated", "cal. loss", "0.421"),
+        ("val/topk", "top-k", "73.1 %"),
+        ("val/f1_weighted", "weighted F1", "73.1 %"),
+        ("val/precision_macro", "macro prec.", "73.1 %"),
+        ("val/recall_micro", "micro recall", "73.1 %"),
+    ],
+)
+@pytest.mark.parametrize("width", [36, 80, 120])
+def test_the_score_that_chooses_the_best_row_has_a_column_and_stays(
+    monitor: str, title: str, cell: str, width: int
+) -> None:
+    screen, file = shown(width)
+    screen.epoch(ROW | {monitor: 0.421 if "loss" in monitor else 0.731}, monitor=monitor)
+    header, line = file.getvalue().splitlines()[1:]
+    assert header.count(title) == 1
+    assert header.index(title) + len(title) == line.index(cell) + len(cell)
+    assert line.rstrip().endswith(("★", "★ best"))
+    assert max(map(cell_len, (header, line))) <= width
+    assert ("macro F1" in header, "98.9 %" in line) == (width > 36, True)
+
+
+def test_a_score_that_is_shown_anyway_has_no_second_column_and_stays() -> None:
+    for width, columns in ((80, 7), (24, 1)):
+        screen, file = shown(width)
+        screen.epoch(ROW | {"val/loss": 0.25}, monitor="val/loss")
+        header, line = file.getvalue().splitlines()[1:]
+        assert header.count("val loss") == 1
+        assert "0.250" in line
+        assert len(header.replace("train loss", "t").replace("val loss", "v").replace("macro F1", "m").split()) == (
+            columns + 1
+        )
+
+
 def test_long_phase_name_is_shortened_beside_its_epoch() -> None:
     screen, file = shown()
     screen.epoch(ROW | {"phase": "warm-up-of-everything", "epoch": 12})
@@ -300,3 +336,9 @@ def test_findings_hang_beside_their_mark() -> None:
 def test_numbers() -> None:
     assert percent(0.9891) == "98.9 %"
     assert [clock(seconds) for seconds in (0, 8.4, 725, 3725)] == ["0:00", "0:08", "12:05", "1:02:05"]
+
+
+def test_a_loss_of_nothing_has_no_sign() -> None:
+    screen, file = shown()
+    screen.epoch(ROW | {"val/loss": -0.0, "train_loss": -1e-9})
+    assert "-0.000" not in file.getvalue()

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.folders import FOLDER_SPLITS
 from imgkit.data.index import Index
-from imgkit.data.rows import Row, Source, count, listed
+from imgkit.data.rows import Row, Source, absolute, count, listed
 from imgkit.errors import DataError, printable
 from imgkit.recipe.schema import DataSettings
+
+_FEW = 30  # images of a validation set: below, top-1 is open by more than 18 points
 
 
 def class_map(rows: Sequence[Row], source: Source, settings: DataSettings) -> tuple[str, ...]:
@@ -52,7 +55,9 @@ def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> li
             f"{shown} has {count(len(unknown), 'class', 'classes')} that the model does not know: {listed(unknown)}"
             + _same_but(unknown, classes),
             f"+ only in the data:   {listed(unknown, 20)}\n- only in the model:  {listed(absent, 20) or 'none'}\n"
-            "Rename or leave out these classes; labels are matched by name.",
+            "Rename or leave out these classes; labels are matched by name.\n"
+            "Or train a new head for them, on the weights of this model:  "
+            f"imgkit finetune NETWORK --weights RUN/model/model.safetensors --data {shlex.quote(shown)}",
         )
     if absent:
         return [f"{count(len(absent), 'class', 'classes')} of the model without an image here: {listed(absent)}."]
@@ -75,7 +80,8 @@ def single_warnings(index: Index) -> list[str]:
     """Classes with one image to learn from, whoever made the splits."""
     single = _names(index, index.counts("train") == 1)
     what = count(len(single), "class has", "classes have")
-    return [f"{what} one image in train: {listed(single)}."] if single else []
+    advice = f"Add images, or leave {'it' if len(single) == 1 else 'them'} out."
+    return [f"{what} one image in train: {listed(single)}. {advice}"] if single else []
 
 
 def label_notes(index: Index) -> list[str]:
@@ -104,15 +110,15 @@ def validation_warnings(index: Index, *, share: float | None) -> list[str]:
     images, empty = len(index.rows("val")), int((counts == 0).sum())
     if images == 0:
         return ["There is no validation split, so nothing chooses the best checkpoint."]
-    if empty == 0:
+    if empty == 0 and images >= _FEW:
         return []
     larger = "give the training images alone, --train FOLDER" if share is None else f"--val {min(2 * share, 0.5):g}"
     points = 98 / np.sqrt(images)  # half of a 95 % interval at 50 %, normal approximation
-    score = "top-1" if index.task == "single" else "subset accuracy"
+    score = "Top-1" if index.task == "single" else "Subset accuracy"
+    none = f", and {count(empty, 'class has', 'classes have')} none" if empty else ""
     return [
-        f"The validation set has {count(images, 'image')} for {count(len(counts), 'class', 'classes')}, "
-        f"{count(empty, 'class has', 'classes have')} none, and {score} would be known only to about "
-        f"±{points:.0f} points (a larger one, taken from train: {larger})."
+        f"The validation set has {count(images, 'image')} for {count(len(counts), 'class', 'classes')}{none}. "
+        f"{score} would be known only to about ±{points:.0f} points. A larger one, taken from train:  {larger}"
     ]
 
 
@@ -133,10 +139,17 @@ def _names(index: Index, chosen: npt.NDArray[np.bool_]) -> list[str]:
 
 
 def _only_outside_train(split: str, unknown: Sequence[str], names: Collection[str], source: Source) -> DataError:
-    what = "a class" if len(unknown) == 1 else f"{len(unknown):,} classes"
+    what, it = ("a class", "it") if len(unknown) == 1 else (f"{len(unknown):,} classes", "them")
+    rename, train = f"Rename {it} in {source.shown}", "FOLDER"
+    is_folder = absolute(source.shown) == source.root  # and no table, nor a pair of --train and --val
+    below = _folders(source.root) if is_folder else []
+    folders = {FOLDER_SPLITS.get(name.lower()): f"{source.shown}/{name}" for name in below}
+    if {"train", split} <= folders.keys():
+        rename = f"Rename {it} in {printable(folders[split])}/"
+        train = shlex.quote(printable(folders["train"]))
     return DataError(
         f"{split} has {what} that train does not have: {listed(unknown)}{_same_but(unknown, names)}",
-        f"Rename it in {source.shown}, or give the training images alone (--train FOLDER): imgkit then splits them.",
+        f"{rename}, or give the training images alone, and imgkit splits them:  --train {train}",
     )
 
 
@@ -165,7 +178,7 @@ def _one_class(name: str, source: Source) -> DataError:
 def _wrong_number(asked: int, names: tuple[str, ...], source: Source) -> DataError:
     first = ", ".join(map(printable, names[:3]))
     lines = [
-        f"First: {first} ... last: {printable(names[-1])}",
+        f"First: {first} ... last: {printable(names[-1])}" if len(names) > 3 else f"They are: {first}",
         "Leave out --classes (it is read from the data) or point --data at the data with "
         f"{count(asked, 'class', 'classes')}.",
     ]

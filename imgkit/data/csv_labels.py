@@ -1,5 +1,6 @@
 """The labels of a CSV's rows, from one column or several, which hold names or zeros and ones."""
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from imgkit.recipe.task import task_of
 
 NO = frozenset({"", "0", "0.0", "false", "no"})
 YES = frozenset({"1", "1.0", "true", "yes"})
+_DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
 _MARKS = "|;,"  # what people put between labels
 
 
@@ -75,6 +77,7 @@ def read_labels(
     if task_of(settings) == "single":
         (column,) = columns
         labels = [filled(cells[column], "label", number, source.shown) for number, cells in lines]
+        _look_at_numbers(labels, columns[column], source)
         source.warnings.extend(_joined_names(set(labels)))
         return [(label,) for label in labels]
     found = LabelColumns.of(columns, lines, settings.label_delimiter)
@@ -110,6 +113,32 @@ def _word(cell: str) -> str:
 def _odd_row(column: int, lines: Sequence[Line]) -> int | None:
     """The first row whose cell is neither 0 nor 1, as a position in `lines`."""
     return next((at for at, (_, cells) in enumerate(lines) if _word(cells[column]) not in NO | YES), None)
+
+
+def _look_at_numbers(labels: Sequence[str], name: str, source: Source) -> None:
+    """Labels that are numbers with decimals: a quantity, which is no class, or codes that were saved as decimals.
+
+    Raises:
+        DataError: if most of them differ.
+    """
+    distinct = sorted(set(labels))
+    if not all(_DECIMAL.fullmatch(label) for label in distinct):
+        return
+    values = f"{listed(distinct, 3)}"
+    if all(float(label).is_integer() for label in distinct):
+        source.notes.append(f"Labels of {printable(name)!r} are whole numbers with decimals ({values}), kept as names.")
+    elif 2 * len(distinct) > len(labels):
+        raise DataError(
+            f"{source.shown}: column {printable(name)!r} holds numbers with decimals ({values}), "
+            f"{len(distinct):,} different ones in {count(len(labels), 'row')}.",
+            "imgkit tells classes apart; it does not predict quantities. Name another column (--label-col COLUMN), or "
+            "write a class for each range of the numbers.",
+        )
+    else:
+        source.warnings.append(
+            f"Labels of {printable(name)!r} are numbers with decimals ({values}). Each different one is a class of its "
+            "own; that one is near another is not known to the network."
+        )
 
 
 def _joined_names(labels: set[str]) -> list[str]:

@@ -116,11 +116,11 @@ def _columns(
         what: next((header[lower.index(name)] for name in names if name in lower), None)
         for what, names in GUESSES.items()
     }
+    absent = [name for names in asked.values() for name in names if name not in header]
+    if absent:
+        raise _no_column(header, f"{shown} has no column {absent[0]!r}.", asked, guessed)
     columns: dict[str, tuple[int, ...]] = {}
     for what, names in asked.items():
-        for name in names:
-            if name not in header:
-                raise _no_column(header, f"{shown} has no column {name!r}.", asked, guessed)
         chosen = names or _one(guessed.get(what))
         if chosen:
             columns[what] = tuple(header.index(name) for name in chosen)
@@ -163,9 +163,10 @@ def _no_column(
         return DataError(message, f"{hint}\nThe first row is an image: put a header above it, such as path,label")
     known = {what for what in ("label", "image") if guessed[what] or (asked[what] and {*asked[what]} <= {*header})}
     lacking = [f"--{what}-col" for what in ("label", "image") if what not in known]
-    if flags or not lacking:
-        return DataError(message, f"{hint}\nDid you mean  {' '.join(flags)} ?" if flags else hint)
-    return DataError(message, f"{hint}\nGive {' and '.join(lacking)}.")
+    lacking = [flag for flag in lacking if not any(given.startswith(f"{flag} ") for given in flags)]
+    lines = [hint] + [f"Did you mean  {' '.join(flags)} ?"] * bool(flags)
+    lines += [f"Give {' and '.join(lacking)}{' as well' * bool(flags)}."] * bool(lacking)
+    return DataError(message, "\n".join(lines))
 
 
 def _nearest(name: str, header: Sequence[str], guess: str | None) -> str | None:

@@ -8,6 +8,7 @@ import stat
 import threading
 import warnings
 from io import BufferedReader
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -40,6 +41,7 @@ _PLUGINS = (
     GifImagePlugin.GifImageFile,
     TiffImagePlugin.TiffImageFile,
 )
+JPEGS = ("JPEG", "MPO")
 FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -126,7 +128,8 @@ def _decode(path: Path, file: BufferedReader, max_pixels: int, min_side: int | N
         raise BadImage(path, _other_kind(file.read(256))) from None
     width, height = image.size
     if width * height > max_pixels:
-        limit = f"over the limit of {max_pixels / 1e6:g} (--max-pixels)"
+        trusted = f"if you trust it: --max-pixels {ceil(width * height / 1e6)}M"
+        limit = f"over the limit of {max_pixels / 1e6:g} ({trusted})"
         raise BadImage(path, f"{width} x {height} is {width * height / 1e6:.1f} megapixels, {limit}")
     kind, mode = image.format or "", image.mode
     if min_side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):

@@ -17,16 +17,18 @@ from imgkit.data.classes import (
     single_warnings,
     validation_warnings,
 )
+from imgkit.data.decode import JPEGS
 from imgkit.data.index import SPLITS, Index, PathTable, hash_array
 from imgkit.data.rows import Row, Source, count
 from imgkit.data.scan import FileFacts, ScanReport, find_duplicates, scan
-from imgkit.data.sources import find_data, read_source
+from imgkit.data.sources import Place, find_data, read_source
 from imgkit.data.split import assign_label_sets, assign_splits
 from imgkit.errors import BadImage, DataError, UsageError, printable
 from imgkit.recipe.fields import Task
 from imgkit.recipe.schema import DataSettings
 
 _BAD_SHOWN = 20
+_LARGE = 4_000_000  # pixels of the median image, from which on decoding in full takes longer than a small network
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,30 @@ class LoadedData:
     aspects: Floats  # width / height of each picture, (n,)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A data set as names tell it: rows and classes are known, and no picture was opened."""
+
+    place: Place
+    source: Source
+
+
+def list_data(settings: DataSettings, classes: tuple[str, ...] | None = None) -> Listed:
+    """The quick part of `load_data`, with its arguments and errors: all that can be told before a picture is opened."""
+    place = find_data(settings)
+    source = read_source(place, settings, training=classes is None)
+    if classes is None:
+        _refuse_unused_shares(source, settings)
+    _classes(source, source.rows, settings, classes)
+    return Listed(place, source)
+
+
 def load_data(
     settings: DataSettings,
     seed: int,
     *,
     classes: tuple[str, ...] | None = None,
+    listed: Listed | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LoadedData:
     """Read a data set and check every file of it.
@@ -56,6 +77,7 @@ def load_data(
         seed: of the splits that imgkit makes.
         classes: the class map of a trained run; labels are matched to it by name, nothing is split, and rows without a
             split become test. None: the class map comes from train.
+        listed: what `list_data` gave for these settings and classes, if it was asked before.
         progress: called with (files done, files in all) during the scan.
 
     Raises:
@@ -63,11 +85,8 @@ def load_data(
             unless `settings.on_bad` is "skip".
         UsageError: if the settings contradict each other.
     """
-    place = find_data(settings)
-    source = read_source(place, settings, training=classes is None)
-    if classes is None:
-        _refuse_unused_shares(source, settings)
-    _classes(source, source.rows, settings, classes)  # quick, so before the scan
+    listed = listed or list_data(settings, classes)
+    place, source = listed.place, listed.source
     report = scan(
         [str(source.root / row.path) for row in source.rows], max_pixels=settings.max_pixels, progress=progress
     )
@@ -231,7 +250,8 @@ def _duplicate_warnings(index: Index, facts: list[FileFacts]) -> list[str]:
             other = next(row for row in mixed[0] if values[row] != values[first])
             pair = f"{printable(index.paths[first])} = {printable(index.paths[other])}"
             images = count(sum(map(len, mixed)), "image")
-            warnings.append(f"{images} in {count(len(mixed), 'group')} are exact copies {what}, for example {pair}.")
+            groups_of = f"{images} in {count(len(mixed), 'group')}"
+            warnings.append(f"{groups_of} are exact copies {what}, for example {pair}. Keep one of each.")
     return warnings
 
 
@@ -253,6 +273,11 @@ def _picture_notes(report: ScanReport) -> list[str]:
         notes.append(f"All {count(report.gray, 'image')} are grayscale and are repeated to 3 channels.")
     elif report.gray:
         notes.append(f"{count(report.gray, 'image is', 'images are')} grayscale among colour ones, converted to RGB.")
+    width, height = report.median_size
+    if width * height > _LARGE:
+        most = next(iter(report.formats))
+        why = "JPEGs are decoded at a fraction of their size" if most in JPEGS else f"{most} is decoded in full"
+        notes.append(f"The images are large; {why}. If loading slows training down, train on smaller copies.")
     if report.rotated:
         notes.append(f"{count(report.rotated, 'image is', 'images are')} turned upright as EXIF says.")
     copies = report.duplicates

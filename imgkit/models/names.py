@@ -7,9 +7,11 @@ import fnmatch
 import json
 import os
 import re
+import shlex
 import sys
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 from imgkit.data.builtin import cache_folder
@@ -68,6 +70,7 @@ def resolve_name(text: str) -> str:
             f"{text!r} is not the name of a network: imgkit builds only the networks that timm knows.",
             f"Name the network, and its weights apart:  --weights hub:{where or 'OWNER/NAME'}  or  --weights FILE",
         )
+    _refuse_folder(text)
     name, _, tag = wanted.partition(".")
     known = _known()
     found = _resolve_plain(name, known)
@@ -75,6 +78,26 @@ def resolve_name(text: str) -> str:
         raise _unknown(text, name, known.plain)
     name, _, default_tag = found.partition(".")
     return _with_tag(name, tag or default_tag, known)
+
+
+def _refuse_folder(text: str) -> None:
+    """See that `text` is no run and no folder of weights, which name their network themselves.
+
+    Raises:
+        UsageError: if it is; the hint names both.
+    """
+    for folder in (Path(text), Path(text) / "model"):
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            continue
+        name = "NETWORK"
+        with suppress(OSError, ValueError, KeyError, TypeError):  # of another origin
+            name = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"])
+        raise UsageError(
+            f"{text!r} is a folder of weights, not the name of a network.",
+            f"Name the network, and its weights apart; it gets a new head for the classes of your data:\n"
+            f"imgkit finetune {name} --weights {shlex.quote(str(weights))}",
+        )
 
 
 def search(pattern: str) -> list[str]:

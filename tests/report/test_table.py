@@ -76,6 +76,17 @@ def test_one_run(tmp_path: Path) -> None:
     assert "★" in text
 
 
+def test_the_epochs_of_a_run_show_what_chose_the_best(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one", f1=0.8)
+    status = folder.read_json("status.json")
+    folder.write_json("status.json", status | {"best": status["best"] | {"metric": "val/loss_calibrated"}})
+    folder.write_rows("history.jsonl", [{**row, "val/loss_calibrated": 0.321} for row in folder.history()])
+    file = io.StringIO()
+    print_run(folder, Screen(file=file, width=80))
+    assert "cal. loss" in file.getvalue()
+    assert "0.321" in file.getvalue()
+
+
 def test_a_handful_of_images_has_no_interval(tmp_path: Path) -> None:
     folder = write_run(tmp_path, "one", f1=1.0)
     place = "evaluations/val@10/metrics.json"
