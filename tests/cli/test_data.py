@@ -116,7 +116,7 @@ def test_pictures_that_a_crop_would_cut_are_warned_of(imgkit: Run, tmp_path: Pat
     code, out, _ = imgkit("data", "check", str(tmp_path))
     assert code == 0
     assert "! The crop to a square cuts 50% off the median image" in out
-    assert "1 warning, 0 errors" in out
+    assert "2 warnings, 0 errors" in out, "the other is the small validation"
 
 
 def test_preview_takes_the_options_of_pictures_and_recipe(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
