@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 import imgkit
-from imgkit import api, checkpoint, evaluations, experiment
+from imgkit import api, checkpoint, evaluations, setup
 from imgkit.data.batches import Batch
 from imgkit.errors import DataError, DeviceError, DiskError, DivergedError, UsageError
 from imgkit.recipe.monitors import MONITORS
@@ -116,7 +116,7 @@ def test_early_stop_counts_epochs_without_gain_and_still_finishes(tmp_path: Path
 
 def test_a_loss_that_is_not_finite_names_step_phase_and_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        experiment, "make_loss", lambda settings, labels: lambda logits, targets: logits.sum() * float("nan")
+        setup, "make_loss", lambda settings, labels: lambda logits, targets: logits.sum() * float("nan")
     )
     with pytest.raises(DivergedError, match=r"The loss is nan at step 2 of phase 'top', lr .*") as caught:
         short_run(tmp_path)
@@ -304,7 +304,7 @@ def test_out_of_memory_on_the_cpu_advises_smaller_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "make_loss", lambda settings, labels: lambda logits, targets: ask())
+        patch.setattr(setup, "make_loss", lambda settings, labels: lambda logits, targets: ask())
         with pytest.raises(DeviceError, match="Out of memory on cpu with 4 images of 32×32 at once") as caught:
             short_run(tmp_path / "step")
     assert caught.value.exit_code == 5

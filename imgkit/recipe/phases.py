@@ -158,7 +158,7 @@ def _unread_of_solves(phases: int) -> dict[str, Unread]:
 def _common_keys(recipe: Recipe) -> list[str]:
     sections = {"train": recipe.train, "augment": recipe.augment, "loss": recipe.loss, "schedule": recipe.schedule}
     keys = [f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields]
-    return [*keys, *_WHOLE_RUN]
+    return [*keys, "data.weight_col", *_WHOLE_RUN]
 
 
 def _may_read(phase: PhaseSettings, key: str) -> bool:
