@@ -1,17 +1,21 @@
 # make demo    environment, install, a real fine-tuning on real photographs, report
-# make test    the tests
+# make test    the tests, in minutes
+# make proof   those that take longer: kills of fresh processes, the whole option matrix
 # make lint    style and types
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test proof lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
 
 test: $(VENV)/ready
 	$(BIN)/pytest -n 2
+
+proof: $(VENV)/ready
+	$(BIN)/pytest -n 2 -m slow
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

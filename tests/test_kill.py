@@ -211,6 +211,7 @@ def test_a_kill_while_a_damaged_checkpoint_is_replaced(tmp_path: Path) -> None:
     assert fingerprint(open_run("run", tmp_path / "killed" / "runs")) == fingerprint(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fresh_processes_with_two_threads_on_lite0(tmp_path: Path) -> None:
     """The same promise for a real network, in processes that share nothing, killed while they train."""

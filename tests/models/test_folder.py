@@ -67,7 +67,6 @@ def test_the_same_logits_in_imgkit_and_in_timm(name: str, size: int | None, tmp_
     assert timms.pretrained_cfg["label_names"] == list(CLASSES)
 
 
-@pytest.mark.slow
 def test_timm_alone_is_enough(saved: Path, tmp_path: Path) -> None:
     program = """
 import sys, timm, torch
