@@ -5,7 +5,7 @@ by (seed, s), and every rate is a function of `s`, so nothing has to be remember
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.errors import DivergedError
+from imgkit.errors import DivergedError, UsageError
 from imgkit.features import load_solution
 from imgkit.keys import key, seed_everything
 from imgkit.loss_scale import WIDER, LossScale
@@ -177,7 +177,8 @@ class Trainer:
             pixels, targets = self._pixels(batch.images[rows]), self._sent(batch.targets[rows])
             if mix is not None and others is not None:
                 pixels = mix.images(pixels, self._pixels(others[0][rows]))
-            with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+            with autocast, _one_image_told(phase):
                 logits = self.model(pixels.contiguous(memory_format=torch.channels_last))
             if mix is not None and others is not None:
                 targets = mix.targets(targets, self._sent(others[1][rows]), logits.shape[1])
@@ -281,6 +282,23 @@ def _placed(value: object, parameter: Tensor) -> object:
 
 def _finite(number: float) -> bool:
     return number - number == 0.0
+
+
+@contextmanager
+def _one_image_told(phase: PhasePlan) -> Iterator[None]:
+    """Batch norm has no variance of a single number: say which part of a batch has one image, and what to do."""
+    try:
+        yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        batch, micro = phase.settings.batch_size, phase.settings.micro_batch
+        parts = f"a batch of {batch}" if micro is None else f"a batch of {batch} in parts of {micro}"
+        raise UsageError(
+            f"Batch norm in training mode needs two images at once where maps are 1×1, and phase {phase.name!r} takes "
+            f"{parts}.",
+            f"Keep its statistics: --set phases.{phase.name}.batch_norm=frozen; or take other parts, or larger images.",
+        ) from error
 
 
 def _diverged(

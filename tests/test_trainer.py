@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.errors import DivergedError
+from imgkit.errors import DivergedError, UsageError
 from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import make_plan
@@ -150,3 +150,21 @@ def test_a_loss_that_is_not_finite_in_float16_names_the_format() -> None:
     with pytest.raises(DivergedError, match="The loss is") as caught:
         next(trainer.train(phase, iter([batch]), phase.first_step))
     assert "In float16 numbers above 65504 overflow" in caught.value.hint
+
+
+def test_a_part_of_one_image_under_batch_norm_is_told() -> None:
+    (*_, phase) = make_plan(load_recipe("scratch", sets=["train.batch_size=3", "train.micro_batch=2"]), 3).phases
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    trainer = Trainer(
+        model,
+        preprocessing=Preprocessing((8, 8), 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3),
+        device=CPU,
+        autocast=None,
+        seed=0,
+        loss_of=lambda phase: make_loss(phase.loss, LabelFacts("single", np.ones(2, dtype=np.int64), 3)),
+    )
+    trainer.begin(phase)
+    batch = Batch(torch.ones(3, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0]), torch.arange(3))
+    with pytest.raises(UsageError, match="phase 'all' takes a batch of 3 in parts of 2") as caught:
+        next(trainer.train(phase, iter([batch]), phase.first_step))
+    assert "--set phases.all.batch_norm=frozen" in caught.value.hint
