@@ -505,3 +505,12 @@ def test_signals_that_were_ignored_stay_so() -> None:
         assert request.stop == signal.SIGHUP
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("minutes", "every"), [("1e-9", True), ("15", False)])
+def test_a_checkpoint_comes_when_the_minutes_are_over(tmp_path: Path, minutes: str, every: bool) -> None:
+    sets = ("save.every_steps=none", f"save.every_minutes={minutes}", "save.keep=all")
+    run = short_run(tmp_path, *sets)
+    saved = checkpoint.steps(run.folder.path / "checkpoints")
+    ends = [row["step"] for row in run.folder.history()]
+    assert saved == (list(range(1, ends[-1] + 1)) if every else ends)

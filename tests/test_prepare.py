@@ -266,3 +266,15 @@ def test_what_does_not_fit_the_task_is_told_before_an_image_is_read(
     with pytest.raises(UsageError, match=told) as caught:
         several_labels(tmp_path, *sets)
     assert caught.value.exit_code == 2
+
+
+def test_threads_and_deterministic_algorithms_are_torchs(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        run = short_run(tmp_path, "run.threads=2", "run.deterministic=true", "phases.all.epochs=1")
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled()
+        assert run.folder.read_json("run.json")["threads"] == 2
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(False)
