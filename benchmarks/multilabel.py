@@ -4,8 +4,9 @@
     python benchmarks/multilabel.py --splits 0 --smoke     # a few images, to see that it works
 
 A sound polycrystalline cell has no label, so many sets are empty. The splits are those of the other solar tasks. For
-each split test is scored once; printed are mAP, macro F1 and exact sets with thresholds of 0.5 and with the fitted
-ones, and the calibration error before and after the temperature. Needs the package elpv-dataset.
+each split test is scored once; multilabel.json gets mAP, macro F1 and exact sets with thresholds of 0.5 and with the
+fitted ones, and the calibration error before and after the temperature; `quality.py table` puts them on the page. Needs
+the package elpv-dataset.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,7 @@ from datasets import DEFAULT_OUT, SPLIT_COUNT, SPLIT_OF_LETTER, read_splits, sol
 
 MODEL = "tf_efficientnet_lite0"
 LABELS = ("defective", "mono")
+RESULTS = Path(__file__).parent / "multilabel.json"
 
 
 def label_rows(split: int) -> list[tuple[str, str, int, int]]:
@@ -67,25 +68,28 @@ def main() -> None:
     parser.add_argument("--splits", type=int, nargs="+", choices=range(SPLIT_COUNT), default=list(range(SPLIT_COUNT)))
     parser.add_argument("--smoke", action="store_true", help="a few images; the numbers mean nothing")
     args = parser.parse_args()
-    titles = ("mAP", "macro F1 at 0.5", "fitted", "exact sets at 0.5", "fitted", "cal. error before", "after")
     rows = []
     for split in args.splits:
         found = measure(write_table(split, args.out), split, smoke=args.smoke)
         before = found["uncalibrated"]
         rows.append(
-            [
-                found["map"],
-                *(before["f1_macro"], found["f1_macro"]),
-                *(before["subset_accuracy"], found["subset_accuracy"]),
-                *(before["ece"], found["ece"]),
-            ]
+            {
+                "split": split,
+                "n_test": found["n"],
+                "empty": found["empty"],
+                "map": found["map"],
+                "f1_macro": {"at_0.5": before["f1_macro"], "fitted": found["f1_macro"]},
+                "subset_accuracy": {"at_0.5": before["subset_accuracy"], "fitted": found["subset_accuracy"]},
+                "ece": {"before": before["ece"], "after": found["ece"]},
+                "temperature": found["calibration"]["temperature"],
+                "thresholds": found["thresholds"],
+            }
         )
-        thresholds = ", ".join(f"{name} {value:.2f}" for name, value in found["thresholds"].items())
-        print(f"split {split}: temperature {found['calibration']['temperature']:.3f}, thresholds {thresholds}")
-    print("split", *titles, sep=" | ")
-    for split, row in zip(args.splits, rows, strict=True):
-        print(split, *(f"{100 * value:.1f}" for value in row), sep=" | ")
-    print("mean", *(f"{100 * statistics.mean(column):.1f}" for column in zip(*rows, strict=True)), sep=" | ")
+        print(json.dumps(rows[-1]), flush=True)
+    if not args.smoke:
+        RESULTS.write_text(
+            json.dumps({"model": MODEL, "recipe": "probe", "labels": LABELS, "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -232,7 +232,41 @@ def page(content: dict[str, Any]) -> str:
             )
         lines += ["", "Paired differences in macro F1 on shared splits:", ""]
         lines += [difference_line(one) for one in found["differences"] if one["splits"]]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *label_sets()]) + "\n"
+
+
+def label_sets() -> list[str]:
+    """The section on several labels an image, from multilabel.json; none where that was not measured."""
+    if not (HERE / "multilabel.json").exists():
+        return []
+    found = json.loads((HERE / "multilabel.json").read_text())
+    columns = {
+        "mAP": [row["map"] for row in found["rows"]],
+        "macro F1 at 0.5": [row["f1_macro"]["at_0.5"] for row in found["rows"]],
+        "fitted": [row["f1_macro"]["fitted"] for row in found["rows"]],
+        "exact sets at 0.5": [row["subset_accuracy"]["at_0.5"] for row in found["rows"]],
+        "fitted ": [row["subset_accuracy"]["fitted"] for row in found["rows"]],
+        "cal. error before": [row["ece"]["before"] for row in found["rows"]],
+        "after": [row["ece"]["after"] for row in found["rows"]],
+    }
+    means = [mean_interval(values) for values in columns.values()]
+    empty = sum(row["empty"] for row in found["rows"]) / len(found["rows"])
+    return [
+        "",
+        "## Several labels an image",
+        "",
+        f"Solar cells with the labels {' and '.join(found['labels'])}; {100 * empty:.0f} % of the images have none. "
+        f"Recipe `{found['recipe']}`; thresholds and temperature are fitted on validation. In percent; means ± half "
+        "the 95 % t-interval.",
+        "",
+        f"| {' | '.join(['split', *columns])} |",
+        f"|{'---|' * (1 + len(columns))}",
+        *(
+            f"| {row['split']} | {' | '.join(f'{100 * values[place]:.1f}' for values in columns.values())} |"
+            for place, row in enumerate(found["rows"])
+        ),
+        f"| mean | {' | '.join(f'{100 * mean:.1f} ± {100 * (half or 0):.1f}' for mean, half in means)} |",
+    ]
 
 
 def difference_line(one: dict[str, Any]) -> str:
