@@ -108,7 +108,11 @@ class Run:
             UsageError: if the run has no model yet.
             DeviceError: if torch does not see `device`, or memory runs out.
         """
-        require_plugins(self.folder, "predict")
+        for run in (self, *together_with):
+            require_plugins(run.folder, "predict")
+        folders = [run.folder.path.resolve() for run in (self, *together_with)]
+        if len(set(folders)) < len(folders):
+            raise UsageError("A run that votes twice would count twice.", "Name each run once.")
         from imgkit.device import choose_device
         from imgkit.predict import Trained, expand_inputs
         from imgkit.vote import Member, vote_on_files

@@ -26,6 +26,7 @@ from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Watched
 
+_WORSE = 0.02  # of calibration error, from which it is said
 _FEW = 100  # images, below which an interval is wider than most differences
 _WIDE = 0.05  # of a score on validation, half its 95 % interval: above, two runs can hardly be told apart
 _GAIN = 0.005  # by which the last epoch has to be the best for more of them to be worth their time
@@ -160,6 +161,8 @@ def calibration_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     flatters = "" if split == "test" else ", which it was fitted on"
     line = f"Calibrated by temperature {fitted['temperature']:.3g}: calibration error {before} before, {after} after"
     told = [f"{line} (on {split}{flatters})"] if fitted["temperature"] != 1 else []
+    if told and found["ece"] > found["uncalibrated"]["ece"] + _WORSE:
+        told.append("The temperature makes the loss smallest on val; here that does not help the calibration error.")
     if set((fitted["thresholds"] or {}).values()) - {USUAL_THRESHOLD}:
         ends = [f"{end(fitted['thresholds'].values()):.2f}" for end in (min, max)]
         told.append(f"Thresholds of the labels, by F1 on val: {' to '.join(dict.fromkeys(ends))}")

@@ -217,7 +217,9 @@ def _draw(curve: LrCurve, file: Path) -> bool:
     axes.plot(curve.rates, curve.smoothed, color="C0", label="smoothed")
     axes.axvline(curve.edge, color="0.5", linestyle=":", label=f"rises after {curve.edge:.1e}")
     axes.axvline(curve.suggestion, color="C1", label=f"suggestion {curve.suggestion:.1e}")
-    axes.set_ylim(top=2 * max(*curve.untouched, curve.smoothed[0]))
+    level = sum(curve.untouched) / len(curve.untouched)
+    low = max(min(curve.smoothed), -level)  # a difference may fall below 0; what is far below would flatten the rest
+    axes.set_ylim(bottom=low - 0.1 * level, top=2 * max(*curve.untouched, curve.smoothed[0]))
     axes.legend()
     with disk_told(file):
         figure.savefig(file, dpi=150)

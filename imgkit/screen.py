@@ -5,6 +5,7 @@ colour is never the only carrier of a meaning; names are shown with control char
 can be copied with time stamps into a run's log.txt.
 """
 
+import os
 import sys
 import time
 from collections import deque
@@ -162,9 +163,21 @@ class Screen:
         self._write_log(lines)
         if not shown or (self.quiet and not always):
             return
-        self._clear_progress()
-        for line in lines:
-            self._console.print(Text(encodable(line, self._console.encoding), style=style), soft_wrap=True)
+        with self._reader_gone_is_no_end():
+            self._clear_progress()
+            for line in lines:
+                self._console.print(Text(encodable(line, self._console.encoding), style=style), soft_wrap=True)
+
+    @contextmanager
+    def _reader_gone_is_no_end(self) -> Iterator[None]:
+        """A training outlives the pager or `tee` that read its lines; its log goes on. Other commands end with it."""
+        try:
+            yield
+        except BrokenPipeError:
+            if self._log is None:
+                raise
+            self.quiet, self._progress = True, ""
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._console.file.fileno())  # what is buffered goes nowhere
 
     def _write_log(self, lines: Sequence[str]) -> None:
         stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -99,9 +99,18 @@ def test_the_example_from_end_to_end(imgkit: Run, tmp_path: Path) -> None:
     code, _, err = imgkit("evaluate", "one", "--data", data, *own)
     assert code == 0, err
     forget()
-    code, out, err = imgkit("predict", "one", "pics", "--plugin", "runs/one/plugins/my_plugin.py", "--with", "one")
+    code, out, err = imgkit("predict", "one", "pics", "--plugin", "runs/one/plugins/my_plugin.py")
     assert code == 0, err
     assert len(out.splitlines()) == 17
+    forget()
+    for command in (
+        ["lr-find", "my_tiny_net", "--recipe", "scratch", "--steps", "10"],
+        ["data", "preview", "my_tiny_net"],
+    ):
+        code, out, err = imgkit(*command, "--data", data, "--image-size", "32", "--set", "loss.name=tversky", *own)
+        assert code == 0, err
+        forget()
+    assert imgkit("data", "check", data, *own)[0] == 0
     code, out, _ = imgkit("models", "my_tiny")
     assert "my_tiny_net" in out
 
@@ -264,6 +273,7 @@ def source_error(lines: str, argument: str = "pics") -> str:
     [
         ("return []", "The source 'bad' gives no image for 'pics'"),
         ("yield 'red_0.png'", "image 1 of the source 'bad' is a str"),
+        ("yield Picture('red_0.png', 'red'); {}['col']", "the source 'bad' failed: KeyError: 'col'\n"),
         ("yield Picture('red_9.png', 'red')", "names a file that is not there: red_9.png"),
         ("yield Picture('red_0.png', 'red', 'vali')", "is in split 'vali' (did you mean 'val'?)"),
     ],

@@ -1,4 +1,5 @@
 import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -342,3 +343,23 @@ def test_a_loss_of_nothing_has_no_sign() -> None:
     screen, file = shown()
     screen.epoch(ROW | {"val/loss": -0.0, "train_loss": -1e-9})
     assert "-0.000" not in file.getvalue()
+
+
+def test_a_training_outlives_the_reader_of_its_lines(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from imgkit.screen import Screen\n"
+        "screen = Screen()\n"
+        "if sys.argv[1:]:\n"
+        "    screen.log_to(Path(sys.argv[1]))\n"
+        "for number in range(5000):\n"
+        "    screen.line(f'line {number}')\n"
+    )
+    for log, code in (([str(tmp_path / "log.txt")], 0), ([], 1)):
+        process = subprocess.Popen([sys.executable, "-c", script, *log], stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        process.stderr.read(10)
+        process.stderr.close()
+        assert process.wait(60) == code
+    assert (tmp_path / "log.txt").read_text().endswith("line 4999\n")

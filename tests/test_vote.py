@@ -1,5 +1,6 @@
 """Several runs vote: the mean by class name, each with its own preprocessing."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from multilabel_data import write_patches
 from oracle import short_run
 from torch import nn
 
+import imgkit
 from imgkit.errors import UsageError
 from imgkit.models.folder import LoadedModel
 from imgkit.predict import predict_files
@@ -55,7 +57,10 @@ def test_votes_are_means_by_class_name(tmp_path: Path) -> None:
         assert answer.prob == pytest.approx(means[best[0]], abs=1e-12)
     alone = list(vote_on_files([one], paths))
     assert alone == list(predict_files(one.loaded, paths))
-    assert list(first.predict(paths, together_with=[first])) == alone
+    copied = imgkit.Run(RunFolder(Path(shutil.copytree(first.folder.path, tmp_path / "copy"))))
+    assert list(first.predict(paths, together_with=[copied])) == alone
+    with pytest.raises(UsageError, match="votes twice"):
+        next(first.predict(paths, together_with=[second, first]))
 
     other = replace(two, name="other", loaded=replace(two.loaded, classes=("a", "b", "c")))
     with pytest.raises(UsageError, match=r"do not know the same classes: only run1 knows .*; only other knows a, b, c"):

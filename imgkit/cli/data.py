@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from imgkit.cli.options import recipe_flags
+from imgkit.cli.options import recipe_flags, typed
 from imgkit.cli.preview import preview_command
-from imgkit.cli.train import smoke_asked
+from imgkit.cli.train import smoke_asked, use_given_plugins
 from imgkit.errors import DataError, printable
 from imgkit.screen import Screen
 
@@ -62,8 +62,10 @@ def check(
     classes: Annotated[int | None, typer.Option(help="Number of classes to expect.")] = None,
     max_pixels: Annotated[str | None, typer.Option(help="Larger images are refused, such as 300M.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    plugin: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="With a source of your own.")] = None,
 ) -> None:
     """Look for problems in a folder or CSV. Exit 3 where something must be mended."""
+    use_given_plugins({"plugin": plugin})
     from imgkit.data.load import load_data, no_validation
     from imgkit.models.packages import installed_networks
 
@@ -100,15 +102,10 @@ def check(
     if not len(found.index.rows("val")):
         raise no_validation(found.index)
     screen.line()
-    options = [word for flag, value in flags.values() for one in _each(value) for word in (flag, str(one))]
+    options = typed(flags) + [word for file in plugin or [] for word in ("--plugin", str(file))]
     options += ["--seed", str(seed)] if seed else []
     model = next(iter(installed_networks()), "resnet50")  # one whose weights are here, if there is one
     screen.line(f"Next:  {shlex.join(['imgkit', 'finetune', model, *options])}")
-
-
-def _each(value: object) -> list[object]:
-    """The values of a flag, which may have been given several times."""
-    return list(value) if isinstance(value, list) else [value]
 
 
 def _recipe(given: "Mapping[str, tuple[str, object]]") -> "Recipe":

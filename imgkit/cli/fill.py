@@ -29,6 +29,8 @@ def refuse_idle(given: Mapping[str, object]) -> None:
         return
     if given["--out"] is None:
         raise UsageError("A filled template is written to a file.", "Add  --out filled.csv")
+    if given["--out"] == given["--template"]:
+        raise UsageError("--out is the template itself.", "Write to another file:  --out filled.csv")
     for flag in ("--format", "--top-k", "--root"):
         if given[flag] is not None:
             raise UsageError(f"{flag} is not used: the template says what is written.", "Leave it out.")

@@ -55,11 +55,13 @@ def predict(
     refuse_idle({**options, "--root": root, "--top-k": top_k})
     run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
     if template is not None and out is not None:
+        _refuse_inside(out, inputs)
         fill_template(run, voters, inputs, template, (image_col, label_col), out=out, value=fill, device=device)
         return
     form = choose_format(out, form, terminal=sys.stdout.isatty())
     if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
         raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
+    _refuse_inside(out, inputs)
     about = run.folder.read_json("run.json")
     own = Path(about["data"]["path"]) if "path" in about["data"] else None
     flag = "--image-col" if image_col is not None else "--root" if root is not None else None
@@ -80,6 +82,20 @@ def predict(
         return
     with _destination(out) as stream:
         _say_count(_write_rows(answers, stream, form, top_k, classes if about["task"] == "multilabel" else None), out)
+
+
+def _refuse_inside(out: Path | None, inputs: Sequence[str]) -> None:
+    """Pictures are never written among.
+
+    Raises:
+        UsageError: if `out` lies in a folder of the inputs.
+    """
+    for given in inputs if out is not None else []:
+        if out is not None and Path(given).is_dir() and out.resolve().is_relative_to(Path(given).resolve()):
+            raise UsageError(
+                f"--out {printable(str(out))} lies inside {printable(given)}, which is never written to.",
+                f"Put it beside the pictures:  --out {out.name}",
+            )
 
 
 def _write_rows(

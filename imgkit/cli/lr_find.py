@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from imgkit.cli.options import lr_find_signature, recipe_flags
-from imgkit.cli.train import command_line, model_and_flags
+from imgkit.cli.options import lr_find_signature, recipe_flags, typed
+from imgkit.cli.train import command_line, model_and_flags, use_given_plugins
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns
 
@@ -32,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _find(model: str | None, given: Mapping[str, Any]) -> None:
+    use_given_plugins(given)
     from imgkit import api
 
     recipe, sets = given["recipe"] or "finetune", given["set"] or []
@@ -45,6 +46,7 @@ def _find(model: str | None, given: Mapping[str, Any]) -> None:
         out=given["out"],
         flags=flags,
         sets=sets,
+        plugin=given["plugin"] or [],
         screen=Screen(),
         command=command_line(),
     )
@@ -76,7 +78,8 @@ def show(curve: "LrCurve", screen: Screen) -> None:
 
 def following(name: str, given: Mapping[str, Any], curve: "LrCurve") -> str:
     """The command that trains at the suggested rate, as it was asked for otherwise."""
-    words = [word for flag, value in recipe_flags(given).values() for word in (flag, str(value))]
+    words = typed(recipe_flags(given))
+    words += [word for file in given["plugin"] or [] for word in ("--plugin", str(file))]
     words += ["--recipe", given["recipe"]] if given["recipe"] else []
     words += [word for text in given["set"] or [] for word in ("--set", text)]
     words += ["--set", f"phases.{curve.phase}.lr={curve.suggestion:.1e}"]

@@ -150,6 +150,16 @@ def _signature(options: Sequence[Option]) -> inspect.Signature:
     return inspect.Signature([first, *(option.parameter() for option in options)])
 
 
+def typed(flags: Mapping[str, tuple[str, object]]) -> list[str]:
+    """Flags as words of a command line; one that was given several times comes as often."""
+    return [
+        word
+        for flag, value in flags.values()
+        for one in (value if isinstance(value, list) else [value])
+        for word in (flag, str(one))
+    ]
+
+
 def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS) -> dict[str, tuple[str, object]]:
     """Recipe key -> (the flag as typed, its value) for the options that were given.
 

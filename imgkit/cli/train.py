@@ -60,11 +60,7 @@ def _command(verb: str) -> Callable[..., None]:
 
 
 def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
-    plugins: list[Path] = given["plugin"] or []
-    if plugins:  # before a recipe that names what they register
-        from imgkit.plugin_files import use_plugins
-
-        use_plugins(plugins)
+    use_given_plugins(given)
     flags, recipe = _flags(given), given["recipe"] or verb
     sets: list[str] = given["set"] or []
     if given["print_recipe"]:
@@ -79,7 +75,7 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
         sets=sets,
         out=given["out"],
         name=given["name"],
-        plugin=plugins,
+        plugin=given["plugin"] or [],
         smoke=smoke_asked(given["smoke"]),
         screen=Screen(),
         command=command_line(),
@@ -88,6 +84,14 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
         api.show_plan(verb, name, recipe=recipe, **options)
         return
     (api.finetune if verb == "finetune" else api.scratch)(name, recipe=recipe, **options)
+
+
+def use_given_plugins(given: Mapping[str, Any]) -> None:
+    """Import the files of --plugin, before a recipe that names what they register is read."""
+    if given["plugin"]:
+        from imgkit.plugin_files import use_plugins
+
+        use_plugins(given["plugin"])
 
 
 def model_and_flags(recipe: str, model: str | None, given: Mapping[str, Any]) -> "tuple[str, dict[str, Flag]]":

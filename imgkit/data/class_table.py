@@ -72,8 +72,8 @@ def _advice(index: Index, counts: Ints, sampled: bool) -> str:
     large, small = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max()).argmin())
     names = [f"{printable(index.classes[code])!r} ({counts[code]:,})" for code in (large, small)]
     draw = "Draw rare classes more often:  --sampler sqrt (or balanced).  " if sampled else ""
-    several = index.task == "multilabel"
-    weigh = "loss.pos_weight=sqrt (or neg_pos)" if several else "loss.class_weights=sqrt (or inverse)"
+    own = "loss.name=bce --set loss.pos_weight=sqrt (or neg_pos)"
+    weigh = own if index.task == "multilabel" else "loss.class_weights=sqrt (or inverse)"
     return (
         f"The largest class, {names[0]}, has {counts[large] / counts[small]:.1f} times the images of the smallest, "
         f"{names[1]}, and counts as much more in training. {draw}Weigh their loss more:  --set {weigh}."

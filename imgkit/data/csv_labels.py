@@ -90,6 +90,7 @@ def read_labels(
             "Leave out --label-delimiter.",
         )
     _refuse_two_sources(found, lines, source.shown)
+    _refuse_codes(found, lines, source.shown)
     source.notes.append(_how(found))
     source.warnings.extend(_doubts(found, lines))
     return [found.labels(cells) for _, cells in lines]
@@ -189,6 +190,31 @@ def _refuse_two_sources(found: LabelColumns, lines: Sequence[Line], shown: str) 
                     f"{printable(name)!r} too (row {number:,}).",
                     "Rename one of them, or leave out one of the columns.",
                 )
+
+
+def _refuse_codes(found: LabelColumns, lines: Sequence[Line], shown: str) -> None:
+    """Several columns that hold the same numbers or blanks are flags in another code, and no names of labels.
+
+    Raises:
+        DataError: naming the columns and what they hold.
+    """
+    coded = {}
+    for column, name in found.named.items():
+        labels = {label for _, cells in lines for label in found.names(column, cells)}
+        if labels and all(_is_code(label) for label in labels):
+            coded[name] = labels
+    if len(coded) > 1 and set.intersection(*coded.values()):
+        raise DataError(
+            f"{shown}: the label columns {listed(coded)} hold {listed(sorted(set().union(*coded.values())))}: neither "
+            "zeros and ones nor names of labels.",
+            "Write 1 where an image has the label, and 0 or nothing where it has not.",
+        )
+
+
+def _is_code(label: str) -> bool:
+    """Whether a cell holds a number, or a word for a missing one."""
+    bare = label.strip().lower()
+    return bare in ("nan", "na", "null") or bare.lstrip("+-").replace(".", "", 1).isdigit()
 
 
 def _how(found: LabelColumns) -> str:

@@ -56,7 +56,8 @@ def filled(cell: str, what: str, row: int, shown: str) -> str:
     """
     text = cell.strip()
     if not text:
-        raise DataError(f"{shown}: row {row:,} has no {what}.", "Fill it in or delete the row.")
+        several = " Where an image may have several labels, or none:  --label-delimiter '|'" if what == "label" else ""
+        raise DataError(f"{shown}: row {row:,} has no {what}.", f"Fill it in or delete the row.{several}")
     return text
 
 

@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from imgkit.data.index import SPLITS
 from imgkit.data.rows import Row, Source, absolute, exists
-from imgkit.errors import DataError, UsageError, printable, suggestion
+from imgkit.errors import DataError, ImgkitError, UsageError, printable, suggestion
 from imgkit.registry import Registry
 
 
@@ -67,7 +68,7 @@ def read_own(name: str, argument: str, shown: str) -> Source:
         DataError: if it gives nothing, something else than pictures, a split that does not exist, or a path to nothing.
     """
     root, rows = own_root(argument), []
-    for number, row in enumerate(SOURCES[name](argument), 1):
+    for number, row in enumerate(_given(name, argument, shown), 1):
         where = f"{shown}: image {number:,} of the source {name!r}"
         if not isinstance(row, Picture):
             raise DataError(f"{where} is a {type(row).__name__}.", "A source gives  imgkit.plugin.Picture(path, label)")
@@ -85,6 +86,24 @@ def read_own(name: str, argument: str, shown: str) -> Source:
     if not rows:
         raise DataError(f"The source {name!r} gives no image for {printable(argument)!r}.", "See what it looks for.")
     return Source(root, shown, rows)
+
+
+def _given(name: str, argument: str, shown: str) -> Iterator[Picture]:
+    """What the source gives; its own mistakes are told like those of an import.
+
+    Raises:
+        DataError: with the line of the plugin that failed.
+    """
+    try:
+        yield from SOURCES[name](argument)
+    except ImgkitError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise DataError(
+            f"{shown}: the source {name!r} failed: {type(error).__name__}: {error}",
+            f"{where.filename}, line {where.lineno}: {where.line}\nMend the plugin, and try again.",
+        ) from error
 
 
 def refuse_columns(name: str, given: Iterable[str]) -> None:

@@ -82,3 +82,15 @@ def test_options_that_nothing_would_read(args: list[str], message: str, imgkit: 
     code, _, err = imgkit("predict", "one", "photos", *args)
     assert code == 2
     assert message in " ".join(err.split())
+
+
+def test_neither_the_template_nor_the_pictures_are_written_over(imgkit: Run) -> None:
+    Path("answers.csv").write_text("id,label\nc2,\nd1,\nc1,\n")
+    before = Path("answers.csv").read_bytes()
+    code, _, err = imgkit("predict", "one", "photos", "--template", "answers.csv", "--out", "answers.csv")
+    assert (code, "--out is the template itself" in err) == (2, True)
+    assert Path("answers.csv").read_bytes() == before
+    for more in (["--template", "answers.csv"], []):
+        code, _, err = imgkit("predict", "one", "photos", "--out", "photos/in/filled.csv", *more)
+        assert (code, "lies inside photos, which is never written to" in " ".join(err.split())) == (2, True)
+        assert "--out filled.csv" in err

@@ -236,7 +236,15 @@ BAD = {
         "path,label\na.png,x\nb.png,\n",
         {},
         3,
-        "{path}: row 3 has no label.\nFill it in or delete the row.",
+        "{path}: row 3 has no label.\nFill it in or delete the row. Where an image may have several labels, or none:  "
+        "--label-delimiter '|'",
+    ),
+    "flags in another code": (
+        "path,a,b\na.png,-1,1\nb.png,1,-1\n",
+        {"label_col": ("a", "b")},
+        3,
+        "{path}: the label columns a, b hold -1, 1: neither zeros and ones nor names of labels.\n"
+        "Write 1 where an image has the label, and 0 or nothing where it has not.",
     ),
     "nothing has a label": (
         "path,tags\na.png,\nb.png,\n",
