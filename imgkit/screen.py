@@ -173,7 +173,7 @@ class Screen:
         """A training outlives the pager or `tee` that read its lines; its log goes on. Other commands end with it."""
         try:
             yield
-        except BrokenPipeError:
+        except (BrokenPipeError, SystemExit):  # rich answers a broken pipe with SystemExit
             if self._log is None:
                 raise
             self.quiet, self._progress = True, ""

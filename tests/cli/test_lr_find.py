@@ -45,7 +45,8 @@ def test_the_curve_is_a_table_and_the_next_command_can_be_typed(
     assert options["out"] == tmp_path
     assert "1.0e-02" in out
     assert "Rate    1.0e-03" in out
-    command = "imgkit finetune resnet50 --data 'a b' --data c --label-col x --label-col y --batch-size 8 --set train.optimizer=sgd --set phases.all.lr=1.0e-03"
+    command = "imgkit finetune resnet50 --data 'a b' --data c --label-col x --label-col y --batch-size 8 "
+    command += "--set train.optimizer=sgd --set phases.all.lr=1.0e-03"
     assert command in " ".join(out.split())
     assert str(tmp_path) in err
 
