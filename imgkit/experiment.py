@@ -25,6 +25,7 @@ from imgkit.finish import finish
 from imgkit.head import pictures_of, solve_phase
 from imgkit.metrics import METRICS
 from imgkit.plateau import remembered
+from imgkit.plugin_files import plugin_words
 from imgkit.progress import Progress, best_first
 from imgkit.recipe.plan import PhasePlan
 from imgkit.records import Records
@@ -211,7 +212,7 @@ class Experiment:
             self._save()
         raise Interrupted(
             f"Stopped at step {self.progress.step} of {self.setup.plan.total_steps}; everything is saved.",
-            f"Go on: imgkit resume {shlex.quote(self.folder.address)}",
+            f"Go on: imgkit resume {shlex.quote(self.folder.address)}{plugin_words(self.folder)}",
             signal=self._request.stop,
         )
 
@@ -259,7 +260,7 @@ class Experiment:
         left = None if left is None else min(left, max(0.0, self._left_s()))
         self.screen.epoch({**now.history[-1], "left_s": left}, monitor=self.setup.recipe.monitor)
         if self._lowered() < lowered:
-            self.screen.note(f"the score stands still: the rate is lowered to {self._lowered():.3g} of the schedule's")
+            self.screen.note(f"the score stands still: the rate is now {self._lowered():.3g} times the schedule's")
         for text in epoch_notes(now, phase, self.setup.recipe, self._limit, total):
             self.screen.note(text)
         for error in unwritten:  # told after the checkpoint is safe
@@ -310,10 +311,8 @@ class Experiment:
         """The epochs whose checkpoints are kept for being among the best; one that could not be saved is not."""
         save, now = self.setup.recipe.save, self.progress
         there = {now.step, *checkpoint.steps(self._checkpoints)}
-        ranked = [
-            step for step in best_first(now.history, self.setup.recipe.monitor, self.setup.index.task) if step in there
-        ]
-        return ranked[: max(save.keep_best, save.average_best or 1)]
+        ranked = best_first(now.history, self.setup.recipe.monitor, self.setup.index.task)
+        return [step for step in ranked if step in there][: max(save.keep_best, save.average_best or 1)]
 
     def _save_or_warn(self) -> bool:
         try:

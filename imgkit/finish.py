@@ -20,6 +20,7 @@ from imgkit.evaluations import read_logits
 from imgkit.metrics import METRICS
 from imgkit.models.folder import save_model_folder
 from imgkit.multilabel import USUAL_THRESHOLD
+from imgkit.plugin_files import plugin_words
 from imgkit.report.words import guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
@@ -138,13 +139,16 @@ def _say_result(
         lines.append("Validation chose the weights; test was scored once and chose nothing.")
     else:
         lines.append("Validation chose the weights, so its score flatters: hold out a test with --set data.test=0.2")
-    lines.append(f"Best at epoch {best['epoch']} (phase {best['phase']}) by {setup.recipe.monitor}")
+    where = f"epoch {best['epoch']} (phase {best['phase']})" if best["epoch"] else f"the end of phase {best['phase']}"
+    lines.append(f"Best at {where} by {setup.recipe.monitor}")
     lines += calibration_lines(metrics)
     lines += _advice(setup, history, best, metrics)
-    lines.append(f"Model   {folder.path / 'model'}  (loads in plain timm)")
+    own = any("model" in one["registers"] for one in setup.about.get("plugins", []))
+    how = "timm loads it once the plugin is imported" if own else "loads in plain timm"
+    lines.append(f"Model   {folder.path / 'model'}  ({how})")
     name = "latest" if folder.is_latest else folder.address
     runs = shlex.quote(f"{folder.path.parent}/")
-    following = [f"imgkit predict {shlex.quote(name)} PHOTOS/", f"imgkit report {runs}"]
+    following = [f"imgkit predict {shlex.quote(name)} PHOTOS/{plugin_words(folder)}", f"imgkit report {runs}"]
     screen.result(f"Done in {format_seconds(seconds)}", lines, following)
 
 

@@ -7,6 +7,7 @@ that a server forks, get the same sys.path and find it too.
 import hashlib
 import importlib.abc
 import importlib.util
+import os
 import shlex
 import sys
 import traceback
@@ -104,6 +105,12 @@ def keep(folder: Path, about: Mapping[str, Any]) -> None:
         with disk_told(place):
             place.parent.mkdir(exist_ok=True)
             place.write_bytes(_IMPORTED[entry["file"]].content)
+
+
+def plugin_words(folder: RunFolder) -> str:
+    """` --plugin FILE` for each plugin of a run that was given, to be typed behind the next command."""
+    files = [_IMPORTED[one["file"]].file for one in _entries(folder) if one["file"] in _IMPORTED]
+    return "".join(f" --plugin {shlex.quote(min(os.path.relpath(file), str(file), key=len))}" for file in files)
 
 
 def require_plugins(folder: RunFolder, verb: str) -> None:

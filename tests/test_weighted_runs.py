@@ -100,5 +100,5 @@ def test_a_plateau_lowers_the_rate_between_epochs_and_says_so(tmp_path: Path) ->
     rows = [row for row in run.folder.history() if row["phase"] == "all"]
     assert [row["lr"] for row in rows] == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4])
     said = (run.folder.path / "log.txt").read_text()
-    assert said.count("the score stands still: the rate is lowered to") == 2
-    assert "the rate is lowered to 0.25 of the schedule's" in said
+    assert said.count("the score stands still: the rate is now") == 2
+    assert "the rate is now 0.25 times the schedule's" in said

@@ -19,6 +19,14 @@ def _check_span(text: str) -> str:
     return text
 
 
+def _check_milestones(given: object) -> object:
+    lengths = (given,) if isinstance(given, str) else given
+    if not isinstance(lengths, tuple) or not lengths or not all(isinstance(length, str) for length in lengths):
+        shown = list(lengths) if isinstance(lengths, tuple) else given
+        raise ValueError(f'must be lengths with their unit, such as ["50%", "75%"], got {shown!r}')
+    return lengths
+
+
 def _check_rising(lengths: tuple[str, ...]) -> tuple[str, ...]:
     counts = [Duration.parse(length) for length in lengths]
     if len({length.unit for length in counts}) > 1 or any(a.count >= b.count for a, b in pairwise(counts)):
@@ -69,8 +77,8 @@ Length = Annotated[str, AfterValidator(_check_length)]
 """A length with its unit: "10%" of the phase, "3 epochs" or "500 steps"."""
 Span = Annotated[str, AfterValidator(_check_span)]
 """A length above zero."""
-Milestones = Annotated[tuple[Span, ...], Field(min_length=1), AfterValidator(_check_rising)]
-"""Rising lengths of one unit."""
+Milestones = Annotated[tuple[Span, ...], BeforeValidator(_check_milestones), AfterValidator(_check_rising)]
+"""Rising lengths of one unit; one may be given as text."""
 
 
 class Strict(BaseModel):

@@ -187,10 +187,15 @@ def _owners(table: Key, name: str) -> list[type[Strict]]:
     return [SECTIONS[table[-1]]] if table[-1] in SECTIONS else []
 
 
+_EXAMPLES = {"first": '"2 epochs"', "every": '"2 epochs"', "milestones": '["50%", "75%"]'}
+"""Values of keys that a schedule cannot do without."""
+
+
 def _plain(details: Sequence[ErrorDetails], value: object) -> str:
     """The faults that pydantic found in one key, as one phrase. Several: the alternatives of a union, or of a list."""
     if any(detail["type"] == "missing" and len(detail["loc"]) == 1 for detail in details):
-        return "is missing"
+        example = _EXAMPLES.get(str(details[0]["loc"][0]))
+        return "is missing" + ("" if example is None else f"; for example {example}")
     missing = sum(detail["type"] == "missing" for detail in details)
     if isinstance(value, tuple) and (missing or details[0]["type"] == "too_long"):
         length = len(value) + missing if missing else details[0]["ctx"]["max_length"]

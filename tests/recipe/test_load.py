@@ -166,7 +166,7 @@ BAD = [
     ),
     ("[loss]\nname = 3\n", f"my.toml:4: loss.name: must be one of {', '.join(LOSS_TYPES)}, got 3"),
     ('[schedule]\nname = "constant"\nend = 0\n', None),
-    ('[schedule]\nname = "cosine_restarts"\n', "my.toml:3: schedule.first: is missing"),
+    ('[schedule]\nname = "cosine_restarts"\n', 'my.toml:3: schedule.first: is missing; for example "2 epochs"'),
     (
         '[schedule]\nwarmup = "5"\n',
         "my.toml:4: schedule.warmup: '5' is not a length; write '10%', '3 epochs' or '500 steps'",
@@ -214,7 +214,10 @@ PHASES = [
         ALL + '[phases.loss]\nname = "focl"\n',
         f"my.toml:9: phases.all.loss.name: must be one of {', '.join(LOSS_TYPES)}, got 'focl' (did you mean 'focal'?)",
     ),
-    (ALL + '[phases.schedule]\nname = "cosine_restarts"\n', "my.toml:8: phases.all.schedule.first: is missing"),
+    (
+        ALL + '[phases.schedule]\nname = "cosine_restarts"\n',
+        'my.toml:8: phases.all.schedule.first: is missing; for example "2 epochs"',
+    ),
     (ALL + ALL, "my.toml:9: phases[1]: there are two phases called 'all'"),
     ('[[phases]]\ntrain = "all"\nlr = 1\nsteps = 1\n', "my.toml:3: phases[0].name: is missing"),
     (
