@@ -77,6 +77,8 @@ def test_the_example_from_end_to_end(imgkit: Run, tmp_path: Path) -> None:
     args = ["--data", data, "--image-size", "32", "--epochs", "1", "--workers", "0", "--name", "one", *OWN]
     code, _, err = imgkit("scratch", "my_tiny_net", *own, *args)
     assert code == 0, err
+    assert "imgkit predict latest PHOTOS/ --plugin my_plugin.py" in " ".join(err.split())
+    assert "timm loads it once the plugin is imported" in " ".join(err.split())
     folder = RunFolder.open("one")
     (entry,) = folder.read_json("run.json")["plugins"]
     assert entry["registers"] == {

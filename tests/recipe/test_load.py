@@ -550,3 +550,16 @@ def test_any_file(top: dict[str, str], phases: list[dict[str, str]], tmp_path_fa
 def test_any_set(sets: list[tuple[str, str, str]]) -> None:
     with contextlib.suppress(RecipeError):
         load_recipe("finetune-focal-restarts", sets=["".join(parts) for parts in sets])
+
+
+@pytest.mark.parametrize("given", ["[2, 1]", "[]"])
+def test_milestones_are_told_with_an_example(given: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("scratch", sets=["phases.all.schedule.name=multistep", f"phases.all.schedule.milestones={given}"])
+    assert f'must be lengths with their unit, such as ["50%", "75%"], got {given}' in str(caught.value)
+
+
+def test_one_milestone_may_be_given_as_text() -> None:
+    sets = ["phases.all.schedule.name=multistep", "phases.all.schedule.milestones=50%"]
+    (*_, phase) = load_recipe("scratch", sets=sets).recipe.phases
+    assert phase.overrides["schedule"]["milestones"] == ("50%",)

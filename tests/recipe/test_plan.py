@@ -552,3 +552,10 @@ def test_shrinking_says_so_in_the_origins() -> None:
         assert small.origins[key] == "--smoke"
     assert small.origins["phases.all.epochs"] == "default"
     assert small.recipe.model.image_size is None
+
+
+def test_rare_classes_that_are_raised_twice_are_noted(folder: Path) -> None:
+    twice = make_plan(load(folder, ALL, "train.sampler=sqrt", "loss.class_weights=inverse"), 64).notes
+    assert any("drawn more often (sampler sqrt) and weigh more (loss.class_weights)" in note for note in twice)
+    for sets in (["train.sampler=sqrt"], ["loss.class_weights=inverse"]):
+        assert not any("weigh more" in note for note in make_plan(load(folder, ALL, *sets), 64).notes)
