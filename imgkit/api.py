@@ -10,6 +10,7 @@ torch is imported when something is trained, scored or predicted, not before.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -119,11 +120,13 @@ class Run:
 
         own = load_recipe(self.folder.path / "recipe.toml").recipe.data
         about = self.folder.read_json("run.json")["data"]
-        trained = Trained(Path(about["path"]) if "path" in about else None, Path(about["root"]), own.image_col)
+        path = Path(about["path"]) if "path" in about else None
+        trained = Trained(path, Path(about["root"]), own.image_col, folders[0])
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
-        files = expand_inputs(inputs, image_col=image_col, root=root, trained=trained)
+        wanted, named = tee(expand_inputs(inputs, image_col=image_col, root=root, trained=trained))
         members = [Member.of(run.folder) for run in (self, *together_with)]
-        yield from vote_on_files(members, files, top_k=top_k, device=choose_device(device))
+        answers = vote_on_files(members, (one.file for one in wanted), top_k=top_k, device=choose_device(device))
+        yield from (replace(answer, path=one.given) for answer, one in zip(answers, named, strict=True))
 
 
 def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,12 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from imgkit.cells import bare
 from imgkit.data.csv_table import GUESSES, other_table
 from imgkit.data.csv_text import delimiter_of, written_by_imgkit
+from imgkit.data.index import SPLITS
 from imgkit.data.rows import EXTENSIONS, listed
+from imgkit.data.sources import TABLES
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 
 if TYPE_CHECKING:
@@ -24,8 +27,20 @@ if TYPE_CHECKING:
 
     from imgkit.models.folder import LoadedModel
 
-_TABLES = (".csv", ".tsv", ".parquet")
 _THREADS = 8  # that decode, at most: each may hold a picture of max_pixels
+_OF_ITS_DATA = ("data/", *(f"evaluations/{split}@" for split in SPLITS))  # tables in a run's folder
+
+
+class Input(NamedTuple):
+    """A file to label.
+
+    Args:
+        given: what it is called by who asks: of a table's row, its cell, so that answers join back to the table.
+        file: where it is; "" where nothing was given.
+    """
+
+    given: str
+    file: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class Prediction:
     """What a model says about one file.
 
     Args:
-        path: the file, as given.
+        path: the file, as given; of a table's row, its cell.
         label: the most likely class; "" where the file cannot be read.
         prob: its probability in [0, 1], calibrated; 0.0 where the file cannot be read.
         top: the most likely classes with their probabilities, best first.
@@ -60,11 +75,25 @@ class Trained:
         path: its data, absolute and without links; None: not known.
         root: where its relative paths start.
         image_col: the image column, where it was named.
+        folder: of the run, absolute and without links; None: not known.
     """
 
     path: Path | None
     root: Path
     image_col: str | None
+    folder: Path | None = None
+
+    def owns(self, table: Path) -> bool:
+        """Whether the relative paths of `table` start at `root`: the training's own, and the run's tables of its data.
+
+        The latter are data/index.csv, and the predictions.csv of an evaluation of one of its splits.
+        """
+        place = table.resolve()
+        if place == self.path:
+            return True
+        if self.folder is None or not place.is_relative_to(self.folder):
+            return False
+        return place.relative_to(self.folder).as_posix().startswith(_OF_ITS_DATA)
 
 
 def predict_files(
@@ -189,18 +218,18 @@ def expand_inputs(
     image_col: str | None = None,
     root: str | Path | None = None,
     trained: Trained | None = None,
-) -> Iterator[str]:
+) -> Iterator[Input]:
     """The files that `inputs` mean, lazily and in order.
 
-    A folder gives its images, recursively and sorted, hidden entries left out; a .csv, .tsv or .parquet file, and the
-    table of the training, the paths of its image column, "" where the cell is empty; "-" the paths on stdin, one a
-    line. Anything else is passed on as it is: a missing file becomes a row with an error.
+    A folder gives its images, recursively and sorted, hidden entries left out; a .csv, .tsv, .txt or .parquet file the
+    paths of its image column, "" where the cell is empty (a list of lines `path label` is such a table); "-" the paths
+    on stdin, one a line. Anything else is passed on as it is: a missing file becomes a row with an error.
 
     Args:
         inputs: files, folders, tables, "-".
         image_col: the image column of the tables; None: that of the training where they have it, else the usual names
             are looked for.
-        root: where relative paths in tables start; None: that of the training for its own table, else their folder.
+        root: where relative paths in tables start; None: that of the training for its own tables, else their folder.
         trained: how the model's run read its table.
 
     Raises:
@@ -210,25 +239,26 @@ def expand_inputs(
         raise DataError(
             f"The root of the image paths does not exist: {printable(os.fspath(root))}", "Give an existing --root."
         )
-    own = None if trained is None else trained.path
     for given in inputs:
         text = os.fspath(given)
         if text == "-":
-            yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
+            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
+            yield from (Input(line, line) for line in lines)
         elif Path(text).is_dir():
-            yield from _images_under(text)
-        elif is_table(text, own):
+            yield from (Input(file, file) for file in _images_under(text))
+        elif is_table(text):
             start = Path(root) if root is not None else Path(text).parent
-            if root is None and trained is not None and Path(text).resolve() == own:
+            if root is None and trained is not None and trained.owns(Path(text)):
                 start = trained.root
-            yield from _paths_of_table(Path(text), start, image_col, None if trained is None else trained.image_col)
+            cells = _cells_of_table(Path(text), image_col, None if trained is None else trained.image_col)
+            yield from (Input(cell, os.fspath(start / cell) if cell else "") for cell in cells)
         else:
-            yield text
+            yield Input(text, text)
 
 
-def is_table(text: str, own: Path | None) -> bool:
-    """Whether an input that is no folder is read as a table: by its name, or as `own`, that of the training."""
-    return text.lower().endswith(_TABLES) or (own is not None and Path(text).resolve() == own)
+def is_table(text: str) -> bool:
+    """Whether an input that is no folder is read as a table, by its name."""
+    return text.lower().endswith(TABLES)
 
 
 def _images_under(folder: str) -> Iterator[str]:
@@ -248,14 +278,14 @@ def _images_under(folder: str) -> Iterator[str]:
             yield entry.path
 
 
-def _paths_of_table(file: Path, root: Path, asked: str | None, recorded: str | None) -> Iterator[str]:
-    """The cells of the image column, from `root`: the one `asked` for, else the `recorded` one, else a usual name."""
+def _cells_of_table(file: Path, asked: str | None, recorded: str | None) -> Iterator[str]:
+    """The cells of the image column: the one `asked` for, else the `recorded` one, else a usual name."""
     shown = printable(str(file))
     found = other_table(file, shown, {asked or recorded})
     if found is not None:
         header, lines = found
         column = _image_column(header, shown, asked, recorded)
-        yield from (os.fspath(root / cells[column]) if cells[column] else "" for _, cells in lines)
+        yield from (cells[column] for _, cells in lines)
         return
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
@@ -267,8 +297,7 @@ def _paths_of_table(file: Path, root: Path, asked: str | None, recorded: str | N
             own = written_by_imgkit(header)
             for row in filter(None, rows):  # a blank line is no row
                 cell = row[column] if len(row) > column else ""
-                cell = bare(cell) if own else cell
-                yield os.fspath(root / cell) if cell else ""
+                yield bare(cell) if own else cell
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"{shown} cannot be read: {reason}.") from error
@@ -285,8 +314,11 @@ def _image_column(header: list[str], shown: str, asked: str | None, recorded: st
     lower, known = [name.lower() for name in header], GUESSES["image"]
     column = next((lower.index(name) for name in known if name in lower), None)
     if column is None:
-        raise DataError(
-            f"{shown} has no column of images. Columns: {listed(header) or 'none'}.",
-            f"Name it:  --image-col COLUMN   or call it one of: {', '.join(known)}.",
-        )
+        hint = f"Name it:  --image-col COLUMN   or call it one of: {', '.join(known)}."
+        if any(name.endswith(EXTENSIONS) for name in lower):
+            hint = (
+                "The first row is an image: put a header above it, such as path\n"
+                f"Paths alone, one a line, also come in on stdin:  imgkit predict NAME - < {shlex.quote(shown)}"
+            )
+        raise DataError(f"{shown} has no column of images. Columns: {listed(header) or 'none'}.", hint)
     return column

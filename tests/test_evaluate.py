@@ -1,5 +1,6 @@
 """Scoring a finished run again: where, from what, and what is shown instead of scored."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -125,11 +126,22 @@ def test_the_table_of_the_training_is_read_as_it_was(
     monkeypatch.chdir(place)
     assert run.evaluate(data="lists/table.csv")["n"] == 30
     answers = list(run.predict("lists/table.csv"))
-    assert [answer.path for answer in answers][:2] == [str(place / "in" / "a" / name) for name in ("0.png", "1.png")]
+    with (place / "lists" / "table.csv").open() as table:
+        assert [answer.path for answer in answers] == [row["foto"] for row in csv.DictReader(table, delimiter=";")]
     assert [answer.error for answer in answers] == [""] * 30
     shutil.copy(place / "lists" / "table.csv", place / "copy.csv")
     assert all(answer.error for answer in run.predict("copy.csv")), "another table starts at its own folder"
     assert not any(answer.error for answer in run.predict("copy.csv", root="in", image_col="foto"))
+
+
+def test_predictions_of_a_runs_own_tables_join_back_to_them(run: imgkit.Run, seen: list[dict[str, Any]]) -> None:
+    predictions = Path(run.evaluate(split="val")["folder"]) / "predictions.csv"
+    for file in (run.folder.path / "data" / "index.csv", predictions):
+        with file.open() as table:
+            rows = [row["path"] for row in csv.DictReader(table)]
+        answers = list(run.predict(file))
+        assert [answer.path for answer in answers] == rows, file
+        assert [answer.error for answer in answers] == [""] * len(rows), file
 
 
 def test_a_hidden_folder_gives_an_evaluation_that_is_seen(

@@ -66,6 +66,13 @@ def pictures(make_folders: Callable[..., Path]) -> Path:
     return make_folders({"a-red": 2, "b-green": 2, "c-blue": 2})
 
 
+def files_of(
+    *inputs: str | Path, image_col: str | None = None, root: str | Path | None = None, trained: Trained | None = None
+) -> list[str]:
+    """The files that `expand_inputs` finds."""
+    return [one.file for one in expand_inputs(inputs, image_col=image_col, root=root, trained=trained)]
+
+
 def by_hand(loaded: Loaded, path: str) -> torch.Tensor:
     """Probabilities (3,) of one file, one at a time."""
     image = loaded.preprocessing(load_image(Path(path)))
@@ -78,7 +85,7 @@ def test_rows_come_in_order_with_errors_in_their_place(
     loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, threads: int, batch_size: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: threads)
-    files = list(expand_inputs([pictures]))
+    files = files_of(pictures)
     bad = pictures / "broken.jpg"
     bad.write_bytes(b"not a picture")
     paths = [files[5], str(bad), files[0], str(pictures / "missing.png"), *files, str(bad)]
@@ -107,12 +114,12 @@ def test_a_batch_of_unreadable_files_needs_no_network(loaded: Loaded) -> None:
 
 
 def test_more_classes_than_there_are_means_all(loaded: Loaded, pictures: Path) -> None:
-    (row,) = predict_files(loaded, [next(expand_inputs([pictures]))], top_k=9)
+    (row,) = predict_files(loaded, files_of(pictures)[:1], top_k=9)
     assert len(row.top) == 3
 
 
 def test_too_many_pixels_is_an_error_of_that_row(loaded: Loaded, pictures: Path) -> None:
-    (row,) = predict_files(loaded, [next(expand_inputs([pictures]))], max_pixels=100)
+    (row,) = predict_files(loaded, files_of(pictures)[:1], max_pixels=100)
     assert row.error
 
 
@@ -121,7 +128,7 @@ def test_inputs_are_read_a_bounded_number_ahead(
     loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    files = list(expand_inputs([pictures]))
+    files = files_of(pictures)
     drawn = 0
 
     def names() -> Iterator[str]:
@@ -139,14 +146,14 @@ def test_stopping_early_ends_the_threads(loaded: Loaded, pictures: Path) -> None
     import threading
 
     before = threading.active_count()
-    rows = predict_files(loaded, [next(expand_inputs([pictures]))] * 100, batch_size=4)
+    rows = predict_files(loaded, files_of(pictures)[:1] * 100, batch_size=4)
     next(rows)
     rows.close()
     assert threading.active_count() == before
 
 
 def test_the_callers_code_is_not_in_inference_mode(loaded: Loaded, pictures: Path) -> None:
-    for _ in predict_files(loaded, expand_inputs([pictures])):
+    for _ in predict_files(loaded, files_of(pictures)):
         assert torch.is_grad_enabled()
 
 
@@ -155,7 +162,7 @@ def test_folders_are_sorted_recursive_and_without_hidden_files(tmp_path: Path) -
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
-    found = [os.path.relpath(path, tmp_path) for path in expand_inputs([tmp_path])]
+    found = [os.path.relpath(path, tmp_path) for path in files_of(tmp_path)]
     assert found == ["a/x/0.tif", "b/1.png", "b/2.JPG", "c.webp"]
 
 
@@ -163,30 +170,30 @@ def test_folders_are_sorted_recursive_and_without_hidden_files(tmp_path: Path) -
 def test_csv_gives_its_image_column_from_its_folder(tmp_path: Path, column: str) -> None:
     file = tmp_path / "list.csv"
     file.write_text(f'\ufefflabel,{column}\ncat,"a, b.png"\ndog,/abs/c.png\n\nfox,\n', encoding="utf-8")
-    assert list(expand_inputs([file])) == [str(tmp_path / "a, b.png"), "/abs/c.png", ""], "one for each row"
+    assert files_of(file) == [str(tmp_path / "a, b.png"), "/abs/c.png", ""], "one for each row"
 
 
 def test_a_table_is_read_as_for_training(tmp_path: Path) -> None:
     file = tmp_path / "list.csv"
     file.write_text("foto;path\na,1.png;x\nb.png;y\n")
     foto, path = [str(tmp_path / "a,1.png"), str(tmp_path / "b.png")], [str(tmp_path / "x"), str(tmp_path / "y")]
-    assert list(expand_inputs([file])) == path
-    assert list(expand_inputs([file], trained=Trained(None, tmp_path / "in", "foto"))) == foto, "the run's column"
-    assert list(expand_inputs([file], trained=Trained(None, tmp_path / "in", "gone"))) == path, "another table"
-    assert list(expand_inputs([file], image_col="path", trained=Trained(None, tmp_path, "foto"))) == path
+    assert files_of(file) == path
+    assert files_of(file, trained=Trained(None, tmp_path / "in", "foto")) == foto, "the run's column"
+    assert files_of(file, trained=Trained(None, tmp_path / "in", "gone")) == path, "another table"
+    assert files_of(file, image_col="path", trained=Trained(None, tmp_path, "foto")) == path
 
 
 def test_the_table_of_the_training_starts_where_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("own.txt", "other.csv"):
+    for name in ("own.txt", "other.txt"):
         (tmp_path / name).write_text("path\na.png\n")
     (tmp_path / "link.csv").symlink_to("own.txt")
     (tmp_path / "asked").mkdir()
     monkeypatch.chdir(tmp_path)
     trained = Trained((tmp_path / "own.txt").resolve(), tmp_path / "in", None)
-    inputs = ["own.txt", "link.csv", "other.csv"]
-    assert list(expand_inputs(inputs, trained=trained)) == [str(tmp_path / "in" / "a.png")] * 2 + ["a.png"]
-    assert list(expand_inputs(inputs, root="asked", trained=trained)) == ["asked/a.png"] * 3
-    assert list(expand_inputs(["own.txt"])) == ["own.txt"], "no table by its name"
+    inputs = ["own.txt", "link.csv", "other.txt"]
+    assert files_of(*inputs, trained=trained) == [str(tmp_path / "in" / "a.png")] * 2 + ["a.png"]
+    assert files_of(*inputs, root="asked", trained=trained) == ["asked/a.png"] * 3
+    assert files_of("own.txt") == ["a.png"], "without the training, at its folder"
 
 
 def test_a_column_or_root_that_was_asked_for_has_to_be_there(tmp_path: Path) -> None:
@@ -200,6 +207,38 @@ def test_a_column_or_root_that_was_asked_for_has_to_be_there(tmp_path: Path) -> 
         list(expand_inputs([file], root=tmp_path / "gone"))
 
 
+def test_answers_are_called_as_the_table_calls_them(tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text('path\na.png\n./a.png\n/abs/c.png\n""\n')
+    cells = ["a.png", "./a.png", "/abs/c.png", ""]
+    assert [one.given for one in expand_inputs([file])] == cells
+    assert [one.given for one in expand_inputs([file], root=tmp_path)] == cells
+    assert [one.file for one in expand_inputs([file])] == [str(tmp_path / cell) if cell else "" for cell in cells]
+
+
+def test_tables_of_the_run_start_where_its_data_do(tmp_path: Path) -> None:
+    run, data = tmp_path / "runs" / "one", tmp_path / "cells"
+    trained = Trained(data / "labels.csv", data, "foto", run)
+    cells = ["a.png", "=1.png", "'=2.png"]
+    tables = {
+        "data/index.csv": "path,label,split,group,size,sha256",
+        "evaluations/test@3/predictions.csv": "path,label,predicted,prob,label_prob,label_rank,p:cat",
+        "evaluations/val@3-mean2/predictions.csv": "path,labels,predicted,exact,y:cat,p:cat",
+    }
+    for name, header in tables.items():
+        (run / name).parent.mkdir(parents=True)
+        lines = [header, *(guarded(cell) + "," * header.count(",") for cell in cells)]
+        (run / name).write_text("\n".join(lines))
+        found = list(expand_inputs([run / name], trained=trained))
+        assert [one.given for one in found] == cells, name
+        assert [one.file for one in found] == [str(data / cell) for cell in cells], name
+        assert files_of(run / name, root=tmp_path, trained=trained) == [str(tmp_path / cell) for cell in cells]
+    other = run / "evaluations" / "photos-3f9a-test@3" / "predictions.csv"
+    other.parent.mkdir()
+    other.write_text("path\na.png\n")
+    assert files_of(other, trained=trained) == [str(other.parent / "a.png")], "its root is not the run's"
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
 def test_out_of_memory_is_told(
     loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -209,7 +248,7 @@ def test_out_of_memory_is_told(
 
     monkeypatch.setattr(loaded.model, "forward", fail)
     with pytest.raises(DeviceError, match="Out of memory on cpu while 4 images at a time were scored") as caught:
-        list(predict_files(loaded, expand_inputs([pictures]), batch_size=4))
+        list(predict_files(loaded, files_of(pictures), batch_size=4))
     assert "--device cpu" in caught.value.hint
 
 
@@ -218,7 +257,7 @@ def test_other_errors_of_the_network_stay_what_they_are(
 ) -> None:
     monkeypatch.setattr(loaded.model, "forward", lambda images: images.view(7))
     with pytest.raises(RuntimeError, match="shape"):
-        list(predict_files(loaded, expand_inputs([pictures])))
+        list(predict_files(loaded, files_of(pictures)))
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +276,11 @@ def test_csv_without_an_image_column_lists_what_it_has(tmp_path: Path) -> None:
         DataError, match=r"list\.csv has no column of images\. Columns: foto, label\.\nName it:  --image-col"
     ):
         list(expand_inputs([file]))
+    file.write_text("1.PNG\n2.png\n")
+    with pytest.raises(
+        DataError, match=r"\nThe first row is an image: put a header above it.*\n.*on stdin:  imgkit predict NAME - < /"
+    ):
+        list(expand_inputs([file]))
     with pytest.raises(DataError, match=r"gone\.csv cannot be read: No such file"):
         list(expand_inputs([tmp_path / "gone.csv"]))
 
@@ -244,16 +288,16 @@ def test_csv_without_an_image_column_lists_what_it_has(tmp_path: Path) -> None:
 def test_dash_reads_paths_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = io.TextIOWrapper(io.BytesIO(b"a b.png\r\n\nc\xff.png\n"))
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert list(expand_inputs(["-", "missing.png"])) == ["a b.png", "c\udcff.png", "missing.png"]
+    assert files_of("-", "missing.png") == ["a b.png", "c\udcff.png", "missing.png"]
 
 
 def test_expanding_twice_changes_nothing(pictures: Path) -> None:
-    once = list(expand_inputs([pictures, "missing.png"]))
-    assert list(expand_inputs(once)) == once
+    once = files_of(pictures, "missing.png")
+    assert files_of(*once) == once
 
 
 def test_probabilities_are_calibrated_and_all_are_told(loaded: Loaded, pictures: Path) -> None:
-    path = next(expand_inputs([pictures]))
+    path = files_of(pictures)[0]
     (plain,) = predict_files(loaded, [path], top_k=3)
     assert plain.labels == (plain.label,)
     assert dict(zip(loaded.classes, plain.probs, strict=True)) == dict(plain.top)
@@ -265,7 +309,7 @@ def test_probabilities_are_calibrated_and_all_are_told(loaded: Loaded, pictures:
 
 
 def test_labels_are_those_at_or_above_their_thresholds(loaded: Loaded, pictures: Path) -> None:
-    path = next(expand_inputs([pictures]))
+    path = files_of(pictures)[0]
     loaded.calibration = Calibration(1.0, dict.fromkeys(loaded.classes, 0.5), "val", 100)
     (plain,) = predict_files(loaded, [path])
     by_name = dict(zip(loaded.classes, plain.probs, strict=True))
@@ -303,6 +347,6 @@ def test_predictions_are_read_back_as_inputs(tmp_path: Path) -> None:
     paths = ["=1.png", "'=2.png", "'3.png", "4.png"]
     with (tmp_path / "p.csv").open("w", newline="") as file:
         list(write_csv([Prediction(path, "cat", 0.5, (("cat", 0.5), ("@", 0.2))) for path in paths], file, top_k=2))
-    assert list(expand_inputs([tmp_path / "p.csv"])) == [str(tmp_path / path) for path in paths]
+    assert files_of(tmp_path / "p.csv") == [str(tmp_path / path) for path in paths]
     (tmp_path / "own.csv").write_text("path\n'=1.png\n")
-    assert list(expand_inputs([tmp_path / "own.csv"])) == [str(tmp_path / "'=1.png")], "a name of the user's"
+    assert files_of(tmp_path / "own.csv") == [str(tmp_path / "'=1.png")], "a name of the user's"

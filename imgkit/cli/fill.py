@@ -69,7 +69,7 @@ def fill_template(
     classes = run.folder.read_json("run.json")["classes"]
     template = read_template(file, image_col=columns[0], label_col=columns[1], classes=classes)
     screen = Screen()
-    found, surplus = template.match(expand_inputs(inputs), lenient=value is not None)
+    found, surplus = template.match((one.file for one in expand_inputs(inputs)), lenient=value is not None)
     if not found:
         raise DataError(f"No row of {template.shown} has an image here.", "Its cells are names of files.")
     filled = [template.header[column] for column in template.columns]

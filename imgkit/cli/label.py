@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Format = Literal["csv", "jsonl"]
 _ON_TERMINAL = 3  # classes a line for people tells at least
+_ELSEWHERE = "\nRelative paths of a table start at its folder; at another one:  --root FOLDER"
 _WORTH_SAYING = 0.005  # a runner-up below this probability is left out of such a line
 
 
@@ -49,6 +50,7 @@ def predict(
 ) -> None:
     """Label new images."""
     from imgkit import api
+    from imgkit.data.sources import TABLES
     from imgkit.predict import is_table
 
     options = {"--template": template, "--label-col": label_col, "--fill": fill, "--out": out, "--format": form}
@@ -63,11 +65,11 @@ def predict(
         raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
     _refuse_inside(out, inputs)
     about = run.folder.read_json("run.json")
-    own = Path(about["data"]["path"]) if "path" in about["data"] else None
     flag = "--image-col" if image_col is not None else "--root" if root is not None else None
-    if flag is not None and not any(is_table(given, own) for given in inputs):
+    if flag is not None and not any(is_table(given) for given in inputs):
         raise UsageError(
-            f"{flag} is not used: it describes a CSV, and there is none.", "Leave it out, or give a .csv or .tsv file."
+            f"{flag} is not used: it describes a table, and there is none.",
+            f"Leave it out, or give a table of images ({' '.join(TABLES)}).",
         )
     classes = about["classes"]
     if top_k is not None and top_k > len(classes):
@@ -77,11 +79,13 @@ def predict(
     answers = _begun(
         run.predict(inputs, top_k=wanted, image_col=image_col, root=root, device=device, together_with=voters)
     )
+    hint = _ELSEWHERE if root is None and any(map(is_table, inputs)) else ""
     if form is None:
-        _say_count(_write_lines(answers, about["task"]), out)
+        _say_count(_write_lines(answers, about["task"]), out, hint)
         return
+    labels = classes if about["task"] == "multilabel" else None
     with _destination(out) as stream:
-        _say_count(_write_rows(answers, stream, form, top_k, classes if about["task"] == "multilabel" else None), out)
+        _say_count(_write_rows(answers, stream, form, top_k, labels), out, hint)
 
 
 def _refuse_inside(out: Path | None, inputs: Sequence[str]) -> None:
@@ -176,8 +180,13 @@ def _destination(out: Path | None) -> Iterator[TextIO]:
         wrapper.detach()
 
 
-def _say_count(written: Iterable["Prediction"], out: Path | None) -> None:
+def _say_count(written: Iterable["Prediction"], out: Path | None, hint: str = "") -> None:
     """Draw the rows through, and say on stderr how many there were and how many files did not open.
+
+    Args:
+        written: the rows.
+        out: where they went; None: stdout.
+        hint: what else to say where no file could be read.
 
     Raises:
         DataError: if no file could be read.
@@ -187,7 +196,7 @@ def _say_count(written: Iterable["Prediction"], out: Path | None) -> None:
         total += 1
         failed += bool(answer.error)
     if failed == total:
-        raise DataError(f"None of {total:,} files could be read as an image.", "Each row says why.")
+        raise DataError(f"None of {total:,} files could be read as an image.", f"Each row says why.{hint}")
     screen = Screen()
     if failed:
         screen.warn(f"{failed:,} of {total:,} files could not be read")

@@ -17,6 +17,8 @@ PREDICTED = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
 """The first columns of an evaluation's predictions.csv."""
 PREDICTED_SETS = ("path", "labels", "predicted", "exact")
 """Those of a multi-label task."""
+INDEXED = ("path", "label", "split", "group", "size", "sha256")
+"""The first columns of a run's index.csv."""
 
 
 def delimiter_of(header: str) -> str:
@@ -25,11 +27,11 @@ def delimiter_of(header: str) -> str:
 
 
 def written_by_imgkit(header: Sequence[str]) -> bool:
-    """Whether a table is one of predictions that imgkit wrote: its cells are `guarded`, those of others are not."""
+    """Whether a table is one that imgkit wrote, predictions or an index: its cells are `guarded`, others are not."""
     names = tuple(header)
-    evaluated = names[:6] == PREDICTED or names[:4] == PREDICTED_SETS
+    of_run = names[:6] in (PREDICTED, INDEXED) or names[:4] == PREDICTED_SETS
     answers = names[:3] == ("path", "label", "prob") or names[:2] == ("path", "labels")
-    return evaluated or (answers and names[-1] == "error")
+    return of_run or (answers and names[-1] == "error")
 
 
 def read_cells(file: Path, shown: str) -> tuple[list[str], list[Line]]:

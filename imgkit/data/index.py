@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgkit.cells import bare, guarded
+from imgkit.data.csv_text import INDEXED
 from imgkit.errors import DataError, disk_told
 from imgkit.recipe.fields import Task
 
@@ -19,7 +20,6 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float64]
 SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "label", "split", "group", "size", "sha256")
 WEIGHT = "weight"
 """The further column of a table with weights."""
 _HASH_BYTES = 32
@@ -189,7 +189,7 @@ class Index:
         """
         with disk_told(file), file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
             writer = csv.writer(handle)  # ends lines with CR LF, so that both are quoted in cells
-            writer.writerow(COLUMNS if self.weights is None else (*COLUMNS, WEIGHT))
+            writer.writerow(INDEXED if self.weights is None else (*INDEXED, WEIGHT))
             for path, names, *rest in self._cells():
                 writer.writerow((guarded(path), guarded(names), *rest))
 
@@ -204,7 +204,7 @@ class Index:
         try:
             with file.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
                 header, *lines = list(csv.reader(handle, strict=True))
-            if tuple(header) not in (COLUMNS, (*COLUMNS, WEIGHT)):
+            if tuple(header) not in (INDEXED, (*INDEXED, WEIGHT)):
                 raise ValueError(f"columns {header}")
             return _parse(lines, len(header), root, tuple(classes), task)
         except (OSError, ValueError, KeyError, csv.Error) as error:
@@ -255,5 +255,5 @@ def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, .
         sizes=np.array([int(line[4]) for line in lines], dtype=np.int64),
         hashes=hash_array(line[5] for line in lines),
         task=task,
-        weights=np.array([float(line[6]) for line in lines], dtype=np.float64) if width > len(COLUMNS) else None,
+        weights=np.array([float(line[6]) for line in lines], dtype=np.float64) if width > len(INDEXED) else None,
     )

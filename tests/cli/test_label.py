@@ -12,7 +12,6 @@ from sample_runs import write_run
 from imgkit.cli.label import choose_format, friendly_line
 from imgkit.errors import UsageError
 from imgkit.predict import Prediction, expand_inputs
-from imgkit.run import RunFolder
 
 pytest_plugins = ["cli_fixture"]
 
@@ -27,7 +26,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     def answers(_: object, inputs: Iterable[str], *, top_k: int = 1, **options: object) -> Iterator[Prediction]:
         ASKED.update(options)
-        for path in expand_inputs(inputs):
+        for path, _ in expand_inputs(inputs):
             bad = "bad" in path
             yield (
                 Prediction(path, "", 0.0, (), "is cut short") if bad else Prediction(path, "birman", 0.91, TOP[:top_k])
@@ -134,7 +133,8 @@ def test_where_a_table_starts_and_where_the_network_runs(imgkit: Run, tmp_path: 
 def test_a_column_or_root_without_a_table_is_refused(imgkit: Run, flag: str) -> None:
     code, out, err = imgkit("predict", "one", "a.jpg", flag, "x")
     assert (code, out) == (2, "")
-    assert f"{flag} is not used: it describes a CSV" in err
+    assert f"{flag} is not used: it describes a table" in err
+    assert "give a table of images (.csv .tsv .txt .parquet)." in err
 
 
 def test_the_format() -> None:
@@ -174,16 +174,19 @@ def test_more_classes_than_the_model_knows_are_said_and_left_out(imgkit: Run) ->
     assert imgkit("predict", "one", "a.jpg", "--top-k", "3")[2] == ""
 
 
-def test_a_text_file_is_no_table_unless_it_is_that_of_the_training(imgkit: Run, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("path\na.jpg\n")
-    code, _, err = imgkit("predict", "one", "list.txt", "--root", "in")
-    assert code == 2
-    assert "--root is not used: it describes a CSV" in err
-    assert "give a .csv or .tsv file" in err
-    folder = RunFolder(tmp_path / "runs" / "one")
-    about = folder.read_json("run.json")
-    folder.write_json("run.json", about | {"data": about["data"] | {"path": str((tmp_path / "list.txt").resolve())}})
-    assert imgkit("predict", "one", "list.txt", "--root", "in")[0] == 0
+@pytest.mark.parametrize("name", ["list.txt", "list.TSV", "list.csv"])
+def test_a_root_goes_with_every_kind_of_table(imgkit: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("path\na.jpg\n")
+    code, out, _ = imgkit("predict", "one", name, "--root", "in")
+    assert (code, out.splitlines()[1]) == (0, "a.jpg,birman,0.910000,")
+
+
+def test_where_paths_of_a_table_start_is_said_if_none_is_there(imgkit: Run, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path\nbad.jpg\n")
+    hint = "Relative paths of a table start at its folder; at another one:  --root FOLDER"
+    assert hint in " ".join(imgkit("predict", "one", "list.csv")[2].split("\n  "))
+    assert "--root" not in imgkit("predict", "one", "list.csv", "--root", ".")[2]
+    assert "--root" not in imgkit("predict", "one", "bad.jpg")[2]
 
 
 @pytest.fixture
@@ -191,7 +194,7 @@ def _sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A multi-label run that answers cat and dog for every file, or nothing if it is called none."""
 
     def answers(_: object, inputs: Iterable[str], *, top_k: int = 1, **__: object) -> Iterator[Prediction]:
-        for path in expand_inputs(inputs):
+        for path, _ in expand_inputs(inputs):
             top, probs = (("cat", 0.9), ("dog", 0.6), ("eel", 0.2)), (0.9, 0.6, 0.2)
             labels = () if "none" in path else ("cat", "dog")
             yield Prediction(path, "cat", 0.9, top[:top_k], labels=labels, probs=probs)

@@ -72,7 +72,7 @@ def test_the_same_rows_as_a_csv_of_the_same_cells(tmp_path: Path) -> None:
 
 def test_predict_reads_it_too(tmp_path: Path) -> None:
     file = save(tmp_path / "cells.parquet", {"image": ["a.jpg", None, "sub/d.jpg"], "id": [1, 2, 3]})
-    assert list(expand_inputs([file])) == [str(tmp_path / "a.jpg"), "", str(tmp_path / "sub/d.jpg")]
+    assert [one.file for one in expand_inputs([file])] == [str(tmp_path / "a.jpg"), "", str(tmp_path / "sub/d.jpg")]
     with pytest.raises(DataError, match="has no column 'imag'"):
         list(expand_inputs([file], image_col="imag"))
 

@@ -32,10 +32,13 @@ def test_a_list_without_a_header(tmp_path: Path) -> None:
     ]
 
 
-def test_predict_reads_that_of_the_training(tmp_path: Path) -> None:
-    file = write(tmp_path / "train.txt", "a.jpg 0", "sub/c.jpg 1")
-    trained = Trained(file, tmp_path, None)
-    assert list(expand_inputs([file], trained=trained)) == [str(tmp_path / "a.jpg"), str(tmp_path / "sub/c.jpg")]
+def test_predict_reads_it_too(tmp_path: Path) -> None:
+    file = write(tmp_path / "any.TXT", "a.jpg 0", "", "sub/b c.PNG 1 2", "/abs/d.jpg 1")
+    found = list(expand_inputs([file, "e.jpg"]))
+    assert [one.given for one in found] == ["a.jpg", "sub/b c.PNG", "/abs/d.jpg", "e.jpg"]
+    assert [one.file for one in found] == [str(tmp_path / one.given) for one in found[:-1]] + ["e.jpg"]
+    trained = Trained(file, tmp_path / "in", None)
+    assert next(expand_inputs([file], trained=trained)).file == str(tmp_path / "in" / "a.jpg")
 
 
 def test_several_labels_with_a_delimiter(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from imgkit import checkpoint, resume
 from imgkit.data import batches
 from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Place, train_places
-from imgkit.data.index import COLUMNS, Index
+from imgkit.data.index import INDEXED, Index
 from imgkit.data.load import load_data
 from imgkit.data.sampling import class_counts, expected_draws, row_weights
 from imgkit.errors import DataError, Interrupted, UsageError
@@ -196,7 +196,7 @@ def test_weights_of_the_table_are_taken_as_they_are() -> None:
 def test_weights_are_a_column_only_where_there_are_any(tmp_path: Path) -> None:
     plain = table([[0], [1], [1]], 2)
     weighted = replace(plain, weights=np.array([0.1, 1 / 3, 1e300]))
-    for index, header in ((plain, COLUMNS), (weighted, (*COLUMNS, "weight"))):
+    for index, header in ((plain, INDEXED), (weighted, (*INDEXED, "weight"))):
         index.write_csv(tmp_path / "index.csv")
         assert (tmp_path / "index.csv").read_text().splitlines()[0] == ",".join(header)
         again = Index.read_csv(tmp_path / "index.csv", index.root, index.classes, index.task)
