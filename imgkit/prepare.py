@@ -41,7 +41,7 @@ from imgkit.recipe.plan import make_plan, shrink
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.task import for_task, task_of
 from imgkit.recipe.write import render
-from imgkit.run import RunFolder
+from imgkit.run import SCHEMA, RunFolder
 from imgkit.screen import Screen
 from imgkit.setup import Setup, say_data, say_setup
 
@@ -84,7 +84,7 @@ def prepare(
     autocast, why = choose_format(plan, recipe, model, device, created.preprocessing.size, smoke=smoke)
     workers = choose_workers(recipe.run.workers, device)
     about = {
-        "schema": 1,
+        "schema": SCHEMA,
         "verb": verb,
         "command": command,
         "model": created.name,

@@ -28,6 +28,8 @@ _LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
 _DRAFT = re.compile(r"^\.(.+)\.tmp-[0-9a-f]+-[0-9a-f]+$")
 _HEARTBEAT_S = 5.0
 _LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
+SCHEMA = 1
+"""The form of run.json."""
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessing.json", "calibration.json")
 _ELSEWHERE = "Choose another folder: --out"
 

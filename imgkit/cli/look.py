@@ -13,7 +13,7 @@ from rich.console import Console
 from imgkit.cells import bare
 from imgkit.cli.label import predict
 from imgkit.cli.options import PLUGIN
-from imgkit.data.rows import count
+from imgkit.data.rows import count, listed
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, percent, print_columns
@@ -75,7 +75,7 @@ def report(
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder of runs, or one run.")] = "runs",
 ) -> None:
     """Compare runs: a table here, report.md and leaderboard.csv beside them; or show one run."""
-    from imgkit.report.collect import collect
+    from imgkit.report.collect import collect, other_formats
     from imgkit.report.leaderboard import write_reports
     from imgkit.report.table import print_run, print_runs
     from imgkit.run import RunFolder
@@ -85,7 +85,10 @@ def report(
         out = folder.parent if len(folder.parts) > 1 else Path("runs")
         print_run(RunFolder.open(folder.name, out), Screen(file=sys.stdout))
         return
-    found = collect(folder) if folder.is_dir() else []
+    found, others = (collect(folder), other_formats(folder)) if folder.is_dir() else ([], [])
+    if others:
+        many = count(len(others), "run")
+        Screen().note(f"{many} of another format, which this imgkit does not read, left out: {listed(others)}")
     if not found:
         raise UsageError(f"There is no run in {printable(path)}.", "Train one:  imgkit demo")
     print_runs(found, make_console(sys.stdout))

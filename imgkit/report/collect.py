@@ -1,5 +1,6 @@
 """Reads run folders: text only, one summary each; a broken folder becomes a row with a reason."""
 
+import json
 import os
 import re
 import socket
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imgkit.duration import format_seconds
-from imgkit.errors import DiskError
+from imgkit.errors import DiskError, printable
 from imgkit.evaluations import weights_label
 from imgkit.recipe.fields import Task
-from imgkit.run import RunFolder
+from imgkit.run import SCHEMA, RunFolder
 
 _SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
 _OF_EPOCH = ("train_loss", "val/loss", "val/top1", "val/map", "val/f1_macro", "images_per_second", "seconds")
@@ -115,16 +116,37 @@ class RunDetails:
 
 
 def collect(out: Path) -> list[RunSummary]:
-    """A summary of each run folder under `out`, by name.
+    """A summary of each run folder under `out`, by name; those of another format are left out (`other_formats`).
 
     Raises:
         DiskError: if `out` cannot be listed.
     """
+    return [summarise_run(folder) for folder in _folders(out) if _other_schema(folder) is None]
+
+
+def other_formats(out: Path) -> list[str]:
+    """The names of the runs under `out` whose run.json another imgkit wrote in another form.
+
+    Raises:
+        DiskError: if `out` cannot be listed.
+    """
+    return [folder.name for folder in _folders(out) if _other_schema(folder) is not None]
+
+
+def _folders(out: Path) -> list[RunFolder]:
     try:
-        folders = sorted(entry for entry in out.iterdir() if entry.is_dir() and _looks_like_run(entry))
+        return [RunFolder(entry) for entry in sorted(out.iterdir()) if entry.is_dir() and _looks_like_run(entry)]
     except OSError as error:
         raise DiskError(f"{out} cannot be listed: {error.strerror}.") from error
-    return [summarise_run(RunFolder(folder)) for folder in folders]
+
+
+def _other_schema(folder: RunFolder) -> str | None:
+    """The schema of a run.json that is not of this format; None where it is, or cannot be read."""
+    try:
+        schema = folder.read_json("run.json").get("schema", SCHEMA)
+    except DiskError:
+        return None
+    return None if schema == SCHEMA else json.dumps(schema)
 
 
 def summarise_run(folder: RunFolder) -> RunSummary:
@@ -139,8 +161,15 @@ def read_run(folder: RunFolder) -> RunSummary:
     """The summary of one run.
 
     Raises:
-        DiskError: if a file of it is missing or damaged.
+        DiskError: if a file of it is missing or damaged, or it is of another format.
     """
+    schema = _other_schema(folder)
+    if schema is not None:
+        raise DiskError(
+            f"{folder.path} is a run of another format: its run.json has schema {printable(schema)}, and this imgkit "
+            f"reads {SCHEMA}.",
+            "Look at it with the imgkit that made it; run.json says which.",
+        )
     with _damage_told(folder):
         return _summary(folder)
 

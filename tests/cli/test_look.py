@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,22 @@ def test_a_broken_run_is_an_error_by_name_and_a_row_among_others(imgkit: Run, ru
     assert code == 0
     assert "broken:" in out
     assert "metrics.json" in "".join(out.split())
+
+
+def test_runs_of_another_format_are_one_line(imgkit: Run, runs: Path) -> None:
+    for number in range(7):
+        write_run(runs, f"new{number}", schema=2)
+    code, out, err = imgkit("report", "runs")
+    assert code == 0
+    assert "new" not in out
+    assert "new" not in (runs / "report.md").read_text() + (runs / "leaderboard.csv").read_text()
+    left_out = "7 runs of another format, which this imgkit does not read, left out: new0, new1, new2, new3, new4"
+    assert f"note: {left_out} and 2 more" in " ".join(err.split())
+    shutil.rmtree(runs / "one")
+    code, _, err = imgkit("report", "runs")
+    assert code == 2
+    assert f"note: {left_out}" in " ".join(err.split())
+    assert "There is no run in runs." in err
 
 
 @pytest.mark.parametrize("args", [(), ("empty",)])

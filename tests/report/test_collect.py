@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sample_runs import metrics_of, write_run
 
 from imgkit.errors import DiskError
-from imgkit.report.collect import collect, groups, summarise_run
+from imgkit.report.collect import collect, groups, other_formats, read_run, summarise_run
 from imgkit.run import RunFolder
 
 
@@ -93,6 +93,20 @@ def test_a_broken_folder_is_listed_with_its_reason(tmp_path: Path, file: str, te
     assert not bad.ranked
     assert good.ranked
     assert groups([bad, good]) == [[good], [bad]]
+
+
+@pytest.mark.parametrize("schema", [0, 2, "two\x1b", None, [1]])
+def test_runs_of_another_format_are_left_out_by_name(tmp_path: Path, schema: object) -> None:
+    write_run(tmp_path, "good", schema=1)
+    write_run(tmp_path, "old")
+    other = write_run(tmp_path, "other", schema=schema)
+    damaged = write_run(tmp_path, "damaged")
+    (damaged.path / "run.json").write_text("{")
+    assert [run.name for run in collect(tmp_path)] == ["damaged", "good", "old"]
+    assert other_formats(tmp_path) == ["other"]
+    told = r"other is a run of another format: its run\.json has schema .*, and this imgkit reads 1\.\nLook at it"
+    with pytest.raises(DiskError, match=told):
+        read_run(other)
 
 
 json_values = st.recursive(
