@@ -155,7 +155,7 @@ def _no_column(
 ) -> DataError:
     flags = []
     for what, names in asked.items():
-        near = [name if name in header else _nearest(name, header, guessed.get(what)) for name in names]
+        near = _meant(names, header, guessed.get(what))
         if near != list(names):
             flags += [f"--{what}-col {printable(name)}" for name in near if name is not None]
     hint = f"Columns: {', '.join(map(printable, header))}"
@@ -169,9 +169,15 @@ def _no_column(
     return DataError(message, "\n".join(lines))
 
 
-def _nearest(name: str, header: Sequence[str], guess: str | None) -> str | None:
-    near = did_you_mean(name, header, n=1)
-    return near[0] if near else guess
+def _meant(names: Sequence[str], header: Sequence[str], guess: str | None) -> list[str | None]:
+    """The column that each name means, a column for one name only; None where none is near and `guess` is taken."""
+    left = [name for name in header if name not in names]
+    found: list[str | None] = []
+    for name in names:
+        near = did_you_mean(name, left, n=1) or [guess if guess in left else None]
+        found.append(name if name in header else near[0])
+        left = [other for other in left if other != found[-1]]
+    return found
 
 
 class Paths:

@@ -266,6 +266,25 @@ BAD = {
         "{path} has no column 'defectiv'.\nColumns: path, defective, type\n"
         "Did you mean  --label-col defective --label-col type ?",
     ),
+    "no such columns": (
+        CELLS,
+        {"label_col": ("typ", "defectve", "defectiv")},
+        3,
+        "{path} has no column 'typ'.\nColumns: path, defective, type\n"
+        "Did you mean  --label-col type --label-col defective ?",
+    ),
+    "no such column beside the one it is near": (
+        CELLS,
+        {"label_col": ("type", "tipe")},
+        3,
+        "{path} has no column 'tipe'.\nColumns: path, defective, type\nDid you mean  --label-col type ?",
+    ),
+    "no such columns where one would be taken": (
+        "path,label\na.png,cat\nb.png,dog\n",
+        {"label_col": ("kind", "sort")},
+        3,
+        "{path} has no column 'kind'.\nColumns: path, label\nDid you mean  --label-col label ?",
+    ),
     "no label column, but zeros and ones": (
         "path,hot,cold,x\na.png,1,0,0\nb.png,0,1,0\n",
         {},
