@@ -37,8 +37,9 @@ from imgkit.plugin_files import keep
 from imgkit.precision import FORMATS, choose_format, format_name
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
-from imgkit.recipe.plan import make_plan, shrink
+from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schema import Recipe
+from imgkit.recipe.shrink import shrink
 from imgkit.recipe.task import for_task, task_of
 from imgkit.recipe.write import render
 from imgkit.run import SCHEMA, RunFolder

@@ -6,7 +6,8 @@ import pytest
 
 import imgkit
 from imgkit.recipe.load import load_recipe
-from imgkit.recipe.plan import make_plan, shrink
+from imgkit.recipe.plan import make_plan
+from imgkit.recipe.shrink import shrink
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 

@@ -15,6 +15,8 @@ _OF_UPDATES = ("augment.mixup", "augment.cutmix", "augment.mix_p", "augment.ramp
 TABLES = ("augment", "loss", "schedule")
 """Sections that a phase may have as tables of its own; keys of `[train]` stand in the phase directly."""
 
+_CHANCES = {"jitter": "jitter_p", "policy": "policy_p", "mixup": "mix_p", "cutmix": "mix_p"}
+"""What happens with a probability of its own."""
 _SOLVED = ("loss.class_weights", "loss.class_weights_beta")
 _NEEDS = {
     "augment.jitter_p": (
@@ -55,6 +57,10 @@ _NEEDS = {
         "augment.mixup and augment.cutmix are off",
         "Give one of them too, for example augment.mixup=0.2.",
     ),
+    **{
+        f"augment.{key}": (f"augment.{chance} is 0", f"Leave it out, or give an augment.{chance} above 0.")
+        for key, chance in _CHANCES.items()
+    },
     "augment.ramp": (
         "nothing is on that has a strength (framing and flips have none)",
         "Give what is to grow, for example augment.rotate=10.",
@@ -214,6 +220,7 @@ def _idle(augment: AugmentSettings) -> set[str]:
     idle |= set() if augment.policy == "randaugment" else {"policy_ops"}
     idle |= set() if augment.policy in ("randaugment", "augmix") else {"policy_magnitude"}
     idle |= set() if augment.mixes else {"mix_p"}
+    idle |= {key for key, chance in _CHANCES.items() if getattr(augment, key) and getattr(augment, chance) == 0}
     return idle | (set() if augment.can_ramp else {"ramp"})
 
 

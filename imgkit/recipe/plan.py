@@ -124,6 +124,7 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
                 f"phase {phase.name!r}: its views are the evaluation's pictures again, since no augmentation is on; "
                 f"--set phases.{phase.name}.views=0 saves the time"
             )
+    notes += _patience_notes(loaded.recipe.early_stop, phases)
     drawn = {phase.settings.sampler for phase in phases if phase.lr is not None} - {"uniform"}
     notes += [
         f"phase {phase.name!r}: the solve sees every image equally often; only phases that take gradient steps are "
@@ -147,57 +148,15 @@ def _kept_notes(save: SaveSettings) -> list[str]:
     return [f"save.keep_best is {save.keep_best}, but the {wanted} best checkpoints are kept: their mean needs them"]
 
 
-def shrink(loaded: Loaded, *, steps: int = 2, batch_size: int = 8, image_size: int | None = None) -> Loaded:
-    """The same recipe, small: for `--smoke` and tests.
-
-    Only lengths of phases, batch sizes and the image size change, never model, loss, optimizer, schedule or phases.
-    A micro-batch shrinks so that an update is made of as many parts as before (at most one an image). Lengths in
-    percent keep their meaning.
-
-    Args:
-        loaded: the recipe.
-        steps: updates of each phase that takes gradient steps.
-        batch_size: images an update, at most.
-        image_size: in pixels; None: as it is.
-    """
-    recipe, origins = loaded.recipe, dict(loaded.origins)
-    idle = unread(recipe)
-    train = recipe.train
-    if "train.batch_size" not in idle:
-        train = train.model_copy(update=_smaller(train, batch_size))
-        changed = ["train.batch_size"] if train.micro_batch is None else ["train.batch_size", "train.micro_batch"]
-        origins.update(dict.fromkeys(changed, "--smoke"))
-    phases = tuple(_shrink_phase(recipe, phase, train, steps, batch_size, origins) for phase in recipe.phases)
-    model = recipe.model
-    if image_size is not None:
-        model = model.model_copy(update={"image_size": image_size})
-        origins["model.image_size"] = "--smoke"
-    small = recipe.model_copy(update={"train": train, "model": model, "phases": phases})
-    # Where every phase now has a size of its own, the common one would be a given value that nothing reads.
-    unused = {key for key in ("batch_size", "micro_batch") if f"train.{key}" in unread(small).keys() - idle.keys()}
-    train = train.model_copy(update={key: TrainSettings.model_fields[key].default for key in unused})
-    origins.update({f"train.{key}": "default" for key in unused})
-    return Loaded(small.model_copy(update={"train": train}), origins, loaded.source)
-
-
-def _shrink_phase(
-    recipe: Recipe, phase: PhaseSettings, common: TrainSettings, steps: int, batch_size: int, origins: dict[str, str]
-) -> PhaseSettings:
-    """A phase with few steps, and with batches of its own only where the common ones do not fit."""
-    if phase.solver == "logistic":
-        return phase
-    own = {key: value for key, value in phase.overrides.items() if key not in ("batch_size", "micro_batch")}
-    small = _smaller(resolve(recipe, phase).train, batch_size)
-    own |= {key: value for key, value in small.items() if key in phase.overrides or value != getattr(common, key)}
-    origins.update({f"phases.{phase.name}.{key}": "--smoke" for key in ("steps", *(small.keys() & own.keys()))})
-    origins[f"phases.{phase.name}.epochs"] = "default"
-    return phase.model_copy(update={"steps": steps, "epochs": None, "overrides": own})
-
-
-def _smaller(train: TrainSettings, batch_size: int) -> dict[str, int | None]:
-    batch = min(train.batch_size, batch_size)
-    parts = 1 if train.micro_batch is None else ceil(train.batch_size / train.micro_batch)
-    return {"batch_size": batch, "micro_batch": None if train.micro_batch is None else max(1, batch // parts)}
+def _patience_notes(patience: int | None, phases: list[PhasePlan]) -> list[str]:
+    """A note where `early_stop` cannot come before the last evaluation; the first one is the best so far."""
+    evaluations = sum(1 if phase.lr is None else phase.epochs for phase in phases)
+    most = evaluations - 2
+    if patience is None or patience <= most:
+        return []
+    what = f"{most} or less" if most > 0 else "more epochs"
+    times = "once" if evaluations == 1 else f"{evaluations} times"
+    return [f"early_stop = {patience} never ends this run early: validation is scored {times}; it takes {what}"]
 
 
 def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epoch: int, n_train: int) -> PhasePlan:

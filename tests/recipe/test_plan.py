@@ -1,18 +1,15 @@
-"""Plans: positions against a naive loop, the matrix of unused values, notes, and shrinking."""
+"""Plans: positions against a naive loop, the matrix of unused values, and notes."""
 
-from math import ceil
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from recipe_values import loaded_recipes
 
 from imgkit.errors import DataError, RecipeError
 from imgkit.recipe.load import Flag, Loaded, load_recipe, shipped_recipes
 from imgkit.recipe.losses import CrossEntropy, Focal
-from imgkit.recipe.phases import resolve, unread
-from imgkit.recipe.plan import make_plan, shrink
+from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schedules import Constant
 
 HEAD = 'schema = 1\nname = "mine"\n'
@@ -145,9 +142,10 @@ def test_a_cut_cycle_is_noted_with_its_numbers(folder: Path) -> None:
     )
     assert "cut after 20 of 30" in restarts(folder, "3 epochs", 1, 20)[0]
     assert "cut after 8 of 10 steps (it begins at step 12" in restarts(folder, "1 epoch", 1, 20, "2 steps")[0]
-    assert restarts(folder, "100%", 3, 20, "20 steps") == (
-        "phase 'all': its warm-up of 20 steps takes all of its 20 steps",
-    )
+    for warmup in (20, 30):
+        assert restarts(folder, "100%", 3, 20, f"{warmup} steps") == (
+            f"phase 'all': its warm-up of {warmup} steps takes all of its 20 steps",
+        )
     with pytest.raises(RecipeError, match=r"phases.all.schedule.first: needs a length above 0, got '0%'"):
         restarts(folder, "0%", 1, 20)
 
@@ -381,6 +379,20 @@ UNUSED = [
             ),
         )
     ),
+    *(
+        (
+            f"[augment]\n{chance} = 0\n{other}" + ALL,
+            f"augment.{key}={value}",
+            f"augment.{key} = {value} (--set) is not used: augment.{chance} is 0",
+            f"Leave it out, or give an augment.{chance} above 0.",
+        )
+        for key, value, chance, other in (
+            ("mixup", "0.2", "mix_p", ""),
+            ("cutmix", "1.0", "mix_p", "mixup = 0\n"),
+            ("policy", '"augmix"', "policy_p", ""),
+            ("jitter", "[0.1, 0.0, 0.0, 0.0]", "jitter_p", ""),
+        )
+    ),
     (
         '[augment]\npolicy = "augmix"\n' + ALL,
         "augment.policy_ops=3",
@@ -439,6 +451,34 @@ def test_unused_values_are_refused(
     with pytest.raises(RecipeError) as caught:
         make_plan(loaded, 64)
     assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_a_chance_of_0_switches_off_what_was_not_given_beside_it(folder: Path) -> None:
+    make_plan(load(folder, "[augment]\npreset = 'strong'\n" + ALL, "augment.policy_p=0", "augment.mix_p=0"), 64)
+    mixed = "[augment]\nmixup = 0.2\n" + ALL
+    two = mixed + ALL.replace('"all"\nt', '"last"\nt') + "augment = { mix_p = 0.0 }\n"
+    one, other = make_plan(load(folder, two), 64).phases
+    assert "mixup 0.2" in one.augmentation
+    assert "mixup" not in other.augmentation
+    with pytest.raises(RecipeError, match=r"mixup = 0\.2 .*my\.toml.* is not used: augment\.mix_p is 0"):
+        make_plan(load(folder, mixed, "phases.all.augment.mix_p=0"), 64)
+
+
+def test_patience_that_outlasts_the_run_is_noted(folder: Path) -> None:
+    def notes(patience: int, epochs: int, *before: str) -> tuple[str, ...]:
+        return make_plan(
+            load(folder, "".join(before) + ALL, f"early_stop={patience}", f"phases.all.epochs={epochs}"), 64
+        ).notes
+
+    assert notes(3, 5) == ()
+    assert notes(4, 5) == (
+        "early_stop = 4 never ends this run early: validation is scored 5 times; it takes 3 or less",
+    )
+    assert notes(4, 5, SOLVED) == (), "the solved head is scored, too"
+    assert notes(1, 2) == (
+        "early_stop = 1 never ends this run early: validation is scored 2 times; it takes more epochs",
+    )
+    assert notes(1, 1) == ("early_stop = 1 never ends this run early: validation is scored once; it takes more epochs",)
 
 
 READ = {
@@ -515,43 +555,6 @@ def test_a_micro_batch_is_a_part_of_the_batch(folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"phases.all.micro_batch = 64 \(--set\) is more"):
         make_plan(load(folder, ALL, "phases.all.micro_batch=64"), 640)
     make_plan(load(folder, ALL, "train.micro_batch=5"), 640)
-
-
-# --- shrinking
-
-MAY_CHANGE = {"batch_size", "micro_batch"}
-
-
-@given(loaded=loaded_recipes(), steps=st.integers(1, 3), batch=st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
-def test_shrinking_changes_sizes_only(loaded: Loaded, steps: int, batch: int) -> None:
-    small = shrink(loaded, steps=steps, batch_size=batch, image_size=32)
-    plan, before = make_plan(small, 50), make_plan(loaded, 50)
-    assert small.recipe.model == loaded.recipe.model.model_copy(update={"image_size": 32})
-    for phase, old in zip(plan.phases, before.phases, strict=True):
-        assert phase.settings.model_dump(exclude=MAY_CHANGE) == old.settings.model_dump(exclude=MAY_CHANGE)
-        for name in ("name", "train", "solver", "views", "lr", "augment", "loss", "schedule"):
-            assert getattr(phase, name) == getattr(old, name)
-        if phase.solver == "logistic":
-            continue
-        full = resolve(loaded.recipe, loaded.recipe.phases[before.phases.index(old)]).train
-        assert phase.steps == steps
-        assert phase.settings.batch_size == min(full.batch_size, batch)
-        assert (phase.settings.micro_batch is None) == (full.micro_batch is None)
-        if full.micro_batch is not None:
-            parts = ceil(full.batch_size / full.micro_batch)
-            assert ceil(phase.settings.batch_size / phase.settings.micro_batch) >= min(parts, phase.settings.batch_size)
-    nobodys = "default", "preset ", loaded.source
-    assert not [key for key in unread(small.recipe) if not small.origins[key].startswith(nobodys)]
-
-
-def test_shrinking_says_so_in_the_origins() -> None:
-    small = shrink(load_recipe("finetune"))
-    assert [phase.steps for phase in small.recipe.phases] == [None, 2]
-    for key in ("train.batch_size", "phases.all.steps"):
-        assert small.origins[key] == "--smoke"
-    assert small.origins["phases.all.epochs"] == "default"
-    assert small.recipe.model.image_size is None
 
 
 def test_rare_classes_that_are_raised_twice_are_noted(folder: Path) -> None:

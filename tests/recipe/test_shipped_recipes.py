@@ -6,7 +6,8 @@ import pytest
 
 from imgkit.recipe.load import load_recipe, recipe_summary, shipped_recipes
 from imgkit.recipe.phases import unread
-from imgkit.recipe.plan import make_plan, shrink
+from imgkit.recipe.plan import make_plan
+from imgkit.recipe.shrink import shrink
 from imgkit.recipe.write import render
 
 FILES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))

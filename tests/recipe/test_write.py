@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from recipe_values import loaded_recipes
 
 from imgkit.recipe.load import Flag, Loaded, load_recipe, recipe_summary, shipped_recipes
-from imgkit.recipe.plan import make_plan, shrink
+from imgkit.recipe.plan import make_plan
+from imgkit.recipe.shrink import shrink
 from imgkit.recipe.write import render
 
 
