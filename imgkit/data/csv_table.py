@@ -67,19 +67,28 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
     return source
 
 
-def other_table(file: Path, shown: str, needed: Collection[str | None]) -> tuple[list[str], list[Line]] | None:
+def other_table(
+    file: Path,
+    shown: str,
+    needed: Collection[str | None],
+    labels: Collection[str] = (),
+    delimiter: str | None = None,
+) -> tuple[list[str], list[Line]] | None:
     """Header and rows of a Parquet file or a list of lines `path label`; None: the file is to be read as a CSV.
 
     Args:
         file: absolute path.
         shown: the file as the user named it.
         needed: names of columns that must hold text or numbers; None: those that a column of images usually has.
+        labels: names that columns of labels have, which may hold lists in Parquet.
+        delimiter: between the labels of a cell.
 
     Raises:
         DataError: see `read_parquet` and `read_list`.
     """
     if file.suffix.lower() == SUFFIX:
-        return read_parquet(file, shown, {*filter(None, needed), *(GUESSES["image"] if None in needed else ())})
+        named = {*filter(None, needed), *(GUESSES["image"] if None in needed else ())}
+        return read_parquet(file, shown, named, labels, delimiter)
     return read_list(file, shown) if file.suffix.lower() == ".txt" else None
 
 
@@ -87,7 +96,8 @@ def _cells(file: Path, shown: str, settings: DataSettings) -> tuple[list[str], l
     """Header and rows of a table, by its kind."""
     others = (settings.split_col, settings.group_col, settings.weight_col)
     needed = {settings.image_col, *(settings.label_col or ()), *filter(None, others)}
-    return other_table(file, shown, needed) or read_cells(file, shown)
+    labels = settings.label_col or GUESSES["label"]
+    return other_table(file, shown, needed, labels, settings.label_delimiter) or read_cells(file, shown)
 
 
 def _say_unused(header: Sequence[str], columns: Mapping[str, Sequence[int]], source: Source) -> None:
@@ -174,8 +184,9 @@ def _meant(names: Sequence[str], header: Sequence[str], guess: str | None) -> li
     left = [name for name in header if name not in names]
     found: list[str | None] = []
     for name in names:
-        near = did_you_mean(name, left, n=1) or [guess if guess in left else None]
-        found.append(name if name in header else near[0])
+        near = did_you_mean(name, left, n=1)
+        usual = guess if guess in left else None
+        found.append(name if name in header else near[0] if near else usual)
         left = [other for other in left if other != found[-1]]
     return found
 

@@ -92,6 +92,46 @@ def test_flags_and_categories(tmp_path: Path) -> None:
     assert [row.labels for row in read(file, label_col=("big", "old")).rows] == [("big",), ("old",)]
 
 
+@pytest.mark.parametrize("kind", ["list", "large_list", "fixed"])
+def test_lists_of_labels_are_sets(tmp_path: Path, kind: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    tags = [["spot", "big cat"], ["spot", None], None, ["crack", "crack"]]
+    type_ = {
+        "list": pa.list_(pa.string()),
+        "large_list": pa.large_list(pa.dictionary(pa.int32(), pa.string())),
+        "fixed": pa.list_(pa.string(), 2),
+    }[kind]
+    paths = ["a.jpg", "b.jpg", "c.jpg", "sub/d.jpg"]
+    file = save(tmp_path / "sets.parquet", {"path": paths, "Tags": pa.array(tags, type_), "box": [[1.0]] * 4})
+    table = write(tmp_path / "sets.csv", "path,Tags", "a.jpg,spot;big cat", "b.jpg,spot", "c.jpg,", "sub/d.jpg,crack")
+    for given in ({}, {"label_col": "Tags"}):
+        one, other = read(file, label_delimiter="|", **given), read(table, label_delimiter=";", **given)
+        assert one.rows == other.rows
+        assert [row.labels for row in one.rows] == [("big cat", "spot"), ("spot",), (), ("crack",)]
+        assert one.task == "multilabel"
+
+
+def test_lists_of_numbers_and_an_empty_column_of_lists(tmp_path: Path) -> None:
+    file = save(tmp_path / "sets.parquet", {"path": ["a.jpg", "b.jpg"], "labels": [[3, 12], []]})
+    assert [row.labels for row in read(file, label_delimiter="|").rows] == [("12", "3"), ()]
+
+
+def test_lists_where_an_image_has_one_label_are_told(tmp_path: Path) -> None:
+    columns = {"path": ["a.jpg", "b.jpg"], "label": ["x", "y"], "tags": [["spot"], ["spot", "a|b"]]}
+    file = save(tmp_path / "sets.parquet", columns)
+    for given in ({}, {"label_col": "tags"}, {"label_col": ("label", "tags")}):
+        with pytest.raises(DataError, match=r"column 'tags' holds lists, and nothing says .* several labels") as caught:
+            read(file, **given)
+        assert "--label-delimiter '|'   or name another column:  --label-col COLUMN" in caught.value.hint
+    assert [row.labels for row in read(file, label_col="label").rows] == [("x",), ("y",)]
+    told = r"row 2 has the label 'a\|b' in column 'tags', which holds the delimiter '\|'\."
+    with pytest.raises(DataError, match=told) as caught:
+        read(file, label_col="tags", label_delimiter="|")
+    assert caught.value.hint == "Give a --label-delimiter that is in no label."
+    assert read(file, label_col="tags", label_delimiter=";").rows[1].labels == ("a|b", "spot")
+    assert [one.given for one in expand_inputs([file])] == ["a.jpg", "b.jpg"], "predict reads no labels"
+
+
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     file = save(tmp_path / "cells.parquet", {"path": ["a.jpg", "b.jpg"], "label": ["cat", None]})
     with pytest.raises(DataError, match=r"row 2 has no label"):
