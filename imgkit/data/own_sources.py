@@ -115,5 +115,15 @@ def refuse_columns(name: str, given: Iterable[str]) -> None:
     for key in given:
         raise UsageError(
             f"data.{key} is for a CSV, but the source {name!r} reads these data.",
-            f"Leave out --{key.replace('_', '-')}.",
+            leave_out(key),
         )
+
+
+def leave_out(key: str) -> str:
+    """What to type where the data are no table, and `key` of `[data]` describes one."""
+    if key == "weight_col":
+        return (
+            "Draw by class instead, without --weight-col:  --sampler balanced   (or sqrt)\n"
+            "or list the images in a CSV that has a column of weights."
+        )
+    return f"Leave out --{key.replace('_', '-')}."

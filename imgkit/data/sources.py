@@ -11,7 +11,7 @@ from imgkit.data.csv_table import read_table
 from imgkit.data.folders import read_folder, read_pair
 from imgkit.data.joined import join
 from imgkit.data.layouts import find_layout, read_layout
-from imgkit.data.own_sources import parse_own, read_own, refuse_columns, unknown_source
+from imgkit.data.own_sources import leave_out, parse_own, read_own, refuse_columns, unknown_source
 from imgkit.data.rows import Source, absolute, exists
 from imgkit.errors import DataError, UsageError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
@@ -138,7 +138,7 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
     if given:
         raise UsageError(
             f"data.{given[0]} is for a CSV, but {place.shown} is a folder.",
-            f"Leave out --{given[0].replace('_', '-')}.",
+            leave_out(given[0]),
         )
     layout = None if place.alone or place.val_path is not None else find_layout(place.path, place.shown)
     if layout is not None:

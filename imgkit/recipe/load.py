@@ -242,8 +242,8 @@ def _check_weights(draft: Draft, parts: Mapping[str, Strict | None], phases: tup
         key = ("phases", phase.name, "sampler") if "sampler" in phase.overrides else ("train", "sampler")
         draft.fault(
             key,
-            "'weighted' draws by a column of the CSV, and data.weight_col names none; add --weight-col COLUMN, or draw "
-            "by class: balanced, sqrt",
+            "'weighted' draws by a column of a CSV, and data.weight_col names none; add --weight-col COLUMN. Folders "
+            "have none: draw by class there, --sampler balanced or sqrt",
         )
         return
 

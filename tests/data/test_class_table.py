@@ -107,4 +107,5 @@ def test_draws_by_weights_need_a_column(key: str) -> None:
     with pytest.raises(RecipeError, match=r"data\.weight_col names none; add --weight-col COLUMN") as caught:
         load_recipe("finetune", sets=[f"{key}=weighted"])
     assert key in caught.value.message
+    assert caught.value.message.endswith("Folders have none: draw by class there, --sampler balanced or sqrt")
     assert load_recipe("finetune", sets=["phases.head.sampler=weighted"]), "of a solved phase another message tells"

@@ -21,6 +21,7 @@ from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Place, train_places
 from imgkit.data.index import INDEXED, Index
 from imgkit.data.load import load_data
+from imgkit.data.own_sources import refuse_columns
 from imgkit.data.sampling import class_counts, expected_draws, row_weights
 from imgkit.errors import DataError, Interrupted, UsageError
 from imgkit.keys import bounds_of, key, picks
@@ -242,7 +243,13 @@ def test_folders_and_tables_without_the_column_are_refused(make_folders: MakeFol
     root = make_folders({"a": 2, "b": 2})
     with pytest.raises(UsageError, match=r"data\.weight_col is for a CSV, but .* is a folder") as caught:
         load_data(DataSettings(path=str(root), weight_col="often"), 0)
-    assert "--weight-col" in caught.value.hint
+    assert caught.value.hint == (
+        "Draw by class instead, without --weight-col:  --sampler balanced   (or sqrt)\n"
+        "or list the images in a CSV that has a column of weights."
+    )
+    with pytest.raises(UsageError, match=r"data\.weight_col is for a CSV, but the source 'mine' reads") as told_too:
+        refuse_columns("mine", ["weight_col"])
+    assert told_too.value.hint == caught.value.hint
     with pytest.raises(DataError, match="has no column 'oftn'") as told:
         load_data(DataSettings(path=str(write_table(root)), weight_col="oftn"), 0)
     assert "--weight-col often" in told.value.hint
