@@ -33,7 +33,7 @@ from imgkit.models.freeze import set_trainable
 from imgkit.models.recompute import set_grad_checkpointing
 from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
-from imgkit.plugin_files import keep
+from imgkit.plugin_files import keep, plugin_words
 from imgkit.precision import FORMATS, choose_format, format_name
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
@@ -64,7 +64,8 @@ def prepare(
         screen.note("smoke run: a few images, two steps a phase; the result means nothing")
     loaded, adapted = for_task(loaded, task_of(loaded.recipe.data))
     recipe = loaded.recipe
-    device = _set_up_machine(recipe)
+    _set_up_machine(recipe)
+    device = choose_device(recipe.run.device)
     for phase in recipe.phases:
         if phase.solver == "sgd":
             check_optimizer(resolve(recipe, phase).train)
@@ -188,6 +189,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     _set_up_machine(recipe)
     torch.set_num_threads(about["threads"])
     new = f"imgkit {about['verb']} --recipe {shlex.quote(str(folder.path / 'recipe.toml'))} --device cpu"
+    new += plugin_words(folder)
     device = choose_device(about["device"], f"Resume it where there is such a device, or start a new run:  {new}")
     _say_changes(about, device, screen)
     index = read_index(folder, about)
@@ -241,7 +243,7 @@ def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
         csv.writer(stream).writerows([["path", "reason"], *([guarded(one.path), guarded(one.reason)] for one in bad)])
 
 
-def _set_up_machine(recipe: Recipe) -> torch.device:
+def _set_up_machine(recipe: Recipe) -> None:
     keep_freed_memory()
     if recipe.run.tensorboard:
         check_tensorboard()
@@ -250,4 +252,3 @@ def _set_up_machine(recipe: Recipe) -> torch.device:
     torch.use_deterministic_algorithms(recipe.run.deterministic)
     if recipe.run.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is refused without it
-    return choose_device(recipe.run.device)

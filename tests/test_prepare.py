@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -176,15 +177,22 @@ def test_a_start_that_fails_leaves_the_name_free(tmp_path: Path, monkeypatch: py
     assert short_run(tmp_path, "phases.all.epochs=1").folder.name == "run"
 
 
-def test_a_run_whose_device_is_not_here_is_told_what_can_be_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["auto", "cuda:99"])
+def test_a_run_whose_device_is_not_here_is_told_what_can_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
     stop_in_the_solve(tmp_path)
     folder = imgkit.open_run("run", tmp_path / "runs").folder
     folder.write_json("run.json", folder.read_json("run.json") | {"device": "cuda:99"})
+    file = folder.path / "recipe.toml"
+    file.write_text(re.sub(r"\n(# )?device = [^\n]*", f'\ndevice = "{asked}"', file.read_text()))
+    assert load_recipe(file).recipe.run.device == asked
+    monkeypatch.setattr("imgkit.prepare.plugin_words", lambda _: " --plugin own.py")
     with pytest.raises(DeviceError, match="--device cuda:99 was asked for") as caught:
         imgkit.resume("run", out=tmp_path / "runs")
     assert caught.value.hint == (
         "Resume it where there is such a device, or start a new run:  "
-        f"imgkit finetune --recipe {folder.path / 'recipe.toml'} --device cpu"
+        f"imgkit finetune --recipe {folder.path / 'recipe.toml'} --device cpu --plugin own.py"
     )
     assert load_recipe(folder.path / "recipe.toml").recipe.model.name == "test_resnet", "so that no MODEL is needed"
 
