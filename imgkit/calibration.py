@@ -17,6 +17,7 @@ from imgkit.probabilities import Floats, sigmoid, softmax
 
 SCHEMA = 1
 FEWEST = 30  # images of validation below which nothing is fitted; assumed, the usual rule of thumb
+FEWEST_WITH = 5  # of them with a label, below which its threshold stays; assumed, the rule of thumb of Cochran 1954
 BOUNDS = (0.1, 10.0)  # of the temperature
 _PRECISION = 1e-6  # of log T: the same temperature in about seven digits
 
@@ -82,7 +83,8 @@ def calibrate(
     binary cross-entropy over all labels, within BOUNDS. It stays 1, with a note, for fewer than FEWEST images; where
     they are of one class, or hold no label; and where all are right, since the likelihood then grows without end as T
     falls.
-    Thresholds are `fitted_threshold`s on the calibrated probabilities.
+    Thresholds are `fitted_threshold`s on the calibrated probabilities; that of a label of fewer than FEWEST_WITH images
+    stays 0.5, with a note.
     """
     n, many = len(targets), targets.ndim == 2
     reason = _reason_to_keep(logits, targets)
@@ -96,12 +98,15 @@ def calibrate(
         notes.append(f"the thresholds stay {USUAL_THRESHOLD:g}: there are fewer than {FEWEST} images")
     else:
         probs = sigmoid(logits.astype(np.float64) / temperature)
-        kept = [name for name, count in zip(classes, hot.sum(axis=0), strict=True) if count == 0]
+        few = {name for name, count in zip(classes, hot.sum(axis=0), strict=True) if count < FEWEST_WITH}
         thresholds |= {
-            name: fitted_threshold(probs[:, k], hot[:, k]) for k, name in enumerate(classes) if name not in set(kept)
+            name: fitted_threshold(probs[:, k], hot[:, k]) for k, name in enumerate(classes) if name not in few
         }
-        if kept:
-            notes.append(f"the threshold stays {USUAL_THRESHOLD:g} for labels without an image: {', '.join(kept)}")
+        if few:
+            kept = ", ".join(name for name in classes if name in few)
+            notes.append(
+                f"the threshold stays {USUAL_THRESHOLD:g} for labels of fewer than {FEWEST_WITH} images: {kept}"
+            )
     return Calibration(temperature, thresholds, split, n, tuple(notes))
 
 
@@ -157,7 +162,12 @@ def _fit(
 
 
 def fitted_threshold(probs: Floats, present: npt.NDArray[np.bool_]) -> float:
-    """The threshold in (0, 1) whose F1 is greatest; the one nearest 0.5 of equal ones.
+    """The threshold in (0, 1) nearest 0.5 whose F1 is within one standard error of the greatest; the lower of two.
+
+    The one-standard-error rule of Breiman et al. 1984 (Classification and Regression Trees, 3.4.3), with 0.5 as the
+    plain choice: of some hundred thresholds the one with the greatest F1 is partly so by chance, and what it gains on
+    these images is not gained on others. So a threshold leaves 0.5 only for more than chance, and goes no further than
+    that needs.
 
     Tried are 0.5, the middles between neighbouring probabilities, and one below all of them.
 
@@ -176,6 +186,20 @@ def fitted_threshold(probs: Floats, present: npt.NDArray[np.bool_]) -> float:
     over = probs >= USUAL_THRESHOLD
     hits = np.append(hits[distinct], (present & over).sum())
     answered = np.append(answered[distinct], over.sum())
-    f1 = 2 * hits / (present.sum() + answered)
-    best = tried[f1 == f1.max()]
-    return float(best[np.lexsort((best, np.abs(best - USUAL_THRESHOLD)))[0]])
+    nearest = np.lexsort((tried, np.abs(tried - USUAL_THRESHOLD)))
+    tried, hits, total = tried[nearest], hits[nearest], present.sum() + answered[nearest]
+    f1 = 2 * hits / total
+    best = f1.argmax()
+    return float(tried[(f1 >= f1[best] - f1_error(hits[best], total[best])).argmax()])
+
+
+def f1_error(hits: float, total: float) -> float:
+    """The standard error of F1 = 2 hits / total over images, by the delta method; `total` is present + answered.
+
+    To first order a hit adds (2 - 2 F1) / total, a miss or a false answer -F1 / total, and an image that is neither
+    nothing: the squares add up to F1 (1 - F1) (2 - F1) / total. One hit and two errors are added first, as Laplace's
+    rule does with shares: by the plain formula an F1 of 1 on five images would be beyond doubt.
+    """
+    hits, total = hits + 1, total + 4
+    f1 = 2 * hits / total
+    return math.sqrt(f1 * (1 - f1) * (2 - f1) / total)

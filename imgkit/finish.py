@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from imgkit.average import Chosen, choose_weights
-from imgkit.calibration import Calibration, calibrate
+from imgkit.calibration import FEWEST, Calibration, calibrate
 from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
 from imgkit.evaluate import Scores, load_run_model, score, store
@@ -167,9 +167,12 @@ def calibration_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     told = [f"{line} (on {split}{flatters})"] if fitted["temperature"] != 1 else []
     if told and found["ece"] > found["uncalibrated"]["ece"] + _WORSE:
         told.append("The temperature makes the loss smallest on val; here that does not help the calibration error.")
-    if set((fitted["thresholds"] or {}).values()) - {USUAL_THRESHOLD}:
-        ends = [f"{end(fitted['thresholds'].values()):.2f}" for end in (min, max)]
+    thresholds = set((fitted["thresholds"] or {}).values())
+    if thresholds - {USUAL_THRESHOLD}:
+        ends = [f"{end(thresholds):.2f}" for end in (min, max)]
         told.append(f"Thresholds of the labels, by F1 on val: {' to '.join(dict.fromkeys(ends))}")
+    elif thresholds and fitted["n"] >= FEWEST:
+        told.append(f"Thresholds of the labels stay {USUAL_THRESHOLD:g}: on val no other has more F1 than chance gives")
     if fitted["temperature"] == 1:
         told.insert(0, f"Calibration error {after} (on {split})")
     return told + [f"Not calibrated: {note}" for note in fitted["notes"]]

@@ -20,6 +20,7 @@ from imgkit.calibration import Calibration, calibrate
 from imgkit.cli.look import print_metrics
 from imgkit.evaluate import read_index
 from imgkit.evaluations import read_logits
+from imgkit.finish import calibration_lines
 from imgkit.models.folder import load_model_folder
 from imgkit.report.collect import collect
 from imgkit.report.leaderboard import csv_text, markdown
@@ -67,7 +68,19 @@ def test_the_screens_speak_of_sets(said: str) -> None:
     assert "always answering no label gives" in test
     assert "Calibrated by temperature" in said
     assert "% before, " in said
-    assert "Thresholds of the labels, by F1 on val: " in said
+    assert "Thresholds of the labels stay 0.5: on val no other has more F1 than chance gives" in said
+
+
+def test_thresholds_are_told_from_the_lowest_to_the_highest(run: imgkit.Run) -> None:
+    test = next(one for name, one in run.metrics.items() if name.startswith("test@"))
+
+    def told(**values: object) -> str:
+        return "\n".join(calibration_lines({"test": test | {"calibration": test["calibration"] | values}}))
+
+    assert "Thresholds of the labels, by F1 on val: 0.20 to 0.50" in told(thresholds={"a": 0.5, "b": 0.2})
+    assert "Thresholds of the labels, by F1 on val: 0.30" in told(thresholds={"a": 0.3})
+    assert "Thresholds" not in told(n=29)
+    assert "Thresholds" not in told(thresholds=None)
 
 
 def test_only_the_best_is_calibrated_and_on_val(run: imgkit.Run) -> None:
@@ -90,6 +103,17 @@ def test_only_the_best_is_calibrated_and_on_val(run: imgkit.Run) -> None:
     assert loaded.calibration == calibrate(logits, targets, LABELS)
     assert loaded.calibration.temperature != 1.0
     assert found[f"val@{best}"]["f1_macro"] >= found[f"val@{best}"]["uncalibrated"]["f1_macro"]
+
+
+@pytest.fixture(scope="module")
+def moved(run: imgkit.Run) -> imgkit.Run:
+    """The same run with thresholds of its own."""
+    folder = run.folder.path.parent.with_name("moved") / "run"
+    shutil.copytree(run.folder.path, folder)
+    file = folder / "model" / "calibration.json"
+    thresholds = dict(zip(LABELS, (0.2, 0.7, 0.5), strict=True))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"thresholds": thresholds}))
+    return imgkit.open_run("run", folder.parent)
 
 
 def targets_of(run: imgkit.Run, split: str) -> npt.NDArray[np.float32]:
@@ -115,9 +139,9 @@ def test_every_number_is_computed_again(run: imgkit.Run, capsys: pytest.CaptureF
         assert module.main([str(folder)]) == 0, capsys.readouterr().out
 
 
-def test_evaluate_uses_the_calibration(run: imgkit.Run, place: Path) -> None:
-    calibration = json.loads((run.folder.path / "model" / "calibration.json").read_text())
-    for found in (run.evaluate(split="train"), run.evaluate(data=place / "data" / "patches.csv")):
+def test_evaluate_uses_the_calibration(moved: imgkit.Run, place: Path) -> None:
+    calibration = json.loads((moved.folder.path / "model" / "calibration.json").read_text())
+    for found in (moved.evaluate(split="train"), moved.evaluate(data=place / "data" / "patches.csv")):
         assert found["calibration"] == calibration
         assert found["thresholds"] == calibration["thresholds"]
         text = io.StringIO()
@@ -134,13 +158,13 @@ def test_evaluate_uses_the_calibration(run: imgkit.Run, place: Path) -> None:
             assert words in text.getvalue()
 
 
-def test_predict_answers_sets(run: imgkit.Run, place: Path) -> None:
-    calibration = Calibration.from_dict(json.loads((run.folder.path / "model" / "calibration.json").read_text()))
+def test_predict_answers_sets(moved: imgkit.Run, place: Path) -> None:
+    calibration = Calibration.from_dict(json.loads((moved.folder.path / "model" / "calibration.json").read_text()))
     assert calibration.thresholds is not None
-    answers = {Path(one.path).name: one for one in run.predict(place / "data", top_k=2)}
+    answers = {Path(one.path).name: one for one in moved.predict(place / "data", top_k=2)}
     assert len(answers) == 200
-    best = run.folder.read_json("status.json")["best"]["step"]
-    with (run.folder.path / "evaluations" / f"test@{best}" / "predictions.csv").open(newline="") as stream:
+    best = moved.folder.read_json("status.json")["best"]["step"]
+    with (moved.folder.path / "evaluations" / f"test@{best}" / "predictions.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
             one = answers[row["path"]]
             assert one.probs == pytest.approx([float(row[f"p:{name}"]) for name in LABELS], abs=1e-4)
