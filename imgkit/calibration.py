@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.rows import listed
 from imgkit.multilabel import USUAL_THRESHOLD, log_loss
 from imgkit.probabilities import Floats, sigmoid, softmax
 
@@ -103,7 +104,7 @@ def calibrate(
             name: fitted_threshold(probs[:, k], hot[:, k]) for k, name in enumerate(classes) if name not in few
         }
         if few:
-            kept = ", ".join(name for name in classes if name in few)
+            kept = listed(name for name in classes if name in few)
             notes.append(
                 f"the threshold stays {USUAL_THRESHOLD:g} for labels of fewer than {FEWEST_WITH} images: {kept}"
             )

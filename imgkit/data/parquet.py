@@ -26,8 +26,8 @@ def read_parquet(
         shown: the file as the user named it.
         needed: names of columns that must not be left out.
         labels: names that columns of labels have, in small letters or as they are.
-        delimiter: what stands between the labels of a cell; None: a cell has one label, so that no column of labels may
-            hold lists.
+        delimiter: what stands between the labels of a cell; None: a cell has one label, so that a column of labels may
+            hold lists only where it is not needed.
 
     Raises:
         DataError: if pyarrow is missing, the file is no Parquet file, two columns have one name, a needed column
@@ -45,10 +45,13 @@ def read_parquet(
         opened = parquet.ParquetFile(file)
         schema = opened.schema_arrow
         refuse_twins(schema.names, shown)
+        plain = {one.name for one in schema if _is_plain(one.type)}
         lists = {one.name for one in schema if _is_list(one.type) and {one.name, one.name.lower()} & {*labels}}
         if lists and delimiter is None:
-            raise _one_label_a_cell(min(lists), shown)
-        chosen = [one.name for one in schema if _is_plain(one.type) or one.name in lists]
+            if lists & {*needed} or not {name.lower() for name in plain} & {*labels}:
+                raise _one_label_a_cell(min(lists), shown)
+            lists = set()  # another column holds one label an image
+        chosen = [one.name for one in schema if one.name in plain | lists]
         table = opened.read(columns=chosen)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{shown} cannot be read as Parquet: {printable(str(error))}", "Write it again.") from error

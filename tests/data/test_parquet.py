@@ -119,11 +119,14 @@ def test_lists_of_numbers_and_an_empty_column_of_lists(tmp_path: Path) -> None:
 def test_lists_where_an_image_has_one_label_are_told(tmp_path: Path) -> None:
     columns = {"path": ["a.jpg", "b.jpg"], "label": ["x", "y"], "tags": [["spot"], ["spot", "a|b"]]}
     file = save(tmp_path / "sets.parquet", columns)
-    for given in ({}, {"label_col": "tags"}, {"label_col": ("label", "tags")}):
+    alone = save(tmp_path / "alone.parquet", {"path": columns["path"], "n": [1, 2], "tags": columns["tags"]})
+    for table, given in ((alone, {}), (file, {"label_col": "tags"}), (file, {"label_col": ("label", "tags")})):
         with pytest.raises(DataError, match=r"column 'tags' holds lists, and nothing says .* several labels") as caught:
-            read(file, **given)
+            read(table, **given)
         assert "--label-delimiter '|'   or name another column:  --label-col COLUMN" in caught.value.hint
-    assert [row.labels for row in read(file, label_col="label").rows] == [("x",), ("y",)]
+    for given in ({}, {"label_col": "label"}):
+        assert [row.labels for row in read(file, **given).rows] == [("x",), ("y",)]
+    assert [row.labels for row in read(alone, label_col="n").rows] == [("1",), ("2",)]
     told = r"row 2 has the label 'a\|b' in column 'tags', which holds the delimiter '\|'\."
     with pytest.raises(DataError, match=told) as caught:
         read(file, label_col="tags", label_delimiter="|")
