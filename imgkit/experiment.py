@@ -304,6 +304,7 @@ class Experiment:
             keep=self.setup.recipe.save.keep,
             best=None if now.best is None else now.best["step"],
             good=self._good_steps(),
+            warn=self.screen.warn,
         )
         self._last_save_s, self._saved_step = time.monotonic(), now.step
 

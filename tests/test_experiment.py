@@ -270,6 +270,23 @@ def test_weights_that_could_not_be_saved_are_not_the_best(tmp_path: Path, monkey
     assert run.folder.read_json("status.json")["state"] == "finished"
 
 
+def test_a_fault_after_a_checkpoint_has_its_name_changes_no_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a resume would read from the disk is what the run that goes on believes."""
+    whole = short_run(tmp_path / "whole")
+
+    def broken(name: str) -> None:
+        if name == "before prune":
+            raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr(checkpoint, "reached", broken)
+    run = short_run(tmp_path / "broken")
+    assert "is saved, but what follows could not be done" in " ".join(capsys.readouterr().err.split())
+    assert fingerprint(run) == fingerprint(whole)
+    assert [row["best"] for row in run.folder.history()] == [row["best"] for row in whole.folder.history()]
+
+
 def test_a_damaged_best_checkpoint_is_named_with_the_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = short_run(tmp_path / "whole")
     best = whole.folder.read_json("checkpoints/best.json")["step"]
