@@ -4,6 +4,7 @@ import copy
 import ctypes
 import os
 import platform
+import re
 import sys
 import time
 from importlib.metadata import version
@@ -17,10 +18,12 @@ from imgkit.errors import DeviceError, UsageError, ran_out
 _KINDS = ("cpu", "cuda", "mps")
 _OTHER_DEVICE = "Use --device cpu, or install a driver that fits this torch."
 _FASTER = 0.8  # bfloat16 has to take at most this share of float32's time: more than a busy machine's noise
-_TRIALS = 3  # steps of each format, in turn, after one to warm up
-
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_CPU_INFO = Path("/proc/cpuinfo")
 
 def choose_device(wanted: str, hint: str = _OTHER_DEVICE) -> torch.device:
+_TRIALS = 3  # steps of each format, in turn, after one to warm up
+
     """The device that `wanted` names ("auto", "cpu", "cuda", "cuda:1", "mps").
 
     Args:
@@ -151,12 +154,26 @@ def versions() -> dict[str, str]:
 
 
 def describe(device: torch.device) -> str:
-    """`CPU, 2 threads (AMD EPYC)` or the GPU's name and memory, for people."""
+    """`CPU, 2 threads (AMD EPYC, AVX2)`, or the GPU's name and memory and the processor beside it, for people.
+
+    The processor and the instruction set that torch uses on it stand in both: kernels for other instructions round
+    otherwise, and the head is solved on the CPU.
+    """
+    name = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
-        return f"{found.name} {found.total_memory / 2**30:.0f} GiB"
+        return f"{found.name} {found.total_memory / 2**30:.0f} GiB ({name})"
     threads = torch.get_num_threads()
-    return f"{device.type.upper()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{device.type.upper()}, {threads} thread{'s' * (threads > 1)} ({name})"
+
+
+def processor() -> str:
+    """The processor's model name, as Linux tells it; elsewhere what Python knows, at least its architecture."""
+    try:
+        told = re.search(r"^model name\s*:\s*(.+)$", _CPU_INFO.read_text(), re.MULTILINE)
+    except OSError:
+        told = None
+    return " ".join(told[1].split()) if told else platform.processor() or platform.machine()
 
 
 def _fits(model: nn.Module, device: torch.device, shape: tuple[int, ...], autocast: torch.dtype | None) -> bool:
@@ -185,7 +202,7 @@ def _step_seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | N
 
 def _cpu_has_bfloat16() -> bool:
     try:
-        flags = Path("/proc/cpuinfo").read_text().split()
+        flags = _CPU_INFO.read_text().split()
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,4 +1,6 @@
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,3 +76,27 @@ def test_what_fits_is_tried_before_the_first_step(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DeviceError, match="Out of memory on meta with 64 images of 8×8 at once") as caught:
         device.check_memory(model, torch.device("meta"), (8, 8), 64, None, None)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: AMD EPYC  7B13\nflags : avx2\n\nmodel name\t: other\n", "AMD EPYC 7B13"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", "arm"),  # Linux on ARM names no model
+        (None, "arm"),
+    ],
+)
+def test_the_machine_has_the_processors_name_and_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None, name: str
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if told is not None:
+        file.write_text(told)
+    monkeypatch.setattr(device, "_CPU_INFO", file)
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arm")
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    assert device.describe(torch.device("cpu")) == f"CPU, 1 thread ({name}, AVX2)"
+    gpu = SimpleNamespace(name="NVIDIA H100", total_memory=80 * 2**30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: gpu)
+    assert device.describe(torch.device("cuda")) == f"NVIDIA H100 80 GiB ({name}, AVX2)"

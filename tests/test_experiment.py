@@ -374,6 +374,17 @@ def test_resume_says_which_versions_changed(tmp_path: Path, capsys: pytest.Captu
     assert "not bit-identical to one without a stop: timm 0.1 is now" in " ".join(capsys.readouterr().err.split())
 
 
+def test_resume_says_that_the_machine_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop_before_the_first_checkpoint(tmp_path, "before prune")
+    here = imgkit.open_run("run", tmp_path / "runs").folder.read_json("run.json")["machine"]
+    monkeypatch.setattr("imgkit.device.processor", lambda: "Another Processor")
+    imgkit.resume("run", out=tmp_path / "runs")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"not bit-identical to one without a stop: machine {here} is now CPU, 1 thread (Another Processor" in said
+
+
 def test_the_model_says_which_step_it_is_from(tmp_path: Path) -> None:
     run = short_run(tmp_path)
     step = run.folder.read_json("checkpoints/best.json")["step"]
