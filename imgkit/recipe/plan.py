@@ -135,7 +135,9 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         f"phase {phase.name!r}: rare classes are drawn more often (sampler {phase.settings.sampler}) and weigh more "
         f"(loss.class_weights): that is done twice; one of the two is usual"
         for phase in phases
-        if phase.settings.sampler in ("balanced", "sqrt") and getattr(phase.loss, "class_weights", "none") != "none"
+        if phase.lr is not None
+        and phase.settings.sampler in ("balanced", "sqrt")
+        and getattr(phase.loss, "class_weights", "none") != "none"
     ]
     return Plan(tuple(phases), step, tuple(notes))
 
