@@ -7,6 +7,8 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,10 +22,10 @@ _OTHER_DEVICE = "Use --device cpu, or install a driver that fits this torch."
 _FASTER = 0.8  # bfloat16 has to take at most this share of float32's time: more than a busy machine's noise
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _CPU_INFO = Path("/proc/cpuinfo")
-
-def choose_device(wanted: str, hint: str = _OTHER_DEVICE) -> torch.device:
 _TRIALS = 3  # steps of each format, in turn, after one to warm up
 
+
+def choose_device(wanted: str, hint: str = _OTHER_DEVICE) -> torch.device:
     """The device that `wanted` names ("auto", "cpu", "cuda", "cuda:1", "mps").
 
     Args:
@@ -56,6 +58,29 @@ def choose_workers(asked: int | None, device: torch.device) -> int:
         return asked
     cores = os.cpu_count() or 1
     return min(8, cores) if device.type == "cuda" else min(2, cores - 1)
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Give back afterwards what a run sets for its whole process: torch's threads and deterministic algorithms."""
+    threads, workspace = torch.get_num_threads(), os.environ.get(_WORKSPACE)
+    exact, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact, warn_only=warns)
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
+
+
+def use_settings(threads: int | None, *, deterministic: bool) -> None:
+    """Set torch's threads (None: as they are) and whether only deterministic algorithms are used."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
+        os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS is refused without it
 
 
 def keep_freed_memory() -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from imgkit.errors import DataError, DivergedError
 from imgkit.probabilities import Floats, calibration_error, squared_distance
 from imgkit.recipe.fields import Task
+from imgkit.recipe.monitors import TOPK
 
 Ints = npt.NDArray[np.int64]
 
@@ -105,7 +106,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The metrics of probs (N, K) against targets (N,), ready for JSON.
 
-    `loss`, `ece` and `brier` are those of `reliability`. `topk` counts labels of rank <= `k` = min(5, K). Macro and
+    `loss`, `ece` and `brier` are those of `reliability`. `topk` counts labels of rank <= `k` = min(TOPK, K). Macro and
     weighted values average over the classes with support; micro ones pool them. `chance` is what guessing gives.
     `intervals` hold 95 %: Wilson's (1927) for `top1`; for `f1_macro` a percentile bootstrap of `draws` draws stratified
     by true class, or None where that says nothing (see `bootstrap_f1`).
@@ -119,7 +120,7 @@ def summarise(
 
 def summarise_scored(scored: Scored, classes: Sequence[str], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """`summarise` of images that are scored already."""
-    n, k = len(scored.targets), min(5, len(classes))
+    n, k = len(scored.targets), min(TOPK, len(classes))
     confusion = confusion_matrix(scored, len(classes))
     support = confusion.sum(axis=1)
     right = int(np.trace(confusion))

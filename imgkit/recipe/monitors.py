@@ -17,6 +17,9 @@ MONITORS: Mapping[Task, tuple[str, ...]] = {
 }
 """Names that may stand after "val/" in `monitor`, by task; the metrics have the same."""
 
+TOPK = 5
+"""Answers among which `topk` looks for the label: with so many classes or fewer it finds all of them."""
+
 
 def known_monitors() -> tuple[str, ...]:
     """Every value of `monitor`, of any task."""
