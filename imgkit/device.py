@@ -22,6 +22,7 @@ _OTHER_DEVICE = "Use --device cpu, or install a driver that fits this torch."
 _FASTER = 0.8  # bfloat16 has to take at most this share of float32's time: more than a busy machine's noise
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _CPU_INFO = Path("/proc/cpuinfo")
+_FEW = 8  # images of a trial step on a CPU
 _TRIALS = 3  # steps of each format, in turn, after one to warm up
 
 
@@ -102,8 +103,10 @@ def choose_precision(
 ) -> tuple[torch.dtype | None, str]:
     """The faster format for training and why: bfloat16 autocast, or None for float32.
 
-    Tried on a copy of the model with random images, forward and backward, before the first step. A GPU that only
-    emulates bfloat16 is tried with float16 instead; a CPU never is.
+    Tried on a copy of the model with images of zeros, forward and backward, before the first step. A GPU is tried with
+    all `batch` images of a forward pass, or as many halvings fewer as fit: on few, the start of each kernel takes its
+    time and not the arithmetic. A CPU is tried with at most 8. A GPU that only emulates bfloat16 is tried with float16
+    instead; a CPU never is.
     """
     if device.type == "cpu" and not _cpu_has_bfloat16():
         return None, "float32: this processor has no bfloat16 instructions"
@@ -113,19 +116,35 @@ def choose_precision(
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         half = torch.float16
     name = str(half).removeprefix("torch.")
-    trial = copy.deepcopy(model).train()
-    images = torch.zeros(max(2, min(batch, 8)), 3, *image_size, device=device).contiguous(
-        memory_format=torch.channels_last
-    )
-    slow = fast = float("inf")
-    for number in range(1 + _TRIALS):  # in turn: what else the machine does then meets both
-        times = _step_seconds(trial, images, None), _step_seconds(trial, images, half)
-        if number:
-            slow, fast = min(slow, times[0]), min(fast, times[1])
-    seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step in float32"
+    tried = max(2, batch if device.type == "cuda" else min(batch, _FEW))
+    while (times := _trial_seconds(model, device, (tried, 3, *image_size), half)) is None:
+        if tried == 2:
+            return None, f"float32: out of memory in trial steps of 2 images on {device}"
+        tried = max(2, tried // 2)
+    slow, fast = times
+    seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step of {tried} images in float32"
     if fast <= _FASTER * slow:
         return half, f"{name}: {seconds}"
     return None, f"float32: {name} is not clearly faster here ({seconds})"
+
+
+def _trial_seconds(
+    model: nn.Module, device: torch.device, shape: tuple[int, ...], half: torch.dtype
+) -> tuple[float, float] | None:
+    """The quickest step in float32 and in `half`, on a copy of the model; None where memory runs out."""
+    slow = fast = float("inf")
+    try:
+        trial = copy.deepcopy(model).train()
+        images = torch.zeros(*shape, device=device).contiguous(memory_format=torch.channels_last)
+        for number in range(1 + _TRIALS):  # in turn: what else the machine does then meets both
+            times = _step_seconds(trial, images, None), _step_seconds(trial, images, half)
+            if number:
+                slow, fast = min(slow, times[0]), min(fast, times[1])
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        return None
+    return slow, fast
 
 
 def check_memory(

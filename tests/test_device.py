@@ -31,6 +31,45 @@ def test_bfloat16_has_to_be_clearly_faster(
     assert next(times, None) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "batch", "room", "tried"),
+    [
+        ("cpu", 64, 999, [8]),
+        ("cpu", 1, 999, [2]),  # batch norm wants two
+        ("cuda", 64, 999, [64]),
+        ("cuda", 64, 20, [64, 32, 16]),
+        ("cuda", 6, 1, [6, 3, 2]),
+    ],
+)
+def test_the_format_is_tried_on_as_many_images_as_an_update_takes(
+    monkeypatch: pytest.MonkeyPatch, kind: str, batch: int, room: int, tried: list[int]
+) -> None:
+    seen: list[int] = []
+
+    def step(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | None) -> float:
+        if len(images) not in seen:
+            seen.append(len(images))
+        if len(images) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 1.0 if dtype is None else 0.5
+
+    monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(device, "_step_seconds", step)
+    zeros = torch.zeros
+
+    def zeros_here(*shape: int, device: torch.device) -> torch.Tensor:
+        return zeros(*shape)
+
+    monkeypatch.setattr("torch.zeros", zeros_here)
+    found, why = device.choose_precision(nn.Flatten(), torch.device(kind), (8, 8), batch)
+    assert seen == tried
+    if room > 1:
+        assert (found, why.endswith(f"a trial step of {tried[-1]} images in float32")) == (torch.bfloat16, True)
+    else:
+        assert (found, why) == (None, "float32: out of memory in trial steps of 2 images on cuda")
+
+
 def test_a_trial_step_takes_time_and_leaves_no_gradient() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
     assert device._step_seconds(model, torch.zeros(2, 3, 8, 8), torch.bfloat16) > 0
