@@ -9,18 +9,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from imgkit.average import Chosen, choose_weights
 from imgkit.calibration import Calibration, calibrate
 from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
-from imgkit.evaluate import Scores, load_run_model, score, store
+from imgkit.evaluate import Scores, load_run_model, store
 from imgkit.evaluations import read_logits
-from imgkit.metrics import METRICS
 from imgkit.models.folder import save_model_folder
 from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.plugin_files import plugin_words
+from imgkit.progress import best_row
+from imgkit.recipe.monitors import way
 from imgkit.recipe.plan import PhasePlan
 from imgkit.report.words import guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
@@ -45,7 +44,7 @@ def finish(
     watched: Watched,
 ) -> dict[str, Any]:
     """Export, score test once if there is a test split, and say how it went; returns what names the best weights."""
-    best = max((row for row in history if row["best"]), key=lambda row: row["step"])
+    best = best_row(history)
     chosen = choose_weights(folder, setup, history, screen, watched)
     calibration = export_best(folder, setup, chosen, watched)
     splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
@@ -61,7 +60,7 @@ def export_best(folder: RunFolder, setup: Setup, chosen: Chosen, watched: Watche
         DiskError: if the folder cannot be written.
     """
     setup.model.load_state_dict(chosen.state, strict=True)  # no update follows
-    val = _stored_scores(folder, setup, "val", chosen.label) or _score(setup.model, setup, "val", watched)
+    val = _stored_scores(folder, setup, "val", chosen.label) or setup.score(setup.model, "val", watched)
     calibration = calibrate(val.logits, val.targets, setup.index.classes)
     temporary, place = folder.path / f".model.tmp-{secrets.token_hex(4)}", folder.path / "model"
     with disk_told(temporary):
@@ -96,7 +95,7 @@ def _scored(
     stored = folder.evaluations().get(name)
     if stored is None or stored.get("calibration") != calibration.to_dict():
         scores = _stored_scores(folder, setup, split, chosen.label)
-        scores = scores or _score(load_run_model(folder).model, setup, split, watched)
+        scores = scores or setup.score(load_run_model(folder).model, split, watched)
         place, seed = folder.path / "evaluations" / name, setup.recipe.seed
         return store(place, scores, setup.index, split=split, seed=seed, calibration=calibration, **chosen.about)
     return stored
@@ -110,20 +109,6 @@ def _stored_scores(folder: RunFolder, setup: Setup, split: str, weights: str) ->
     if logits is None or len(logits) != len(rows) or data != setup.index.select(rows).fingerprint:
         return None
     return Scores(logits, setup.index.select(rows).targets(), rows)
-
-
-def _score(model: nn.Module, setup: Setup, split: str, watched: Watched) -> Scores:
-    with watched(f"scoring {split}") as progress:
-        return score(
-            model,
-            setup.index,
-            setup.index.rows(split),
-            preprocessing=setup.preprocessing,
-            device=setup.device,
-            workers=setup.workers,
-            max_pixels=setup.recipe.data.max_pixels,
-            progress=progress,
-        )
 
 
 def _say_result(
@@ -201,7 +186,7 @@ def _lost_to_probe(setup: Setup, history: Sequence[Mapping[str, Any]], best: Map
     solved = [row for row in history if row["solved"]]
     if solved and not last["solved"]:
         tuned = [row for row in history if not row["solved"]]
-        smaller = monitor.startswith("val/loss")
+        smaller = way(monitor, setup.index.task) == "min"
         better = min if smaller else max
         phase = _phase_of(setup, last)
         rate = f"--set phases.{phase.name}.lr={(phase.lr or 1e-4) / 3:.1g}"
@@ -250,8 +235,7 @@ def _last_was_best(setup: Setup, history: Sequence[Mapping[str, Any]]) -> list[s
     earlier = [row[monitor] for row in history[:-1] if row["phase"] == last["phase"]]
     if not last["best"] or last["solved"] or not earlier or _cut(setup, last):
         return []
-    is_loss = METRICS[setup.index.task][monitor.removeprefix("val/")] == "min"
-    before = min(earlier) if is_loss else max(earlier)
+    before = (min if way(monitor, setup.index.task) == "min" else max)(earlier)
     if abs(last[monitor] - before) <= _GAIN:
         return []
     phase = next(one for one in setup.recipe.phases if one.name == last["phase"])

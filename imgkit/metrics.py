@@ -5,40 +5,17 @@ Precision, recall and F1 are scikit-learn's, with `labels` = the classes that ha
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgkit.errors import DataError, DivergedError
 from imgkit.probabilities import Floats, calibration_error, squared_distance
-from imgkit.recipe.fields import Task
 from imgkit.recipe.monitors import TOPK
 
 Ints = npt.NDArray[np.int64]
-
-_AVERAGED = tuple(
-    f"{share}_{mean}" for share in ("precision", "recall", "f1") for mean in ("macro", "micro", "weighted")
-)
-METRICS: Mapping[Task, Mapping[str, Literal["max", "min"]]] = {
-    "single": {
-        "loss": "min",
-        "loss_calibrated": "min",
-        "top1": "max",
-        "topk": "max",
-        **dict.fromkeys(_AVERAGED, "max"),
-    },
-    "multilabel": {
-        "loss": "min",
-        "loss_calibrated": "min",
-        "map": "max",
-        "subset_accuracy": "max",
-        **dict.fromkeys(_AVERAGED, "max"),
-        "f1_samples": "max",
-    },
-}
-"""What may be watched, as "val/NAME", by task, and which direction is better."""
 
 DRAWS = 2000  # of the bootstrap
 FEWEST = 30  # images below which a bootstrap says nothing; assumed, the usual rule of thumb

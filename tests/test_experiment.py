@@ -50,10 +50,22 @@ def test_every_epoch_is_evaluated_and_can_be_recomputed(done: imgkit.Run) -> Non
     assert {f"val@{step}" for step in steps} <= done.metrics.keys()
     for row in history:
         stored = done.metrics[f"val@{row['step']}"]
-        assert all(row[f"val/{name}"] == stored[name] for name in MONITORS["single"])
+        assert all(row[f"val/{name}"] == stored[name] for name in MONITORS["single"] if name != "loss_calibrated")
     script = [sys.executable, str(ROOT / "benchmarks" / "recompute_metrics.py")]
     for name in done.metrics:
         subprocess.run([*script, str(done.folder.path / "evaluations" / name)], check=True, capture_output=True)
+
+
+def test_the_calibrated_loss_is_fitted_where_it_decides_and_at_the_end(done: imgkit.Run, tmp_path: Path) -> None:
+    best = done.folder.read_json("checkpoints/best.json")["step"]
+    fitted = {name for name, metrics in done.metrics.items() if "loss_calibrated" in metrics}
+    assert fitted == {f"val@{best}", f"test@{best}"}
+    assert not any("val/loss_calibrated" in row for row in done.folder.history())
+    run = short_run(tmp_path, "monitor=val/loss_calibrated")
+    assert all("loss_calibrated" in metrics for metrics in run.metrics.values())
+    history = run.folder.history()
+    least = min(row["val/loss_calibrated"] for row in history)
+    assert run.folder.read_json("status.json")["best"]["value"] == least
 
 
 def test_the_best_epoch_becomes_the_model_and_test_is_scored_once_with_it(done: imgkit.Run) -> None:

@@ -12,9 +12,10 @@ import imgkit
 from imgkit import finish
 from imgkit.experiment import Experiment
 from imgkit.finish import _advice
-from imgkit.metrics import METRICS, summarise, wilson
+from imgkit.metrics import summarise, wilson
 from imgkit.progress import Progress
 from imgkit.recipe.load import load_recipe
+from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import Plan, make_plan
 from imgkit.report.words import no_better_than_chance
 
@@ -223,7 +224,7 @@ def ended(plan: Plan, stop: int, *, better: bool) -> list[dict[str, Any]]:
         phase, now.step = plan.phase_at(step - 1), step
         if phase.ends_epoch(step) or step == stop:
             value = 0.5 + 0.02 * (-1 if better else 1) * len(now.history)
-            metrics = {"task": "single", **dict.fromkeys(METRICS["single"], value)}
+            metrics = {"task": "single", **dict.fromkeys(MONITORS["single"], value)}
             now.history.append(now.row(phase, metrics, best=better or not now.history, seconds=float(step)))
     return now.history
 
