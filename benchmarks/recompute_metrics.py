@@ -248,6 +248,11 @@ def check_probabilities(written: np.ndarray, computed: np.ndarray, result: Compa
     result.check("predictions.csv probabilities, furthest from those of the logits", bool(worst < 1e-8), True)
 
 
+def fits_loss(written: dict[str, Any]) -> bool:
+    """Whether metrics.json has to have loss_calibrated: evaluations during training lack it where nothing needs it."""
+    return "calibration" in written or "loss_calibrated" in written
+
+
 def compare(folder: Path) -> Comparison:
     result = Comparison()
     written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -270,7 +275,8 @@ def compare(folder: Path) -> Comparison:
         classes = list(read_csv(folder / "confusion.csv").columns[1:])
     computed = metrics_of(table, classes, probs, draws, seed)
     labels = np.array([classes.index(name) for name in table["label"]])
-    computed["loss_calibrated"] = least_loss(lambda t: cross_entropy(logits / t, labels))
+    if fits_loss(written):
+        computed["loss_calibrated"] = least_loss(lambda t: cross_entropy(logits / t, labels))
     if "calibration" in written:
         computed["uncalibrated"] = uncalibrated(logits, labels)
     result.check_all("metrics.json ", written, computed)
@@ -413,7 +419,10 @@ def compare_sets(
         result.check(where + "predicted", predicted, "|".join(np.array(classes, dtype=object)[answers[row]]))
         result.check(where + "exact", exact, str(int((truth[row] == answers[row]).all())))
     computed = metrics_of_sets(truth, probs, least, classes, written["bootstrap"])
-    computed["loss_calibrated"] = least_loss(lambda t: float((np.logaddexp(0, logits / t) - truth * logits / t).mean()))
+    if fits_loss(written):
+        computed["loss_calibrated"] = least_loss(
+            lambda t: float((np.logaddexp(0, logits / t) - truth * logits / t).mean())
+        )
     if calibration:
         plain = sigmoid(logits)
         half = plain >= 0.5

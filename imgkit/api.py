@@ -9,6 +9,7 @@ torch is imported when something is trained, scored or predicted, not before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import tee
 from pathlib import Path
@@ -189,18 +190,18 @@ def lr_find(
         )
     out = Path(options.get("out", "lr-find"))
     given: FinetuneOptions = {**options, "out": out}
-    setup, _, screen = _prepare("lr_find", model, recipe, given)
-    from imgkit.range_test import run_range_test
+    with _prepared("lr_find", model, recipe, given) as (setup, _, screen):
+        from imgkit.range_test import run_range_test
 
-    return run_range_test(setup, steps=steps, min_lr=min_lr, max_lr=max_lr, out=out, screen=screen)
+        return run_range_test(setup, steps=steps, min_lr=min_lr, max_lr=max_lr, out=out, screen=screen)
 
 
 def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneOptions]) -> None:
     """Say what `finetune` or `scratch` would do: phases, steps, rates, sizes, images per class. Writes nothing."""
-    setup, _, screen = _prepare(verb, model, recipe, options, dry_run=True)
-    from imgkit.setup import plan_lines
+    with _prepared(verb, model, recipe, options, dry_run=True) as (setup, _, screen):
+        from imgkit.setup import plan_lines
 
-    screen.fact("Plan", *plan_lines(setup))
+        screen.fact("Plan", *plan_lines(setup))
 
 
 def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: Unpack[FinetuneOptions]) -> Path:
@@ -235,21 +236,23 @@ def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: U
 
 
 def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
-    setup, found, screen = _prepare(verb, model, recipe, options)
-    from imgkit.experiment import Experiment
-    from imgkit.prepare import begin
+    with _prepared(verb, model, recipe, options) as (setup, found, screen):
+        from imgkit.experiment import Experiment
+        from imgkit.prepare import begin
 
-    folder = begin(setup, found, out=Path(options.get("out", RUNS)), name=options.get("name"))
-    screen.log_to(folder.path / "log.txt")
-    screen.fact("Writes", f"{folder.path}/")
-    with folder.lock():
-        Experiment(folder, setup, screen).run()
+        folder = begin(setup, found, out=Path(options.get("out", RUNS)), name=options.get("name"))
+        screen.log_to(folder.path / "log.txt")
+        screen.fact("Writes", f"{folder.path}/")
+        with folder.lock():
+            Experiment(folder, setup, screen).run()
     return Run(folder)
 
 
-def _prepare(
+@contextmanager
+def _prepared(
     verb: str, model: str, recipe: str, options: Options, *, dry_run: bool = False
-) -> tuple["Setup", "LoadedData", Screen]:
+) -> Iterator[tuple["Setup", "LoadedData", Screen]]:
+    """What training works with; what it sets for the whole process is given back when the block ends."""
     refuse_unknown(verb, options)
     plugins = use_plugins(options.get("plugin", ()), options.get("screen"))
     loaded = load_recipe(recipe, flags=flags_of(verb, model, options), sets=options.get("sets", ()))
@@ -261,14 +264,16 @@ def _prepare(
     refuse_inside(find_data(loaded.recipe.data), loaded.recipe.data.root, out)
     check_place(out, options.get("name"))
     resolve_name(model)
+    from imgkit.device import settings_kept
     from imgkit.prepare import prepare
 
     screen = options.get("screen") or Screen(quiet=True)
     screen.header()
     command, smoke = options.get("command", ""), options.get("smoke", False)
-    setup, found = prepare(loaded, verb=verb, command=command, smoke=smoke, dry_run=dry_run, screen=screen)
-    about = {**setup.about, "plugins": [one.about() for one in plugins]}
-    return replace(setup, about=about), found, screen
+    with settings_kept():
+        setup, found = prepare(loaded, verb=verb, command=command, smoke=smoke, dry_run=dry_run, screen=screen)
+        about = {**setup.about, "plugins": [one.about() for one in plugins]}
+        yield replace(setup, about=about), found, screen
 
 
 def resume(
@@ -300,13 +305,15 @@ def resume(
             screen.note(f"{folder.name} is finished already.")
             return Run(folder)
         from imgkit.checkpoint import steps
+        from imgkit.device import settings_kept
         from imgkit.experiment import Experiment
         from imgkit.prepare import reopen
 
         screen.header()
         screen.log_to(folder.path / "log.txt")
-        setup = reopen(folder, fresh=not steps(folder.path / "checkpoints"), workers=workers, screen=screen)
-        Experiment(folder, setup, screen).run()
+        with settings_kept():
+            setup = reopen(folder, fresh=not steps(folder.path / "checkpoints"), workers=workers, screen=screen)
+            Experiment(folder, setup, screen).run()
     return Run(folder)
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from imgkit import checkpoint
 from imgkit.errors import DiskError
-from imgkit.evaluate import score, store
+from imgkit.evaluate import store
 from imgkit.evaluations import weights_label
-from imgkit.metrics import METRICS
-from imgkit.progress import best_first
+from imgkit.progress import best_first, best_row
+from imgkit.recipe.monitors import is_better
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.setup import Setup
@@ -59,7 +59,7 @@ def choose_weights(
     Raises:
         DiskError: if a checkpoint that is needed is damaged.
     """
-    best, monitor = max((row for row in history if row["best"]), key=lambda row: row["step"]), setup.recipe.monitor
+    best, monitor = best_row(history), setup.recipe.monitor
     chosen = Chosen(best["step"], best[monitor], _read_scored(folder, best["step"]))
     wanted = setup.recipe.save.average_best
     if wanted is None:
@@ -71,11 +71,9 @@ def choose_weights(
     if len(steps) < 2:
         return chosen
     mean = mean_state(_read_scored(folder, step) for step in steps)
-    name = monitor.removeprefix("val/")
-    averaged = Chosen(best["step"], _score(folder, setup, steps, mean, watched)[name], mean, tuple(steps))
-    better = (
-        averaged.value > chosen.value if METRICS[setup.index.task][name] == "max" else averaged.value < chosen.value
-    )
+    value = _score(folder, setup, steps, mean, watched)[monitor.removeprefix("val/")]
+    averaged = Chosen(best["step"], value, mean, tuple(steps))
+    better = is_better(averaged.value, chosen.value, monitor, setup.index.task)
     screen.note(
         f"the mean of the {len(steps)} best checkpoints (steps {', '.join(map(str, sorted(steps)))}) has {monitor} "
         f"{averaged.value:.4f}, the best one {chosen.value:.4f}: the {'mean' if better else 'best one'} is kept"
@@ -108,19 +106,9 @@ def _score(
         return stored
     model = copy.deepcopy(setup.model)
     model.load_state_dict(state, strict=True)
-    with watched("scoring the mean on val") as progress:
-        scores = score(
-            model,
-            setup.index,
-            setup.index.rows("val"),
-            preprocessing=setup.preprocessing,
-            device=setup.device,
-            workers=setup.workers,
-            max_pixels=setup.recipe.data.max_pixels,
-            progress=progress,
-        )
-    seed, step = setup.recipe.seed, steps[0]
-    return store(place, scores, setup.index, split="val", step=step, seed=seed, mean_of=list(steps))
+    scores = setup.score(model, "val", watched, what="the mean on ")
+    about: dict[str, Any] = {"step": steps[0], "seed": setup.recipe.seed, "mean_of": list(steps)}
+    return store(place, scores, setup.index, split="val", fit_loss=setup.fits_loss, **about)
 
 
 def _read_scored(folder: RunFolder, step: int) -> Mapping[str, Tensor]:

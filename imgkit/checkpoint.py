@@ -14,7 +14,9 @@ import os
 import re
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -65,12 +67,14 @@ def save(
     keep: int | Literal["all"],
     best: int | None,
     good: Collection[int] = (),
+    warn: Callable[[str], object] = warnings.warn,
 ) -> Path:
     """Write a checkpoint under `folder` and remove the ones no longer kept; returns its folder.
 
     Of the steps up to this one, the newest `keep`, `best` and those of `good` stay; a later one, damaged or of an
     earlier life, stays until it is written anew. Where space is short, only the newest whole one and the best one stay,
-    unless all are to be kept.
+    unless all are to be kept. Once the folder has its name the checkpoint is saved: what fails after that, such as
+    removing old ones, is told to `warn`, and the next save does it.
 
     Raises:
         DivergedError: if a number is not finite: `read` would refuse it, and a good one would be removed for it.
@@ -89,6 +93,7 @@ def save(
         "train.safetensors": write_tensors(_plain(checkpoint.train)),
         "state.json": json.dumps(checkpoint.state, indent=1).encode(),
     }
+    aside = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _make_room(folder, sum(map(len, payload.values())), keep, best)
@@ -98,11 +103,20 @@ def save(
         _write(temporary / "MANIFEST.json", _manifest(checkpoint.step, files))
         _sync_folder(temporary)
         reached("before rename")
-        aside = None
         if target.exists():  # of this step before its evaluation; or a damaged one that resume passed over
             aside = target.rename(folder / f".{target.name}.was-{os.getpid():x}-{secrets.token_hex(4)}")
             reached("replace")
         temporary.rename(target)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if aside is not None:
+            with suppress(OSError):  # else `load` puts it back
+                aside.rename(target)
+        raise DiskError(
+            f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {error.strerror or error}.",
+            "The newest checkpoint and the best one are untouched. Free some space, then: imgkit resume",
+        ) from error
+    try:
         reached("after rename")
         if aside is not None:
             _trash(aside)
@@ -111,12 +125,9 @@ def save(
             replace_text(folder / "best.json", json.dumps({"step": best}) + "\n")
         reached("before prune")
         _prune(folder, keep, checkpoint.step, {best, *good})
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise DiskError(
-            f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {error.strerror or error}.",
-            "The newest checkpoint and the best one are untouched. Free some space, then: imgkit resume",
-        ) from error
+    except (OSError, DiskError) as error:
+        reason = error.message if isinstance(error, DiskError) else error.strerror or error
+        warn(f"The checkpoint of step {checkpoint.step} is saved, but what follows could not be done: {reason}")
     return target
 
 

@@ -4,8 +4,11 @@ import copy
 import ctypes
 import os
 import platform
+import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +20,9 @@ from imgkit.errors import DeviceError, UsageError, ran_out
 _KINDS = ("cpu", "cuda", "mps")
 _OTHER_DEVICE = "Use --device cpu, or install a driver that fits this torch."
 _FASTER = 0.8  # bfloat16 has to take at most this share of float32's time: more than a busy machine's noise
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_CPU_INFO = Path("/proc/cpuinfo")
+_FEW = 8  # images of a trial step on a CPU
 _TRIALS = 3  # steps of each format, in turn, after one to warm up
 
 
@@ -55,6 +61,29 @@ def choose_workers(asked: int | None, device: torch.device) -> int:
     return min(8, cores) if device.type == "cuda" else min(2, cores - 1)
 
 
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Give back afterwards what a run sets for its whole process: torch's threads and deterministic algorithms."""
+    threads, workspace = torch.get_num_threads(), os.environ.get(_WORKSPACE)
+    exact, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact, warn_only=warns)
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
+
+
+def use_settings(threads: int | None, *, deterministic: bool) -> None:
+    """Set torch's threads (None: as they are) and whether only deterministic algorithms are used."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
+        os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS is refused without it
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory instead of giving it back after every step.
 
@@ -74,8 +103,10 @@ def choose_precision(
 ) -> tuple[torch.dtype | None, str]:
     """The faster format for training and why: bfloat16 autocast, or None for float32.
 
-    Tried on a copy of the model with random images, forward and backward, before the first step. A GPU that only
-    emulates bfloat16 is tried with float16 instead; a CPU never is.
+    Tried on a copy of the model with images of zeros, forward and backward, before the first step. A GPU is tried with
+    all `batch` images of a forward pass, or as many halvings fewer as fit: on few, the start of each kernel takes its
+    time and not the arithmetic. A CPU is tried with at most 8. A GPU that only emulates bfloat16 is tried with float16
+    instead; a CPU never is.
     """
     if device.type == "cpu" and not _cpu_has_bfloat16():
         return None, "float32: this processor has no bfloat16 instructions"
@@ -85,19 +116,35 @@ def choose_precision(
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         half = torch.float16
     name = str(half).removeprefix("torch.")
-    trial = copy.deepcopy(model).train()
-    images = torch.zeros(max(2, min(batch, 8)), 3, *image_size, device=device).contiguous(
-        memory_format=torch.channels_last
-    )
-    slow = fast = float("inf")
-    for number in range(1 + _TRIALS):  # in turn: what else the machine does then meets both
-        times = _step_seconds(trial, images, None), _step_seconds(trial, images, half)
-        if number:
-            slow, fast = min(slow, times[0]), min(fast, times[1])
-    seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step in float32"
+    tried = max(2, batch if device.type == "cuda" else min(batch, _FEW))
+    while (times := _trial_seconds(model, device, (tried, 3, *image_size), half)) is None:
+        if tried == 2:
+            return None, f"float32: out of memory in trial steps of 2 images on {device}"
+        tried = max(2, tried // 2)
+    slow, fast = times
+    seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step of {tried} images in float32"
     if fast <= _FASTER * slow:
         return half, f"{name}: {seconds}"
     return None, f"float32: {name} is not clearly faster here ({seconds})"
+
+
+def _trial_seconds(
+    model: nn.Module, device: torch.device, shape: tuple[int, ...], half: torch.dtype
+) -> tuple[float, float] | None:
+    """The quickest step in float32 and in `half`, on a copy of the model; None where memory runs out."""
+    slow = fast = float("inf")
+    try:
+        trial = copy.deepcopy(model).train()
+        images = torch.zeros(*shape, device=device).contiguous(memory_format=torch.channels_last)
+        for number in range(1 + _TRIALS):  # in turn: what else the machine does then meets both
+            times = _step_seconds(trial, images, None), _step_seconds(trial, images, half)
+            if number:
+                slow, fast = min(slow, times[0]), min(fast, times[1])
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        return None
+    return slow, fast
 
 
 def check_memory(
@@ -151,12 +198,26 @@ def versions() -> dict[str, str]:
 
 
 def describe(device: torch.device) -> str:
-    """`CPU, 2 threads (AMD EPYC)` or the GPU's name and memory, for people."""
+    """`CPU, 2 threads (AMD EPYC, AVX2)`, or the GPU's name and memory and the processor beside it, for people.
+
+    The processor and the instruction set that torch uses on it stand in both: kernels for other instructions round
+    otherwise, and the head is solved on the CPU.
+    """
+    name = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
-        return f"{found.name} {found.total_memory / 2**30:.0f} GiB"
+        return f"{found.name} {found.total_memory / 2**30:.0f} GiB ({name})"
     threads = torch.get_num_threads()
-    return f"{device.type.upper()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{device.type.upper()}, {threads} thread{'s' * (threads > 1)} ({name})"
+
+
+def processor() -> str:
+    """The processor's model name, as Linux tells it; elsewhere what Python knows, at least its architecture."""
+    try:
+        told = re.search(r"^model name\s*:\s*(.+)$", _CPU_INFO.read_text(), re.MULTILINE)
+    except OSError:
+        told = None
+    return " ".join(told[1].split()) if told else platform.processor() or platform.machine()
 
 
 def _fits(model: nn.Module, device: torch.device, shape: tuple[int, ...], autocast: torch.dtype | None) -> bool:
@@ -185,7 +246,7 @@ def _step_seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | N
 
 def _cpu_has_bfloat16() -> bool:
     try:
-        flags = Path("/proc/cpuinfo").read_text().split()
+        flags = _CPU_INFO.read_text().split()
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -87,6 +87,7 @@ def store(
     step: int | None,
     seed: int,
     calibration: Calibration | None = None,
+    fit_loss: bool = True,
     unwritten: Callable[[DiskError], None] | None = None,
     **extra: object,
 ) -> dict[str, Any]:
@@ -109,6 +110,7 @@ def store(
         seed=seed,
         extra={"data": index.select(scores.ids).fingerprint, **extra},
         calibration=calibration,
+        fit_loss=fit_loss,
         unwritten=unwritten,
     )
 

@@ -41,15 +41,22 @@ def tables_of(
     classes: Sequence[str],
     calibration: Calibration | None,
     seed: int,
+    *,
+    fit_loss: bool = True,
 ) -> Tables:
     """The tables of logits (N, K) against targets: int64 (N,), or zeros and ones (N, K) of a multi-label task.
+
+    `loss_calibrated` is among the metrics only with `fit_loss`.
 
     Raises:
         DataError: if there is no image, or one without a label.
         DivergedError: if the scores are not finite.
     """
     make = _tables_of_sets if targets.ndim == 2 else _tables_of_labels
-    return make(paths, targets, np.ascontiguousarray(logits, dtype=np.float32), classes, calibration, seed)
+    tables = make(paths, targets, np.ascontiguousarray(logits, dtype=np.float32), classes, calibration, seed)
+    if fit_loss:
+        tables.metrics["loss_calibrated"] = calibrated_loss(logits, targets)
+    return tables
 
 
 def _tables_of_labels(
@@ -67,7 +74,7 @@ def _tables_of_labels(
     if not wide:
         shown = _as_written(np.stack([scored.prob, scored.label_prob], axis=1), _DIGITS)
         scored = scored._replace(prob=shown[:, 0], label_prob=shown[:, 1])
-    metrics = summarise_scored(scored, classes, seed=seed) | {"loss_calibrated": calibrated_loss(logits, targets)}
+    metrics = summarise_scored(scored, classes, seed=seed)
     if calibration is not None:
         raw = reliability(score(softmax(logits), targets), len(classes))
         metrics |= {"calibration": calibration.to_dict(), "uncalibrated": raw}
@@ -94,8 +101,7 @@ def _tables_of_sets(
     fitted = None if calibration is None else calibration.thresholds
     thresholds = dict.fromkeys(classes, USUAL_THRESHOLD) if fitted is None else dict(fitted)
     scored = score_sets(probs, targets, np.array([thresholds[name] for name in classes]))
-    metrics = summarise_sets(scored, classes, seed=seed)
-    metrics |= {"loss_calibrated": calibrated_loss(logits, targets), "thresholds": thresholds}
+    metrics = summarise_sets(scored, classes, seed=seed) | {"thresholds": thresholds}
     if calibration is not None:
         raw = score_sets(sigmoid(logits), targets)
         before = summarise_sets(raw, classes, draws=0)

@@ -59,13 +59,15 @@ def write_evaluation(
     seed: int,
     extra: Mapping[str, object],
     calibration: Calibration | None = None,
+    fit_loss: bool = True,
     unwritten: Callable[[DiskError], None] | None = None,
 ) -> dict[str, Any]:
     """Write an evaluation of logits (N, K) as `folder`, in place of one that is there.
 
     Targets are int64 (N,), or zeros and ones (N, K) in a multi-label task. Returns what metrics.json holds; the keys of
     `extra` stand beside the metrics. `seed` draws the bootstrap. With a `calibration` the probabilities, and with its
-    thresholds the labels, are the calibrated ones, and metrics.json has `calibration` and `uncalibrated`. Where the
+    thresholds the labels, are the calibrated ones, and metrics.json has `calibration` and `uncalibrated`. Without
+    `fit_loss` it lacks `loss_calibrated`, whose fit takes seconds where images and classes are many. Where the
     folder cannot be written, `unwritten` is called with the error, if given, and the metrics are returned all the same.
 
     Raises:
@@ -78,7 +80,7 @@ def write_evaluation(
     if calibration is not None and calibration.thresholds is not None:
         shown = {_visible(name): value for name, value in calibration.thresholds.items()}
         calibration = replace(calibration, thresholds=shown)
-    tables = tables_of(paths, targets, logits, classes, calibration, seed)
+    tables = tables_of(paths, targets, logits, classes, calibration, seed, fit_loss=fit_loss)
     metrics = {"schema": SCHEMA, "task": tables.task, "split": split, "step": step, **extra, **tables.metrics}
 
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")

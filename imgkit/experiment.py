@@ -14,19 +14,15 @@ from typing import Any
 
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
-from imgkit.data.augment import TrainTransform
-from imgkit.data.batches import train_batches
-from imgkit.data.sampling import row_weights
-from imgkit.device import out_of_memory
 from imgkit.duration import format_seconds
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
-from imgkit.evaluate import score, store
+from imgkit.evaluate import store
 from imgkit.finish import finish
 from imgkit.head import pictures_of, solve_phase
-from imgkit.metrics import METRICS
 from imgkit.plateau import remembered
 from imgkit.plugin_files import plugin_words
 from imgkit.progress import Progress, best_first
+from imgkit.recipe.monitors import is_better
 from imgkit.recipe.plan import PhasePlan
 from imgkit.records import Records
 from imgkit.run import RunFolder, State
@@ -137,26 +133,9 @@ class Experiment:
 
     def _updates(self, phase: PhasePlan) -> Iterator[Update]:
         """Gradient updates of a phase from the current step on."""
-        setup, start = self.setup, self.progress.step
-        rows = setup.index.rows("train")
-        batches = train_batches(
-            setup.index,
-            rows,
-            transform=TrainTransform(setup.preprocessing, phase.augment, phase.ramp),
-            seed=setup.recipe.seed,
-            first_epoch=phase.first_epoch,
-            batch_size=phase.settings.batch_size,
-            steps_per_epoch=phase.steps_per_epoch,
-            start=start - phase.first_step,
-            stop=phase.stop - phase.first_step,
-            workers=setup.workers,
-            max_pixels=setup.recipe.data.max_pixels,
-            weights=row_weights(setup.index, rows, phase.settings.sampler),
-        )
-        told = out_of_memory(
-            setup.device, setup.preprocessing.size, phase.settings.batch_size, phase.settings.micro_batch
-        )
-        with closing(batches), memory_told(told):
+        start = self.progress.step
+        batches = self.setup.batches(phase, start - phase.first_step, phase.stop - phase.first_step)
+        with closing(batches), memory_told(self.setup.no_memory(phase)):
             began = asked = time.monotonic()
             for update in self.trainer.train(phase, batches, start, self._lowered):
                 self.progress.train_seconds += time.monotonic() - asked
@@ -236,18 +215,16 @@ class Experiment:
         began = time.monotonic()
         unwritten: list[DiskError] = []
         metrics = self._evaluate(unwritten.append)
-        name = self.setup.recipe.monitor.removeprefix("val/")
-        value = metrics[name]
-        before = now.best
-        upwards = METRICS[self.setup.index.task][name] == "max"
-        gain = before is None or (value > before["value"] if upwards else value < before["value"])
+        monitor, before = self.setup.recipe.monitor, now.best
+        value = metrics[monitor.removeprefix("val/")]
+        gain = before is None or is_better(value, before["value"], monitor, self.setup.index.task)
         if gain:
-            now.best = {"step": now.step, "metric": self.setup.recipe.monitor, "value": value}
+            now.best = {"step": now.step, "metric": monitor, "value": value}
         now.epochs_without_gain = 0 if gain else now.epochs_without_gain + 1
         patience = self.setup.recipe.early_stop
         now.stopped_early = patience is not None and now.epochs_without_gain >= patience
         lowered = self._lowered()
-        now.plateau = remembered(now.plateau, phase, now.step, metrics, self.setup.recipe.monitor)
+        now.plateau = remembered(now.plateau, phase, now.step, metrics, monitor)
         now.history.append(now.row(phase, metrics, best=gain, seconds=self._elapsed_s()))
         now.open_epoch()
         now.closing_seconds = time.monotonic() - began
@@ -258,7 +235,7 @@ class Experiment:
         total = self.setup.plan.total_steps
         left = now.left_s(total)
         left = None if left is None else min(left, max(0.0, self._left_s()))
-        self.screen.epoch({**now.history[-1], "left_s": left}, monitor=self.setup.recipe.monitor)
+        self.screen.epoch({**now.history[-1], "left_s": left}, monitor=monitor)
         if self._lowered() < lowered:
             self.screen.note(f"the score stands still: the rate is now {self._lowered():.3g} times the schedule's")
         for text in epoch_notes(now, phase, self.setup.recipe, self._limit, total):
@@ -268,21 +245,18 @@ class Experiment:
 
     def _evaluate(self, unwritten: Callable[[DiskError], None]) -> dict[str, Any]:
         """The metrics of validation; `unwritten` takes the error where their folder cannot be written."""
-        setup = self.setup
-        with self._watched("scoring val") as progress:
-            scores = score(
-                self.trainer.scored_model,
-                setup.index,
-                setup.index.rows("val"),
-                preprocessing=setup.preprocessing,
-                device=setup.device,
-                workers=setup.workers,
-                max_pixels=setup.recipe.data.max_pixels,
-                progress=progress,
-            )
-        step = self.progress.step
-        place = self.folder.path / "evaluations" / f"val@{step}"
-        return store(place, scores, setup.index, split="val", step=step, seed=setup.recipe.seed, unwritten=unwritten)
+        setup, step = self.setup, self.progress.step
+        scores = setup.score(self.trainer.scored_model, "val", self._watched)
+        return store(
+            self.folder.path / "evaluations" / f"val@{step}",
+            scores,
+            setup.index,
+            split="val",
+            step=step,
+            seed=setup.recipe.seed,
+            fit_loss=setup.fits_loss,
+            unwritten=unwritten,
+        )
 
     def _save(self) -> None:
         """Write a checkpoint of this step.
@@ -304,6 +278,7 @@ class Experiment:
             keep=self.setup.recipe.save.keep,
             best=None if now.best is None else now.best["step"],
             good=self._good_steps(),
+            warn=self.screen.warn,
         )
         self._last_save_s, self._saved_step = time.monotonic(), now.step
 

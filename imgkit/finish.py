@@ -9,18 +9,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from imgkit.average import Chosen, choose_weights
 from imgkit.calibration import FEWEST, Calibration, calibrate
 from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
-from imgkit.evaluate import Scores, load_run_model, score, store
+from imgkit.evaluate import Scores, load_run_model, store
 from imgkit.evaluations import read_logits
-from imgkit.metrics import METRICS
 from imgkit.models.folder import save_model_folder
 from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.plugin_files import plugin_words
+from imgkit.progress import best_row
+from imgkit.recipe.monitors import way
+from imgkit.recipe.plan import PhasePlan
 from imgkit.report.words import guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
@@ -44,7 +44,7 @@ def finish(
     watched: Watched,
 ) -> dict[str, Any]:
     """Export, score test once if there is a test split, and say how it went; returns what names the best weights."""
-    best = max((row for row in history if row["best"]), key=lambda row: row["step"])
+    best = best_row(history)
     chosen = choose_weights(folder, setup, history, screen, watched)
     calibration = export_best(folder, setup, chosen, watched)
     splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
@@ -60,7 +60,7 @@ def export_best(folder: RunFolder, setup: Setup, chosen: Chosen, watched: Watche
         DiskError: if the folder cannot be written.
     """
     setup.model.load_state_dict(chosen.state, strict=True)  # no update follows
-    val = _stored_scores(folder, setup, "val", chosen.label) or _score(setup.model, setup, "val", watched)
+    val = _stored_scores(folder, setup, "val", chosen.label) or setup.score(setup.model, "val", watched)
     calibration = calibrate(val.logits, val.targets, setup.index.classes)
     temporary, place = folder.path / f".model.tmp-{secrets.token_hex(4)}", folder.path / "model"
     with disk_told(temporary):
@@ -95,7 +95,7 @@ def _scored(
     stored = folder.evaluations().get(name)
     if stored is None or stored.get("calibration") != calibration.to_dict():
         scores = _stored_scores(folder, setup, split, chosen.label)
-        scores = scores or _score(load_run_model(folder).model, setup, split, watched)
+        scores = scores or setup.score(load_run_model(folder).model, split, watched)
         place, seed = folder.path / "evaluations" / name, setup.recipe.seed
         return store(place, scores, setup.index, split=split, seed=seed, calibration=calibration, **chosen.about)
     return stored
@@ -109,20 +109,6 @@ def _stored_scores(folder: RunFolder, setup: Setup, split: str, weights: str) ->
     if logits is None or len(logits) != len(rows) or data != setup.index.select(rows).fingerprint:
         return None
     return Scores(logits, setup.index.select(rows).targets(), rows)
-
-
-def _score(model: nn.Module, setup: Setup, split: str, watched: Watched) -> Scores:
-    with watched(f"scoring {split}") as progress:
-        return score(
-            model,
-            setup.index,
-            setup.index.rows(split),
-            preprocessing=setup.preprocessing,
-            device=setup.device,
-            workers=setup.workers,
-            max_pixels=setup.recipe.data.max_pixels,
-            progress=progress,
-        )
 
 
 def _say_result(
@@ -142,7 +128,10 @@ def _say_result(
     where = f"epoch {best['epoch']} (phase {best['phase']})" if best["epoch"] else f"the end of phase {best['phase']}"
     lines.append(f"Best at {where} by {setup.recipe.monitor}")
     lines += calibration_lines(metrics)
-    lines += _advice(setup, history, best, metrics)
+    try:
+        lines += _advice(setup, history, best, metrics)
+    except Exception as error:  # all that the run made is on the disk: no fault of a hint may call it failed
+        screen.warn(f"No advice on this result: {type(error).__name__}: {error}")
     own = any("model" in one["registers"] for one in setup.about.get("plugins", []))
     how = "timm loads it once the plugin is imported" if own else "loads in plain timm"
     lines.append(f"Model   {folder.path / 'model'}  ({how})")
@@ -200,17 +189,17 @@ def _lost_to_probe(setup: Setup, history: Sequence[Mapping[str, Any]], best: Map
     solved = [row for row in history if row["solved"]]
     if solved and not last["solved"]:
         tuned = [row for row in history if not row["solved"]]
-        smaller = monitor.startswith("val/loss")
+        smaller = way(monitor, setup.index.task) == "min"
         better = min if smaller else max
-        phase = setup.plan.phases[-1]
+        phase = _phase_of(setup, last)
         rate = f"--set phases.{phase.name}.lr={(phase.lr or 1e-4) / 3:.1g}"
+        shorter = "" if _cut(setup, last) else "fewer epochs, "
         top, probe = better(row[monitor] for row in tuned), solved[0][monitor]
         fall = (top - probe) if smaller else (probe - top)
         if fall > _FALL:
             advice.append(
                 f"Fine-tuning ended worse than its own solved head ({monitor} {top:.3f} against {probe:.3f}), whose "
-                f"weights are kept. Try a smaller rate ({rate}), fewer epochs, "
-                "or keep the head alone: --recipe probe"
+                f"weights are kept. Try a smaller rate ({rate}), {shorter}or keep the head alone: --recipe probe"
             )
         elif (drop := solved[0]["val/f1_macro"] - best["val/f1_macro"]) > _FALL:
             advice.append(
@@ -242,27 +231,33 @@ def _small_validation(val: Mapping[str, Any]) -> list[str]:
 def _last_was_best(setup: Setup, history: Sequence[Mapping[str, Any]]) -> list[str]:
     """A last epoch that was better than each one before it by more than `_GAIN`: there may be more to gain.
 
-    Even where the schedule ended at a rate of 0: a longer phase has another schedule.
+    Even where the schedule ended at a rate of 0: a longer phase has another schedule. Not where the plan was cut: a
+    longer one would be cut as well.
     """
-    last, monitor, phase = history[-1], setup.recipe.monitor, setup.plan.phases[-1]
+    last, monitor = history[-1], setup.recipe.monitor
     earlier = [row[monitor] for row in history[:-1] if row["phase"] == last["phase"]]
-    if not last["best"] or last["solved"] or not earlier:
+    if not last["best"] or last["solved"] or not earlier or _cut(setup, last):
         return []
-    is_loss = METRICS[setup.index.task][monitor.removeprefix("val/")] == "min"
-    before = min(earlier) if is_loss else max(earlier)
+    before = (min if way(monitor, setup.index.task) == "min" else max)(earlier)
     if abs(last[monitor] - before) <= _GAIN:
         return []
+    phase = next(one for one in setup.recipe.phases if one.name == last["phase"])
+    length, value = ("epochs", phase.epochs) if phase.epochs is not None else ("steps", phase.steps)
+    assert value is not None, "a phase that takes gradient steps has a length"
     gradient = [one for one in setup.plan.phases if one.lr is not None]
-    length, value = next(
-        (key, value)
-        for one in setup.recipe.phases
-        if one.name == phase.name
-        for key, value in (("epochs", one.epochs), ("steps", one.steps))
-        if value is not None
-    )
     short = length == "epochs" and len(gradient) == 1
     longer = f"--epochs {2 * value}" if short else f"--set phases.{phase.name}.{length}={2 * value}"
     return [
         f"Still improving when it stopped ({monitor} {last[monitor]:.3f}, before {before:.3f}): "
         f"more epochs may help ({longer})"
     ]
+
+
+def _phase_of(setup: Setup, row: Mapping[str, Any]) -> PhasePlan:
+    """The phase that a row of the history belongs to; the last one may be of any, where the run ended early."""
+    return next(one for one in setup.plan.phases if one.name == row["phase"])
+
+
+def _cut(setup: Setup, last: Mapping[str, Any]) -> bool:
+    """Whether the run ended before its plan: the time was up, or the scores stood still."""
+    return bool(last["step"] < setup.plan.total_steps)

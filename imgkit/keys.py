@@ -87,7 +87,8 @@ def seed_everything(number: int) -> None:
     """Seed Python's, NumPy's and torch's generators with a 64-bit number from `key`.
 
     `torch.default_generator` alone is seeded on the CPU path: `torch.manual_seed` would also start the CUDA driver's
-    lazy queue in every loader worker.
+    lazy queue in every loader worker. Of Apple's GPU nothing tells whether it is in use: workers, which draw on the
+    CPU, leave it alone.
     """
     import random
 
@@ -98,3 +99,5 @@ def seed_everything(number: int) -> None:
     torch.default_generator.manual_seed(number & (_MASK >> 1))
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(number & (_MASK >> 1))
+    elif torch.backends.mps.is_available() and torch.utils.data.get_worker_info() is None:
+        torch.mps.manual_seed(number & (_MASK >> 1))

@@ -5,39 +5,17 @@ Precision, recall and F1 are scikit-learn's, with `labels` = the classes that ha
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgkit.errors import DataError, DivergedError
 from imgkit.probabilities import Floats, calibration_error, squared_distance
-from imgkit.recipe.fields import Task
+from imgkit.recipe.monitors import TOPK
 
 Ints = npt.NDArray[np.int64]
-
-_AVERAGED = tuple(
-    f"{share}_{mean}" for share in ("precision", "recall", "f1") for mean in ("macro", "micro", "weighted")
-)
-METRICS: Mapping[Task, Mapping[str, Literal["max", "min"]]] = {
-    "single": {
-        "loss": "min",
-        "loss_calibrated": "min",
-        "top1": "max",
-        "topk": "max",
-        **dict.fromkeys(_AVERAGED, "max"),
-    },
-    "multilabel": {
-        "loss": "min",
-        "loss_calibrated": "min",
-        "map": "max",
-        "subset_accuracy": "max",
-        **dict.fromkeys(_AVERAGED, "max"),
-        "f1_samples": "max",
-    },
-}
-"""What may be watched, as "val/NAME", by task, and which direction is better."""
 
 DRAWS = 2000  # of the bootstrap
 FEWEST = 30  # images below which a bootstrap says nothing; assumed, the usual rule of thumb
@@ -105,7 +83,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The metrics of probs (N, K) against targets (N,), ready for JSON.
 
-    `loss`, `ece` and `brier` are those of `reliability`. `topk` counts labels of rank <= `k` = min(5, K). Macro and
+    `loss`, `ece` and `brier` are those of `reliability`. `topk` counts labels of rank <= `k` = min(TOPK, K). Macro and
     weighted values average over the classes with support; micro ones pool them. `chance` is what guessing gives.
     `intervals` hold 95 %: Wilson's (1927) for `top1`; for `f1_macro` a percentile bootstrap of `draws` draws stratified
     by true class, or None where that says nothing (see `bootstrap_f1`).
@@ -119,7 +97,7 @@ def summarise(
 
 def summarise_scored(scored: Scored, classes: Sequence[str], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """`summarise` of images that are scored already."""
-    n, k = len(scored.targets), min(5, len(classes))
+    n, k = len(scored.targets), min(TOPK, len(classes))
     confusion = confusion_matrix(scored, len(classes))
     support = confusion.sum(axis=1)
     right = int(np.trace(confusion))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from imgkit.duration import Duration
-from imgkit.metrics import METRICS
+from imgkit.recipe.monitors import way
 from imgkit.recipe.plan import PhasePlan
 from imgkit.recipe.schedules import Plateau
 
@@ -69,5 +69,6 @@ def remembered(
     warmup = Duration.parse(settings.warmup).steps(phase.steps, phase.steps_per_epoch)
     if step - phase.first_step < warmup:
         return {}
-    name = watched_score(settings, monitor).removeprefix("val/")
-    return asdict(Standstill(**before).after(metrics[name], METRICS[metrics["task"]][name], settings))
+    watched = watched_score(settings, monitor)
+    score = metrics[watched.removeprefix("val/")]
+    return asdict(Standstill(**before).after(score, way(watched, metrics["task"]), settings))

@@ -1,9 +1,9 @@
 """From a request to everything that training needs: data, plan, network, device; and back from a run's folder."""
 
 import csv
-import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from imgkit.device import (
     choose_workers,
     describe,
     keep_freed_memory,
+    use_settings,
     versions,
 )
 from imgkit.errors import BadImage, DataError, WeightsError, disk_told
@@ -29,12 +30,13 @@ from imgkit.evaluate import check_files, read_index
 from imgkit.events import check_tensorboard
 from imgkit.features import check_solvable
 from imgkit.models.create import create_model, find_source
-from imgkit.models.freeze import set_trainable
+from imgkit.models.freeze import learns_statistics, set_trainable
 from imgkit.models.recompute import set_grad_checkpointing
 from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
 from imgkit.plugin_files import keep, plugin_words
 from imgkit.precision import FORMATS, choose_format, format_name
+from imgkit.recipe.check import check_classes, check_given
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
 from imgkit.recipe.plan import make_plan
@@ -63,6 +65,9 @@ def prepare(
         loaded = shrink(loaded)
         screen.note("smoke run: a few images, two steps a phase; the result means nothing")
     loaded, adapted = for_task(loaded, task_of(loaded.recipe.data))
+    check_given(loaded)  # before data, weights and minutes are spent on a request that is refused
+    loaded, fixed = _with_threads(loaded)
+    adapted += fixed
     recipe = loaded.recipe
     _set_up_machine(recipe)
     device = choose_device(recipe.run.device)
@@ -71,6 +76,7 @@ def prepare(
             check_optimizer(resolve(recipe, phase).train)
         check_weights(resolve(recipe, phase).loss)
     listed = list_data(recipe.data)  # what is wrong there is told before weights are fetched
+    check_classes(loaded, len(listed.classes))
     weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, recipe.seed, listed=listed, progress=progress)
@@ -80,6 +86,7 @@ def prepare(
         screen.note(text)
     if not len(index.rows("val")):
         raise no_validation(index)
+    check_classes(loaded, len(index.classes))  # fewer than listed, where those of one are all left out
     plan = make_plan(loaded, len(index.rows("train")))
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -120,8 +127,23 @@ def prepare(
     }
     setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)
     say_setup(setup, data, screen)
-    _check_phases(setup)
+    _check_phases(setup, screen)
     return setup, data
+
+
+def _with_threads(loaded: Loaded) -> tuple[Loaded, list[str]]:
+    """The recipe with a number of threads where it is deterministic and has none, and a note that says so.
+
+    One, since torch's own choice follows the machine and its environment, and sums over other shares of a tensor round
+    otherwise.
+    """
+    recipe = loaded.recipe
+    if not recipe.run.deterministic or recipe.run.threads is not None:
+        return loaded, []
+    run = recipe.run.model_copy(update={"threads": 1})
+    origins = {**loaded.origins, "run.threads": "derived (run.deterministic)"}
+    note = "a deterministic run takes one thread, the same number everywhere; for more of them:  --set run.threads=N"
+    return replace(loaded, recipe=recipe.model_copy(update={"run": run}), origins=origins), [note]
 
 
 def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:
@@ -134,17 +156,27 @@ def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:
         return find_source(recipe.model.model_copy(update={"weights": "none"}))
 
 
-def _check_phases(setup: Setup) -> None:
+def _check_phases(setup: Setup, screen: Screen) -> None:
     """See that the network can do what each phase asks of it, before the first one costs time."""
+    random, unnormalised = setup.about["weights"]["kind"] == "none", []
     for phase in setup.plan.phases:
         model, size, settings = setup.model, setup.preprocessing.size, phase.settings
         set_trainable(model, phase.train)
         set_grad_checkpointing(model, settings.grad_checkpointing)
         if phase.lr is not None:
             make_optimizer(model, settings, phase.lr)
+            if random and settings.batch_norm == "frozen" and learns_statistics(model):
+                unnormalised.append(phase.name)
             check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast)
         else:
             check_solvable(model, torch.randn(2, 3, *size).to(setup.device))
+    if unnormalised:
+        own, origins = [f"phases.{name}.batch_norm" for name in unnormalised], setup.loaded.origins
+        keys = dict.fromkeys(f"--set {key if key in origins else 'train.batch_norm'}=train" for key in own)
+        screen.warn(
+            f"Batch norm is frozen (phase {', '.join(unnormalised)}) and the weights are random: its statistics stay 0 "
+            f"and 1, so it never normalises. Let it learn them:  {' '.join(keys)}"
+        )
 
 
 def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> RunFolder:
@@ -247,8 +279,4 @@ def _set_up_machine(recipe: Recipe) -> None:
     keep_freed_memory()
     if recipe.run.tensorboard:
         check_tensorboard()
-    if recipe.run.threads is not None:
-        torch.set_num_threads(recipe.run.threads)
-    torch.use_deterministic_algorithms(recipe.run.deterministic)
-    if recipe.run.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is refused without it
+    use_settings(recipe.run.threads, deterministic=recipe.run.deterministic)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgkit.metrics import METRICS
 from imgkit.recipe.fields import Task
+from imgkit.recipe.monitors import MONITORS, way
 from imgkit.recipe.plan import PhasePlan
 
 
@@ -66,7 +66,7 @@ class Progress:
             "solved": solved,
             "lr": self.lr,
             "train_loss": self.loss_sum / self.images,
-            **{f"val/{metric}": metrics[metric] for metric in METRICS[metrics["task"]]},
+            **{f"val/{name}": metrics[name] for name in MONITORS[metrics["task"]] if name in metrics},
             "best": best,
             "seconds": seconds,
             "images_per_second": self.images / self.train_seconds if self.train_seconds else None,
@@ -83,7 +83,12 @@ class Progress:
         return float(pace * (total_steps - last["step"]))
 
 
+def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The epoch whose weights are the best ones: the last of those that were better than all before them."""
+    return next(row for row in reversed(history) if row["best"])
+
+
 def best_first(history: Sequence[Mapping[str, Any]], monitor: str, task: Task) -> list[int]:
     """Steps of the epochs in `history`, the best by `monitor` first; of equal ones, the earlier first."""
-    sign = -1.0 if METRICS[task][monitor.removeprefix("val/")] == "max" else 1.0
+    sign = -1.0 if way(monitor, task) == "max" else 1.0
     return [row["step"] for row in sorted(history, key=lambda row: (sign * row[monitor], row["step"]))]

@@ -18,10 +18,6 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from imgkit.data.augment import TrainTransform
-from imgkit.data.batches import train_batches
-from imgkit.data.sampling import row_weights
-from imgkit.device import out_of_memory
 from imgkit.errors import DivergedError, UsageError, disk_told, memory_told
 from imgkit.head import solve_phase
 from imgkit.recipe.plan import PhasePlan
@@ -171,25 +167,10 @@ def _losses(
     setup: Setup, trainer: Trainer, phase: PhasePlan, rates: Sequence[float], screen: Screen, label: str
 ) -> Iterator[float]:
     """The loss of each batch before an update at its rate."""
-    rows = setup.index.rows("train")
-    batches = train_batches(
-        setup.index,
-        rows,
-        transform=TrainTransform(setup.preprocessing, phase.augment, phase.ramp),
-        seed=setup.recipe.seed,
-        first_epoch=phase.first_epoch,
-        batch_size=phase.settings.batch_size,
-        steps_per_epoch=phase.steps_per_epoch,
-        start=0,
-        stop=phase.steps,
-        workers=setup.workers,
-        max_pixels=setup.recipe.data.max_pixels,
-        weights=row_weights(setup.index, rows, phase.settings.sampler),
-    )
-    told = out_of_memory(setup.device, setup.preprocessing.size, phase.settings.batch_size, phase.settings.micro_batch)
+    batches = setup.batches(phase, 0, phase.steps)
     trainer.begin(phase)
     first = phase.first_step
-    with closing(batches), memory_told(told), screen.progress(label) as progress:
+    with closing(batches), memory_told(setup.no_memory(phase)), screen.progress(label) as progress:
         for update in trainer.train_at(phase, batches, first, lambda step: rates[step - first]):
             progress(update.step - first, len(rates))
             yield update.loss

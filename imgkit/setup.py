@@ -1,6 +1,6 @@
 """What a training works with, and what is said of it before the first step."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,19 +9,27 @@ from torch import nn
 
 from imgkit.class_weights import weights_lines
 from imgkit.data.aspect import crop_warnings
+from imgkit.data.augment import TrainTransform
+from imgkit.data.batches import Batch, train_batches
 from imgkit.data.class_table import class_table, sampling_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import count
+from imgkit.data.sampling import row_weights
+from imgkit.device import out_of_memory
+from imgkit.errors import DeviceError
+from imgkit.evaluate import Scores, score
 from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.models.freeze import set_trainable
 from imgkit.optimizers import make_optimizer
+from imgkit.recipe.check import named_scores
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.plan import PhasePlan, Plan
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.task import WORDS
 from imgkit.screen import Screen
+from imgkit.signals import Watched
 
 _LARGE = 15_000_000  # parameters; measured: tf_efficientnet_lite0 (4.7) trains at 39 images a second on two cores
 
@@ -44,6 +52,48 @@ class Setup:
     def recipe(self) -> Recipe:
         """The recipe's values."""
         return self.loaded.recipe
+
+    @property
+    def fits_loss(self) -> bool:
+        """Whether `loss_calibrated`, which takes a fit, decides something: it is monitored, or a plateau watches it."""
+        return any(score == "val/loss_calibrated" for _, score, _ in named_scores(self.loaded))
+
+    def batches(self, phase: PhasePlan, start: int, stop: int) -> Generator[Batch, None, None]:
+        """The batches of updates `start`..`stop - 1` of a phase that takes gradient steps."""
+        rows = self.index.rows("train")
+        return train_batches(
+            self.index,
+            rows,
+            transform=TrainTransform(self.preprocessing, phase.augment, phase.ramp),
+            seed=self.recipe.seed,
+            first_epoch=phase.first_epoch,
+            batch_size=phase.settings.batch_size,
+            steps_per_epoch=phase.steps_per_epoch,
+            start=start,
+            stop=stop,
+            workers=self.workers,
+            max_pixels=self.recipe.data.max_pixels,
+            weights=row_weights(self.index, rows, phase.settings.sampler),
+        )
+
+    def no_memory(self, phase: PhasePlan) -> DeviceError:
+        """The error for an update of a phase that did not fit."""
+        settings = phase.settings
+        return out_of_memory(self.device, self.preprocessing.size, settings.batch_size, settings.micro_batch)
+
+    def score(self, model: nn.Module, split: str, watched: Watched, *, what: str = "") -> Scores:
+        """What `model` answers on a split, under a line of progress; `what` names the weights in it."""
+        with watched(f"scoring {what}{split}") as progress:
+            return score(
+                model,
+                self.index,
+                self.index.rows(split),
+                preprocessing=self.preprocessing,
+                device=self.device,
+                workers=self.workers,
+                max_pixels=self.recipe.data.max_pixels,
+                progress=progress,
+            )
 
     def loss_of(self, phase: PhasePlan) -> Loss:
         """The loss of a phase on the training labels, with the weights that run.json has."""

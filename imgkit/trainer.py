@@ -103,9 +103,9 @@ class Trainer:
             self.averaged.decay = phase.settings.ema
         if phase.lr is not None:
             self._optimizer = make_optimizer(self.model, phase.settings, phase.lr)
-            if self._slots_of == phase.settings.optimizer:
-                self._restore_moments(self._optimizer)
-            self._slots_of = phase.settings.optimizer
+            if self._slots_of != phase.settings.optimizer:
+                self._slots_of, self._slots, self._count = phase.settings.optimizer, {}, 0
+            self._restore_moments(self._optimizer)
 
     def solve(self, solution: Solution) -> None:
         """Put a solved head in place; the averages start again from it."""
@@ -248,7 +248,7 @@ class Trainer:
     def _remember_moments(self) -> None:
         if self._optimizer is None:
             return
-        self._slots = {
+        self._slots |= {  # beside those of parameters that an earlier phase trained and a later one may train again
             name: dict(self._optimizer.state[parameter])
             for group in self._optimizer.param_groups
             for name, parameter in zip(group["names"], group["params"], strict=True)

@@ -163,6 +163,47 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, point: str, monkeypat
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("point", ["after rename", "before prune", "prune"])
+def test_after_the_rename_a_checkpoint_is_saved_whatever_fails(
+    tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, sample(1), keep=1, best=1)
+
+    def broken(name: str) -> None:
+        if name == point:
+            raise OSError(5, os.strerror(5))
+
+    said: list[str] = []
+    monkeypatch.setattr(checkpoint, "reached", broken)
+    checkpoint.save(tmp_path, sample(2), keep=1, best=2, warn=said.append)
+    monkeypatch.undo()
+    assert said == [
+        "The checkpoint of step 2 is saved, but what follows could not be done: " + os.strerror(5)  # and no traceback
+    ]
+    found = checkpoint.load(tmp_path, silent)
+    assert found is not None
+    assert same(found, sample(2))
+    checkpoint.save(tmp_path, sample(3), keep=1, best=3)
+    assert checkpoint.steps(tmp_path) == [3], "the next save removes what this one left"
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3}
+
+
+def test_a_rename_that_fails_leaves_the_checkpoint_that_was_to_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, sample(1), keep=1, best=None)
+
+    def full(name: str) -> None:
+        if name == "replace":
+            raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(checkpoint, "reached", full)
+    with pytest.raises(DiskError, match="No space left on device"):
+        checkpoint.save(tmp_path, Checkpoint(1, sample(1).model, sample(1).train, {}), keep=1, best=None)
+    assert same(checkpoint.read(tmp_path, 1), sample(1))
+    assert [entry.name for entry in tmp_path.glob(".*")] == []
+
+
 def test_too_little_space_is_seen_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(DiskError, match="MiB are needed"):

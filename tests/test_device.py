@@ -1,4 +1,6 @@
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +29,45 @@ def test_bfloat16_has_to_be_clearly_faster(
     assert found == chosen
     assert why.startswith("bfloat16: " if chosen else "float32: ")
     assert next(times, None) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch", "room", "tried"),
+    [
+        ("cpu", 64, 999, [8]),
+        ("cpu", 1, 999, [2]),  # batch norm wants two
+        ("cuda", 64, 999, [64]),
+        ("cuda", 64, 20, [64, 32, 16]),
+        ("cuda", 6, 1, [6, 3, 2]),
+    ],
+)
+def test_the_format_is_tried_on_as_many_images_as_an_update_takes(
+    monkeypatch: pytest.MonkeyPatch, kind: str, batch: int, room: int, tried: list[int]
+) -> None:
+    seen: list[int] = []
+
+    def step(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | None) -> float:
+        if len(images) not in seen:
+            seen.append(len(images))
+        if len(images) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 1.0 if dtype is None else 0.5
+
+    monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(device, "_step_seconds", step)
+    zeros = torch.zeros
+
+    def zeros_here(*shape: int, device: torch.device) -> torch.Tensor:
+        return zeros(*shape)
+
+    monkeypatch.setattr("torch.zeros", zeros_here)
+    found, why = device.choose_precision(nn.Flatten(), torch.device(kind), (8, 8), batch)
+    assert seen == tried
+    if room > 1:
+        assert (found, why.endswith(f"a trial step of {tried[-1]} images in float32")) == (torch.bfloat16, True)
+    else:
+        assert (found, why) == (None, "float32: out of memory in trial steps of 2 images on cuda")
 
 
 def test_a_trial_step_takes_time_and_leaves_no_gradient() -> None:
@@ -74,3 +115,27 @@ def test_what_fits_is_tried_before_the_first_step(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DeviceError, match="Out of memory on meta with 64 images of 8×8 at once") as caught:
         device.check_memory(model, torch.device("meta"), (8, 8), 64, None, None)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: AMD EPYC  7B13\nflags : avx2\n\nmodel name\t: other\n", "AMD EPYC 7B13"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", "arm"),  # Linux on ARM names no model
+        (None, "arm"),
+    ],
+)
+def test_the_machine_has_the_processors_name_and_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None, name: str
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if told is not None:
+        file.write_text(told)
+    monkeypatch.setattr(device, "_CPU_INFO", file)
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arm")
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    assert device.describe(torch.device("cpu")) == f"CPU, 1 thread ({name}, AVX2)"
+    gpu = SimpleNamespace(name="NVIDIA H100", total_memory=80 * 2**30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: gpu)
+    assert device.describe(torch.device("cuda")) == f"NVIDIA H100 80 GiB ({name}, AVX2)"

@@ -50,10 +50,22 @@ def test_every_epoch_is_evaluated_and_can_be_recomputed(done: imgkit.Run) -> Non
     assert {f"val@{step}" for step in steps} <= done.metrics.keys()
     for row in history:
         stored = done.metrics[f"val@{row['step']}"]
-        assert all(row[f"val/{name}"] == stored[name] for name in MONITORS["single"])
+        assert all(row[f"val/{name}"] == stored[name] for name in MONITORS["single"] if name != "loss_calibrated")
     script = [sys.executable, str(ROOT / "benchmarks" / "recompute_metrics.py")]
     for name in done.metrics:
         subprocess.run([*script, str(done.folder.path / "evaluations" / name)], check=True, capture_output=True)
+
+
+def test_the_calibrated_loss_is_fitted_where_it_decides_and_at_the_end(done: imgkit.Run, tmp_path: Path) -> None:
+    best = done.folder.read_json("checkpoints/best.json")["step"]
+    fitted = {name for name, metrics in done.metrics.items() if "loss_calibrated" in metrics}
+    assert fitted == {f"val@{best}", f"test@{best}"}
+    assert not any("val/loss_calibrated" in row for row in done.folder.history())
+    run = short_run(tmp_path, "monitor=val/loss_calibrated")
+    assert all("loss_calibrated" in metrics for metrics in run.metrics.values())
+    history = run.folder.history()
+    least = min(row["val/loss_calibrated"] for row in history)
+    assert run.folder.read_json("status.json")["best"]["value"] == least
 
 
 def test_the_best_epoch_becomes_the_model_and_test_is_scored_once_with_it(done: imgkit.Run) -> None:
@@ -270,6 +282,23 @@ def test_weights_that_could_not_be_saved_are_not_the_best(tmp_path: Path, monkey
     assert run.folder.read_json("status.json")["state"] == "finished"
 
 
+def test_a_fault_after_a_checkpoint_has_its_name_changes_no_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a resume would read from the disk is what the run that goes on believes."""
+    whole = short_run(tmp_path / "whole")
+
+    def broken(name: str) -> None:
+        if name == "before prune":
+            raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr(checkpoint, "reached", broken)
+    run = short_run(tmp_path / "broken")
+    assert "is saved, but what follows could not be done" in " ".join(capsys.readouterr().err.split())
+    assert fingerprint(run) == fingerprint(whole)
+    assert [row["best"] for row in run.folder.history()] == [row["best"] for row in whole.folder.history()]
+
+
 def test_a_damaged_best_checkpoint_is_named_with_the_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = short_run(tmp_path / "whole")
     best = whole.folder.read_json("checkpoints/best.json")["step"]
@@ -355,6 +384,17 @@ def test_resume_says_which_versions_changed(tmp_path: Path, capsys: pytest.Captu
     folder.write_json("run.json", about | {"versions": about["versions"] | {"timm": "0.1"}})
     imgkit.resume("run", out=tmp_path / "runs")
     assert "not bit-identical to one without a stop: timm 0.1 is now" in " ".join(capsys.readouterr().err.split())
+
+
+def test_resume_says_that_the_machine_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop_before_the_first_checkpoint(tmp_path, "before prune")
+    here = imgkit.open_run("run", tmp_path / "runs").folder.read_json("run.json")["machine"]
+    monkeypatch.setattr("imgkit.device.processor", lambda: "Another Processor")
+    imgkit.resume("run", out=tmp_path / "runs")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"not bit-identical to one without a stop: machine {here} is now CPU, 1 thread (Another Processor" in said
 
 
 def test_the_model_says_which_step_it_is_from(tmp_path: Path) -> None:

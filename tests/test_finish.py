@@ -1,18 +1,30 @@
+import re
+from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from oracle import SHORT, short_run
 
+import imgkit
+from imgkit import finish
+from imgkit.experiment import Experiment
 from imgkit.finish import _advice
 from imgkit.metrics import summarise, wilson
+from imgkit.progress import Progress
+from imgkit.recipe.load import load_recipe
+from imgkit.recipe.monitors import MONITORS
+from imgkit.recipe.plan import Plan, make_plan
 from imgkit.report.words import no_better_than_chance
 
 CLASSES = ("cat", "dog")
+END = 10  # the last step of a plan
 
 
 def epoch(loss: float, f1: float, **more: object) -> dict[str, Any]:
-    return {"val/loss": loss, "val/f1_macro": f1, "solved": False, "best": False, "phase": "all", **more}
+    return {"val/loss": loss, "val/f1_macro": f1, "solved": False, "best": False, "phase": "all", "step": END, **more}
 
 
 def scored(n: int, top1: float, majority: float) -> dict[str, Any]:
@@ -36,7 +48,7 @@ def made_setup(*phases: SimpleNamespace, monitor: str = "val/loss", task: str = 
     parts = phases or (SimpleNamespace(name="all", lr=1e-4, epochs=4, steps=None),)
     return SimpleNamespace(
         recipe=SimpleNamespace(monitor=monitor, phases=parts),
-        plan=SimpleNamespace(phases=parts),
+        plan=SimpleNamespace(phases=parts, total_steps=END),
         index=SimpleNamespace(task=task),
         about={"smoke": smoke},
     )
@@ -186,3 +198,92 @@ def test_at_most_three_pieces_of_advice_and_none_for_a_smoke_run() -> None:
     found = advice(history, metrics)
     assert [text.split()[0] for text in found] == ["Macro", "This", "Validation"]
     assert advice(history, metrics, smoke=True) == []
+
+
+SHAPES = {
+    "solved": 'train = "head"\nsolver = "logistic"',
+    "top": 'train = "last:2"\nlr = 1e-3\nsteps = 7',
+    "all": 'train = "all"\nlr = 1e-4\nepochs = 3',
+}
+
+
+def shaped(order: tuple[str, ...], folder: Path) -> tuple[Any, Path]:
+    """What a run with these phases is set up as, and its recipe's file."""
+    phases = "".join(f'[[phases]]\nname = "{name}-{at}"\n{SHAPES[name]}\n' for at, name in enumerate(order))
+    file = folder / "shape.toml"
+    file.write_text(f'schema = 1\nname = "shape"\nmonitor = "val/loss"\n[train]\nbatch_size = 10\n{phases}')
+    loaded = load_recipe(str(file))
+    index, about = SimpleNamespace(task="single"), {"smoke": False}
+    return SimpleNamespace(recipe=loaded.recipe, plan=make_plan(loaded, 25), index=index, about=about), file
+
+
+def ended(plan: Plan, stop: int, *, better: bool) -> list[dict[str, Any]]:
+    """The history of a run that ended after `stop` updates, each epoch of it better than the one before, or worse."""
+    now = Progress(images=1)
+    for step in range(1, stop + 1):
+        phase, now.step = plan.phase_at(step - 1), step
+        if phase.ends_epoch(step) or step == stop:
+            value = 0.5 + 0.02 * (-1 if better else 1) * len(now.history)
+            metrics = {"task": "single", **dict.fromkeys(MONITORS["single"], value)}
+            now.history.append(now.row(phase, metrics, best=better or not now.history, seconds=float(step)))
+    return now.history
+
+
+ORDERS = [shape for n in (1, 2, 3) for shape in product(SHAPES, repeat=n) if set(shape) != {"solved"}]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+@pytest.mark.parametrize("better", [True, False], ids=["better", "worse"])
+def test_advice_fits_the_phase_that_a_run_ended_in(order: tuple[str, ...], better: bool, tmp_path: Path) -> None:
+    """Every shape of a recipe, ended after each of its updates: by a limit on time or by an early stop, or done."""
+    setup, file = shaped(order, tmp_path)
+    total, typed = setup.plan.total_steps, set()
+    for stop in range(1, total + 1):
+        history = ended(setup.plan, stop, better=better)
+        best = next(row for row in reversed(history) if row["best"])
+        said = "\n".join(_advice(setup, history, best, {"val": scored(2000, 0.85, 0.5)}))
+        assert ("more epochs may help" in said) <= (stop == total), "no longer plan where this one was cut"
+        assert ("fewer epochs" in said) <= (stop == total)
+        named = {word for word in re.split(r"[ (),]+", said) if word.startswith("phases.")}
+        assert {word.split(".")[1] for word in named} <= {history[-1]["phase"]}
+        typed |= named
+    for word in typed:
+        load_recipe(str(file), sets=[word])
+    if better and order[-1] == "all":
+        assert "more epochs may help" in said
+    if not better and order[0] == "solved" and order[-1] != "solved":
+        assert "Fine-tuning ended worse" in said
+
+
+def test_no_fault_of_a_hint_fails_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*_: object) -> list[str]:
+        raise StopIteration("no such phase")
+
+    monkeypatch.setattr(finish, "_advice", broken)
+    run = short_run(tmp_path, "phases.top.steps=1", "phases.all.epochs=1")
+    assert run.folder.read_json("status.json")["state"] == "finished"
+    assert "No advice on this result: StopIteration: no such phase" in (run.folder.path / "log.txt").read_text()
+
+
+def test_a_run_that_its_time_limit_cuts_before_a_solved_phase_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Experiment, "_elapsed_s", lambda self: float(self.progress.step))
+    recipe = tmp_path / "turned.toml"
+    text = SHORT.split("[[phases]]")
+    recipe.write_text("[[phases]]".join([text[0].replace("ema = 0.9", ""), text[3] + "\n", text[1]]))
+    run = imgkit.finetune(
+        "test_resnet",
+        recipe=str(recipe),
+        data="synthetic:3x16",
+        out=tmp_path,
+        name="run",
+        sets=["time_limit=6s", "monitor=val/loss", "phases.all.lr=3e-3", "run.workers=0"],
+    )
+    history, status = run.folder.history(), run.folder.read_json("status.json")
+    assert [row["phase"] for row in history] == ["all", "all"]
+    assert history[-1]["best"], "which is what gave advice on length"
+    assert (status["state"], status["step"]) == ("finished", 6)
+    log = (run.folder.path / "log.txt").read_text()
+    assert "No advice" not in log
+    assert "more epochs may help" not in log

@@ -1,6 +1,26 @@
-import numpy as np
+from collections.abc import Callable
+from types import SimpleNamespace
 
-from imgkit.keys import uniforms
+import numpy as np
+import pytest
+
+from imgkit.keys import key, seed_everything, uniforms
+
+
+@pytest.mark.parametrize(
+    ("available", "worker", "seeded"), [(True, None, True), (True, SimpleNamespace(id=0), False), (False, None, False)]
+)
+def test_apples_gpu_is_seeded_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, available: bool, worker: object, seeded: bool
+) -> None:
+    seeds: list[int] = []
+    told: Callable[[int], None] = seeds.append
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: available)
+    monkeypatch.setattr("torch.utils.data.get_worker_info", lambda: worker)
+    monkeypatch.setattr("torch.mps.manual_seed", told)
+    number = key(3, "step", 7)
+    seed_everything(number)
+    assert seeds == ([number & (2**63 - 1)] if seeded else [])
 
 
 def test_uniforms_are_uniform_and_follow_the_reference() -> None:

@@ -18,7 +18,7 @@ from sklearn.metrics import (
 
 from imgkit import multilabel
 from imgkit.errors import DataError, DivergedError
-from imgkit.metrics import METRICS, wilson
+from imgkit.metrics import wilson
 from imgkit.multilabel import (
     Bools,
     average_precision,
@@ -29,6 +29,7 @@ from imgkit.multilabel import (
     summarise_multilabel,
 )
 from imgkit.probabilities import Floats, sigmoid
+from imgkit.recipe.monitors import MONITORS
 
 Split = tuple[Floats, Bools]
 
@@ -71,7 +72,7 @@ def test_summary_equals_scikit_learns(split: Split) -> None:
     assert found["loss"] == pytest.approx(log_loss(flat, probs.ravel(), labels=[0, 1]), rel=1e-9)
     assert found["brier"] == pytest.approx(brier_score_loss(flat, probs.ravel()), rel=1e-9)
     assert found["cardinality"] == pytest.approx(targets.sum() / len(targets))
-    assert set(METRICS["multilabel"]) - set(found) == {"loss_calibrated"}, "which needs the logits"
+    assert set(MONITORS["multilabel"]) - set(found) == {"loss_calibrated"}, "which needs the logits"
     for mean in ("macro", "micro", "weighted", "samples"):
         ours = [found[f"{name}_{mean}"] for name in ("precision", "recall", "f1")]
         if len(present):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from multilabel_data import write_patches
-from oracle import fingerprint, short_run
+from oracle import fingerprint, short_run, write_recipe
 
-from imgkit import checkpoint, resume
+from imgkit import Run, checkpoint, finetune, resume
 from imgkit.errors import Interrupted
 
 FEATURES = {
@@ -115,4 +115,66 @@ def test_resume_from_every_step(tmp_path: Path) -> None:
             if later > step:
                 (place / f"step-{later:08d}").rename(tmp_path / f"moved-{step}-{later}")
         whole.folder.set_status("stopped", step=step, total_steps=every[-1])
+        assert fingerprint(resume("run", out=tmp_path / "runs")) == expected, f"from step {step}"
+
+
+TURNS = """
+schema = 1
+name = "turns"
+seed = 3
+
+[model]
+weights = "none"
+image_size = 32
+
+[train]
+batch_size = 8
+precision = "float32"
+
+[save]
+every_steps = 1
+keep = "all"
+""" + "".join(
+    f'[[phases]]\nname = "{name}"\ntrain = "{part}"\nsteps = 3\nlr = 1e-3\n'
+    for name, part in (("first", "all"), ("pause", "head"), ("again", "all"))
+)
+
+
+def turns(folder: Path, *sets: str) -> Run:
+    """Three updates of all, three of the head alone, three of all."""
+    return finetune(
+        "test_resnet",
+        recipe=write_recipe(folder, TURNS),
+        data="synthetic:3x16",
+        out=folder / "runs",
+        name="run",
+        sets=["run.workers=0", *sets],
+    )
+
+
+def test_moments_outlast_a_phase_that_leaves_their_parameters_out(tmp_path: Path) -> None:
+    place = turns(tmp_path).folder.path / "checkpoints"
+    train = {step: checkpoint.read(place, step).train for step in range(1, 10)}
+    trunk = next(name for name in train[1] if name.endswith("/exp_avg") and "fc" not in name).removesuffix("/exp_avg")
+    head = "opt/fc.weight"
+    assert torch.equal(train[3][f"{trunk}/exp_avg"], train[6][f"{trunk}/exp_avg"]), "kept while the trunk is frozen"
+    assert not torch.equal(train[6][f"{trunk}/exp_avg"], train[7][f"{trunk}/exp_avg"])
+    assert [int(train[step][f"{trunk}/step"]) for step in (3, 6, 7, 9)] == [3, 3, 4, 6]
+    assert int(train[9][f"{head}/step"]) == 9
+
+
+def test_moments_do_not_outlast_another_optimizer(tmp_path: Path) -> None:
+    place = turns(tmp_path, "phases.pause.optimizer=sgd").folder.path / "checkpoints"
+    assert not any("exp_avg" in name for name in checkpoint.read(place, 4).train)
+    assert int(checkpoint.read(place, 7).train["opt/fc.weight/step"]) == 1
+
+
+def test_same_bits_after_a_resume_inside_each_of_these_phases(tmp_path: Path) -> None:
+    whole = turns(tmp_path)
+    expected, place = fingerprint(whole), whole.folder.path / "checkpoints"
+    for step in (8, 6, 5, 3, 2):
+        for later in checkpoint.steps(place):
+            if later > step:
+                (place / f"step-{later:08d}").rename(tmp_path / f"moved-{step}-{later}")
+        whole.folder.set_status("stopped", step=step, total_steps=9)
         assert fingerprint(resume("run", out=tmp_path / "runs")) == expected, f"from step {step}"

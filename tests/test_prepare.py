@@ -3,8 +3,10 @@
 import hashlib
 import os
 import re
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import timm
@@ -13,7 +15,7 @@ from oracle import fingerprint, short_run, write_recipe
 from pictures import MakeFolders, square
 
 import imgkit
-from imgkit import evaluate, experiment
+from imgkit import api, evaluate, experiment
 from imgkit.data import scan
 from imgkit.data.index import Index
 from imgkit.data.load import load_data
@@ -26,6 +28,8 @@ from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.setup import Setup, plan_lines
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def stop_in_the_solve(folder: Path, *sets: str, data: str = "synthetic:3x16") -> None:
@@ -276,13 +280,79 @@ def test_what_does_not_fit_the_task_is_told_before_an_image_is_read(
     assert caught.value.exit_code == 2
 
 
-def test_threads_and_deterministic_algorithms_are_torchs(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
+@pytest.mark.parametrize(
+    ("recipe", "sets", "told"),
+    [
+        ("probe", ["train.batch_size=8"], "train.batch_size = 8 (--set) is not used"),
+        ("finetune", ["train.micro_batch=64"], "is more than the batch_size of phase 'all'"),
+        ("finetune", ["monitor=val/topk"], 'monitor = "val/topk" (--set) is always 1 with 3 classes: it counts labels'),
+        (
+            "finetune",
+            ["phases.all.schedule.name=plateau", "phases.all.schedule.watch=val/topk"],
+            'phases.all.schedule.watch = "val/topk" (--set) is always 1 with 3 classes',
+        ),
+    ],
+)
+def test_what_is_refused_is_told_before_weights_are_looked_for_or_an_image_is_read(
+    monkeypatch: pytest.MonkeyPatch, recipe: str, sets: list[str], told: str
+) -> None:
+    for early in ("load_data", "find_source"):
+        monkeypatch.setattr(f"imgkit.prepare.{early}", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(UsageError) as caught:
+        imgkit.finetune("test_resnet", recipe=recipe, data="synthetic:3x16", sets=sets)
+    assert told in caught.value.message
+    if "topk" in told:
+        assert caught.value.hint.endswith("val/f1_macro")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sets", "keys"),
+    [
+        ("finetune", [], r"phase all\) and the weights are random: .* --set train.batch_norm=train$"),
+        ("scratch", ["phases.all.batch_norm=frozen"], "--set phases.all.batch_norm=train$"),
+        ("scratch", [], ""),
+        ("finetune", ["train.batch_norm=train"], ""),
+        ("finetune", ["phases.all.train=head"], ""),  # its trunk is never in training mode
+    ],
+)
+def test_batch_norm_that_cannot_normalise_is_warned_of(recipe: str, sets: list[str], keys: str) -> None:
+    text = StringIO()
+    screen = Screen(file=text, width=1000)
+    api.show_plan("scratch", "test_resnet", recipe=recipe, data="synthetic:3x16", sets=sets, screen=screen)
+    said = [line for line in text.getvalue().splitlines() if "Batch norm is frozen" in line]
+    assert len(said) == bool(keys)
+    assert all(re.search(keys, line) for line in said)
+
+
+@pytest.mark.parametrize(("given", "threads"), [(("run.threads=2",), 2), ((), 1)])
+def test_threads_and_deterministic_algorithms_are_torchs_while_a_run_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], threads: int
+) -> None:
+    seen = []
+
+    def look() -> tuple[int, bool, bool]:
+        return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), WORKSPACE in os.environ
+
+    def finish(*arguments: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        seen.append(look())
+        if len(seen) == 1:
+            raise imgkit.ImgkitError("stop")
+        return finished(*arguments, **options)
+
+    monkeypatch.delenv(WORKSPACE, raising=False)
+    finished = experiment.finish
+    monkeypatch.setattr(experiment, "finish", finish)
+    torch.set_num_threads(3)
     try:
-        run = short_run(tmp_path, "run.threads=2", "run.deterministic=true", "phases.all.epochs=1")
-        assert torch.get_num_threads() == 2
-        assert torch.are_deterministic_algorithms_enabled()
-        assert run.folder.read_json("run.json")["threads"] == 2
+        with pytest.raises(imgkit.ImgkitError, match="stop"):
+            short_run(tmp_path, "run.deterministic=true", "phases.all.epochs=1", *given)
+        assert look() == (3, False, False)
+        run = imgkit.resume("run", out=tmp_path / "runs")
+        assert look() == (3, False, False)
     finally:
-        torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(1)
+    assert seen == [(threads, True, True)] * 2
+    assert run.folder.read_json("run.json")["threads"] == threads
+    assert load_recipe(run.folder.path / "recipe.toml").recipe.run.threads == threads
+    log = (run.folder.path / "recipe.toml").read_text()
+    assert ("derived (run.deterministic)" in log) == (not given)

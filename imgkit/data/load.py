@@ -50,6 +50,7 @@ class Listed:
 
     place: Place
     source: Source
+    classes: tuple[str, ...]
 
 
 def list_data(settings: DataSettings, classes: tuple[str, ...] | None = None) -> Listed:
@@ -58,8 +59,7 @@ def list_data(settings: DataSettings, classes: tuple[str, ...] | None = None) ->
     source = read_source(place, settings, training=classes is None)
     if classes is None:
         _refuse_unused_shares(source, settings)
-    _classes(source, source.rows, settings, classes)
-    return Listed(place, source)
+    return Listed(place, source, _classes(source, source.rows, settings, classes)[0])
 
 
 def load_data(

@@ -104,6 +104,15 @@ def train_mode(model: nn.Module, *, batch_norm: str) -> None:
                 _switch(module, False)
 
 
+def learns_statistics(model: nn.Module) -> bool:
+    """Whether some batch norm would take up statistics in training, after `set_trainable`; sets the modes for it."""
+    train_mode(model, batch_norm="train")
+    return any(
+        module.training and isinstance(module, _BatchNorm) and module.running_mean is not None
+        for module in model.modules()
+    )
+
+
 class _Learns(NamedTuple):
     """Whether any, the first and the last of a module's layers with parameters train."""
 

@@ -1,18 +1,17 @@
 """The plan of a run: phases on one axis of steps, with every setting resolved."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
 from imgkit.duration import Duration
-from imgkit.errors import DataError, RecipeError
+from imgkit.errors import DataError
 from imgkit.recipe.augment import AugmentSettings, Ramp
+from imgkit.recipe.check import check_given
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.losses import LossSettings
-from imgkit.recipe.phases import augment_words, override_keys, resolve, unread
-from imgkit.recipe.problems import PHASE_KEYS
+from imgkit.recipe.phases import augment_words, resolve
 from imgkit.recipe.schedules import CosineRestarts, Multistep, OneCycle, ScheduleSettings, Step, Warmed
-from imgkit.recipe.schema import PhaseSettings, Recipe, SaveSettings, TrainSettings
+from imgkit.recipe.schema import PhaseSettings, SaveSettings, TrainSettings
 from imgkit.recipe.toml import value_text
 
 
@@ -108,7 +107,7 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
     """
     if n_train < 1:
         raise DataError("there is no training image", "Check the folder or file given as --data.")
-    _refuse_unread(loaded)
+    check_given(loaded)
     phases: list[PhasePlan] = []
     notes = _kept_notes(loaded.recipe.save)
     step = epoch = 0
@@ -136,7 +135,9 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         f"phase {phase.name!r}: rare classes are drawn more often (sampler {phase.settings.sampler}) and weigh more "
         f"(loss.class_weights): that is done twice; one of the two is usual"
         for phase in phases
-        if phase.settings.sampler in ("balanced", "sqrt") and getattr(phase.loss, "class_weights", "none") != "none"
+        if phase.lr is not None
+        and phase.settings.sampler in ("balanced", "sqrt")
+        and getattr(phase.loss, "class_weights", "none") != "none"
     ]
     return Plan(tuple(phases), step, tuple(notes))
 
@@ -163,7 +164,6 @@ def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epo
     settings = resolve(loaded.recipe, phase)
     train, steps, steps_per_epoch, epochs = settings.train, 1, 1, 0
     if phase.solver != "logistic":
-        _check_micro_batch(loaded, phase, train)
         batch_size = min(train.batch_size, n_train)
         micro_batch = None if train.micro_batch is None else min(train.micro_batch, batch_size)
         train = train.model_copy(update={"batch_size": batch_size, "micro_batch": micro_batch})
@@ -191,52 +191,6 @@ def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epo
 
 def _ramp(augment: AugmentSettings, first_epoch: int, steps: int, steps_per_epoch: int) -> Ramp:
     return Ramp(first_epoch, Duration.parse(augment.ramp).steps(steps, steps_per_epoch) / steps_per_epoch)
-
-
-def _refuse_unread(loaded: Loaded) -> None:
-    """Stop at values that were given but that nothing reads; those of shipped recipes and presets are no user's fault.
-
-    A preset that has nothing to give to any phase is one.
-    """
-    idle = unread(loaded.recipe)
-    nobodys = ("default", "recipe ", "preset ")
-    given = {key: loaded.origins[key] for key in idle if not loaded.origins[key].startswith(nobodys)}
-    if not given:
-        return
-    lines = [
-        f"{key} = {value_text(_value(loaded.recipe, key))} ({origin}) is not used: {idle[key].reason}"
-        for key, origin in given.items()
-    ]
-    raise RecipeError("\n".join(lines), "\n".join(dict.fromkeys(idle[key].hint for key in given)))
-
-
-def _value(recipe: Recipe, key: str) -> object:
-    """The value of a full key of a recipe."""
-    steps = key.split(".")
-    if steps[0] != "phases":
-        section = recipe if len(steps) == 1 else getattr(recipe, steps[0])
-        return getattr(section, steps[-1])
-    phase = next(phase for phase in recipe.phases if phase.name == steps[1])
-    if steps[2] in PHASE_KEYS:
-        return getattr(phase, steps[2])
-    own: object = phase.overrides
-    for step in steps[2:]:
-        assert isinstance(own, Mapping)
-        own = own[step]
-    return own
-
-
-def _check_micro_batch(loaded: Loaded, phase: PhaseSettings, train: TrainSettings) -> None:
-    if train.micro_batch is None or train.micro_batch <= train.batch_size:
-        return
-    key = "train.micro_batch"
-    if "micro_batch" in override_keys(phase):
-        key = f"phases.{phase.name}.micro_batch"
-    raise RecipeError(
-        f"{key} = {train.micro_batch} ({loaded.origins[key]}) is more than the batch_size of phase {phase.name!r}, "
-        f"{train.batch_size}",
-        "A micro-batch is a part of the batch; leave it out to take the whole batch at once.",
-    )
 
 
 def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:

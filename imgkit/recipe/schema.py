@@ -126,9 +126,9 @@ class RunSettings(Strict):
     """`[run]`: the machine. None of these changes what is learned, but the last bits may differ."""
 
     device: Annotated[str, AfterValidator(_check_device)] = "auto"  # auto | cpu | cuda | cuda:N | mps
-    deterministic: bool = False  # same bits in two runs: float32, deterministic kernels, fixed threads
+    deterministic: bool = False  # same bits in two runs: float32, deterministic kernels, one thread unless `threads`
     workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; None: from the number of cores
-    threads: PositiveInt | None = None  # None: torch's own choice
+    threads: PositiveInt | None = None  # None: torch's own choice, or 1 in a deterministic run
     tensorboard: bool = False  # also write TensorBoard events into the run
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from imgkit.errors import RecipeError, UsageError, printable
+from imgkit.recipe.check import named_scores
 from imgkit.recipe.fields import Task
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.losses import LOSS_TYPES, Bce
 from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.phases import resolve
-from imgkit.recipe.schedules import Plateau
 from imgkit.recipe.schema import DataSettings, PhaseSettings, Recipe
 from imgkit.recipe.toml import value_text
 
@@ -75,15 +75,7 @@ def for_task(loaded: Loaded, task: Task) -> tuple[Loaded, list[str]]:
 
 def _check_scores(loaded: Loaded, task: Task) -> None:
     """See that the monitor, and what the plateaus of phases watch, are scores of the task."""
-    recipe, change = loaded.recipe, "--monitor val/f1_macro"
-    named = [("monitor", recipe.monitor, change)]
-    for phase in recipe.phases:
-        schedule = resolve(recipe, phase).schedule
-        if phase.solver != "logistic" and isinstance(schedule, Plateau) and schedule.watch != "monitor":
-            key = f"phases.{phase.name}.schedule.watch"
-            key = key if key in loaded.origins else "schedule.watch"
-            named.append((key, schedule.watch, f"--set {key}=val/f1_macro"))
-    for key, score, change in named:
+    for key, score, change in named_scores(loaded):
         if score.removeprefix("val/") not in MONITORS[task]:
             raise RecipeError(
                 f"{key} = {value_text(score)} ({loaded.origins[key]}) is no score of a {WORDS[task]} task, which has "

@@ -100,7 +100,7 @@ SCHEDULES = st.one_of(
 )
 COMMON = {
     "seed": st.integers(0, 2**63 - 1),
-    "monitor": st.sampled_from(MONITORS["single"]).map("val/{}".format),
+    "monitor": st.sampled_from(tuple(MONITORS["single"])).map("val/{}".format),
     "early_stop": st.none() | st.integers(1, 9),
     "time_limit": st.sampled_from(["90s", "1h 30m"]),
     "data.path": TEXT,

@@ -198,8 +198,8 @@ ELSEWHERE = {
     "save.every_minutes": "test_experiment.py::test_a_checkpoint_comes_when_the_minutes_are_over",
     "run.device": "test_device.py::test_a_device_that_is_none",
     "run.workers": "test_oracle.py::test_same_bits_with_workers_and_after_a_resume",
-    "run.threads": "test_prepare.py::test_threads_and_deterministic_algorithms_are_torchs",
-    "run.deterministic": "test_prepare.py::test_threads_and_deterministic_algorithms_are_torchs",
+    "run.threads": "test_prepare.py::test_threads_and_deterministic_algorithms_are_torchs_while_a_run_lasts",
+    "run.deterministic": "test_prepare.py::test_threads_and_deterministic_algorithms_are_torchs_while_a_run_lasts",
     "run.tensorboard": "test_events.py::test_events_are_the_rows_and_a_resume_doubles_none",
 }
 """Keys whose effect shows in a whole run or in messages: the test that shows it."""

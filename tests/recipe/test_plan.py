@@ -562,3 +562,9 @@ def test_rare_classes_that_are_raised_twice_are_noted(folder: Path) -> None:
     assert any("drawn more often (sampler sqrt) and weigh more (loss.class_weights)" in note for note in twice)
     for sets in (["train.sampler=sqrt"], ["loss.class_weights=inverse"]):
         assert not any("weigh more" in note for note in make_plan(load(folder, ALL, *sets), 64).notes)
+
+
+def test_of_a_solved_phase_it_is_not_said_that_it_draws_rare_classes_more_often() -> None:
+    notes = make_plan(load_recipe("finetune", sets=["train.sampler=sqrt", "loss.class_weights=inverse"]), 64).notes
+    assert [note.split(":")[0] for note in notes if "drawn more often" in note] == ["phase 'all'"]
+    assert [note.split(":")[0] for note in notes if "sees every image equally often" in note] == ["phase 'head'"]
