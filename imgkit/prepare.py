@@ -71,7 +71,7 @@ def prepare(
     listed = list_data(recipe.data)  # what is wrong there is told before weights are fetched
     weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
-        data = load_data(recipe.data, recipe.seed, listed=listed, progress=progress)
+        data = load_data(recipe.data, listed=listed, progress=progress)
     index = data.index.few(_SMOKE_IMAGES) if smoke else data.index
     say_data(data, index, screen)
     for text in adapted:

@@ -56,7 +56,7 @@ def write_sheet(loaded: Loaded, file: Path, *, rows: int, screen: Screen) -> Non
     loaded, _ = for_task(loaded, task_of(loaded.recipe.data))
     recipe = loaded.recipe
     with screen.progress("reading images") as progress:
-        index = load_data(recipe.data, recipe.seed, progress=progress).index
+        index = load_data(recipe.data, progress=progress).index
     plan = make_plan(loaded, len(index.rows("train")))
     phase = next((phase for phase in reversed(plan.phases) if phase.augments), None)
     if phase is None:

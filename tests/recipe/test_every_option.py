@@ -62,6 +62,7 @@ FLIPS: dict[str, tuple[tuple[str, ...], str]] = {
     "data.image_col": ((), "data.image_col=path2"),
     "data.val": (UNSPLIT, "data.val=0.5"),
     "data.test": (UNSPLIT, "data.test=0.3"),
+    "data.split_seed": (UNSPLIT, "data.split_seed=1"),
     "data.group_col": (UNSPLIT, "data.group_col=group"),
     "model.name": ((), "model.name=test_efficientnet"),
     "model.image_size": ((), "model.image_size=48"),
