@@ -136,13 +136,14 @@ def _check_phases(setup: Setup) -> None:
     """See that the network can do what each phase asks of it, before the first one costs time."""
     for phase in setup.plan.phases:
         model, size, settings = setup.model, setup.preprocessing.size, phase.settings
+        channels = setup.preprocessing.channels
         set_trainable(model, phase.train)
         set_grad_checkpointing(model, settings.grad_checkpointing)
         if phase.lr is not None:
             make_optimizer(model, settings, phase.lr)
-            check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast)
+            check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast, channels)
         else:
-            check_solvable(model, torch.randn(2, 3, *size).to(setup.device))
+            check_solvable(model, torch.randn(2, channels, *size).to(setup.device))
 
 
 def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> RunFolder:

@@ -273,7 +273,8 @@ def _picture_notes(report: ScanReport) -> list[str]:
     largest, middle = ("x".join(map(str, size)) for size in (report.largest, report.median_size))
     notes = [f"{kinds}; largest {largest} px, median {middle} px."]
     if report.gray == len(report.good):
-        notes.append(f"All {count(report.gray, 'image')} are grayscale and are repeated to 3 channels.")
+        greys = count(report.gray, "image")
+        notes.append(f"All {greys} are grayscale and are repeated to 3 channels (unless model.in_chans is 1).")
     elif report.gray:
         notes.append(f"{count(report.gray, 'image is', 'images are')} grayscale among colour ones, converted to RGB.")
     width, height = report.median_size

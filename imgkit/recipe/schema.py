@@ -70,6 +70,7 @@ class ModelSettings(Strict):
     name: str | None = None  # usually from the command line
     weights: str = "auto"  # auto | none | FILE | package:NAME | hub:ID
     head: Literal["linear"] = "linear"
+    in_chans: Literal[1, 3] = 3  # channels that the network reads: colours, or 1 of greys
     image_size: PositiveInt | None = None  # None: what the weights were made for
     fit: Literal["crop", "squash", "letterbox"] | None = None  # of pictures into it; None: as the weights' own rule
     drop_rate: Probability = 0.0  # dropout before the head

@@ -374,7 +374,8 @@ def test_all_grayscale(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         for number in range(4):
             square(number, code=code).convert("L").save(tmp_path / name / f"{number}.png")
-    assert "All 8 images are grayscale and are repeated to 3 channels." in load(tmp_path).notes
+    note = "All 8 images are grayscale and are repeated to 3 channels (unless model.in_chans is 1)."
+    assert note in load(tmp_path).notes
 
 
 def test_tiny_validation_set(make_folders: MakeFolders) -> None:

@@ -65,6 +65,7 @@ FLIPS: dict[str, tuple[tuple[str, ...], str]] = {
     "data.split_seed": (UNSPLIT, "data.split_seed=1"),
     "data.group_col": (UNSPLIT, "data.group_col=group"),
     "model.name": ((), "model.name=test_efficientnet"),
+    "model.in_chans": ((), "model.in_chans=1"),
     "model.image_size": ((), "model.image_size=48"),
     "model.fit": (("data.image_col=wide",), "model.fit=letterbox"),
     "model.drop_rate": ((), "model.drop_rate=0.5"),
