@@ -21,7 +21,7 @@ class UserOptions(TypedDict, total=False):
         image_size: side of the images, in pixels.
         fit: how pictures are made to fit it: "crop", "squash" or "letterbox".
         augment: how much training pictures are changed: "none", "light", "medium" or "strong".
-        seed: of splits, order, augmentation and new weights.
+        seed: of order, augmentation, dropout and new weights.
         workers: processes that load images; their number never changes a result.
         sets: "key.path=value" for any other key of the recipe.
         out: folder of run folders.

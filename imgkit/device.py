@@ -99,7 +99,7 @@ def keep_freed_memory() -> None:
 
 
 def choose_precision(
-    model: nn.Module, device: torch.device, image_size: tuple[int, int], batch: int
+    model: nn.Module, device: torch.device, image_size: tuple[int, int], batch: int, channels: int = 3
 ) -> tuple[torch.dtype | None, str]:
     """The faster format for training and why: bfloat16 autocast, or None for float32.
 
@@ -117,7 +117,7 @@ def choose_precision(
         half = torch.float16
     name = str(half).removeprefix("torch.")
     tried = max(2, batch if device.type == "cuda" else min(batch, _FEW))
-    while (times := _trial_seconds(model, device, (tried, 3, *image_size), half)) is None:
+    while (times := _trial_seconds(model, device, (tried, channels, *image_size), half)) is None:
         if tried == 2:
             return None, f"float32: out of memory in trial steps of 2 images on {device}"
         tried = max(2, tried // 2)
@@ -154,6 +154,7 @@ def check_memory(
     batch: int,
     micro_batch: int | None,
     autocast: torch.dtype | None,
+    channels: int = 3,
 ) -> None:
     """See that an update fits on a device with memory of its own: one pass at full size on a copy of the model.
 
@@ -163,7 +164,7 @@ def check_memory(
         DeviceError: if it does not fit; the hint names the largest part of the batch, by halving, that does.
     """
     fits = tried = micro_batch or batch
-    while device.type != "cpu" and fits > 0 and not _fits(model, device, (fits, 3, *image_size), autocast):
+    while device.type != "cpu" and fits > 0 and not _fits(model, device, (fits, channels, *image_size), autocast):
         fits //= 2
     if fits < tried:
         raise out_of_memory(device, image_size, batch, micro_batch, fits)

@@ -268,7 +268,7 @@ def _other_data(
     given = {key: getattr(data, key) for key in data.model_fields_set}
     settings = DataSettings.model_validate(inherited | given)
     with screen.progress("reading images") as progress:
-        found = load_data(settings, 0, classes=loaded.classes, progress=progress)
+        found = load_data(settings, classes=loaded.classes, progress=progress)
     trained = _trained_on(folder, about, found.index)
     if trained:
         screen.warn(f"{trained:,} of these {len(found.index):,} images were trained on, so their score flatters")

@@ -67,7 +67,7 @@ def together(chunks: Iterable[Features]) -> Features:
 
 
 def pooled(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Normalised images (B, 3, H, W) -> what the head layer multiplies, (B, D)."""
+    """Normalised images (B, C, H, W) -> what the head layer multiplies, (B, D)."""
     trunk: Any = model
     found: torch.Tensor = trunk.forward_head(trunk.forward_features(images), pre_logits=True)
     return found.flatten(1)  # (B, D, 1, 1) -> (B, D) where the head is a convolution
@@ -97,7 +97,7 @@ def check_solvable(model: nn.Module, images: torch.Tensor) -> None:
 
     Args:
         model: a timm model.
-        images: normalised, (B, 3, H, W), on its device; random ones will do.
+        images: normalised, (B, C, H, W), on its device; random ones will do.
 
     Raises:
         UsageError: as `head_layer`, and if the head has no bias or the network adds to what it answers.

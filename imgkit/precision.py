@@ -29,4 +29,4 @@ def choose_format(
     batches = [phase.settings.micro_batch or phase.settings.batch_size for phase in plan.phases if phase.lr is not None]
     if not batches:
         return None, "float32: no phase takes gradients"
-    return choose_precision(model, device, image_size, max(batches))
+    return choose_precision(model, device, image_size, max(batches), recipe.model.in_chans)

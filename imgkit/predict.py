@@ -173,7 +173,7 @@ def _answers(
     if not images:
         return np.empty((0, len(loaded.classes)))
     with torch.inference_mode():  # not around a yield: the caller's own code would run in it
-        batch = loaded.preprocessing.normalise(torch.stack(images).to(device))  # (B, 3, H, W)
+        batch = loaded.preprocessing.normalise(torch.stack(images).to(device))  # (B, C, H, W)
         logits = loaded.model(batch).float().cpu().numpy()  # device sync
     return loaded.calibration.probabilities(logits)
 

@@ -79,7 +79,7 @@ def prepare(
     check_classes(loaded, len(listed.classes))
     weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
-        data = load_data(recipe.data, recipe.seed, listed=listed, progress=progress)
+        data = load_data(recipe.data, listed=listed, progress=progress)
     index = data.index.few(_SMOKE_IMAGES) if smoke else data.index
     say_data(data, index, screen)
     for text in adapted:
@@ -161,15 +161,16 @@ def _check_phases(setup: Setup, screen: Screen) -> None:
     random, unnormalised = setup.about["weights"]["kind"] == "none", []
     for phase in setup.plan.phases:
         model, size, settings = setup.model, setup.preprocessing.size, phase.settings
+        channels = setup.preprocessing.channels
         set_trainable(model, phase.train)
         set_grad_checkpointing(model, settings.grad_checkpointing)
         if phase.lr is not None:
             make_optimizer(model, settings, phase.lr)
             if random and settings.batch_norm == "frozen" and learns_statistics(model):
                 unnormalised.append(phase.name)
-            check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast)
+            check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast, channels)
         else:
-            check_solvable(model, torch.randn(2, 3, *size).to(setup.device))
+            check_solvable(model, torch.randn(2, channels, *size).to(setup.device))
     if unnormalised:
         own, origins = [f"phases.{name}.batch_norm" for name in unnormalised], setup.loaded.origins
         keys = dict.fromkeys(f"--set {key if key in origins else 'train.batch_norm'}=train" for key in own)

@@ -32,7 +32,7 @@ class Sheet(NamedTuple):
 
     heads: list[str]
     names: list[str]
-    pictures: torch.Tensor  # uint8 (columns, rows, 3, H, W)
+    pictures: torch.Tensor  # uint8 (columns, rows, C, H, W)
 
 
 def write_sheet(loaded: Loaded, file: Path, *, rows: int, screen: Screen) -> None:
@@ -56,7 +56,7 @@ def write_sheet(loaded: Loaded, file: Path, *, rows: int, screen: Screen) -> Non
     loaded, _ = for_task(loaded, task_of(loaded.recipe.data))
     recipe = loaded.recipe
     with screen.progress("reading images") as progress:
-        index = load_data(recipe.data, recipe.seed, progress=progress).index
+        index = load_data(recipe.data, progress=progress).index
     plan = make_plan(loaded, len(index.rows("train")))
     phase = next((phase for phase in reversed(plan.phases) if phase.augments), None)
     if phase is None:
@@ -120,7 +120,7 @@ def _sheet(
 
 
 def _in_order(batch: Batch, chosen: npt.NDArray[np.int64]) -> torch.Tensor:
-    """The pictures of a batch in the order of `chosen`, uint8 (B, 3, H, W)."""
+    """The pictures of a batch in the order of `chosen`, uint8 (B, C, H, W)."""
     place = {int(row): position for position, row in enumerate(batch.ids)}
     return batch.images[[place[int(row)] for row in chosen]]
 
@@ -137,6 +137,6 @@ def drawn(sheet: Sheet) -> Image.Image:
         top = _HEAD + row * (height + _GAP)
         pen.text((4, top + height // 2 - 8), printable(name)[:_NAME], fill="black", font=font)
         for column in range(columns):
-            pixels = sheet.pictures[column, row].permute(1, 2, 0).numpy()  # (3, H, W) -> (H, W, 3)
-            whole.paste(Image.fromarray(pixels), (_MARGIN + column * (width + _GAP), top))
+            pixels = sheet.pictures[column, row].expand(3, -1, -1).permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, 3)
+            whole.paste(Image.fromarray(np.ascontiguousarray(pixels)), (_MARGIN + column * (width + _GAP), top))
     return whole

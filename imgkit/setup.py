@@ -143,11 +143,12 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     """What was chosen, and why: network, recipe, machine, and how often each class is seen."""
     about, weights = setup.about, setup.about["weights"]
     height, width = setup.preprocessing.size
+    greys = " of greys" if setup.preprocessing.channels == 1 else ""
     licence = f" · licence {weights['licence']}" if weights["licence"] else ""
     source = "random weights" if weights["kind"] == "none" else f"weights: {weights['detail']}{licence}"
     screen.fact(
         "Model",
-        f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}",
+        f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}{greys}",
         f"{source} · new head for {len(setup.index.classes)} classes",
     )
     screen.fact(

@@ -190,7 +190,7 @@ class Trainer:
         return total
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) -> float32 on the device, normalised."""
+        """uint8 (B, C, H, W) -> float32 on the device, normalised."""
         return self.preprocessing.normalise(self._sent(images))
 
     def _sent(self, values: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ def write_run(
     created: str = "2026-11-22T10:00:00+00:00",
     state: str = "finished",
     smoke: bool = False,
+    recipe_text: str | None = None,
     **about: object,
 ) -> RunFolder:
     """A run folder with one epoch and, unless `f1` is None, its evaluation at step 10."""
@@ -55,9 +56,12 @@ def write_run(
         "data": {"where": data, "fingerprint": fingerprint, "n": {"train": 300, "val": 100, "test": 0}},
         "classes": ["cat", "dog", "eel"],
         "parameters": 23_600_000,
+        "weights": {"sha256": None},
         **about,
     }
     folder.write_json("run.json", content)
+    if recipe_text is not None:
+        (folder.path / "recipe.toml").write_text(recipe_text)
     best = None if f1 is None else {"step": 10, "metric": "val/f1_macro", "value": f1}
     folder.set_status(state, step=10, total_steps=10, reason="the loss is not finite" * (state == "failed"), best=best)
     if f1 is not None:

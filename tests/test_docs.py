@@ -42,7 +42,7 @@ def test_the_table_of_labels_on_the_page_is_read_as_the_page_says(tmp_path: Path
     (tmp_path / "cells.csv").write_text(text)
     words = shlex.split(command)
     columns = tuple(words[at + 1] for at, word in enumerate(words) if word == "--label-col")
-    index = load_data(DataSettings(path=str(tmp_path / "cells.csv"), label_col=columns), 0).index
+    index = load_data(DataSettings(path=str(tmp_path / "cells.csv"), label_col=columns)).index
     assert index.classes == ("defective", "mono", "poly")
     assert index.label_sets() == [(0, 1), (2,), (0, 2), ()]
     assert all(f"`{name}`" in page for name in index.classes)

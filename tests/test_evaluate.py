@@ -173,7 +173,7 @@ class Large(nn.Module):
 
 
 def test_a_network_too_large_for_the_device_is_told(place: Path) -> None:
-    index = load_data(DataSettings(path=str(place / "in"), val=0.2), 0).index
+    index = load_data(DataSettings(path=str(place / "in"), val=0.2)).index
     rule = Preprocessing(size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
     with pytest.raises(DeviceError, match="Out of memory on cpu while 32 images at a time were scored"):
         evaluate.score(

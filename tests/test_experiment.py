@@ -14,10 +14,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from oracle import fingerprint, short_run, write_recipe
-from pictures import MakeFolders
+from pictures import MakeFolders, square
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -467,6 +468,25 @@ def test_one_rule_of_fit_for_training_model_and_prediction(tmp_path: Path) -> No
     Image.new("RGB", (90, 30), (200, 0, 0)).save(wide)
     (answer,) = run.predict([wide])
     assert not answer.error
+
+
+def test_greys_are_read_in_training_evaluation_and_prediction(tmp_path: Path) -> None:
+    run = short_run(tmp_path, "model.in_chans=1", "phases.all.epochs=1", "phases.top.steps=1")
+    assert "32×32 of greys" in (run.folder.path / "log.txt").read_text()
+    rules = run.folder.read_json("run.json")["preprocessing"], run.folder.read_json("model/preprocessing.json")
+    assert rules[0] == rules[1]
+    assert len(rules[0]["mean"]) == len(rules[0]["std"]) == 1
+    assert run.folder.read_json("model/config.json")["pretrained_cfg"]["input_size"] == [1, 32, 32]
+    picture = square(4, side_px=40, code=1)
+    picture.save(tmp_path / "colours.png")
+    picture.convert("L").save(tmp_path / "greys.png")
+    first, second = run.predict([tmp_path / "colours.png", tmp_path / "greys.png"])
+    assert first.top == second.top
+    assert run.evaluate(split="train")["n"] == len(run.folder.read_json("run.json")["classes"]) * 13
+    out = tmp_path / "sheet.png"
+    api.preview("test_resnet", data="synthetic:3x8", rows=2, sets=["model.in_chans=1", "model.image_size=32"], out=out)
+    with Image.open(out) as sheet:
+        assert np.ptp(np.asarray(sheet), axis=2).max() == 0
 
 
 def test_pictures_that_the_crop_cuts_are_warned_of(tmp_path: Path) -> None:

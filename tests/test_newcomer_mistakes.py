@@ -206,7 +206,7 @@ def test_9_grayscale_images(told: Told) -> None:
         for number in range(3):
             square(number, code=code).convert("L").save(Path("pets", name, f"{number}.png"))
     said = told(0, "scratch", "test_resnet", "--data", "pets", *PLAN)
-    assert "note: All 6 images are grayscale and are repeated to 3 channels." in said
+    assert "note: All 6 images are grayscale and are repeated to 3 channels (unless model.in_chans is 1)." in said
 
 
 def test_10_huge_images(told: Told, make_folders: MakeFolders) -> None:

@@ -131,7 +131,7 @@ def test_an_image_changed_to_the_same_length_is_refused_by_evaluate(
 
 def test_check_files_names_the_first_change(tmp_path: Path, make_folders: MakeFolders) -> None:
     data = make_folders({"a": 3, "b": 3})
-    index = load_data(DataSettings(path=str(data)), 0).index
+    index = load_data(DataSettings(path=str(data))).index
     files = sorted(data.rglob("*.png"))
     seen: list[tuple[int, int]] = []
     check_files(index, lambda done, total: seen.append((done, total)))
@@ -150,7 +150,7 @@ def test_check_files_names_the_first_change(tmp_path: Path, make_folders: MakeFo
 
 
 def test_check_files_reads_nothing_that_the_scan_read(make_folders: MakeFolders) -> None:
-    index = load_data(DataSettings(path=str(make_folders({"a": 3, "b": 3}))), 0).index
+    index = load_data(DataSettings(path=str(make_folders({"a": 3, "b": 3})))).index
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "_hash", lambda file: pytest.fail(f"{file} is read again"))
         check_files(index)
@@ -158,7 +158,7 @@ def test_check_files_reads_nothing_that_the_scan_read(make_folders: MakeFolders)
 
 def test_check_files_tells_what_cannot_be_read(make_folders: MakeFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_folders({"a": 3, "b": 3})
-    index = load_data(DataSettings(path=str(data)), 0).index
+    index = load_data(DataSettings(path=str(data))).index
     os.utime(data / "a" / "0001.png", ns=(0, 0))
 
     def broken(*_: object) -> None:
@@ -278,6 +278,26 @@ def test_what_does_not_fit_the_task_is_told_before_an_image_is_read(
     with pytest.raises(UsageError, match=told) as caught:
         several_labels(tmp_path, *sets)
     assert caught.value.exit_code == 2
+
+
+def test_the_seed_of_a_run_leaves_the_splits_alone(tmp_path: Path) -> None:
+    """Runs of several seeds share their test set, and differ in the rest."""
+
+    def made(*sets: str) -> Setup:
+        loaded = load_recipe(
+            write_recipe(tmp_path),
+            flags={"data.path": Flag("--data", "synthetic:3x16"), "model.name": Flag("MODEL", "test_resnet")},
+            sets=["data.test=0.2", *sets],
+        )
+        screen = Screen(quiet=True)
+        return prepare(loaded, verb="finetune", command="", smoke=False, dry_run=True, screen=screen)[0]
+
+    first, other_seed, other_split = made(), made("seed=4"), made("data.split_seed=4")
+    assert first.index.fingerprint == other_seed.index.fingerprint != other_split.index.fingerprint
+    assert first.index.rows("test").tolist() == other_seed.index.rows("test").tolist()
+    weights = [next(setup.model.parameters()) for setup in (first, other_seed, other_split)]
+    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[1])
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_the_pixels_are_those_of_the_training(tmp_path: Path, monkeypatch: pytes
     file = api.preview("test_resnet", data="synthetic:3x8", rows=4, sets=SETS, out=tmp_path / "sheet.png")
     (sheet,) = shown
     loaded = load_recipe("finetune", flags={"data.path": Flag("--data", "synthetic:3x8")}, sets=SETS)
-    index = load_data(loaded.recipe.data, 5).index
+    index = load_data(loaded.recipe.data).index
     rows = index.rows("train")
     phase = make_plan(loaded, len(rows)).phases[1]
     settings = loaded.recipe.model.model_copy(update={"name": "test_resnet", "weights": "none"})

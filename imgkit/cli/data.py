@@ -61,7 +61,7 @@ def check(
     root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes to expect.")] = None,
     max_pixels: Annotated[str | None, typer.Option(help="Larger images are refused, such as 300M.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    split_seed: Annotated[int | None, typer.Option(help="Of the splits that imgkit makes.")] = None,
     plugin: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="With a source of your own.")] = None,
 ) -> None:
     """Look for problems in a folder or CSV. Exit 3 where something must be mended."""
@@ -86,12 +86,13 @@ def check(
         "max_pixels": max_pixels,
     }
     flags = recipe_flags(given)
-    recipe = _recipe(flags)
+    dealt = {} if split_seed is None else {"data.split_seed": ("--split-seed", split_seed)}
+    recipe = _recipe(flags | dealt)
     # All bad files are to be found, not only the first.
     settings = recipe.data.model_copy(update={"on_bad": "skip"})
     screen = Screen(file=sys.stdout)
     with Screen().progress("reading images") as progress:
-        found = load_data(settings, seed, progress=progress)
+        found = load_data(settings, progress=progress)
     _print_findings(found, screen)
     _print_classes(found.index, recipe.train.sampler, screen)
     if found.bad:
@@ -103,7 +104,7 @@ def check(
         raise no_validation(found.index)
     screen.line()
     options = typed(flags) + [word for file in plugin or [] for word in ("--plugin", str(file))]
-    options += ["--seed", str(seed)] if seed else []
+    options += ["--set", f"data.split_seed={split_seed}"] if dealt else []
     model = next(iter(installed_networks()), "resnet50")  # one whose weights are here, if there is one
     screen.line(f"Next:  {shlex.join(['imgkit', 'finetune', model, *options])}")
 

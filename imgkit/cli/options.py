@@ -90,7 +90,7 @@ OPTIONS = (
     Option("--fit", "model.fit", Literal["crop", "squash", "letterbox"], "How pictures are made to fit it.", _RECIPE),
     Option("--augment", "augment.preset", _PRESETS, "How much training pictures are changed.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
-    Option("--seed", "seed", int, "Of splits, order, augmentation and new weights.", _RECIPE),
+    Option("--seed", "seed", int, "Of order, augmentation, dropout and new weights.", _RECIPE),
     Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),

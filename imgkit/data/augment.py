@@ -20,7 +20,7 @@ from imgkit.data.effects import (
     without_colour,
 )
 from imgkit.data.framing import crop_box, cut, scaled_box
-from imgkit.data.preprocessing import RESAMPLING, Preprocessing, to_pixels
+from imgkit.data.preprocessing import RESAMPLING, Preprocessing
 from imgkit.keys import key as make_key
 from imgkit.keys import uniforms
 from imgkit.recipe.augment import AugmentSettings, Ramp
@@ -69,7 +69,7 @@ class TrainTransform:
         return make_policy(self.augment, self.fill)
 
     def __call__(self, image: Image.Image, key: int, strength: float = 1.0) -> torch.Tensor:
-        """RGB picture -> uint8 (3, H, W) in channels-last memory.
+        """RGB picture -> uint8 (C, H, W) in channels-last memory.
 
         Args:
             image: the decoded picture, RGB.
@@ -78,7 +78,7 @@ class TrainTransform:
                 the flips.
         """
         augment, draws = self.augment, uniforms(key, _DRAWS)
-        image = self._framed(draws, image)
+        image = self._framed(draws, self.preprocessing.in_its_colours(image))
         if next(draws) < augment.hflip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if next(draws) < augment.vflip:
@@ -95,7 +95,7 @@ class TrainTransform:
             image = without_colour(image)
         if _happens(key, "blur", strength * augment.blur):
             image = blurred(uniforms(make_key(key, "blur"), _FEW), image)
-        pixels = to_pixels(image)
+        pixels = self.preprocessing.to_pixels(image)
         if _happens(key, "erase", strength * augment.erase):
             pixels = erased(uniforms(make_key(key, "erase"), _ERASE_DRAWS), make_key(key, "noise"), pixels)
         return pixels

@@ -40,7 +40,7 @@ _SHARED = Path("/dev") / "shm"
 class Batch(NamedTuple):
     """Pictures with their labels."""
 
-    images: torch.Tensor  # uint8 (B, 3, H, W), channels-last memory
+    images: torch.Tensor  # uint8 (B, C, H, W), channels-last memory; C is 3, or 1 of greys
     targets: torch.Tensor  # int64 (B,), -1 where unlabelled; multi-label: float32 (B, K), 1 for each label
     ids: torch.Tensor  # int64 (B,), rows of the index
 
@@ -269,7 +269,7 @@ def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:
         if isinstance(sample, ImgkitError):
             return sample
         good.append(sample)
-    # (3, H, W) views of (H, W, 3) memory -> (B, H, W, 3) memory -> (B, 3, H, W) channels-last
+    # (C, H, W) views of (H, W, C) memory -> (B, H, W, C) memory -> (B, C, H, W) channels-last
     images = torch.stack([sample.image.permute(1, 2, 0) for sample in good]).permute(0, 3, 1, 2)
     targets = torch.stack([sample.target for sample in good])
     return Batch(images, targets, torch.tensor([sample.row for sample in good], dtype=torch.int64))

@@ -120,11 +120,11 @@ def erased(draws: Iterator[float], key: int, pixels: torch.Tensor) -> torch.Tens
     Args:
         draws: of the box.
         key: of the noise, 64 bits; each byte uniform in 0 to 255.
-        pixels: uint8 (3, H, W), changed.
+        pixels: uint8 (C, H, W), changed.
     """
-    height, width = pixels.shape[1:]
+    channels, height, width = pixels.shape
     left, top, right, bottom = crop_box(draws, width, height, _ERASED, _ERASED_RATIO)
-    n = 3 * (bottom - top) * (right - left)
+    n = channels * (bottom - top) * (right - left)
     noise = stream(key, math.ceil(n / 8)).astype("<u8").view(np.uint8)[:n]  # eight bytes a number
-    pixels[:, top:bottom, left:right] = torch.from_numpy(noise).view(3, bottom - top, right - left)
+    pixels[:, top:bottom, left:right] = torch.from_numpy(noise).view(channels, bottom - top, right - left)
     return pixels

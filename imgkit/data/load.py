@@ -58,13 +58,12 @@ def list_data(settings: DataSettings, classes: tuple[str, ...] | None = None) ->
     place = find_data(settings)
     source = read_source(place, settings, training=classes is None)
     if classes is None:
-        _refuse_unused_shares(source, settings)
+        _refuse_unused_splitting(source, settings)
     return Listed(place, source, _classes(source, source.rows, settings, classes)[0])
 
 
 def load_data(
     settings: DataSettings,
-    seed: int,
     *,
     classes: tuple[str, ...] | None = None,
     listed: Listed | None = None,
@@ -74,7 +73,6 @@ def load_data(
 
     Args:
         settings: `[data]` of a recipe.
-        seed: of the splits that imgkit makes.
         classes: the class map of a trained run; labels are matched to it by name, nothing is split, and rows without a
             split become test. None: the class map comes from train.
         listed: what `list_data` gave for these settings and classes, if it was asked before.
@@ -102,7 +100,7 @@ def load_data(
     names, notes = _classes(source, rows, settings, classes)
     code = {name: number for number, name in enumerate(names)}
     labels = [tuple(code[label] for label in row.labels) for row in rows]
-    splits, split_notes = _splits(rows, labels, source.task, settings, seed, training=classes is None)
+    splits, split_notes = _splits(rows, labels, source.task, settings, training=classes is None)
     index = _index(source, rows, facts, names, labels, splits)
     warnings = single_warnings(index) + constant_warnings(index) if classes is None else []
     if report.bad:
@@ -120,8 +118,8 @@ def load_data(
     )
 
 
-def _refuse_unused_shares(source: Source, settings: DataSettings) -> None:
-    """A share that was asked for, of a split that the data bring along, would change nothing."""
+def _refuse_unused_splitting(source: Source, settings: DataSettings) -> None:
+    """A share that was asked for, of a split that the data bring along, would change nothing; so would its seed."""
     given = {row.split for row in source.rows}
     for split in ("val", "test"):
         share = getattr(settings, split)
@@ -130,6 +128,12 @@ def _refuse_unused_shares(source: Source, settings: DataSettings) -> None:
                 f"data.{split} = {share:g} is not used: {source.shown} has a {split} split of its own.",
                 "Leave it out; or give the training images alone (--train FOLDER), and imgkit splits them.",
             )
+    made = any(split not in given and getattr(settings, split) > 0 for split in ("val", "test"))
+    if "split_seed" in settings.model_fields_set and not made:
+        raise UsageError(
+            f"data.split_seed = {settings.split_seed} is not used: imgkit makes no split of {source.shown}.",
+            "Leave it out; or have a part held out, such as  --set data.test=0.2",
+        )
 
 
 def _classes(
@@ -146,7 +150,6 @@ def _splits(
     labels: list[tuple[int, ...]],
     task: Task,
     settings: DataSettings,
-    seed: int,
     *,
     training: bool,
 ) -> tuple[list[int], list[str]]:
@@ -162,13 +165,13 @@ def _splits(
     groups = _group_codes([rows[number] for number in pool])
     paths, sets = [rows[number].path for number in pool], [labels[number] for number in pool]
     if task == "multilabel":
-        dealt = assign_label_sets(paths, sets, groups, val=val, test=test, seed=seed)
+        dealt = assign_label_sets(paths, sets, groups, val=val, test=test, seed=settings.split_seed)
     else:
-        dealt = assign_splits(paths, [label for (label,) in sets], groups, val=val, test=test, seed=seed)
+        dealt = assign_splits(paths, [label for (label,) in sets], groups, val=val, test=test, seed=settings.split_seed)
     for number, split in zip(pool, dealt.tolist(), strict=True):
         splits[number] = split
     shares = {SPLITS[split]: share for split, share in ((1, val), (2, test)) if share}
-    return splits, [_split_note(given, shares, dealt, seed, grouped=groups is not None)]
+    return splits, [_split_note(given, shares, dealt, settings.split_seed, grouped=groups is not None)]
 
 
 def _split_note(
@@ -181,7 +184,7 @@ def _split_note(
     kept = [split for split in ("val", "test") if split in given]
     beside = f"; {kept[0]} is kept as given" if kept else ""
     what = "train" if "train" in given else "the images"
-    return f"Split {what} because {missing}: {counts} ({how}, {rates}, seed {seed}){beside}."
+    return f"Split {what} because {missing}: {counts} ({how}, {rates}, split seed {seed}){beside}."
 
 
 def _group_codes(rows: list[Row]) -> npt.NDArray[np.int64] | None:
@@ -270,7 +273,8 @@ def _picture_notes(report: ScanReport) -> list[str]:
     largest, middle = ("x".join(map(str, size)) for size in (report.largest, report.median_size))
     notes = [f"{kinds}; largest {largest} px, median {middle} px."]
     if report.gray == len(report.good):
-        notes.append(f"All {count(report.gray, 'image')} are grayscale and are repeated to 3 channels.")
+        greys = count(report.gray, "image")
+        notes.append(f"All {greys} are grayscale and are repeated to 3 channels (unless model.in_chans is 1).")
     elif report.gray:
         notes.append(f"{count(report.gray, 'image is', 'images are')} grayscale among colour ones, converted to RGB.")
     width, height = report.median_size

@@ -33,7 +33,7 @@ class Preprocessing:
         crop_pct: share of the resized picture that the crop keeps, in (0, 1]; the picture is resized to
             floor(size / crop_pct).
         interpolation: a filter of Pillow: "bicubic", "bilinear", "lanczos", "box", "hamming", "nearest".
-        mean: of each channel, for pixels in [0, 1].
+        mean: of each channel, for pixels in [0, 1]; one alone means that pictures are turned to grey.
         std: of each channel, for pixels in [0, 1].
         fit: "crop" keeps the aspect ratio, the shorter side sets the scale, and what is left of the longer one is
             cut off; "squash" gives up the aspect ratio; "letterbox" keeps it, the longer side sets the scale, and bars
@@ -55,8 +55,11 @@ class Preprocessing:
         _check("crop_pct", self.crop_pct, 0 < self.crop_pct <= 1, "a number above 0 and at most 1")
         known = self.interpolation in RESAMPLING
         _check("interpolation", self.interpolation, known, f"one of {', '.join(RESAMPLING)}")
-        _check("mean", self.mean, len(self.mean) == 3 and all(map(math.isfinite, self.mean)), "three finite numbers")
-        _check("std", self.std, len(self.std) == 3 and all(0 < s < math.inf for s in self.std), "three numbers above 0")
+        channels = len(self.mean)
+        finite = channels in (1, 3) and all(map(math.isfinite, self.mean))
+        _check("mean", self.mean, finite, "three finite numbers, or one for greys")
+        positive = len(self.std) == channels and all(0 < s < math.inf for s in self.std)
+        _check("std", self.std, positive, "numbers above 0, as many as of mean")
         _check("fit", self.fit, self.fit in get_args(Fit), f"one of {', '.join(get_args(Fit))}")
 
     @classmethod
@@ -64,12 +67,13 @@ class Preprocessing:
         """The rule in timm's resolved data config (`timm.data.resolve_model_data_config(model)`).
 
         Raises:
-            UsageError: for a rule that imgkit does not have: another crop_mode, other than three channels.
+            UsageError: for a rule that imgkit does not have: another crop_mode, other than one or three channels.
         """
         channels, height, width = config["input_size"]
-        if channels != 3:
+        if channels not in (1, 3):
             raise UsageError(
-                f"the network reads {channels} channels; imgkit gives it 3 (RGB)", "Choose a network of 3 channels."
+                f"the network reads {channels} channels; imgkit gives it 3 (RGB) or 1 (greys)",
+                "Choose a network of 3 channels.",
             )
         mode = config.get("crop_mode") or "center"
         fit = next((fit for fit, of_timm in CROP_MODES.items() if of_timm == mode), None)
@@ -119,9 +123,15 @@ class Preprocessing:
         return replace(self, fit=fit, crop_pct=self.crop_pct if fit in ("crop", self.fit) else 1.0)
 
     @property
+    def channels(self) -> int:
+        """What the network reads: 3 for RGB, 1 for greys."""
+        return len(self.mean)
+
+    @property
     def fill(self) -> tuple[int, int, int]:
         """The colour of bars: the mean, in grey levels, as timm has it."""
-        red, green, blue = (min(255, max(0, round(255 * value))) for value in self.mean)
+        levels = [min(255, max(0, round(255 * value))) for value in self.mean]
+        red, green, blue = levels * (3 // self.channels)
         return red, green, blue
 
     @property
@@ -139,8 +149,17 @@ class Preprocessing:
         return 2 * max(self.scale_size)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """The pixels that the network is evaluated on: RGB picture -> uint8 (3, H, W) in channels-last memory."""
-        return to_pixels(self.fit_image(image))
+        """The pixels that the network is evaluated on: RGB picture -> uint8 (C, H, W) in channels-last memory."""
+        return self.to_pixels(self.fit_image(self.in_its_colours(image)))
+
+    def in_its_colours(self, image: Image.Image) -> Image.Image:
+        """The picture, RGB, without its colours (ITU-R 601-2) where the network reads greys."""
+        return image if self.channels == 3 else image.convert("L").convert("RGB")
+
+    def to_pixels(self, image: Image.Image) -> torch.Tensor:
+        """RGB picture -> uint8 (C, H, W), a view of (H, W, C) memory: the channels-last layout costs nothing here."""
+        pixels = np.array(image if self.channels == 3 else image.convert("L"), dtype=np.uint8)
+        return torch.from_numpy(pixels.reshape(image.height, image.width, -1)).permute(2, 0, 1)  # -> (C, H, W)
 
     def fit_image(self, image: Image.Image) -> Image.Image:
         """The resized and centred picture, (W, H) = `size` reversed; the same bytes as torchvision's."""
@@ -162,7 +181,7 @@ class Preprocessing:
         return image.resize((width, height), filtering, box=box)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, 3, H, W) -> float32 of the same shape, memory and device: (images / 255 - mean) / std."""
+        """uint8 (B, C, H, W) -> float32 of the same shape, memory and device: (images / 255 - mean) / std."""
         mean, std = _constants(self.mean, self.std, images.device)
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
@@ -182,17 +201,12 @@ class Preprocessing:
         return high, int(high * width / height)
 
 
-def to_pixels(image: Image.Image) -> torch.Tensor:
-    """RGB picture -> uint8 (3, H, W), a view of (H, W, 3) memory: the channels-last layout costs nothing here."""
-    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
-
-
 @lru_cache(maxsize=8)
 def _constants(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and std as (3, 1, 1) on the device, sent once rather than with each batch."""
-    return torch.tensor(mean, device=device).view(3, 1, 1), torch.tensor(std, device=device).view(3, 1, 1)
+    """Mean and std as (C, 1, 1) on the device, sent once rather than with each batch."""
+    return torch.tensor(mean, device=device).view(-1, 1, 1), torch.tensor(std, device=device).view(-1, 1, 1)
 
 
 def _floats(name: str, values: object) -> tuple[float, ...]:

@@ -1,11 +1,12 @@
 """Makes a network: timm's, seeded, with pretrained weights under a new head."""
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import timm
 import torch
-from timm.data import resolve_input_data_config
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, resolve_input_data_config
 from timm.models import PretrainedCfg, get_pretrained_cfg, split_model_name_tag
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ class Created:
     """A network ready to train.
 
     Attributes:
-        model: images float32 (B, 3, H, W) -> logits (B, K); on the CPU, in training mode.
+        model: images float32 (B, C, H, W) -> logits (B, K); on the CPU, in training mode.
         name: timm's, with the tag that says which weights and preprocessing were meant.
         preprocessing: how a picture becomes its input.
         weights: where the weights of all but the head come from.
@@ -52,14 +53,14 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     What is not loaded depends on the seed alone: the same head with and without pretrained weights.
 
     Args:
-        settings: name, weights, image size and drop rates.
+        settings: name, weights, channels, image size and drop rates.
         classes: K, rows of the head.
         seed: of what is not loaded.
         source: of the weights, if `find_source` was asked before.
 
     Raises:
-        UsageError: for an unknown name, a key that the network does not take, an image size that it cannot take, or a
-            network that does not give logits (B, K).
+        UsageError: for an unknown name, a key that the network does not take, an image size or a number of channels
+            that it cannot take, or a network that does not give logits (B, K).
         WeightsError: if the weights cannot be had or do not fit.
     """
     assert settings.name is not None
@@ -70,10 +71,10 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     model = _build(name, settings, options | {"num_classes": classes})
     if source.kind != "none":
         _load_trunk(model, _pretrained(name, settings, options, source), name, source)
-    preprocessing = _preprocessing(model, name, settings.image_size)
+    preprocessing = _preprocessing(model, name, settings)
     if settings.fit is not None:
         preprocessing = preprocessing.with_fit(settings.fit)
-    _check_logits(model, name, classes, preprocessing.size)
+    _check_logits(model, name, classes, preprocessing)
     return Created(model, name, preprocessing, source)
 
 
@@ -85,10 +86,11 @@ def _full_name(name: str) -> str:
 
 
 def _options(name: str, settings: ModelSettings) -> dict[str, Any]:
-    """What has to be told to a network whose input size is part of it."""
+    """What has to be told to a network that reads greys, or whose input size is part of it."""
     config = get_pretrained_cfg(name)
     fixed = config is not None and config.fixed_input_size
-    return {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}
+    size = {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}
+    return size if settings.in_chans == 3 else size | {"in_chans": settings.in_chans}
 
 
 def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Module:
@@ -99,11 +101,13 @@ def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Mo
             model: nn.Module = timm.create_model(name, **rates, **options)
             return model
         except TypeError as error:
-            refused = next((option for option in (*rates, "img_size") if f"'{option}'" in str(error)), None)
+            refused = next((option for option in (*rates, "img_size", "in_chans") if f"'{option}'" in str(error)), None)
             if refused is None:
                 raise
             if refused == "img_size":
                 raise _wrong_size(name, settings.image_size) from None
+            if refused == "in_chans":
+                raise _no_greys(name) from None
             value = rates.pop(refused)
             if value > 0:
                 key_name = "model.drop_path" if refused == "drop_path_rate" else "model.drop_rate"
@@ -121,6 +125,13 @@ def _wrong_size(name: str, size: int | None, reason: str = "") -> UsageError:
     own = config.input_size[-1] if config is not None else 224
     why = f" ({reason.splitlines()[0]})" if reason.strip() else ""
     return UsageError(f"{name} cannot take images of {size} px{why}.", f"It was made for {own} px:  --image-size {own}")
+
+
+def _no_greys(name: str) -> UsageError:
+    return UsageError(
+        f"{name} cannot be made to read greys (model.in_chans = 1).",
+        "With 3 channels it reads grey pictures, too, repeated in each:  --set model.in_chans=3",
+    )
 
 
 def _pretrained(name: str, settings: ModelSettings, options: dict[str, Any], source: WeightSource) -> dict[str, Tensor]:
@@ -142,7 +153,17 @@ def _pretrained(name: str, settings: ModelSettings, options: dict[str, Any], sou
             model.load_state_dict(state, strict=True)
     except (RuntimeError, KeyError, IndexError, AttributeError, ValueError) as error:
         raise _does_not_fit(name, settings, options, source, state, error) from error
+    if settings.in_chans == 1:
+        _check_first_layer(model, name)
     return dict(model.state_dict())
+
+
+def _check_first_layer(model: nn.Module, name: str) -> None:
+    """See that timm adapted the weights: those of a convolution it sums, any other first layer it leaves random."""
+    stems = getattr(model, "pretrained_cfg", {}).get("first_conv") or ()
+    for stem in [stems] if isinstance(stems, str) else stems:
+        if model.get_parameter(f"{stem}.weight").dim() != 4:
+            raise _no_greys(name)
 
 
 def _head_rows(state: dict[str, Tensor], config: PretrainedCfg | None) -> int | None:
@@ -190,27 +211,41 @@ def _load_trunk(model: nn.Module, state: dict[str, Tensor], name: str, source: W
     model.load_state_dict(trunk, strict=False)
 
 
-def _preprocessing(model: nn.Module, name: str, image_size: int | None) -> Preprocessing:
-    """The evaluation rule of the network as it was built; `resolve_model_data_config` would ignore its real size."""
-    config = getattr(model, "pretrained_cfg", {})
+def _preprocessing(model: nn.Module, name: str, settings: ModelSettings) -> Preprocessing:
+    """The evaluation rule of the network as it was built; `resolve_model_data_config` would ignore its real size.
+
+    For greys mean and std are the means of those of the three channels, whatever timm makes of them.
+    """
+    image_size, config = settings.image_size, dict(getattr(model, "pretrained_cfg", {}))
+    greys: dict[str, tuple[float]] = {}
+    if settings.in_chans == 1:
+        for key_name, usual in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
+            greys[key_name] = (fmean(config.get(key_name) or usual),)
     asked = {} if image_size is None else {"img_size": image_size}
     try:
-        resolved = resolve_input_data_config(model, args=asked, pretrained_cfg=config)
+        resolved = resolve_input_data_config(model, args=asked, pretrained_cfg=config | greys)
     except ValueError as error:
         if image_size is None:
             raise
         raise _wrong_size(name, image_size, str(error)) from error
+    channels, *size = resolved["input_size"]
+    if greys:  # a network from a plugin need not say how many channels it has; `_check_logits` tries it
+        resolved |= greys | {"input_size": (1, *size)}
+    elif channels == 1:
+        raise UsageError(f"{name} reads greys alone, and model.in_chans is 3.", "Add  --set model.in_chans=1")
     return Preprocessing.from_timm(resolved)
 
 
-def _check_logits(model: nn.Module, name: str, classes: int, size: tuple[int, int]) -> None:
+def _check_logits(model: nn.Module, name: str, classes: int, rule: Preprocessing) -> None:
     """One image through the network: it must give logits (1, classes)."""
     model.eval()
     try:
         with torch.no_grad():
-            logits = model(torch.zeros(1, 3, *size))
+            logits = model(torch.zeros(1, rule.channels, *rule.size))
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise _wrong_size(name, size[0], str(error)) from error
+        if rule.channels == 1 and _takes_colours(model, rule):
+            raise _no_greys(name) from error
+        raise _wrong_size(name, rule.size[0], str(error)) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, classes):
         raise UsageError(
@@ -218,3 +253,12 @@ def _check_logits(model: nn.Module, name: str, classes: int, size: tuple[int, in
             "Choose a network for classification:  imgkit models",
         )
     model.train()
+
+
+def _takes_colours(model: nn.Module, rule: Preprocessing) -> bool:
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, *rule.size))
+    except (RuntimeError, AssertionError, ValueError):
+        return False
+    return True

@@ -31,7 +31,7 @@ class LoadedModel:
     """A network from a folder.
 
     Attributes:
-        model: images float32 (B, 3, H, W) -> logits (B, K); on the CPU, in evaluation mode.
+        model: images float32 (B, C, H, W) -> logits (B, K); on the CPU, in evaluation mode.
         preprocessing: how a picture becomes its input.
         classes: names, in the order of the logits.
         calibration: how its logits become probabilities and labels.
@@ -130,11 +130,12 @@ def _config(
     current = get_model_input_config(model)
     source = getattr(model, "pretrained_cfg", {})
     kept = {"classifier": source.get("classifier"), "license": source.get("license"), "pool_size": None}
+    greys = {} if preprocessing.channels == 3 else {"in_chans": preprocessing.channels}
     pretrained = {key: value for key, value in kept.items() if value is not None or key != "license"}
     pretrained |= {
         "tag": tag or None,
         "custom_load": False,
-        "input_size": [3, *preprocessing.size],
+        "input_size": [preprocessing.channels, *preprocessing.size],
         "fixed_input_size": current["fixed_input_size"],
         "first_conv": current["first_conv"],
         "interpolation": preprocessing.interpolation,
@@ -149,7 +150,7 @@ def _config(
         "num_classes": len(classes),
         "num_features": getattr(model, "num_features", None),
         "label_names": list(classes),
-        "model_args": get_model_args(model) | {"num_classes": len(classes)},
+        "model_args": get_model_args(model) | {"num_classes": len(classes)} | greys,
         "pretrained_cfg": pretrained,
         "imgkit": dict(extra),
     }
@@ -214,6 +215,7 @@ def _card(
     extra: Mapping[str, Any],
 ) -> str:
     height, width = preprocessing.size
+    colours = "RGB pictures" if preprocessing.channels == 3 else 'pictures in greys (Pillow\'s convert("L"))'
     weights = extra.get("weights")
     licence = weights.get("licence") if isinstance(weights, Mapping) else None
     kind, answers = "classes", f"softmax(logits / {calibration.temperature:.4g})"
@@ -223,7 +225,7 @@ def _card(
     names = "\n".join(f"    {json.dumps(name, ensure_ascii=False)}" for name in classes)
     return f"""# {model_name}, {len(classes)} {kind}
 
-An image classifier trained with imgkit. It reads RGB pictures of {height}×{width} pixels; preprocessing.json says how
+An image classifier trained with imgkit. It reads {colours} of {height}×{width} pixels; preprocessing.json says how
 a picture becomes that.
 
 Licence of the weights that training started from: {licence or "not known"}.

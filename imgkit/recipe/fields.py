@@ -62,6 +62,7 @@ def _check_columns(given: object) -> object:
 Task = Literal["single", "multilabel"]
 """One label an image, or any number of them."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Betas = Annotated[tuple[Share, ...], Field(min_length=2, max_length=3)]
 """Decays of running means, each in [0, 1)."""

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 
 from imgkit.duration import parse_seconds
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.fields import Betas, Columns, Probability, Share, Strict, Task, Text
+from imgkit.recipe.fields import Betas, Columns, Probability, Seed, Share, Strict, Task, Text
 from imgkit.recipe.losses import CrossEntropy, LossSettings
 from imgkit.recipe.monitors import Monitor
 from imgkit.recipe.schedules import Cosine, ScheduleSettings
@@ -59,6 +59,7 @@ class DataSettings(Strict):
     classes: PositiveInt | None = None  # checked against the data
     val: Share = 0.2  # share of train for validation where the data have no validation split
     test: Share = 0.0  # share held out for one final score where the data have no test split
+    split_seed: Seed = 0  # of the splits that imgkit makes, whatever the `seed`: runs of several seeds share them
     on_bad: Literal["stop", "skip"] = "stop"
     max_pixels: PositiveInt = 64_000_000  # a larger image is refused before it is decoded
 
@@ -69,6 +70,7 @@ class ModelSettings(Strict):
     name: str | None = None  # usually from the command line
     weights: str = "auto"  # auto | none | FILE | package:NAME | hub:ID
     head: Literal["linear"] = "linear"
+    in_chans: Literal[1, 3] = 3  # channels that the network reads: colours, or 1 of greys
     image_size: PositiveInt | None = None  # None: what the weights were made for
     fit: Literal["crop", "squash", "letterbox"] | None = None  # of pictures into it; None: as the weights' own rule
     drop_rate: Probability = 0.0  # dropout before the head
@@ -137,7 +139,7 @@ class Recipe(Strict):
 
     schema_version: Literal[1] = Field(alias="schema")
     name: str
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0  # of order, augmentation, dropout and new weights
     monitor: Monitor = "val/f1_macro"  # chooses the best checkpoint and stops early
     early_stop: PositiveInt | None = None  # evaluations (one an epoch) without improvement; None: never
     time_limit: Annotated[str, AfterValidator(_check_time)] | None = None  # of training, such as "10m"; None: no limit

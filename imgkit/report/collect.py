@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from imgkit.run import SCHEMA, RunFolder
 
 _SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
 _OF_EPOCH = ("train_loss", "val/loss", "val/top1", "val/map", "val/f1_macro", "images_per_second", "seconds")
+_PLACES = ("path", "more", "train", "val_path", "root")  # keys of [data] that say where the pictures lie
 _OWN_SPLIT = re.compile(r"^(test|val)@((\d+)(?:-mean\d+)?)$")  # an evaluation on the run's own data, not on other data
 
 
@@ -73,6 +75,8 @@ class RunSummary:
         seconds: of training.
         score: on test if the run has that, else on val; None where it was not scored yet.
         smoke: a trial of a few steps, whose score means nothing.
+        seeds: its seed; of a mean over runs, theirs.
+        likeness: the same for runs whose model, weights and recipe differ in the seed at most; "" where unknown.
     """
 
     name: str
@@ -87,11 +91,18 @@ class RunSummary:
     seconds: float | None = None
     score: Score | None = None
     smoke: bool = False
+    seeds: tuple[int, ...] = ()
+    likeness: str = ""
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is no run, but the mean of several; see `seeds.with_means`."""
+        return len(self.seeds) > 1
 
     @property
     def ranked(self) -> bool:
         """Whether the run takes part in the comparison."""
-        return self.score is not None and not self.smoke
+        return self.score is not None and not self.smoke and not self.is_mean
 
 
 @dataclass(frozen=True)
@@ -208,7 +219,8 @@ def _damage_told(folder: RunFolder) -> Iterator[None]:
 def groups(runs: Iterable[RunSummary]) -> list[list[RunSummary]]:
     """Runs on the same data, split and task together, best macro F1 first; the group with the newest run comes first.
 
-    Runs without a score or from a smoke trial follow at the end of their group; broken folders make the last group.
+    Means, then runs without a score or from a smoke trial, follow at the end of their group; broken folders make the
+    last group.
     """
     together: dict[tuple[str, Task], list[RunSummary]] = {}
     for run in runs:
@@ -220,9 +232,15 @@ def groups(runs: Iterable[RunSummary]) -> list[list[RunSummary]]:
     return [*ordered, *([broken] if broken else [])]
 
 
-def _merit(run: RunSummary) -> tuple[bool, bool, float, str]:
+def _merit(run: RunSummary) -> tuple[bool, bool, bool, float, str]:
     score = run.score
-    return (not run.ranked, score is not None and score.split != "test", -score.merit if score else 0.0, run.name)
+    return (
+        not run.ranked,
+        not run.is_mean,
+        score is not None and score.split != "test",
+        -score.merit if score else 0.0,
+        run.name,
+    )
 
 
 def _looks_like_run(folder: Path) -> bool:
@@ -246,7 +264,20 @@ def _summary(folder: RunFolder) -> RunSummary:
         seconds=float(history[-1]["seconds"]) if history else None,
         score=_score(folder.evaluations(), weights_label(status["best"]) if status.get("best") else None),
         smoke=bool(about.get("smoke")),
+        seeds=(int(about["seed"]),),
+        likeness=_likeness(folder, about),
     )
+
+
+def _likeness(folder: RunFolder, about: Mapping[str, Any]) -> str:
+    """Model, weights and the values of the recipe, without the seed and without what the fingerprint stands for."""
+    file = folder.path / "recipe.toml"
+    if not file.exists():
+        return ""
+    recipe = tomllib.loads(file.read_text(encoding="utf-8"))
+    data = {key: value for key, value in recipe.get("data", {}).items() if key not in _PLACES}
+    kept = {key: value for key, value in recipe.items() if key not in ("seed", "run")} | {"data": data}
+    return json.dumps([about["model"], about["weights"]["sha256"], kept], sort_keys=True)
 
 
 def _score(evaluations: Mapping[str, Mapping[str, Any]], best: str | None) -> Score | None:

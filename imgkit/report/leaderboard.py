@@ -9,6 +9,7 @@ from imgkit.cells import guarded
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups
+from imgkit.report.seeds import with_means
 from imgkit.report.words import with_interval
 from imgkit.run import replace_text
 
@@ -18,6 +19,7 @@ CSV_COLUMNS = [
     "run",
     "model",
     "recipe",
+    "seeds",
     "data",
     "fingerprint",
     "task",
@@ -47,11 +49,14 @@ def write_reports(out: Path, runs: Sequence[RunSummary]) -> list[Path]:
 
 
 def csv_text(runs: Iterable[RunSummary]) -> str:
-    """All runs as CSV; fractions in [0, 1]; `rank` counts within the same fingerprint."""
+    """All runs as CSV; fractions in [0, 1]; `rank` counts within the same fingerprint.
+
+    A row with several `seeds` is the mean over them, and its intervals are those of the mean.
+    """
     stream = io.StringIO()
     rows = csv.writer(stream, lineterminator="\n")
     rows.writerow(CSV_COLUMNS)
-    for group in groups(runs):
+    for group in groups(with_means(runs)):
         for rank, run in enumerate(group, start=1):
             rows.writerow([guarded(cell) for cell in _csv_cells(rank, run)])
     return stream.getvalue()
@@ -60,7 +65,7 @@ def csv_text(runs: Iterable[RunSummary]) -> str:
 def markdown(runs: Sequence[RunSummary]) -> str:
     """All runs as Markdown: one table for each data set and split, since only those runs can be compared."""
     lines = ["# Runs", ""]
-    for group in groups(runs):
+    for group in groups(with_means(runs)):
         lines += [f"## {_md(group_title(group))}", ""]
         titles = ["rank", "run", "model", "split", "n", *SHOWN[group[0].task].values()]
         titles += ["parameters", "time", "status", "date"]
@@ -85,6 +90,8 @@ def footnote(runs: Iterable[RunSummary]) -> str:
     text = "Intervals are 95 %. Runs are ranked by macro F1, on the same data, split and task only."
     if any(run.score is not None and run.score.split == "val" for run in runs):
         text += " A score on val flatters: val chose the weights."
+    if any(run.is_mean for run in with_means(runs)):
+        text += " The interval of a mean over seeds is Student's, of that mean: how training varies on these images."
     return text
 
 
@@ -110,6 +117,7 @@ def _csv_cells(rank: int, run: RunSummary) -> list[str]:
         run.name,
         run.model,
         run.recipe,
+        " ".join(map(str, run.seeds)),
         run.data,
         run.fingerprint,
         run.task if run.fingerprint else "",

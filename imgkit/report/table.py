@@ -9,6 +9,7 @@ from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups, read_details, read_run
 from imgkit.report.leaderboard import footnote, group_title, millions, split_words
+from imgkit.report.seeds import with_means
 from imgkit.report.words import scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
@@ -26,7 +27,7 @@ _BESIDE_RUN = 52  # cells kept for the other columns before the run's name gets 
 
 def print_runs(runs: Sequence[RunSummary], console: Console) -> None:
     """One table for each data set and split; on a narrow screen columns of less weight are left out."""
-    for group in groups(runs):
+    for group in groups(with_means(runs)):
         rows = [_cells(rank, run) for rank, run in enumerate(group, start=1)]
         title = encodable(printable(group_title(group)), console.encoding)
         console.print(title, style="bold", soft_wrap=True)

@@ -76,16 +76,16 @@ def test_options_reach_the_reader(imgkit: Run, monkeypatch: pytest.MonkeyPatch) 
 
     seen: list[Any] = []
 
-    def load(settings: object, seed: int, **_: object) -> None:
-        seen.extend([settings, seed])
+    def load(settings: object, **_: object) -> None:
+        seen.append(settings)
         raise DataError("enough")
 
     monkeypatch.setattr("imgkit.data.load.load_data", load)
-    line = "d --classes 3 --max-pixels 2M --val 0.3 --seed 5 --split-col s --group-col g --root r"
+    line = "d --classes 3 --max-pixels 2M --val 0.3 --split-seed 5 --split-col s --group-col g --root r"
     columns = ["--image-col", "i", "--label-col", "l"]
     assert imgkit("data", "check", *line.split(), *columns)[0] == 3
-    settings, seed = seen
-    assert seed == 5
+    (settings,) = seen
+    assert settings.split_seed == 5
     assert (settings.path, settings.image_col, settings.label_col, settings.split_col) == ("d", "i", ("l",), "s")
     assert (settings.group_col, settings.root, settings.classes, settings.max_pixels) == ("g", "r", 3, 2_000_000)
     assert (settings.val, settings.on_bad) == (0.3, "skip")
@@ -100,11 +100,11 @@ def test_demo(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_to_type_next_has_the_options_that_were_given(imgkit: Run, make_folders: MakeFolders) -> None:
     root = make_folders({"cat": 20, "dog": 20}, name="my pictures")
-    code, out, _ = imgkit("data", "check", str(root), "--classes", "2", "--seed", "4")
+    code, out, _ = imgkit("data", "check", str(root), "--classes", "2", "--split-seed", "4")
     plain = " ".join(out.split())
     assert code == 0
     assert "20 a class" in plain
-    assert plain.endswith(f" --data '{root}' --classes 2 --seed 4")
+    assert plain.endswith(f" --data '{root}' --classes 2 --set data.split_seed=4")
 
 
 def test_pictures_that_a_crop_would_cut_are_warned_of(imgkit: Run, tmp_path: Path) -> None:

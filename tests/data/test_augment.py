@@ -47,6 +47,24 @@ def test_a_pure_function_of_image_and_key(key: int, width: int, height: int, jit
     assert image.tobytes() == before
 
 
+@pytest.mark.parametrize("augment", [AugmentSettings(vflip=0.5), AugmentSettings(crop=None, rotate=30, blur=0.5)])
+def test_greys_are_augmented_as_a_grey_picture_is(augment: AugmentSettings) -> None:
+    greys, colours = rule(24, mean=[0.4], std=[0.2]), rule(24, mean=[0.4] * 3, std=[0.2] * 3)
+    image = picture(50, 40)
+    grey = image.convert("L").convert("RGB")
+    for key in range(20):
+        theirs = TrainTransform(colours, augment)(grey, key)
+        assert torch.equal(TrainTransform(greys, augment)(image, key), theirs[:1])
+
+
+@pytest.mark.parametrize("policy", ["randaugment", "trivialaugment", "augmix"])
+def test_greys_stay_one_channel_whatever_happens(policy: str) -> None:
+    augment = AugmentSettings(policy=policy, jitter=JITTER, fill=(255, 0, 0), rotate=40, gray=0.5, blur=0.5, erase=1)
+    transform = TrainTransform(rule(16, mean=[0.4], std=[0.2]), augment)
+    seen = [transform(picture(30, 30), key) for key in range(20)]
+    assert {(tuple(pixels.shape), pixels.dtype) for pixels in seen} == {((1, 16, 16), torch.uint8)}
+
+
 def test_the_same_in_any_order_and_thread() -> None:
     transform = TrainTransform(rule(16), AugmentSettings(jitter=JITTER))
     image = picture(40, 30)

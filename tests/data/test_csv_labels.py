@@ -108,9 +108,9 @@ def test_targets_equal_a_naive_parser(made: Table, seed: int) -> None:
         chosen = given_columns(made).model_copy(update={"path": str(write(Path(folder), made))})
         if not expected or not any(expected):
             with pytest.raises(ImgkitError):
-                load_data(chosen, seed)
+                load_data(chosen.model_copy(update={"split_seed": seed}))
             return
-        index = load_data(chosen, seed).index
+        index = load_data(chosen.model_copy(update={"split_seed": seed})).index
     assert index.task == "multilabel"
     assert index.classes == tuple(sorted(set().union(*expected)))
     assert index.targets().tolist() == [[float(name in labels) for name in index.classes] for labels in expected]
@@ -138,7 +138,7 @@ def read(path: str, **given: object) -> Source:
 
 
 def load(path: str, **given: object) -> LoadedData:
-    return load_data(DataSettings.model_validate({"path": path, **given}), 0)
+    return load_data(DataSettings.model_validate({"path": path, **given}))
 
 
 CELLS = "path,defective,type\na.png,1,mono\nb.png,0,poly\nc.png,1,poly\nd.png,0,mono\ne.png,0,\n"

@@ -92,7 +92,7 @@ def test_the_flag_is_given_several_times(tmp_path: Path) -> None:
 
 def test_joined_data_are_split_as_one(make_folders: MakeFolders) -> None:
     one, two = make_folders({"a": 6, "b": 4}, name="one"), make_folders({"a": 4, "b": 6, "c": 5}, name="two")
-    found = load_data(DataSettings(path=str(one), more=(str(two),)), 0)
+    found = load_data(DataSettings(path=str(one), more=(str(two),)))
     assert found.index.classes == ("a", "b", "c")
     assert found.index.counts("val").tolist() == [2, 2, 1]
     assert found.name == f"{one}/ and {two}/"

@@ -275,7 +275,7 @@ def test_an_index_of_pascal_voc(tmp_path: Path) -> None:
     )
     for number, file in enumerate(sorted((root / "JPEGImages").iterdir())):
         Image.new("L", (1, 1), number).save(file)
-    found = load_data(DataSettings(path=str(root)), 0)
+    found = load_data(DataSettings(path=str(root)))
     assert "4 images have no label, of 12." in " ".join(found.notes)
     index = found.index
     assert index.task == "multilabel"

@@ -21,8 +21,8 @@ from imgkit.errors import DataError, UsageError
 from imgkit.recipe.schema import DataSettings
 
 
-def load(path: Path | str, seed: int = 0, *, classes: tuple[str, ...] | None = None, **given: object) -> LoadedData:
-    return load_data(DataSettings(path=str(path), **given), seed, classes=classes)
+def load(path: Path | str, *, classes: tuple[str, ...] | None = None, **given: object) -> LoadedData:
+    return load_data(DataSettings(path=str(path), **given), classes=classes)
 
 
 def said(texts: tuple[str, ...], part: str) -> str:
@@ -44,9 +44,9 @@ TREE = st.dictionaries(NAMES, st.integers(0, 2), max_size=5)
 
 
 @settings(max_examples=200, deadline=None)
-@given(TREE, TREE, TREE, st.integers(0, 3))
+@given(TREE, TREE, TREE)
 def test_label_and_name_agree_or_it_is_an_error(
-    train: Mapping[str, int], val: Mapping[str, int], test: Mapping[str, int], seed: int
+    train: Mapping[str, int], val: Mapping[str, int], test: Mapping[str, int]
 ) -> None:
     no_cache = patch.dict(os.environ, IMGKIT_CACHE=f"{os.devnull}/x")  # 200 times a disk's fsync
     with no_cache, tempfile.TemporaryDirectory() as folder:
@@ -60,11 +60,11 @@ def test_label_and_name_agree_or_it_is_an_error(
         stray = {name for classes in (val, test) for name, images in classes.items() if images} - known
         if len(known) < 2 or stray:
             with pytest.raises(DataError) as caught:
-                load(root, seed)
+                load(root)
             if known and stray:
                 assert any(name in caught.value.message for name in stray)
             return
-        data = load(root, seed)
+        data = load(root)
     index = data.index
     assert index.classes == tuple(sorted(known))
     for row, code in enumerate(index.labels()):
@@ -123,9 +123,9 @@ def test_one_class(make_folders: MakeFolders) -> None:
 
 def test_number_of_classes(make_folders: MakeFolders) -> None:
     root = make_folders(dict.fromkeys("abcd", 2))
-    assert load_data(DataSettings(path=str(root), classes=4), 0).index.classes == ("a", "b", "c", "d")
+    assert load_data(DataSettings(path=str(root), classes=4)).index.classes == ("a", "b", "c", "d")
     with pytest.raises(DataError) as caught:
-        load_data(DataSettings(path=str(root), classes=100), 0)
+        load_data(DataSettings(path=str(root), classes=100))
     assert str(caught.value) == (
         f"--classes 100, but {root} has 4 classes.\n"
         "First: a, b, c ... last: d\n"
@@ -154,13 +154,13 @@ def test_split_of_one_level(make_folders: MakeFolders) -> None:
     root = make_folders({"cat": 10, "dog": 20})
     data = load(root)
     assert counts(data) == {"train": [8, 16], "val": [2, 4], "test": [0, 0]}
-    note = "Split the images because no splits are given: train 24, val 6 (stratified, 0.2 for val, seed 0)."
+    note = "Split the images because no splits are given: train 24, val 6 (stratified, 0.2 for val, split seed 0)."
     assert note in data.notes
     small = "The validation set has 6 images for 2 classes. Top-1 would be known only to about ±40 points."
     assert data.warnings == (f"{small} A larger one, taken from train:  --val 0.4",)
     assert counts(load(root, val=0.5, test=0.1)) == {"train": [4, 8], "val": [5, 10], "test": [1, 2]}
     assert load(root).index.fingerprint == data.index.fingerprint
-    assert load(root, seed=1).index.fingerprint != data.index.fingerprint
+    assert load(root, split_seed=1).index.fingerprint != data.index.fingerprint
 
 
 def test_train_and_test_only(make_folders: MakeFolders) -> None:
@@ -184,10 +184,10 @@ def test_given_splits_stay(make_folders: MakeFolders) -> None:
 
 def test_pair(make_folders: MakeFolders) -> None:
     root = make_folders({"x/cat": 4, "x/dog": 4, "y/cat": 1, "y/dog": 1})
-    data = load_data(DataSettings(train=str(root / "x"), val_path=str(root / "y")), 0)
+    data = load_data(DataSettings(train=str(root / "x"), val_path=str(root / "y")))
     assert counts(data) == {"train": [4, 4], "val": [1, 1], "test": [0, 0]}
     assert data.where == f"{root}/x/ (from --train) and {root}/y/ (from --val)"
-    alone = load_data(DataSettings(train=str(root / "x")), 0)
+    alone = load_data(DataSettings(train=str(root / "x")))
     assert counts(alone) == {"train": [3, 3], "val": [1, 1], "test": [0, 0]}
 
 
@@ -374,7 +374,8 @@ def test_all_grayscale(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         for number in range(4):
             square(number, code=code).convert("L").save(tmp_path / name / f"{number}.png")
-    assert "All 8 images are grayscale and are repeated to 3 channels." in load(tmp_path).notes
+    note = "All 8 images are grayscale and are repeated to 3 channels (unless model.in_chans is 1)."
+    assert note in load(tmp_path).notes
 
 
 def test_tiny_validation_set(make_folders: MakeFolders) -> None:
@@ -391,7 +392,6 @@ def test_progress(make_folders: MakeFolders) -> None:
     seen: list[tuple[int, int]] = []
     load_data(
         DataSettings(path=str(make_folders({"a": 2, "b": 2}))),
-        0,
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen[-1] == (4, 4)
@@ -424,8 +424,17 @@ def test_decoded_pixels_follow_the_label(make_folders: MakeFolders) -> None:
 def test_a_share_that_the_data_make_useless_is_refused(make_folders: MakeFolders, split: str) -> None:
     root = make_folders({"train/a": 3, "train/b": 3, f"{split}/a": 1, f"{split}/b": 1})
     with pytest.raises(UsageError, match=rf"data\.{split} = 0\.3 is not used: .* has a {split} split of its own"):
-        load_data(DataSettings.model_validate({"path": str(root), split: 0.3}), 0)
-    assert load_data(DataSettings.model_validate({"path": str(root), split: 0.0}), 0).index
+        load_data(DataSettings.model_validate({"path": str(root), split: 0.3}))
+    assert load_data(DataSettings.model_validate({"path": str(root), split: 0.0})).index
+
+
+def test_a_seed_of_splits_that_the_data_make_useless_is_refused(make_folders: MakeFolders) -> None:
+    root = make_folders({"train/a": 6, "train/b": 6, "val/a": 1, "val/b": 1})
+    with pytest.raises(UsageError, match=r"data\.split_seed = 3 is not used: imgkit makes no split of ") as caught:
+        load(root, split_seed=3)
+    assert caught.value.hint.endswith("--set data.test=0.2")
+    held = [load(root, split_seed=seed, test=0.5).index.splits.tolist() for seed in (3, 3, 4)]
+    assert held[0] == held[1] != held[2]
 
 
 @pytest.mark.parametrize("inner", [("cat", "dog"), ("train/cat", "val/cat")])

@@ -113,7 +113,8 @@ def test_from_timm_and_back() -> None:
         ({"crop_pct": "0.9"}, "preprocessing.crop_pct"),
         ({"crop_pct": math.nan}, "preprocessing.crop_pct is nan"),
         ({"interpolation": "cubic"}, "preprocessing.interpolation is 'cubic'"),
-        ({"mean": [0.5]}, "preprocessing.mean"),
+        ({"mean": [0.5]}, "preprocessing.std"),
+        ({"mean": [0.5, 0.5]}, "preprocessing.mean"),
         ({"std": [1, 1, 0]}, "preprocessing.std"),
         ({"std": [True, 1, 1]}, "preprocessing.std"),
         ({"fit": "border"}, "preprocessing.fit is 'border'"),
@@ -126,6 +127,42 @@ def test_wrong_values_are_named(change: dict[str, object], message: str) -> None
     assert message in caught.value.message
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    width=st.integers(3, 90),
+    height=st.integers(3, 90),
+    interpolation=st.sampled_from(sorted(RESAMPLING)),
+    fit=st.sampled_from(["crop", "squash", "letterbox"]),
+    level=st.floats(0.01, 0.99),
+)
+def test_greys_are_pillows_and_framed_as_colours_are(
+    width: int, height: int, interpolation: str, fit: str, level: float
+) -> None:
+    image, more = picture(width, height), {"interpolation": interpolation, "fit": fit}
+    ours = rule(24, mean=[level], std=[0.3], **more)(image)
+    assert ours.shape == (1, 24, 24)
+    grey = Image.merge("RGB", [image.convert("L")] * 3)
+    for channel in rule(24, mean=[level] * 3, std=[0.3] * 3, **more)(grey):
+        assert torch.equal(ours[0], channel)
+
+
+def test_greys_equal_timm_on_a_grey_picture() -> None:
+    preprocessing, image = rule(mean=[0.4], std=[0.2]), picture(60, 44)
+    assert torch.equal(preprocessing(image), by_timm(image.convert("L"), preprocessing, "center"))
+    pixels = preprocessing(image)[None]
+    assert preprocessing.channels == 1
+    torch.testing.assert_close(preprocessing.normalise(pixels), (pixels / 255 - 0.4) / 0.2)
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+
+
+@given(st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255)))
+def test_greys_weigh_colours_as_itu_r_601_does(colour: tuple[int, int, int]) -> None:
+    pixels = rule(2, mean=[0.5], std=[0.5])(Image.new("RGB", (4, 4), colour))
+    red, green, blue = colour
+    assert pixels.unique().numel() == 1
+    assert abs(int(pixels[0, 0, 0]) - (0.299 * red + 0.587 * green + 0.114 * blue)) <= 0.501
+
+
 def test_missing_key_is_named() -> None:
     values = rule().to_dict()
     del values["std"]
@@ -135,7 +172,7 @@ def test_missing_key_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"crop_mode": "naflex"}, "crop_mode 'naflex'"), ({"input_size": (1, 32, 32)}, "1 channels")],
+    [({"crop_mode": "naflex"}, "crop_mode 'naflex'"), ({"input_size": (4, 32, 32)}, "4 channels")],
 )
 def test_rules_of_timm_that_imgkit_lacks(change: dict[str, object], message: str) -> None:
     config = {"input_size": (3, 32, 32), "crop_pct": 1.0, "interpolation": "bicubic", "mean": MEAN, "std": STD}

@@ -224,8 +224,8 @@ def write_table(root: Path, weight_of: object = lambda number: number % 3) -> Pa
 
 def test_a_column_of_the_csv_becomes_the_weights(make_folders: MakeFolders) -> None:
     file = write_table(make_folders({"a": 4, "b": 4}))
-    assert load_data(DataSettings(path=str(file)), 0).index.weights is None
-    found = load_data(DataSettings(path=str(file), weight_col="often"), 0)
+    assert load_data(DataSettings(path=str(file))).index.weights is None
+    found = load_data(DataSettings(path=str(file), weight_col="often"))
     assert found.index.weights is not None
     assert found.index.weights.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
     assert any("weight 'often'" in note for note in found.notes)
@@ -235,14 +235,14 @@ def test_a_column_of_the_csv_becomes_the_weights(make_folders: MakeFolders) -> N
 def test_what_is_no_weight_is_named_with_its_row(cell: str, make_folders: MakeFolders) -> None:
     file = write_table(make_folders({"a": 2, "b": 2}), lambda number: cell if number == 2 else 1)
     with pytest.raises(DataError, match=rf"row 4 has the weight {cell!r}") as caught:
-        load_data(DataSettings(path=str(file), weight_col="often"), 0)
+        load_data(DataSettings(path=str(file), weight_col="often"))
     assert "0 or more" in caught.value.hint
 
 
 def test_folders_and_tables_without_the_column_are_refused(make_folders: MakeFolders) -> None:
     root = make_folders({"a": 2, "b": 2})
     with pytest.raises(UsageError, match=r"data\.weight_col is for a CSV, but .* is a folder") as caught:
-        load_data(DataSettings(path=str(root), weight_col="often"), 0)
+        load_data(DataSettings(path=str(root), weight_col="often"))
     assert caught.value.hint == (
         "Draw by class instead, without --weight-col:  --sampler balanced   (or sqrt)\n"
         "or list the images in a CSV that has a column of weights."
@@ -251,7 +251,7 @@ def test_folders_and_tables_without_the_column_are_refused(make_folders: MakeFol
         refuse_columns("mine", ["weight_col"])
     assert told_too.value.hint == caught.value.hint
     with pytest.raises(DataError, match="has no column 'oftn'") as told:
-        load_data(DataSettings(path=str(write_table(root)), weight_col="oftn"), 0)
+        load_data(DataSettings(path=str(write_table(root)), weight_col="oftn"))
     assert "--weight-col often" in told.value.hint
 
 

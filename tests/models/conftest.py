@@ -4,7 +4,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from timm.models import is_model, register_model
+from timm.models import generate_default_cfgs, is_model, register_model
+from timm.models.naflexvit import NaFlexVitCfg, _create_naflexvit
 from torch import Tensor, nn
 
 torch.set_num_threads(1)
@@ -72,9 +73,32 @@ def registered() -> str:
         model.register_buffer("seen", torch.zeros(num_classes))
         return model
 
+    def imgkit_test_strict(
+        pretrained: bool,
+        num_classes: int = 7,
+        pretrained_cfg: object = None,
+        pretrained_cfg_overlay: object = None,
+        cache_dir: object = None,
+    ) -> nn.Module:
+        return Tiny(num_classes)
+
+    def imgkit_test_greys(pretrained: bool = False, num_classes: int = 7, in_chans: int = 1, **_: object) -> nn.Module:
+        model = Tiny(num_classes)
+        model.stem, model.in_chans = nn.Conv2d(1, 4, 3, stride=4), 1
+        return model
+
+    def imgkit_test_patches(pretrained: bool = False, **kwargs: object) -> nn.Module:
+        small = NaFlexVitCfg(embed_dim=32, depth=1, num_heads=2)  # its first layer is linear, over patches
+        return _create_naflexvit("imgkit_test_patches", pretrained, cfg=small, **kwargs)
+
     module = ModuleType("imgkit_test_plugin")
+    patches = {"input_size": (3, 32, 32), "first_conv": "embeds.proj", "classifier": "head", "num_classes": 7}
+    module.default_cfgs = generate_default_cfgs({"imgkit_test_patches.test": patches})
     sys.modules[module.__name__] = module
-    for function in (imgkit_test_tiny, imgkit_test_maps, imgkit_test_wide):
+    for function in (
+        *(imgkit_test_tiny, imgkit_test_maps, imgkit_test_wide),
+        *(imgkit_test_strict, imgkit_test_greys, imgkit_test_patches),
+    ):
         function.__module__ = module.__name__
         if not is_model(function.__name__):
             register_model(function)

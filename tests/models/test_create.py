@@ -46,6 +46,48 @@ def test_the_seed_makes_the_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_of_greys_answers_as_that_of_colours_does_to_greys(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    spec = write(timm.create_model(name).state_dict(), tmp_path / "w.safetensors")
+    colours, greys = (create_model(settings(name, weights=spec, in_chans=n), 3, 0) for n in (3, 1))
+    head = {key: colours.model.state_dict()[key] for key in classifier_names(colours.model)}
+    greys.model.load_state_dict(head, strict=False)
+    images = torch.rand(2, 1, *colours.preprocessing.size)
+    with torch.no_grad():
+        expected = colours.model.eval()(images.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(greys.model.eval()(images), expected, atol=1e-4, rtol=1e-4)
+    assert float(expected.std()) > 1e-3
+    before, rule = colours.preprocessing, greys.preprocessing
+    assert (rule.mean, rule.std) == ((pytest.approx(sum(before.mean) / 3),), (pytest.approx(sum(before.std) / 3),))
+    assert (rule.size, rule.fit, rule.channels, before.channels) == (before.size, before.fit, 1, 3)
+
+
+def test_weights_of_one_channel_are_taken_as_they_are(tmp_path: Path) -> None:
+    state = random_state("test_resnet", in_chans=1)
+    spec = write(state, tmp_path / "w.safetensors")
+    model = create_model(settings("test_resnet", weights=spec, in_chans=1), 3, 0).model
+    assert torch.equal(model.conv1[0].weight, state["conv1.0.weight"])
+    with pytest.raises(WeightsError, match=r"do not fit test_resnet|cannot put these weights"):
+        create_model(settings("test_resnet", weights=spec), 3, 0)
+
+
+@pytest.mark.parametrize("name", ["imgkit_test_tiny", "imgkit_test_strict", "imgkit_test_patches"])
+def test_a_network_that_cannot_read_greys_is_told(registered: str, name: str, tmp_path: Path) -> None:
+    spec = write(create_model(settings(name, image_size=32), 7, 0).model.state_dict(), tmp_path / "w.safetensors")
+    told = rf"{name}(\.test)? cannot be made to read greys \(model\.in_chans = 1\)"
+    with pytest.raises(UsageError, match=told) as caught:
+        create_model(settings(name, image_size=32, in_chans=1, weights=spec), 7, 0)
+    assert caught.value.hint.endswith("--set model.in_chans=3")
+
+
+def test_a_network_of_greys_alone_is_told(registered: str) -> None:
+    with pytest.raises(UsageError, match=r"imgkit_test_greys reads greys alone, and model\.in_chans is 3") as caught:
+        create_model(settings("imgkit_test_greys", image_size=32), 3, 0)
+    assert caught.value.hint == "Add  --set model.in_chans=1"
+    assert create_model(settings("imgkit_test_greys", image_size=32, in_chans=1), 3, 0).preprocessing.channels == 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_file_gives_all_but_the_head(name: str, suffix: str, tmp_path: Path) -> None:
     state = random_state(name)

@@ -50,9 +50,10 @@ def saved(tmp_path: Path) -> Path:
     ("name", "size"),
     [("test_resnet", 48), ("test_vit", 64), ("test_vit", None), ("test_efficientnet", 64), ("test_convnext", 32)],
 )
-def test_the_same_logits_in_imgkit_and_in_timm(name: str, size: int | None, tmp_path: Path) -> None:
-    created = make(tmp_path / "m", name, image_size=size, drop_rate=0.5)
-    images = torch.randn(2, 3, *created.preprocessing.size)
+@pytest.mark.parametrize("channels", [3, 1])
+def test_the_same_logits_in_imgkit_and_in_timm(name: str, size: int | None, channels: int, tmp_path: Path) -> None:
+    created = make(tmp_path / "m", name, image_size=size, in_chans=channels, drop_rate=0.5)
+    images = torch.randn(2, channels, *created.preprocessing.size)
     created.model.eval()
     loaded = load_model_folder(tmp_path / "m")
     timms = timm.create_model(f"local-dir:{tmp_path / 'm'}", pretrained=True).eval()
@@ -108,6 +109,18 @@ def test_timm_fits_pictures_as_we_do(fit: str, tmp_path: Path) -> None:
         picture = Image.linear_gradient("L").convert("RGB").resize(size)
         ours = created.preprocessing.normalise(created.preprocessing(picture)[None])[0]
         torch.testing.assert_close(transform(picture), ours, atol=1e-5, rtol=1e-5)
+
+
+def test_timm_reads_greys_as_we_do(tmp_path: Path) -> None:
+    created = make(tmp_path / "model", "test_efficientnet", image_size=48, in_chans=1)
+    model = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)
+    config = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
+    assert (tuple(config["input_size"]), tuple(config["mean"])) == ((1, 48, 48), created.preprocessing.mean)
+    picture = Image.effect_noise((90, 70), 60).convert("RGB")
+    theirs = timm.data.create_transform(**config)(picture.convert("L"))
+    ours = created.preprocessing.normalise(created.preprocessing(picture)[None])[0]
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+    assert 'pictures in greys (Pillow\'s convert("L")) of 48×48' in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_nothing_is_a_pickle_and_the_card_says_how(saved: Path) -> None:
