@@ -10,6 +10,7 @@ import numpy as np
 
 from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Batch, eval_batches, train_batches
+from imgkit.duration import format_seconds
 from imgkit.errors import DeviceError, memory_told
 from imgkit.features import BY_SGD, Features, extract, head_layer, together
 from imgkit.head_sgd import EPOCHS, Stored, train_head, write_features
@@ -17,9 +18,11 @@ from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Watched
-from imgkit.solve import MAX_BYTES, MAX_ITERATIONS, Floats, Solution, fits, solve_head
+from imgkit.solve import MAX_BYTES, MAX_ITERATIONS, Solution, fits, machine_memory, solve_bytes, solve_head
+from imgkit.standardised import Floats
 
 _BATCH = 32  # images at once where features are computed
+_LONG_S = 30.0  # of a solve, from which its time is told
 _LOSS = {"single": ("cross_entropy", "cross-entropy"), "multilabel": ("bce", "the binary cross-entropy of each label")}
 
 
@@ -34,14 +37,17 @@ def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, wa
         DiskError: if there is no room for the file.
     """
     total, width = pictures_of(setup, phase), head_layer(setup.model).weight.shape[1]
-    if fits(total, width):
+    classes = len(setup.index.classes)
+    if fits(total, width, classes):
         with memory_told(DeviceError(f"Out of memory on {setup.device} while the head was solved.", BY_SGD)):
-            solution, done = _solve(setup, phase, watched), "solved"
+            solution, done = _solve(setup, phase, screen, watched), "solved"
     else:
+        sizes = total * width * 4, solve_bytes(total, width, classes), MAX_BYTES, machine_memory()
+        size, solve, limit, memory = (f"{size / 2**30:.3g} GiB" for size in sizes)
         screen.note(
-            f"{total:,} pictures × {width:,} features take {total * width * 4 / 2**30:.1f} GiB, and the solver's limit "
-            f"is {MAX_BYTES / 2**30:g} GiB: the head is trained by mini-batch SGD (Adam, {EPOCHS} passes over features "
-            "in a temporary file)"
+            f"{total:,} pictures × {width:,} features take {size} and their solve {solve}; the solver's limits are "
+            f"{limit} of features and half of the machine's {memory}: the head is trained by mini-batch SGD (Adam, "
+            f"{EPOCHS} passes over features in a temporary file)"
         )
         solution, done = _train(setup, phase, folder, watched), "trained"
     screen.note(f"head {done} on {total:,} pictures × {width:,} features, C = {solution.c:g}")
@@ -59,7 +65,11 @@ def pictures_of(setup: Setup, phase: PhasePlan) -> int:
     return len(setup.index.rows("train")) * (1 + phase.views)
 
 
-def _solve(setup: Setup, phase: PhasePlan, watched: Watched) -> Solution:
+def _solve(setup: Setup, phase: PhasePlan, screen: Screen, watched: Watched) -> Solution:
+    def left(seconds: float) -> None:
+        if seconds > _LONG_S:
+            screen.fact("Time", f"about {format_seconds(seconds)} more to solve the head")
+
     with watched("features") as progress:
         features = together(_features(setup, phase, progress))
     ids = features.ids.numpy()
@@ -73,6 +83,7 @@ def _solve(setup: Setup, phase: PhasePlan, watched: Watched) -> Solution:
             weights=_weights(setup, phase, features),
             seed=setup.recipe.seed,
             progress=progress,
+            left=left,
         )
 
 

@@ -20,7 +20,8 @@ from imgkit.errors import DiskError
 from imgkit.features import BY_SGD, Features
 from imgkit.keys import key, order
 from imgkit.run import check_space
-from imgkit.solve import USUAL, Floats, Solution, finite_rows, inverse_spread, not_finite
+from imgkit.solve import USUAL, Solution, not_finite
+from imgkit.standardised import Floats, finite_rows, inverse_spread
 
 EPOCHS = 5
 BATCH = 256

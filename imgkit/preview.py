@@ -17,6 +17,7 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError, disk_told, printable
 from imgkit.models.create import create_model
 from imgkit.recipe.augment import Ramp
+from imgkit.recipe.check import check_given
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.plan import PhasePlan, make_plan
 from imgkit.recipe.task import for_task, task_of
@@ -54,6 +55,7 @@ def write_sheet(loaded: Loaded, file: Path, *, rows: int, screen: Screen) -> Non
     if rows < 1:
         raise UsageError(f"--rows {rows}: a sheet has at least one row.", "For example:  --rows 8")
     loaded, _ = for_task(loaded, task_of(loaded.recipe.data))
+    check_given(loaded)
     recipe = loaded.recipe
     with screen.progress("reading images") as progress:
         index = load_data(recipe.data, progress=progress).index

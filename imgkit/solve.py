@@ -1,9 +1,13 @@
 """The head solved exactly on features: logistic regression, multinomial or one for each label."""
 
+import os
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +15,19 @@ import torch
 
 from imgkit.errors import WeightsError
 from imgkit.keys import key, splitmix64
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from imgkit.standardised import Floats, Ints, Standardised, finite_rows
 
 MAX_BYTES = 4 * 2**30  # of float32 features
+SAMPLE = 20_000  # images on which C is chosen, where there are more; its folds take most of the time
+_SHARE = 0.5  # of the machine's memory that a solve may take
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C, from strong to weak regularisation
 USUAL = 1e-2  # the C that won every time on solar cells; for data too small to choose by cross-validation
 FOLDS = 5
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-4  # of the solve, on the gradient; scikit-learn's own
-ROUGH = 1e-3  # of cross-validation: 0.4 of the time, losses within 0.005 where neighbouring C differ by 0.03 or more
+ROUGH = 1e-3  # of cross-validation: losses within 0.005 where neighbouring C differ by 0.03 or more
+_ROUGH_TIME = 0.4  # share of the time of a fit at TOLERANCE
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +50,39 @@ class Solution:
     converged: bool
 
 
-def fits(images: int, width: int) -> bool:
-    """Whether features (images, width) are few enough for `solve_head`: at most MAX_BYTES in float32."""
-    return images * width * 4 <= MAX_BYTES
+def solve_bytes(images: int, width: int, classes: int) -> int:
+    """What `solve_head` takes at its peak: features in float32 and float64, and three float64 for each logit."""
+    return images * (12 * width + 24 * classes)
 
 
-def finite_rows(features: torch.Tensor) -> int:
-    """How many rows of features (N, D) are finite."""
-    return int(torch.isfinite(features).all(dim=1).sum())
+def fits(images: int, width: int, classes: int, memory: int | None = None) -> bool:
+    """Whether features (images, width) are few enough for `solve_head`.
+
+    At most MAX_BYTES in float32, and the solve at most half of the machine's memory. Not of what is free of it: that
+    changes from minute to minute, and a run that is killed and resumed has to take the same way again.
+
+    Args:
+        images: N.
+        width: D.
+        classes: K.
+        memory: of the machine, in bytes; None: as `machine_memory` finds it.
+    """
+    room = machine_memory() if memory is None else memory
+    return images * width * 4 <= MAX_BYTES and solve_bytes(images, width, classes) <= _SHARE * room
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine, or of the container (cgroup) that the process lives in, if that is less.
+
+    Where the system does not say, as on Windows: enough for MAX_BYTES of features.
+    """
+    try:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 6 * MAX_BYTES
+    with suppress(OSError, ValueError):  # "max": no limit
+        whole = min(whole, int(_CGROUP.read_text()))
+    return whole
 
 
 def not_finite(bad: int, images: int) -> WeightsError:
@@ -71,6 +102,7 @@ def solve_head(
     weights: Floats | None = None,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    left: Callable[[float], None] | None = None,
 ) -> Solution:
     """Logistic regression with an L2 penalty, on standardised features, as weights of a linear layer.
 
@@ -80,7 +112,8 @@ def solve_head(
     bias that makes the other answer as likely as one image in N + 1.
 
     C is the one of STRENGTHS with the smallest log-loss in 5-fold cross-validation (over labels the mean one), the
-    smaller one if equal. The standardisation is folded into the weights.
+    smaller one if equal. Of more than SAMPLE images it is chosen on a keyed draw of them, in whole groups. The
+    standardisation is folded into the weights.
 
     Args:
         features: float32 (N, D), N >= 1; `fits` said yes.
@@ -90,6 +123,7 @@ def solve_head(
         weights: float64 (N,), how much each image counts in all losses; None: once.
         seed: of the folds.
         progress: called with (done, total) before each fit; it may raise, to stop.
+        left: called once, after the fits of the first fold, with about how many seconds the others will take.
 
     Raises:
         WeightsError: if the features are not finite.
@@ -103,8 +137,31 @@ def solve_head(
         raise not_finite(bad, len(y))
     # One thread: the same bits whatever the number of cores, and many times faster where the cores are busy.
     with threadpool_limits(1, user_api="blas"):
-        fold, told = fold_numbers(y, groups, seed), progress or (lambda done, total: None)
+        sample = _sample(len(y), groups, seed)
+        fold = np.full(len(y), -1, dtype=np.int64)
+        fold[sample] = fold_numbers(y[sample], None if groups is None else groups[sample], seed)
+        told = _Told(progress or (lambda done, total: None), left or (lambda seconds: None))
         return _solve(features.numpy(), y, weights, classes, fold, told)
+
+
+def _sample(images: int, groups: Ints | None, seed: int) -> Ints:
+    """Rows (n,), in order: all, or keyed groups drawn until they hold SAMPLE images."""
+    rows = np.arange(images)
+    if images <= SAMPLE:
+        return rows
+    names, unit, sizes = np.unique(rows if groups is None else groups, return_inverse=True, return_counts=True)
+    hashed = splitmix64(names.astype(np.uint64) + np.uint64(key(seed, "sample")))
+    drawn = np.argsort(hashed, kind="stable")
+    kept = np.zeros(len(names), dtype=np.bool_)
+    kept[drawn[: 1 + np.searchsorted(sizes[drawn].cumsum(), SAMPLE)]] = True
+    return rows[kept[unit]]
+
+
+class _Told(NamedTuple):
+    """Who hears of a solve: `progress` before each fit, `left` once with the seconds that are still to come."""
+
+    progress: Callable[[int, int], None]
+    left: Callable[[float], None]
 
 
 def fold_numbers(targets: Ints, groups: Ints | None, seed: int) -> Ints:
@@ -146,11 +203,6 @@ def _least(counts: Ints) -> int:
     return int(counts[counts > 0].min())
 
 
-def inverse_spread(std: Floats, largest: Floats) -> Floats:
-    """1 / standard deviation of each feature (D,); 0 for one that varies by no more than the rounding of float32."""
-    return np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-6 * largest)
-
-
 def log_loss(logits: Floats, targets: Ints, weights: Floats | None = None) -> float:
     """Mean of -log softmax(logits)[target], each image counted by its weight; logits float64 (N, K).
 
@@ -166,32 +218,28 @@ def log_loss(logits: Floats, targets: Ints, weights: Floats | None = None) -> fl
 
 
 def _solve(
-    features: npt.NDArray[np.float32],
-    y: Ints,
-    weights: Floats | None,
-    classes: int,
-    fold: Ints,
-    progress: Callable[[int, int], None],
+    features: npt.NDArray[np.float32], y: Ints, weights: Floats | None, classes: int, fold: Ints, told: _Told
 ) -> Solution:
-    x, mean, scale = _standardised(features)
-    x, back = _narrowed(x)
+    """`solve_head` with the fold of each image: int64 (N,), -1 of one on which C is not chosen."""
+    taken = Standardised.of(features)
+    folds = int(fold.max()) + 1 if (fold > 0).any() else 0
     fits_each = classes if y.ndim == 2 else 1
-    total = fits_each * (1 + (len(STRENGTHS) * (int(fold.max()) + 1) if fold.any() else 0))
+    total = fits_each * (1 + len(STRENGTHS) * folds)
     done = iter(range(total))
 
     def make(tolerance: float) -> "_Fit":
         kind = _FitEach if y.ndim == 2 else _Fit
-        return kind(classes, tolerance, lambda: progress(next(done), total))
+        return kind(classes, tolerance, lambda: told.progress(next(done), total))
 
-    cv_loss = _cross_validate(x, y, weights, fold, make)
+    cv_loss = _cross_validate(taken, y, weights, fold, folds, make, told.left)
     c = min(cv_loss, key=lambda c: (cv_loss[c], c)) if cv_loss else USUAL
-    fit = make(TOLERANCE)
+    fit, x = make(TOLERANCE), taken.rows()
     weight, bias = fit(x, y, weights, c)
     loss = cv_loss or {c: log_loss(x @ weight.T + bias, y, weights)}
-    weight = (weight if back is None else weight @ back.T) * scale
+    weight = taken.back(weight) * taken.scale
     return Solution(
         torch.from_numpy(weight.astype(np.float32)),
-        torch.from_numpy((bias - weight @ mean).astype(np.float32)),
+        torch.from_numpy((bias - weight @ taken.mean).astype(np.float32)),
         c,
         loss,
         fit.converged,
@@ -255,38 +303,37 @@ class _FitEach(_Fit):
 
 
 def _cross_validate(
-    x: Floats, y: Ints, weights: Floats | None, fold: Ints, make: Callable[[float], _Fit]
+    taken: Standardised,
+    y: Ints,
+    weights: Floats | None,
+    fold: Ints,
+    folds: int,
+    make: Callable[[float], _Fit],
+    left: Callable[[float], None],
 ) -> dict[float, float]:
     """Log-loss over all held-out images for each C; nothing where there is one fold."""
-    if not fold.any():
-        return {}
     counted = np.ones(len(y)) if weights is None else weights
-    sums = dict.fromkeys(STRENGTHS, 0.0)
-    for number in range(int(fold.max()) + 1):
-        out = fold == number
-        inside, outside, fit = x[~out], x[out], make(ROUGH)
+    sums, began = dict.fromkeys(STRENGTHS, 0.0), time.monotonic()
+    for number in range(folds):
+        out, into = np.flatnonzero(fold == number), np.flatnonzero((fold != number) & (fold >= 0))
+        losses = _held_out(taken, y, weights, into, out, make(ROUGH))
         for c in STRENGTHS:
-            weight, bias = fit(inside, y[~out], None if weights is None else weights[~out], c)
-            sums[c] += log_loss(outside @ weight.T + bias, y[out], counted[out]) * counted[out].sum()
-    return {c: total / counted.sum() for c, total in sums.items()}
+            sums[c] += losses[c] * counted[out].sum()
+        if number == 0:
+            seconds = time.monotonic() - began
+            last = seconds / len(STRENGTHS) / _ROUGH_TIME * len(y) / len(into)  # the fit to all images
+            left((folds - 1) * seconds + last)
+    return {c: total / counted[fold >= 0].sum() for c, total in sums.items()} if folds else {}
 
 
-def _standardised(features: npt.NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
-    """(x - mean) * scale in float64, with mean (D,) and scale (D,); a column that does not vary becomes zeros."""
-    x = features.astype(np.float64)
-    mean = x.mean(axis=0)
-    scale = inverse_spread(x.std(axis=0), np.abs(x).max(axis=0))
-    x -= mean
-    x *= scale
-    return x, mean, scale
-
-
-def _narrowed(x: Floats) -> tuple[Floats, Floats | None]:
-    """With fewer images than features: x (N, D) -> coordinates (N, N) and the basis (D, N) they are in.
-
-    The penalised optimum lies in the span of the images, and a rotation keeps the penalty: nothing is lost.
-    """
-    if x.shape[0] >= x.shape[1]:
-        return x, None
-    basis, coordinates = np.linalg.qr(x.T)  # x.T = basis @ coordinates
-    return np.ascontiguousarray(coordinates.T), basis
+def _held_out(
+    taken: Standardised, y: Ints, weights: Floats | None, into: Ints, out: Ints, fit: _Fit
+) -> dict[float, float]:
+    """Log-loss over the rows `out` for each C, fitted to the rows `into`; their float64 copies end with the call."""
+    inside, outside = taken.rows(into), taken.rows(out)
+    counted = None if weights is None else weights[into]
+    losses = {}
+    for c in STRENGTHS:
+        weight, bias = fit(inside, y[into], counted, c)
+        losses[c] = log_loss(outside @ weight.T + bias, y[out], np.ones(len(out)) if weights is None else weights[out])
+    return losses

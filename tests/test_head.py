@@ -1,5 +1,6 @@
 """What the solve of a head is given."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from oracle import write_recipe
 
 import imgkit
 from imgkit import head
-from imgkit.solve import Floats, Ints, Solution, solve_head
+from imgkit.screen import Screen
+from imgkit.solve import Solution, solve_head
+from imgkit.standardised import Floats, Ints
 
 
 @pytest.mark.parametrize("views", [0, 2])
@@ -29,19 +32,24 @@ def test_a_solve_sees_each_image_and_its_views_in_one_fold(
         weights: Floats | None,
         seed: int,
         progress: Callable[[int, int], None],
+        left: Callable[[float], None],
     ) -> Solution:
         assert weights is None
+        left(90.0 if views else 9.0)
         given.update(features=features, targets=targets, groups=groups)
         return solve_head(features, targets, classes=classes, groups=groups, seed=seed, progress=progress)
 
     monkeypatch.setattr(head, "solve_head", spy)
+    text = io.StringIO()
     imgkit.finetune(
         "test_resnet",
         recipe=write_recipe(tmp_path),
         data="synthetic:3x16",
         out=tmp_path / "runs",
+        screen=Screen(file=text, width=200),
         sets=[f"phases.head.views={views}", "run.workers=0", "phases.top.steps=1", "phases.all.steps=1"],
     )
+    assert ("about 1 min 30 s more to solve the head" in text.getvalue()) == bool(views), "where it is long"
     _, counts = np.unique(given["groups"], return_counts=True)
     assert (counts == 1 + views).all()
     for group in np.unique(given["groups"]):

@@ -16,7 +16,8 @@ from imgkit.errors import DiskError, WeightsError
 from imgkit.features import Features
 from imgkit.head_sgd import Stored, train_head, write_features
 from imgkit.screen import Screen
-from imgkit.solve import USUAL, Floats, Solution, log_loss, solve_head
+from imgkit.solve import USUAL, Solution, log_loss, solve_head
+from imgkit.standardised import Floats
 
 
 def blobs(n: int, width: int, classes: int, seed: int) -> Features:

@@ -19,8 +19,9 @@ LAYERS = [
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin"),
     ],
     [
-        *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "solve", "head_sgd"),
-        *("run", "progress", "screen", "terminal", "evaluation_tables", "evaluations", "plugin_files"),
+        *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features"),
+        *("solve", "standardised", "head_sgd", "run", "progress", "screen", "terminal"),
+        *("evaluation_tables", "evaluations", "plugin_files"),
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "predict"),

@@ -1,4 +1,7 @@
+import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,18 @@ from threadpoolctl import threadpool_limits
 
 import imgkit.solve as subject
 from imgkit.errors import WeightsError
-from imgkit.solve import STRENGTHS, USUAL, Solution, fits, fold_numbers, log_loss, solve_head
+from imgkit.solve import (
+    STRENGTHS,
+    USUAL,
+    Solution,
+    fits,
+    fold_numbers,
+    log_loss,
+    machine_memory,
+    solve_bytes,
+    solve_head,
+)
+from imgkit.standardised import Floats
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +49,84 @@ def softmax(solution: Solution, features: torch.Tensor) -> np.ndarray:
 
 
 def test_what_fits() -> None:
-    assert fits(2**20, 2**10)
-    assert not fits(2**20, 2**10 + 1)
+    assert fits(2**20, 2**10, 10, memory=2**40)
+    assert not fits(2**20, 2**10 + 1, 10, memory=2**40)
+    taken = solve_bytes(1000, 100, 10)
+    assert taken == 1000 * (12 * 100 + 24 * 10)
+    assert fits(1000, 100, 10, memory=2 * taken)
+    assert not fits(1000, 100, 10, memory=2 * taken - 1)
+
+
+def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(subject, "_CGROUP", limit)
+    whole = machine_memory()
+    for told, expected in (("max\n", whole), ("1048576\n", 2**20), (f"{2 * whole}\n", whole)):
+        limit.write_text(told)
+        assert machine_memory() == expected
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_solve_takes_what_is_reckoned(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+    """Of numpy's memory: without the float32 features, which are there before."""
+    monkeypatch.setattr("imgkit.standardised._BLOCK", 2**14)
+    monkeypatch.setattr(subject, "MAX_ITERATIONS", 3)
+    features, targets = blobs(4000, 128, classes)
+    tracemalloc.start()
+    try:
+        solve_head(features, targets, classes=classes, seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.15 * (solve_bytes(4000, 128, classes) - 4 * 4000 * 128)
+
+
+# The choice of C where there are many images
+
+
+def test_c_is_chosen_on_a_draw_and_the_last_fit_sees_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    regress = subject._Fit._regress
+
+    def spy(self: subject._Fit, number: int, x: Floats, *rest: Any) -> tuple[Floats, Floats]:  # noqa: ANN401
+        sizes.append(len(x))
+        return regress(self, number, x, *rest)
+
+    monkeypatch.setattr(subject._Fit, "_regress", spy)
+    features, targets = blobs(90, 10, 3)
+    whole = solve_head(features, targets, classes=3, seed=0)
+    assert sizes == [72] * 20 + [90]
+    sizes.clear()
+    monkeypatch.setattr(subject, "SAMPLE", 30)
+    solution = solve_head(features, targets, classes=3, seed=0)
+    assert sizes[-1] == 90
+    assert len(sizes) == 21
+    assert all(22 <= size <= 26 for size in sizes[:-1]), "four fifths of 30"
+    assert set(solution.cv_loss) == set(STRENGTHS)
+    if solution.c == whole.c:
+        torch.testing.assert_close(solution.weight, whole.weight, atol=1e-2, rtol=1e-2)
+
+
+def test_the_draw_is_keyed_and_takes_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "SAMPLE", 50)
+    groups = np.arange(300) // 4
+    drawn = subject._sample(300, groups, 7)
+    assert 50 <= len(drawn) < 54
+    assert (np.unique(groups[drawn], return_counts=True)[1] == 4).all()
+    assert np.array_equal(drawn, np.sort(drawn))
+    assert np.array_equal(drawn, subject._sample(300, groups, 7))
+    assert not np.array_equal(drawn, subject._sample(300, groups, 8))
+    assert len(subject._sample(300, None, 7)) == 50
+    assert np.array_equal(subject._sample(50, None, 7), np.arange(50))
+
+
+def test_the_time_that_is_left_is_told_once() -> None:
+    told: list[float] = []
+    solve_head(*blobs(60, 10, 3), classes=3, seed=0, left=told.append)
+    assert len(told) == 1
+    assert told[0] > 0
+    solve_head(*blobs(1, 4, 1), classes=1, seed=0, left=told.append)
+    assert len(told) == 1, "nothing to choose by"
 
 
 # The solved head

@@ -12,7 +12,8 @@ from imgkit import checkpoint, head, resume
 from imgkit.api import show_plan
 from imgkit.errors import Interrupted, RecipeError
 from imgkit.screen import Screen
-from imgkit.solve import Floats, Solution
+from imgkit.solve import Solution
+from imgkit.standardised import Floats
 
 FAST = ("phases.top.steps=2", "phases.all.epochs=1")
 
