@@ -40,6 +40,7 @@ def evaluate(
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
     label_col: Annotated[list[str] | None, typer.Option(help="CSV column with the labels. Repeatable.")] = None,
     label_delimiter: Annotated[str | None, typer.Option(help="Between the labels of a cell.")] = None,
+    split_col: Annotated[str | None, typer.Option(help="CSV column with train, val or test.")] = None,
     root: Annotated[str | None, typer.Option(help="Where relative paths of the CSV start.")] = None,
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -55,6 +56,7 @@ def evaluate(
         "image_col": image_col,
         "label_col": tuple(label_col or ()) or None,
         "label_delimiter": label_delimiter,
+        "split_col": split_col,
         "root": root,
         "on_bad": on_bad,
     }

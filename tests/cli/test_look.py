@@ -166,10 +166,11 @@ def test_the_gap_between_seen_and_unseen_images() -> None:
     assert said == "macro F1 95.0 % on train (seen), 80.0 % on test (unseen): 15.0 points"
 
 
-def test_columns_of_other_data_need_other_data(imgkit: Run, runs: Path) -> None:
-    code, _, err = imgkit("evaluate", "latest", "--label-col", "kind")
+@pytest.mark.parametrize("flag", ["--label-col", "--split-col"])
+def test_columns_of_other_data_need_other_data(imgkit: Run, runs: Path, flag: str) -> None:
+    code, _, err = imgkit("evaluate", "latest", flag, "kind")
     assert code == 2
-    assert "--label-col is not used" in err
+    assert f"{flag} is not used" in err
 
 
 def test_recipes_stand_in_columns(imgkit: Run) -> None:
