@@ -60,3 +60,19 @@ def exists(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder, perhaps through a link; what loops or may not be looked at is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file, perhaps through a link; what loops or may not be looked at is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
