@@ -125,10 +125,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score a finished run's model on one of its splits, or on other data by the names of its classes.
 
-    `data` names other data; a column or `on_bad` that it leaves open is the run's, of splits and groups where the table
-    has it. Without `split`: of its own data the test split if there is one, else the validation split; of other data,
-    all rows. A split of its own data is scored once: where that has been done, the stored metrics are returned, and
-    said to be.
+    `data` names other data; a column, `on_bad` or `max_pixels` that it leaves open is the run's, a column of splits or
+    groups where the table has it. Without `split`: of its own data the test split if there is one, else the validation
+    split; of other data, all rows. A split of its own data is scored once: where that has been done, the stored metrics
+    are returned, and said to be.
 
     Returns:
         The metrics, as written to `evaluations/NAME/metrics.json`; "folder" is where.
@@ -139,9 +139,10 @@ def evaluate_run(
     weights = {key: loaded.config["imgkit"][key] for key in ("step", "mean_of") if key in loaded.config["imgkit"]}
     chosen = choose_device(device)
     if data is None:
-        index, where, named = read_index(folder, about), str(about["data"]["where"]), None
+        settings, index, where, named = recipe.data, read_index(folder, about), str(about["data"]["where"]), None
     else:
-        index, where, named = _other_data(folder, about, recipe.data, loaded, data, screen)
+        settings = _inherited(about, recipe.data, data)
+        index, where, named = _other_data(folder, about, settings, loaded, screen)
     splits = _splits(index, named)
     name, rows = _rows(index, split, splits, where, own=data is None)
     label = f"{name}@{weights_label(weights)}"
@@ -172,7 +173,7 @@ def evaluate_run(
             preprocessing=loaded.preprocessing,
             device=chosen,
             workers=choose_workers(recipe.run.workers, chosen),
-            max_pixels=recipe.data.max_pixels,
+            max_pixels=settings.max_pixels,
             progress=progress,
         )
     about_it: dict[str, Any] = {"split": name, "where": where, "calibration": loaded.calibration, **weights}
@@ -238,7 +239,8 @@ def check_files(index: Index, progress: Callable[[int, int], None] | None = None
 
 def _changed(file: str, what: str) -> DataError:
     return DataError(
-        f"{printable(file)} {what}: the data changed since the run began.", "Put it back, or start a new run."
+        f"{printable(file)} {what}: the data changed since the run began.",
+        "Put it back, or start a new run. If the data were moved:  --root FOLDER",
     )
 
 
@@ -260,15 +262,8 @@ def _say_mixed(splits: Mapping[str, npt.NDArray[np.int64]], where: str, screen: 
         )
 
 
-def _other_data(
-    folder: RunFolder,
-    about: Mapping[str, Any],
-    own: DataSettings,
-    loaded: LoadedModel,
-    data: DataSettings,
-    screen: Screen,
-) -> tuple[Index, str, npt.NDArray[np.bool_]]:
-    """Other data, where they are from, and of which images they name the split, (N,)."""
+def _inherited(about: Mapping[str, Any], own: DataSettings, data: DataSettings) -> DataSettings:
+    """The settings of other data, with what they leave open as the run's `own` have it."""
     inherited: dict[str, object] = {"task": about["task"], "on_bad": own.on_bad, "max_pixels": own.max_pixels}
     if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
         inherited["image_col"] = own.image_col
@@ -281,7 +276,13 @@ def _other_data(
         if str(Path(data.path).resolve()) == about["data"].get("path"):
             inherited["root"] = about["data"]["root"]
     given = {key: getattr(data, key) for key in data.model_fields_set}
-    settings = DataSettings.model_validate(inherited | given)
+    return DataSettings.model_validate(inherited | given)
+
+
+def _other_data(
+    folder: RunFolder, about: Mapping[str, Any], settings: DataSettings, loaded: LoadedModel, screen: Screen
+) -> tuple[Index, str, npt.NDArray[np.bool_]]:
+    """Other data, where they are from, and of which images they name the split, (N,)."""
     with screen.progress("reading images") as progress:
         found = load_data(settings, 0, classes=loaded.classes, progress=progress)
     trained = _trained_on(folder, about, found.index)

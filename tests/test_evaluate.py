@@ -298,3 +298,20 @@ def test_rows_without_a_split_are_no_test(
     with pytest.raises(UsageError, match="There is no split 'val' in these data") as caught:
         run.evaluate(data=place / "in", split="val")
     assert caught.value.hint == "There are: test."
+
+
+def test_larger_images_are_opened_where_that_is_asked_for(
+    run: imgkit.Run, seen: list[dict[str, Any]], place: Path
+) -> None:
+    with pytest.raises(DataError, match=r"0\.0 megapixels, over the limit of 0\.001 .* --max-pixels"):
+        run.evaluate(data=place / "in", max_pixels=1000)
+    assert run.evaluate(data=place / "in", max_pixels=2000)["n"] == 30
+    assert seen[-1]["max_pixels"] == 2000, "also while they are scored"
+    assert run.evaluate(data=place / "in")["n"] == 30
+    assert seen[-1]["max_pixels"] == 64_000_000
+    with pytest.raises(UsageError, match="max_pixels is not used: it is for other data"):
+        run.evaluate(max_pixels=1000)
+    (answer,) = run.predict(place / "in" / "a" / "0.png", max_pixels=1000)
+    assert "over the limit of 0.001" in answer.error
+    (answer,) = run.predict(place / "in" / "a" / "0.png")
+    assert answer.error == ""

@@ -176,8 +176,8 @@ def test_links_to_folders_are_followed_once_as_in_training(tmp_path: Path) -> No
     (tmp_path / "in" / "again").symlink_to("a")
     (tmp_path / "all").symlink_to("in")
     trained = read_folder(tmp_path / "in", "in", training=True)
-    for given in ("in", "all"):
-        found = [os.path.relpath(path, tmp_path / given) for path in files_of(tmp_path / given)]
+    for name in ("in", "all"):
+        found = [os.path.relpath(path, tmp_path / name) for path in files_of(tmp_path / name)]
         assert found == [row.path for row in trained.rows] == ["a/1.png", "b/2.png", "b/out/3.png"]
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from cli_run import Run
 
-from imgkit.cli.options import OPTIONS, recipe_flags, signature
-from imgkit.errors import UsageError
-from imgkit.recipe.load import Flag
+from imgkit.cli.options import OPTIONS, pixels, recipe_flags, signature
+from imgkit.errors import RecipeError, UsageError
+from imgkit.recipe.load import Flag, load_recipe
 
 pytest_plugins = ["cli_fixture"]
 
@@ -75,7 +75,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "data.root": Flag("--root", "r"),
         "data.classes": Flag("--classes", 3),
         "data.on_bad": Flag("--on-bad", "skip"),
-        "data.max_pixels": Flag("--max-pixels", 300_000_000),
+        "data.max_pixels": Flag("--max-pixels", "300M"),
         "epochs": Flag("--epochs", 5),
         "train.batch_size": Flag("--batch-size", 8),
         "train.micro_batch": Flag("--micro-batch", 4),
@@ -122,13 +122,18 @@ def test_zero_is_a_given_value() -> None:
 
 @pytest.mark.parametrize(("text", "count"), [("64000000", 64_000_000), ("64_000_000", 64_000_000), ("0.5m", 500_000)])
 def test_max_pixels(text: str, count: int) -> None:
-    assert recipe_flags({"max_pixels": text}) == {"data.max_pixels": ("--max-pixels", count)}
+    assert pixels(text) == count
+    flags = {"data.max_pixels": Flag("--max-pixels", text)}
+    for loaded in (load_recipe("probe", flags=flags), load_recipe("probe", sets=[f"data.max_pixels={text}"])):
+        assert loaded.recipe.data.max_pixels == count
 
 
 @pytest.mark.parametrize("text", ["many", "M", "infM", "1e3"])
 def test_max_pixels_that_is_no_number(text: str) -> None:
-    with pytest.raises(UsageError, match=f"--max-pixels '{text}' is not a number.\nWrite 300000000 or 300M."):
-        recipe_flags({"max_pixels": text})
+    with pytest.raises(UsageError, match=f"--max-pixels '{text}' is not a number of pixels.\nWrite 300000000 or 300M."):
+        pixels(text)
+    with pytest.raises(RecipeError, match=f"data.max_pixels: must be a number of pixels, such as .* got '{text}'"):
+        load_recipe("probe", flags={"data.max_pixels": Flag("--max-pixels", text)})
 
 
 def test_dry_run_shows_the_plan_only(imgkit: Run, calls: Calls) -> None:
@@ -178,9 +183,10 @@ def test_a_bad_value_names_the_flag(imgkit: Run) -> None:
 
 
 def test_resume(imgkit: Run, calls: Calls) -> None:
-    assert imgkit("resume", "latest", "--runs", "o", "--workers", "1")[0] == 0
+    assert imgkit("resume", "latest", "--runs", "o", "--workers", "1", "--root", "moved")[0] == 0
     ((name, args, options),) = calls
     assert (name, args, options["out"], options["workers"]) == ("resume", ("latest",), Path("o"), 1)
+    assert options["root"] == "moved"
 
 
 def test_scratch_prints_a_recipe_with_random_weights(imgkit: Run, calls: Calls) -> None:

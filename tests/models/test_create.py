@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import timm
@@ -73,7 +73,9 @@ def test_the_head_is_new_even_where_the_class_count_agrees(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", ["cache", "file", "hub"])
 @pytest.mark.parametrize("classes", [0, 7, 1000])
-def test_the_head_of_the_weights_may_have_any_number_of_classes(kind: Any, classes: int, tmp_path: Path) -> None:
+def test_the_head_of_the_weights_may_have_any_number_of_classes(
+    kind: Literal["cache", "file", "hub"], classes: int, tmp_path: Path
+) -> None:
     state = random_state("test_resnet", num_classes=classes)
     file = Path(write(state, tmp_path / "w.safetensors"))
     created = create_model(settings("test_resnet"), 3, 0, WeightSource(kind, "someone's", None, file))
