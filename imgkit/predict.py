@@ -286,7 +286,7 @@ def _cells_of_table(file: Path, asked: str | None, recorded: str | None) -> Iter
                 yield bare(cell) if own else cell
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{shown} cannot be read: {reason}.") from error
+        raise DataError(f"{shown} cannot be read: {reason}.", "Give a table in CSV, or images and folders.") from error
 
 
 def _image_column(header: list[str], shown: str, asked: str | None, recorded: str | None) -> int:

@@ -48,7 +48,7 @@ def find_layout(root: Path, shown: str) -> Layout | None:
     """The layout whose marks a folder has; None: class folders.
 
     Raises:
-        DataError: if it has the marks of several, or not itself but a folder inside it; or if a folder cannot be listed.
+        DataError: if it has the marks of several, or not itself but a folder inside it; or a folder cannot be listed.
     """
     found = [layout for layout in LAYOUTS if layout.is_here(root)]
     if len(found) > 1:
