@@ -259,11 +259,17 @@ def _latest(out: Path, say: Callable[[str], None] | None) -> Path:
         return out / name
     if not left:
         raise UsageError(f"There is no run in {out}.", "Train one: imgkit finetune resnet50 --data PICTURES")
-    newest = max(left, key=lambda one: (out / one / "run.json").stat().st_mtime_ns)
+    newest = max(left, key=lambda one: _begun_ns(out / one))
     if say is not None:
         gone = f"{pointer} names {printable(name)}, which is not there any more" if name else f"there is no {pointer}"
         say(f"{gone}; the newest run is {newest}")
     return out / newest
+
+
+def _begun_ns(run: Path) -> int:
+    """When a run began: its run.json is written again where its data were moved, its index never."""
+    index = run / "data" / "index.csv"
+    return (index if index.is_file() else run / "run.json").stat().st_mtime_ns
 
 
 def _runs_in(out: Path) -> list[str]:

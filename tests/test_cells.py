@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from imgkit.cells import joined, parted
 
 
-@given(st.lists(st.text(min_size=1)))
+@given(st.lists(st.text("|\\ab\n ", min_size=1)))
 @example(["a|b"])
 @example(["a", "b"])
 @example(["a\\", "|b"])

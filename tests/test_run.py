@@ -106,6 +106,10 @@ def test_latest_is_the_newest_run_that_is_left(tmp_path: Path) -> None:
     assert RunFolder.open("latest", tmp_path, said.append).name == "c"
     assert said == []
     shutil.rmtree(tmp_path / "c")
+    for number, name in enumerate(("b", "a")):
+        (tmp_path / name / "data" / "index.csv").touch()
+        os.utime(tmp_path / name / "data" / "index.csv", (number, number))
+    (tmp_path / "b" / "run.json").touch()
     assert RunFolder.open("latest", tmp_path, said.append).name == "a"
     assert said == [f"{tmp_path}/latest names c, which is not there any more; the newest run is a"]
     (tmp_path / "latest").unlink()

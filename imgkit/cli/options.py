@@ -216,6 +216,6 @@ def pixels(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return DataSettings(max_pixels=text).max_pixels
+        return DataSettings.model_validate({"max_pixels": text}).max_pixels
     except ValueError:
         raise UsageError(f"--max-pixels {text!r} is not a number of pixels.", "Write 300000000 or 300M.") from None
