@@ -15,7 +15,7 @@ from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from imgkit.api_options import FinetuneOptions, Options, flags_of, refuse_unknown
+from imgkit.api_options import FinetuneOptions, Options, flags_of, other_data, refuse_unknown
 from imgkit.errors import UsageError
 from imgkit.plugin_files import Given, changed_plugins, require_plugins, require_same_plugins, use_plugins
 from imgkit.recipe.load import load_recipe
@@ -55,6 +55,8 @@ class Run:
         *,
         data: str | Path | DataSettings | None = None,
         split: str | None = None,
+        max_pixels: int | None = None,
+        root: str | Path | None = None,
         device: str = "auto",
         screen: Screen | None = None,
     ) -> dict[str, Any]:
@@ -65,6 +67,8 @@ class Run:
         Args:
             data: a folder or CSV, or a recipe's data settings where columns have to be named; None: the run's data.
             split: "train", "val" or "test"; None: test if there is one, else val; of other data all images.
+            max_pixels: larger images of other data are refused; None: as in the training.
+            root: the folder that the run's own data were moved to, kept in the run; or where paths of a CSV start.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
             screen: where to say what is going on; None: nowhere.
 
@@ -78,9 +82,12 @@ class Run:
         """
         require_plugins(self.folder, "evaluate")
         from imgkit.evaluate import evaluate_run
+        from imgkit.moved import move_data
 
-        settings = DataSettings(path=str(data)) if isinstance(data, str | Path) else data
-        return evaluate_run(self.folder, data=settings, split=split, device=device, screen=screen or Screen(quiet=True))
+        told, settings = screen or Screen(quiet=True), other_data(data, max_pixels, root)
+        if root is not None and settings is None:
+            move_data(self.folder, root, told)
+        return evaluate_run(self.folder, data=settings, split=split, device=device, screen=told)
 
     def predict(
         self,
@@ -89,6 +96,7 @@ class Run:
         top_k: int = 1,
         image_col: str | None = None,
         root: str | Path | None = None,
+        max_pixels: int | None = None,
         device: str = "auto",
         together_with: Sequence["Run"] = (),
     ) -> Iterator["Prediction"]:
@@ -102,6 +110,7 @@ class Run:
             top_k: classes to tell for each image.
             image_col: column of a CSV with the paths; None: that of the training where there is one, else a usual name.
             root: where relative paths of a CSV start; None: as in the training for its own CSV, else the CSV's folder.
+            max_pixels: larger images are not opened; None: as in the training.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
             together_with: runs that vote with this one: probabilities are the mean over all; classes are the same.
 
@@ -125,7 +134,7 @@ class Run:
         trained = Trained(path, Path(about["root"]), own.image_col, folders[0])
         inputs = [inputs] if isinstance(inputs, str | Path) else inputs
         wanted, named = tee(expand_inputs(inputs, image_col=image_col, root=root, trained=trained))
-        members = [Member.of(run.folder) for run in (self, *together_with)]
+        members = [Member.of(run.folder, max_pixels) for run in (self, *together_with)]
         answers = vote_on_files(members, (one.file for one in wanted), top_k=top_k, device=choose_device(device))
         yield from (replace(answer, path=one.given) for answer, one in zip(answers, named, strict=True))
 
@@ -281,6 +290,7 @@ def resume(
     *,
     out: str | Path = RUNS,
     workers: int | None = None,
+    root: str | Path | None = None,
     plugin: Given = (),
     screen: Screen | None = None,
 ) -> Run:
@@ -290,6 +300,7 @@ def resume(
         name: of the run, a path, or "latest".
         out: folder of run folders.
         workers: loader processes; None: as before. Their number never changes a result.
+        root: the folder that the run's data were moved to; kept in the run.
         plugin: the files that the run began with, unchanged.
         screen: where to say what is going on; None: nowhere.
 
@@ -298,9 +309,13 @@ def resume(
         DataError: if its data changed.
     """
     screen = screen or Screen(quiet=True)
-    folder = RunFolder.open(name, Path(out))
+    folder = RunFolder.open(name, Path(out), screen.note)
     require_same_plugins(folder, use_plugins(plugin, screen))
     with folder.lock():
+        if root is not None:
+            from imgkit.moved import move_data
+
+            move_data(folder, root, screen)
         if folder.read_json("status.json")["state"] == "finished" and folder.has_model:
             screen.note(f"{folder.name} is finished already.")
             return Run(folder)
@@ -324,12 +339,12 @@ def open_run(name: str, out: str | Path = RUNS, *, plugin: Given = (), screen: S
         name: of the run.
         out: folder of run folders.
         plugin: Python files; those that the run was made with are needed to score and to predict.
-        screen: told of a plugin that changed since the run began; None: nobody.
+        screen: told of a plugin that changed since the run began, and of a "latest" that was removed; None: nobody.
 
     Raises:
         UsageError: if there is none.
     """
-    folder = RunFolder.open(name, Path(out))
+    folder = RunFolder.open(name, Path(out), None if screen is None else screen.note)
     use_plugins(plugin, screen)
     for text in changed_plugins(folder):
         if screen is not None:

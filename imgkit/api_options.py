@@ -7,6 +7,7 @@ from typing import TypedDict
 from imgkit.errors import UsageError, suggestion
 from imgkit.plugin_files import Given
 from imgkit.recipe.load import Flag
+from imgkit.recipe.schema import DataSettings
 from imgkit.screen import Screen
 
 
@@ -103,6 +104,23 @@ def refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
             f"{verb} has no option {unknown!r}{suggestion(unknown, offered)}",
             f'Known: {", ".join(offered)}. Any key of the recipe goes through sets=["train.optimizer=sgd"].',
         )
+
+
+def other_data(
+    data: str | Path | DataSettings | None, max_pixels: int | None, root: str | Path | None
+) -> DataSettings | None:
+    """The settings of data that a run was not trained on, as `Run.evaluate` is given them; None: there are none.
+
+    Raises:
+        UsageError: if `max_pixels` is given for the run's own.
+    """
+    if data is None:
+        if max_pixels is not None:
+            raise UsageError("max_pixels is not used: it is for other data.", "Name them:  data=FOLDER_OR_CSV")
+        return None
+    settings = data if isinstance(data, DataSettings) else DataSettings(path=str(data))
+    given = {"max_pixels": max_pixels, "root": None if root is None else str(root)}
+    return settings.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
 def flags_of(verb: str, model: str, options: Options) -> dict[str, Flag]:

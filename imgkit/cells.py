@@ -22,5 +22,11 @@ def bare(cell: str) -> str:
 
 
 def joined(labels: Iterable[str]) -> str:
-    """Several labels as one cell; "" for none."""
-    return SEPARATOR.join(labels)
+    r"""Several labels as one cell, "" for none; in a label `|` is written `\|`, and a backslash `\\`."""
+    return SEPARATOR.join(re.sub(r"[|\\]", r"\\\g<0>", label) for label in labels)
+
+
+def parted(cell: str) -> list[str]:
+    """The labels that `joined` was given, none of them empty."""
+    parts = re.findall(r"(?:[^|\\]|\\.?)+", cell, re.DOTALL)
+    return [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts]

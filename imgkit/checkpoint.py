@@ -28,6 +28,7 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from imgkit.errors import DiskError, DivergedError
+from imgkit.files import sync
 from imgkit.run import check_space, replace_text
 
 FORMAT = 1
@@ -84,7 +85,7 @@ def save(
     if odd is not None:
         raise DivergedError(
             f"{odd} is no longer finite after step {checkpoint.step}, so this step is not saved.",
-            "Checkpoints written before are untouched. Start again with a smaller rate, such as a tenth: --lr",
+            "Checkpoints written before are untouched. Start again with a smaller rate, such as a tenth:  --lr RATE",
         )
     target = folder / f"step-{checkpoint.step:08d}"
     temporary = folder / f".{target.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}"
@@ -300,8 +301,4 @@ def _put_back(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)

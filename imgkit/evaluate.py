@@ -13,9 +13,11 @@ from torch import nn
 
 from imgkit.calibration import Calibration
 from imgkit.data.batches import eval_batches
+from imgkit.data.csv_table import header_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
 from imgkit.data.preprocessing import Preprocessing
+from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
 from imgkit.device import choose_device, choose_workers, no_room
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
@@ -125,9 +127,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score a finished run's model on one of its splits, or on other data by the names of its classes.
 
-    `data` names other data; a column or `on_bad` that it leaves open is the run's. Without `split`: of its own data the
-    test split if there is one, else the validation split; of other data, all rows. A split of its own data is scored
-    once: where that has been done, the stored metrics are returned, and said to be.
+    `data` names other data; a column, `on_bad` or `max_pixels` that it leaves open is the run's, a column of splits or
+    groups where the table has it. Without `split`: of its own data the test split if there is one, else the validation
+    split; of other data, all rows. A split of its own data is scored once: where that has been done, the stored metrics
+    are returned, and said to be.
 
     Returns:
         The metrics, as written to `evaluations/NAME/metrics.json`; "folder" is where.
@@ -138,10 +141,12 @@ def evaluate_run(
     weights = {key: loaded.config["imgkit"][key] for key in ("step", "mean_of") if key in loaded.config["imgkit"]}
     chosen = choose_device(device)
     if data is None:
-        index, where = read_index(folder, about), str(about["data"]["where"])
+        settings, index, where, named = recipe.data, read_index(folder, about), str(about["data"]["where"]), None
     else:
-        index, where = _other_data(folder, about, recipe.data, loaded, data, screen)
-    name, rows = _rows(index, split, own=data is None)
+        settings = _inherited(about, recipe.data, data)
+        index, where, named = _other_data(folder, about, settings, loaded, screen)
+    splits = _splits(index, named)
+    name, rows = _rows(index, split, splits, where, own=data is None)
     label = f"{name}@{weights_label(weights)}"
     if data is not None:  # folders of the same name elsewhere hold other images; a hidden name would be left out
         called = Path(data.path or "data").name.lstrip(".") or "data"
@@ -160,7 +165,7 @@ def evaluate_run(
             screen.note(f"scored already: {printable(str(place))}/; remove the folder to score again")
             return stored | {"folder": str(place)}
     elif split is None:
-        _say_mixed(index, where, screen)
+        _say_mixed(splits, where, screen)
     screen.fact("Data", f"{where} · {name} · {len(rows):,} images · {len(index.classes)} classes")
     with screen.progress("scoring") as progress:
         scores = score(
@@ -170,7 +175,7 @@ def evaluate_run(
             preprocessing=loaded.preprocessing,
             device=chosen,
             workers=choose_workers(recipe.run.workers, chosen),
-            max_pixels=recipe.data.max_pixels,
+            max_pixels=settings.max_pixels,
             progress=progress,
         )
     about_it: dict[str, Any] = {"split": name, "where": where, "calibration": loaded.calibration, **weights}
@@ -236,13 +241,22 @@ def check_files(index: Index, progress: Callable[[int, int], None] | None = None
 
 def _changed(file: str, what: str) -> DataError:
     return DataError(
-        f"{printable(file)} {what}: the data changed since the run began.", "Put it back, or start a new run."
+        f"{printable(file)} {what}: the data changed since the run began.",
+        "Put it back, or start a new run. If the data were moved:  --root FOLDER",
     )
 
 
-def _say_mixed(index: Index, where: str, screen: Screen) -> None:
+def _splits(index: Index, named: npt.NDArray[np.bool_] | None) -> dict[str, npt.NDArray[np.int64]]:
+    """The rows of each split that has some; `named` (N,) leaves out rows whose split the data do not name."""
+    rows = {name: index.rows(name) for name in SPLITS}
+    if named is not None:
+        rows = {name: found[named[found]] for name, found in rows.items()}
+    return {name: found for name, found in rows.items() if len(found)}
+
+
+def _say_mixed(splits: Mapping[str, npt.NDArray[np.int64]], where: str, screen: Screen) -> None:
     """Other data are scored as a whole, although they may have been split for some training."""
-    present = [name for name in SPLITS if len(index.rows(name))]
+    present = [*splits]
     if len(present) > 1:
         screen.note(
             f"{', '.join(present[:-1])} and {present[-1]} of {where} are scored together; for one of them alone:  "
@@ -250,23 +264,27 @@ def _say_mixed(index: Index, where: str, screen: Screen) -> None:
         )
 
 
-def _other_data(
-    folder: RunFolder,
-    about: Mapping[str, Any],
-    own: DataSettings,
-    loaded: LoadedModel,
-    data: DataSettings,
-    screen: Screen,
-) -> tuple[Index, str]:
+def _inherited(about: Mapping[str, Any], own: DataSettings, data: DataSettings) -> DataSettings:
+    """The settings of other data, with what they leave open as the run's `own` have it."""
     inherited: dict[str, object] = {"task": about["task"], "on_bad": own.on_bad, "max_pixels": own.max_pixels}
     if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
         inherited["image_col"] = own.image_col
         if data.label_col is None:
             inherited |= {"label_col": own.label_col, "label_delimiter": own.label_delimiter}
+        optional = {"split_col": own.split_col, "group_col": own.group_col}
+        if any(optional.values()):
+            header = header_of(absolute(data.path), printable(data.path))
+            inherited |= {key: column for key, column in optional.items() if column in header}
         if str(Path(data.path).resolve()) == about["data"].get("path"):
             inherited["root"] = about["data"]["root"]
     given = {key: getattr(data, key) for key in data.model_fields_set}
-    settings = DataSettings.model_validate(inherited | given)
+    return DataSettings.model_validate(inherited | given)
+
+
+def _other_data(
+    folder: RunFolder, about: Mapping[str, Any], settings: DataSettings, loaded: LoadedModel, screen: Screen
+) -> tuple[Index, str, npt.NDArray[np.bool_]]:
+    """Other data, where they are from, and of which images they name the split, (N,)."""
     with screen.progress("reading images") as progress:
         found = load_data(settings, classes=loaded.classes, progress=progress)
     trained = _trained_on(folder, about, found.index)
@@ -276,7 +294,7 @@ def _other_data(
         screen.note(text)
     for text in found.warnings:
         screen.warn(text)
-    return found.index, found.where
+    return found.index, found.where, found.named
 
 
 def _trained_on(folder: RunFolder, about: Mapping[str, Any], index: Index) -> int:
@@ -289,12 +307,23 @@ def _trained_on(folder: RunFolder, about: Mapping[str, Any], index: Index) -> in
     return sum(digest.tobytes() in seen for digest in index.hashes)
 
 
-def _rows(index: Index, split: str | None, *, own: bool) -> tuple[str, npt.NDArray[np.int64]]:
+def _rows(
+    index: Index, split: str | None, splits: Mapping[str, npt.NDArray[np.int64]], where: str, *, own: bool
+) -> tuple[str, npt.NDArray[np.int64]]:
+    """The name of what is scored, and its rows.
+
+    Raises:
+        UsageError: if there is no such split.
+    """
     if split is None and not own:
         return "all", np.arange(len(index), dtype=np.int64)
-    present = [name for name in SPLITS if len(index.rows(name))]
-    name = split or ("test" if "test" in present else "val")
-    if name not in present:
+    name = split or ("test" if "test" in splits else "val")
+    if not splits:
+        raise UsageError(
+            f"{where} names no splits, so there is no split {name!r} of it.",
+            "Leave out --split: all images are scored. In a table a column may name splits:  --split-col COLUMN",
+        )
+    if name not in splits:
         hold_out = "\nA test is held out before training:  --set data.test=0.2" if own and name == "test" else ""
-        raise UsageError(f"There is no split {name!r} in these data.", f"There are: {', '.join(present)}.{hold_out}")
-    return name, index.rows(name)
+        raise UsageError(f"There is no split {name!r} in these data.", f"There are: {', '.join(splits)}.{hold_out}")
+    return name, splits[name]

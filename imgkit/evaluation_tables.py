@@ -1,7 +1,7 @@
 """What the files of one evaluation hold: metrics, a row for each image, a row for each class.
 
 predictions.csv of one label an image has path, label, predicted, prob, label_prob, label_rank and, up to 100 classes, a
-column `p:CLASS` for the probability of each. In a multi-label task it has path, labels, predicted (both joined by |),
+column `p:CLASS` for the probability of each. In a multi-label task it has path, labels, predicted (see `cells.joined`),
 exact (1 or 0) and, up to 100 labels, a column `y:LABEL` (1 or 0) and a column `p:LABEL` for each.
 """
 

@@ -31,6 +31,7 @@ from safetensors.numpy import load_file, save_file
 from imgkit.calibration import Calibration
 from imgkit.errors import DiskError, printable
 from imgkit.evaluation_tables import tables_of
+from imgkit.files import sync
 from imgkit.metrics import Ints
 from imgkit.run import sweep
 
@@ -123,11 +124,7 @@ def _write_csv(file: Path, rows: Iterable[Sequence[str]]) -> None:
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
     for place in (*temporary.iterdir(), temporary):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(place)
     if not folder.exists():
         temporary.rename(folder)
         return

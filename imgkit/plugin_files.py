@@ -219,7 +219,7 @@ def _import(file: Path, content: bytes, shown: str) -> dict[str, tuple[str, ...]
     module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that was given as a plugin may end with sys.exit
         sys.modules.pop(file.stem, None)
         unregister({kind: names - before[kind] for kind, names in registered().items()})
         if added:
@@ -229,7 +229,7 @@ def _import(file: Path, content: bytes, shown: str) -> dict[str, tuple[str, ...]
     return {kind: names for kind, names in fresh.items() if names}
 
 
-def _failed(error: Exception, file: Path, shown: str) -> UsageError:
+def _failed(error: BaseException, file: Path, shown: str) -> UsageError:
     """What went wrong, with the part of the traceback that is theirs."""
     if isinstance(error, ImgkitError):
         return UsageError(f"The plugin {shown}: {error.message}", error.hint)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from imgkit.cells import bare
 from imgkit.data.csv_table import GUESSES, other_table
 from imgkit.data.csv_text import delimiter_of, written_by_imgkit
+from imgkit.data.folders import walk
 from imgkit.data.index import SPLITS
 from imgkit.data.rows import EXTENSIONS, listed
 from imgkit.data.sources import TABLES
@@ -221,7 +222,8 @@ def expand_inputs(
 ) -> Iterator[Input]:
     """The files that `inputs` mean, lazily and in order.
 
-    A folder gives its images, recursively and sorted, hidden entries left out; a .csv, .tsv, .txt or .parquet file the
+    A folder gives its images, recursively and sorted, hidden entries left out and links to folders followed once, as in
+    training; a .csv, .tsv, .txt or .parquet file the
     paths of its image column, "" where the cell is empty (a list of lines `path label` is such a table); "-" the paths
     on stdin, one a line. Anything else is passed on as it is: a missing file becomes a row with an error.
 
@@ -245,7 +247,8 @@ def expand_inputs(
             lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
             yield from (Input(line, line) for line in lines)
         elif Path(text).is_dir():
-            yield from (Input(file, file) for file in _images_under(text))
+            files = (str(Path(text, name)) for name in walk(Path(text)).images)
+            yield from (Input(file, file) for file in files)
         elif is_table(text):
             start = Path(root) if root is not None else Path(text).parent
             if root is None and trained is not None and trained.owns(Path(text)):
@@ -259,23 +262,6 @@ def expand_inputs(
 def is_table(text: str) -> bool:
     """Whether an input that is no folder is read as a table, by its name."""
     return text.lower().endswith(TABLES)
-
-
-def _images_under(folder: str) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(
-            f"{printable(folder)} cannot be listed: {error.strerror}", "Check the folder's permissions."
-        ) from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _images_under(entry.path)
-        elif entry.name.lower().endswith(EXTENSIONS):
-            yield entry.path
 
 
 def _cells_of_table(file: Path, asked: str | None, recorded: str | None) -> Iterator[str]:
@@ -300,7 +286,7 @@ def _cells_of_table(file: Path, asked: str | None, recorded: str | None) -> Iter
                 yield bare(cell) if own else cell
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{shown} cannot be read: {reason}.") from error
+        raise DataError(f"{shown} cannot be read: {reason}.", "Give a table in CSV, or images and folders.") from error
 
 
 def _image_column(header: list[str], shown: str, asked: str | None, recorded: str | None) -> int:

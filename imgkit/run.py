@@ -11,7 +11,7 @@ import shlex
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, disk_told, printable, suggestion
+from imgkit.files import neighbour, whole_file
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
@@ -31,6 +32,7 @@ _LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that 
 SCHEMA = 1
 """The form of run.json."""
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessing.json", "calibration.json")
+DAMAGED = "Files of a run are written by imgkit alone: put back a copy, or remove the run's folder."
 _ELSEWHERE = "Choose another folder: --out"
 
 
@@ -70,7 +72,7 @@ class RunFolder:
         """
         check_place(out, name)
         place = out / (name or _fresh_name(verb, model, data))
-        folder = cls(_neighbour(place))
+        folder = cls(neighbour(place))
         try:
             with _made(place):
                 out.mkdir(parents=True, exist_ok=True)
@@ -101,25 +103,24 @@ class RunFolder:
         replace_text(self.path.parent / "latest", self.name + "\n")
 
     @classmethod
-    def open(cls, name: str, out: Path = Path("runs")) -> "RunFolder":
+    def open(cls, name: str, out: Path = Path("runs"), say: Callable[[str], None] | None = None) -> "RunFolder":
         """The run called `name`: a folder under `out`, a path, or "latest".
+
+        Args:
+            name: of the run.
+            out: folder of run folders.
+            say: told where the run that "latest" names was removed, and the newest that is left is taken.
 
         Raises:
             UsageError: if there is none; the message suggests the nearest name.
         """
         if name == "latest":
-            pointer = out / "latest"
-            if not pointer.is_file():
-                raise UsageError(
-                    f"There is no run in {out} yet.", "Train one: imgkit finetune resnet50 --data PICTURES"
-                )
-            name = pointer.read_text().strip()
+            return cls(_latest(out, say))
         for path in (out / name, Path(name)):
             if (path / "run.json").is_file():
                 return cls(path)
-        known = [entry.name for entry in out.iterdir() if (entry / "run.json").is_file()] if out.is_dir() else []
         raise UsageError(
-            f"There is no run called {printable(name)!r} in {out}{suggestion(name, known)}.",
+            f"There is no run called {printable(name)!r} in {out}{suggestion(name, _runs_in(out))}.",
             f"The newest run is called latest; all of them: imgkit report {shlex.quote(str(out))}",
         )
 
@@ -170,9 +171,9 @@ class RunFolder:
         try:
             content = json.loads((self.path / name).read_text(encoding="utf-8", errors="surrogateescape"))
         except (OSError, ValueError) as error:
-            raise DiskError(f"{self.path / name} cannot be read: {error}.") from error
+            raise DiskError(f"{self.path / name} cannot be read: {error}.", DAMAGED) from error
         if not isinstance(content, dict):
-            raise DiskError(f"{self.path / name} should hold a JSON object.")
+            raise DiskError(f"{self.path / name} should hold a JSON object.", DAMAGED)
         return content
 
     def set_status(self, state: State, *, step: int, total_steps: int, reason: str = "", **more: object) -> None:
@@ -246,6 +247,37 @@ def check_place(out: Path, name: str | None) -> None:
         raise _taken(out / name)
 
 
+def _latest(out: Path, say: Callable[[str], None] | None) -> Path:
+    """The run that the file `latest` names; where its folder was removed, the newest that is left.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    pointer, left = out / "latest", _runs_in(out)
+    name = pointer.read_text().strip() if pointer.is_file() else ""
+    if name in left:
+        return out / name
+    if not left:
+        raise UsageError(f"There is no run in {out}.", "Train one: imgkit finetune resnet50 --data PICTURES")
+    newest = max(left, key=lambda one: _begun_ns(out / one))
+    if say is not None:
+        gone = f"{pointer} names {printable(name)}, which is not there any more" if name else f"there is no {pointer}"
+        say(f"{gone}; the newest run is {newest}")
+    return out / newest
+
+
+def _begun_ns(run: Path) -> int:
+    """When a run began: its run.json is written again where its data were moved, its index never."""
+    index = run / "data" / "index.csv"
+    return (index if index.is_file() else run / "run.json").stat().st_mtime_ns
+
+
+def _runs_in(out: Path) -> list[str]:
+    """The names of the runs in a folder; of a run that is being made, none."""
+    entries = out.iterdir() if out.is_dir() else ()
+    return [entry.name for entry in entries if entry.name[:1] != "." and (entry / "run.json").is_file()]
+
+
 def _fits_a_line(name: str) -> bool:
     return 0 < len(name) <= 200 and name.isprintable() and name not in {"latest", "report.md", "leaderboard.csv"}
 
@@ -306,22 +338,8 @@ def replace_text(file: Path, text: str) -> None:
     Raises:
         DiskError: if the disk says no; the old content stays.
     """
-    temporary = _neighbour(file)
-    with disk_told(file):
-        try:
-            with temporary.open("x", encoding="utf-8", errors="surrogateescape") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(file)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def _neighbour(place: Path) -> Path:
-    """A hidden name beside `place`, to write under before the rename."""
-    return place.with_name(f".{place.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
+    with disk_told(file), whole_file(file) as stream:
+        stream.write(text)
 
 
 def _fresh_name(verb: str, model: str, data: str) -> str:

@@ -133,7 +133,7 @@ class Screen:
         self._show_progress(f"step {_done(step, total_steps)}{left}")
 
     def result(self, title: str, lines: Sequence[str] = (), next_commands: Sequence[str] = ()) -> None:
-        """The end: a title, what came out, and the commands to type next."""
+        """The end: a title, what came out, and the commands to type next, each on a line of its own."""
         self._print("")
         self._print(f"── {title} ".ljust(min(self.width, 78), "─"), style="bold green", wrap=False)
         for line in lines:
@@ -141,7 +141,7 @@ class Screen:
         for number, command in enumerate(next_commands):
             if number == 0:
                 self._print("")
-            self._print(command, first="Next:  " if number == 0 else "       ", rest="         ", style="bold")
+            self._print(command, first="Next:  " if number == 0 else "       ", style="bold", wrap=False)
 
     def _print(
         self,

@@ -122,7 +122,7 @@ def read_template(
     try:
         text = file.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
-        raise DataError(f"{shown} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{shown} cannot be read: {error.strerror}.", "Give a CSV file:  --template FILE") from error
     delimiter = delimiter_of(text.splitlines()[0]) if text.strip() else ","
     records = tuple(_records(text, delimiter))
     header = [_value(cell) for cell in records[0][0]] if records else []

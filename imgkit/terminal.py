@@ -1,5 +1,6 @@
 """Text on terminals: consoles that add nothing, wrapped lines, tables without lines, numbers for people."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, TextIO
 
@@ -12,6 +13,9 @@ from imgkit.errors import printable
 
 _ASCII = str.maketrans(
     {"·": "-", "★": "*", "─": "-", "–": "-", "×": "x", "→": ">", "…": "...", "✔": "+", "✗": "x", "≤": "<="}
+)
+_TYPED = re.compile(  # a command or a flag with its value, after two spaces or a colon, up to two spaces or the end
+    r"""(?:^|(?<=[ ]{2})|(?<=:[ ]))(?:(?:imgkit|pip)[ ](?=[a-z-])|--[a-z])(?:'[^']*'|"[^"]*"|[^ ]|[ ](?=[^ ]))*"""
 )
 
 
@@ -72,19 +76,32 @@ def encodable(text: str, encoding: str) -> str:
 def wrap_line(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str]:
     """`text` in lines of at most `width` cells, with `first` before the first line and `rest` before the others.
 
-    Breaks at spaces only: a long path stays whole, so that it can be copied.
+    Breaks at spaces only: a long path stays whole, so that it can be copied. So does what is to be typed, as wide as it
+    may be, since a shell would run its first line alone: the terminal breaks it without a line end.
     """
     if cell_len(first) + cell_len(text) <= width:
         yield (first + text).rstrip()
         return
-    line, empty = first, True
-    for word in text.split(" "):
+    line, empty, broken = first, True, False
+    for word in _words(text):
         if not empty and cell_len(line) + 1 + cell_len(word) > width:
             yield line.rstrip()
-            line, empty = rest, True
+            line, empty, broken = rest, True, True
+        if broken and empty and not word:
+            continue  # spaces at which a line was broken do not begin the next one
         line = line + word if empty else f"{line} {word}"
         empty = False
     yield line.rstrip()
+
+
+def _words(text: str) -> list[str]:
+    """The parts between which a line may break; with one space between each they are `text`."""
+    words, at = [], 0
+    for typed in _TYPED.finditer(text):
+        words += text[at : typed.start() - 1].split(" ") if typed.start() else []
+        words.append(typed[0])
+        at = typed.end() + 1
+    return words + (text[at:].split(" ") if at <= len(text) else [])
 
 
 def percent(fraction: float) -> str:

@@ -35,14 +35,14 @@ class Member:
     max_pixels: int
 
     @classmethod
-    def of(cls, folder: RunFolder) -> "Member":
-        """The member that a run's folder holds.
+    def of(cls, folder: RunFolder, max_pixels: int | None = None) -> "Member":
+        """The member that a run's folder holds; without `max_pixels` with that of its training.
 
         Raises:
             UsageError: if the run has no model yet.
         """
         settings = load_recipe(folder.path / "recipe.toml").recipe.data
-        return cls(folder.name, load_run_model(folder), settings.max_pixels)
+        return cls(folder.name, load_run_model(folder), max_pixels or settings.max_pixels)
 
 
 def vote_on_files(

@@ -5,10 +5,12 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from oracle import short_run
@@ -17,9 +19,9 @@ from torch import nn
 
 import imgkit
 from imgkit import evaluate
-from imgkit.data.load import load_data
+from imgkit.data.load import LoadedData, load_data
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.errors import DataError, DeviceError
+from imgkit.errors import DataError, DeviceError, UsageError
 from imgkit.recipe.schema import DataSettings
 from imgkit.screen import Screen
 
@@ -251,3 +253,65 @@ def test_contents_are_compared_with_a_line_of_progress(run: imgkit.Run, seen: li
     shutil.rmtree(run.evaluate(split="val")["folder"])
     run.evaluate(split="val", screen=Watching(quiet=True))
     assert labels == [("checking images", True), ("scoring", True)]
+
+
+def test_columns_of_splits_and_groups_are_the_runs(tmp_path: Path, seen: list[dict[str, Any]], place: Path) -> None:
+    lines = ["path,label,fold,patient\n"]
+    for number, split in enumerate(["train"] * 8 + ["val"] * 3 + ["test"] * 4):
+        lines += [f"in/{kind}/{number}.png,{kind},{split},{kind}{number}\n" for kind in "ab"]
+    (tmp_path / "table.csv").write_text("".join(lines))
+    (tmp_path / "in").symlink_to(place / "in")
+    sets = ("data.split_col=fold", "data.group_col=patient", f"data.root={place}", "phases.top.steps=1")
+    done = short_run(tmp_path, *sets, "phases.all.epochs=1", data=str(tmp_path / "table.csv"))
+    assert done.evaluate(data=tmp_path / "table.csv", split="test")["n"] == 8
+    assert done.evaluate(data=tmp_path / "table.csv", split="train")["n"] == 16
+    (place / "none.csv").write_text("".join(",".join(line.split(",")[:2]) + "\n" for line in lines))
+    assert done.evaluate(data=place / "none.csv")["n"] == 30, "a table without the columns is scored as a whole"
+    other = DataSettings(path=str(place / "other.csv"), split_col="part")
+    (place / "other.csv").write_text("".join(lines).replace("fold", "part", 1))
+    assert done.evaluate(data=other, split="val")["n"] == 6
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_data_without_splits_have_none(run: imgkit.Run, seen: list[dict[str, Any]], place: Path, split: str) -> None:
+    with pytest.raises(UsageError, match=rf"in/ \(from --data\) names no splits, .* no split '{split}'") as caught:
+        run.evaluate(data=place / "in", split=split)
+    assert "Leave out --split: all images are scored." in caught.value.hint
+    assert seen == []
+
+
+def test_rows_without_a_split_are_no_test(
+    run: imgkit.Run, seen: list[dict[str, Any]], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = evaluate.load_data
+
+    def load(*given: Any, **named: Any) -> LoadedData:  # noqa: ANN401
+        """As a source of a plugin gives them: some rows are test, others name no split."""
+        found = original(*given, **named)
+        return replace(found, named=np.arange(len(found.index)) < 5)
+
+    monkeypatch.setattr(evaluate, "load_data", load)
+    text = StringIO()
+    assert run.evaluate(data=place / "in", screen=Screen(file=text, width=1000))["n"] == 30
+    assert "scored together" not in text.getvalue()
+    assert run.evaluate(data=place / "in", split="test")["n"] == 5
+    with pytest.raises(UsageError, match="There is no split 'val' in these data") as caught:
+        run.evaluate(data=place / "in", split="val")
+    assert caught.value.hint == "There are: test."
+
+
+def test_larger_images_are_opened_where_that_is_asked_for(
+    run: imgkit.Run, seen: list[dict[str, Any]], place: Path
+) -> None:
+    with pytest.raises(DataError, match=r"0\.0 megapixels, over the limit of 0\.001 .* --max-pixels"):
+        run.evaluate(data=place / "in", max_pixels=1000)
+    assert run.evaluate(data=place / "in", max_pixels=2000)["n"] == 30
+    assert seen[-1]["max_pixels"] == 2000, "also while they are scored"
+    assert run.evaluate(data=place / "in")["n"] == 30
+    assert seen[-1]["max_pixels"] == 64_000_000
+    with pytest.raises(UsageError, match="max_pixels is not used: it is for other data"):
+        run.evaluate(max_pixels=1000)
+    (answer,) = run.predict(place / "in" / "a" / "0.png", max_pixels=1000)
+    assert "over the limit of 0.001" in answer.error
+    (answer,) = run.predict(place / "in" / "a" / "0.png")
+    assert answer.error == ""

@@ -12,7 +12,7 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "keys", "signals", "cells"],
+    ["errors", "registry", "duration", "keys", "signals", "cells", "files"],
     ["recipe"],
     [
         *("data", "models", "losses", "mixing", "class_weights", "schedules", "plateau", "optimizers", "device"),
@@ -24,7 +24,7 @@ LAYERS = [
         *("evaluation_tables", "evaluations", "plugin_files"),
     ],
     [
-        *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "predict"),
+        *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "vote", "template", "preview", "report"),
     ],
     ["api", "api_options", "demo", "cli", "__init__", "__main__"],

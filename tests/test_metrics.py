@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (
     accuracy_score,
+    log_loss,
     precision_recall_fscore_support,
     top_k_accuracy_score,
 )
@@ -73,11 +74,20 @@ def test_summary_equals_scikit_learns(split: Split) -> None:
         ours = [found[f"{name}_{mean}"] for name in ("precision", "recall", "f1")]
         assert ours == pytest.approx(want[:3], abs=1e-9)
     assert found["loss"] == pytest.approx(np.mean([-math.log(probs[i, t]) for i, t in enumerate(targets)]), abs=1e-9)
+    assert probs.min() > np.finfo(np.float64).eps, "scikit-learn takes less for that"
+    assert found["loss"] == pytest.approx(log_loss(targets, probs, labels=range(probs.shape[1])), rel=1e-9)
     shares = np.bincount(targets, minlength=probs.shape[1]) / len(targets)
     assert found["chance"]["uniform"] == 1 / probs.shape[1]
     assert found["chance"]["majority"] == pytest.approx(shares.max())
     assert found["chance"]["majority_class"] == f"class {shares.argmax()}"
     assert set(MONITORS["single"]) - set(found) == {"loss_calibrated"}, "which needs the logits"
+
+
+def test_a_sure_mistake_costs_more_than_in_scikit_learn() -> None:
+    probs = softmax(np.array([[0.0, 60.0], [0.0, 60.0], [0.0, 60.0]]))
+    targets = np.array([0, 1, 1])
+    assert summarise(probs, targets, names(2), draws=1)["loss"] == pytest.approx(20.0)
+    assert log_loss(targets, probs) == pytest.approx(-math.log(np.finfo(np.float64).eps) / 3)
 
 
 @settings(max_examples=40, deadline=None)

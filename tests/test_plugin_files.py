@@ -172,6 +172,12 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
         ("json.py", "", r"The plugin json.py has the name of another module, json \("),
         ("timm.py", "", r"The plugin timm.py has the name of another module, timm \("),
         ("own.py", "x = 1\ny = 1 / 0\n", r"own.py cannot be imported:\n.*own.py\", line 2(.|\n)*ZeroDivisionError"),
+        (
+            "own.py",
+            "import sys\nsys.exit('bye')\n",
+            r"own.py cannot be imported:\n.*own.py\", line 2(.|\n)*SystemExit: bye",
+        ),
+        ("own.py", "raise SystemExit\n", r"own.py cannot be imported:\n.*own.py\", line 1(.|\n)*SystemExit"),
         ("own.py", "def (\n", r"own.py cannot be imported:\n.*own.py\", line 1(.|\n)*SyntaxError"),
         ("own.py", "import no_such_thing\n", r"ModuleNotFoundError: No module named 'no_such_thing'"),
         (

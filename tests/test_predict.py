@@ -15,6 +15,7 @@ from imgkit.calibration import Calibration
 from imgkit.cells import guarded
 from imgkit.data.csv_table import GUESSES
 from imgkit.data.decode import load_image
+from imgkit.data.folders import read_folder
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DataError, DeviceError
 from imgkit.predict import (
@@ -162,8 +163,22 @@ def test_folders_are_sorted_recursive_and_without_hidden_files(tmp_path: Path) -
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to("self")
     found = [os.path.relpath(path, tmp_path) for path in files_of(tmp_path)]
     assert found == ["a/x/0.tif", "b/1.png", "b/2.JPG", "c.webp"]
+
+
+def test_links_to_folders_are_followed_once_as_in_training(tmp_path: Path) -> None:
+    for name in ("in/a/1.png", "in/b/2.png", "elsewhere/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "in" / "b" / "out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "again").symlink_to("a")
+    (tmp_path / "all").symlink_to("in")
+    trained = read_folder(tmp_path / "in", "in", training=True)
+    for name in ("in", "all"):
+        found = [os.path.relpath(path, tmp_path / name) for path in files_of(tmp_path / name)]
+        assert found == [row.path for row in trained.rows] == ["a/1.png", "b/2.png", "b/out/3.png"]
 
 
 @pytest.mark.parametrize("column", [*GUESSES["image"], "Image"])

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -94,6 +95,30 @@ def test_a_taken_name_is_refused_with_the_way_on(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="already") as caught:
         make(tmp_path, "first")
     assert f"imgkit resume {tmp_path / 'first'}" in caught.value.hint, "what is typed finds the run"
+
+
+def test_latest_is_the_newest_run_that_is_left(tmp_path: Path) -> None:
+    for number, name in enumerate(("b", "a", "c")):
+        os.utime(make(tmp_path, name).path / "run.json", (number, number))
+    (tmp_path / ".d.tmp-1f-0a1b2c3d").mkdir()
+    (tmp_path / ".d.tmp-1f-0a1b2c3d" / "run.json").touch()
+    said: list[str] = []
+    assert RunFolder.open("latest", tmp_path, said.append).name == "c"
+    assert said == []
+    shutil.rmtree(tmp_path / "c")
+    for number, name in enumerate(("b", "a")):
+        (tmp_path / name / "data" / "index.csv").touch()
+        os.utime(tmp_path / name / "data" / "index.csv", (number, number))
+    (tmp_path / "b" / "run.json").touch()
+    assert RunFolder.open("latest", tmp_path, said.append).name == "a"
+    assert said == [f"{tmp_path}/latest names c, which is not there any more; the newest run is a"]
+    (tmp_path / "latest").unlink()
+    assert RunFolder.open("latest", tmp_path, said.append).name == "a"
+    assert said[1:] == [f"there is no {tmp_path}/latest; the newest run is a"]
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(UsageError, match="There is no run in"):
+        RunFolder.open("latest", tmp_path)
 
 
 def test_open_by_name_path_and_latest(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import io
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -319,13 +320,54 @@ def test_header_names_the_versions_without_importing_them() -> None:
     )
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.just(" ")), st.integers(5, 60))
+_CHARACTERS = st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.just(" ")
+
+
+@given(
+    st.lists(st.text(_CHARACTERS) | st.sampled_from(["  imgkit a 'b  c'", ":  --x 1", "pip 2 ", "'"])).map("".join),
+    st.integers(5, 60),
+)
 @settings(max_examples=100)
 def test_wrapping_keeps_every_word(text: str, width: int) -> None:
     lines = list(wrap_line(text, width, "- ", "  "))
     assert "".join("".join(lines).removeprefix("-").split(" ")) == text.replace(" ", "")
     for line in lines:
-        assert cell_len(line) <= width or " " not in line[2:].strip()
+        typed = line[2:].strip()
+        assert cell_len(line) <= width or " " not in typed or typed.startswith(("imgkit ", "pip ", "--"))
+
+
+COMMANDS = (
+    ["imgkit", "resume", "runs/20261122-104210-123-finetune-resnet50-cells-3f9a", "--runs", "some where"],
+    ["imgkit", "predict", "20261122-104210-123-finetune-resnet50-cells-3f9a", "PHOTOS/", "--plugin", "my  losses.py"],
+    ["imgkit", "finetune", "resnet50", "--data", "x\" y", "--data", "it's here", "--set", "phases.all.lr=3e-4"],
+    ["pip", "install", "imgkit-timm[parquet]", "and-another-package-of-a-long-name", "and-one-more-package"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [30, 60, 80])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_to_be_typed_stays_on_one_line(width: int, command: list[str]) -> None:
+    typed = shlex.join(command)
+    screen, file = shown(width)
+    screen.result("Done", ["Top-1 98.9 %"], [typed, typed])
+    screen.error(DataError("It is unfinished.", f"Finish it: {typed}\nFinish it:  {typed}   or begin a new one"))
+    screen.fact("Gap", f"between seen and unseen images:  {typed}")
+    screen.note(f"of its images some were read already; for one of them alone:  {typed}")
+    screen.line(f"Next:  {typed}")
+    lines = [line for line in file.getvalue().splitlines() if command[0] in line]
+    assert len(lines) == 7, "each is whole, with the program's name in one line"
+    for line in lines:
+        after = line[line.index(command[0]) :]
+        assert shlex.split(after)[: len(command)] == command
+
+
+@pytest.mark.parametrize("flags", ["--data 'some where' --label-col kind", "--set phases.all.lr=3e-4"])
+def test_flags_stay_on_one_line(flags: str) -> None:
+    screen, file = shown(24)
+    screen.error(DataError("Unknown.", f"Name the column:  {flags}   or rename it, which is better"))
+    assert [line.strip() for line in file.getvalue().splitlines()] == [
+        *("error: Unknown.", "Name the column:", flags, "or rename it,", "which is better")
+    ]
 
 
 def test_findings_hang_beside_their_mark() -> None:

@@ -62,7 +62,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_INTERRUPTED)
-    except (BrokenPipeError, SystemExit):  # Typer answers a broken pipe with SystemExit, and nothing else
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != 1:  # so Typer and rich answer a broken pipe
+            raise  # code of a plugin wants to end, and perhaps says why
         _discard_stdout()
         sys.exit(_BROKEN_PIPE)
     except (MemoryError, RuntimeError) as error:

@@ -2,15 +2,16 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgkit.cli.options import recipe_flags, typed
+from imgkit.cli.options import check_signature, recipe_flags, typed
 from imgkit.cli.preview import preview_command
 from imgkit.cli.train import smoke_asked, use_given_plugins
+from imgkit.data.rows import listed
 from imgkit.errors import DataError, printable
 from imgkit.screen import Screen
 
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
 
 PANEL = "Start here"
 _SHOWN = 10  # files named on the screen
+_CLASSES_SHOWN = 200  # by name
 _LABELS_SHOWN = 50  # of a multi-label task
-Task = Literal["auto", "single", "multilabel"]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command(rich_help_panel=PANEL)(demo)
     group = typer.Typer(help="Look at your images before you train.", no_args_is_help=True)
-    group.command("check")(check)
+    text = "Look for problems in a folder or CSV. Exit 3 where something must be mended."
+    group.command("check", help=text)(_check_command())
     group.command("preview", help="Write a picture of what training will see.", no_args_is_help=True)(preview_command())
     app.add_typer(group, name="data", rich_help_panel=PANEL)
 
@@ -44,50 +46,24 @@ def demo(
     shown.run(out=out, smoke=smoke_asked(smoke), screen=Screen())
 
 
-def check(
-    paths: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
-    ] = None,
-    train: Annotated[str | None, typer.Option(help="Folder to train on; goes with --val.")] = None,
-    val: Annotated[str | None, typer.Option(help="Validation folder; or a share of train.")] = None,
-    image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
-    label_col: Annotated[list[str] | None, typer.Option(help="CSV column with the labels. Repeatable.")] = None,
-    label_delimiter: Annotated[str | None, typer.Option(help="Between the labels of a cell.")] = None,
-    task: Annotated[Task | None, typer.Option(help="One label an image, or any number.")] = None,
-    split_col: Annotated[str | None, typer.Option(help="CSV column with train, val or test.")] = None,
-    group_col: Annotated[str | None, typer.Option(help="CSV column of what must not be split.")] = None,
-    weight_col: Annotated[str | None, typer.Option(help="CSV column of the weights to draw by.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Show what balanced, sqrt or weighted draws would be.")] = None,
-    root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Number of classes to expect.")] = None,
-    max_pixels: Annotated[str | None, typer.Option(help="Larger images are refused, such as 300M.")] = None,
-    split_seed: Annotated[int | None, typer.Option(help="Of the splits that imgkit makes.")] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="With a source of your own.")] = None,
-) -> None:
-    """Look for problems in a folder or CSV. Exit 3 where something must be mended."""
-    use_given_plugins({"plugin": plugin})
+def _check_command() -> Callable[..., None]:
+    """The command: paths, and the options of the pictures, their draws and splits."""
+
+    def command(**given: object) -> None:
+        _check(given)
+
+    command.__dict__["__signature__"] = check_signature()
+    return command
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    use_given_plugins(given)
     from imgkit.data.load import load_data, no_validation
     from imgkit.models.packages import installed_networks
 
-    given = {
-        "data": paths,
-        "train": train,
-        "val": val,
-        "image_col": image_col,
-        "label_col": label_col,
-        "label_delimiter": label_delimiter,
-        "task": task,
-        "split_col": split_col,
-        "group_col": group_col,
-        "weight_col": weight_col,
-        "sampler": sampler or (None if weight_col is None else "weighted"),
-        "root": root,
-        "classes": classes,
-        "max_pixels": max_pixels,
-    }
-    flags = recipe_flags(given)
-    dealt = {} if split_seed is None else {"data.split_seed": ("--split-seed", split_seed)}
-    recipe = _recipe(flags | dealt)
+    drawn = given["sampler"] or (None if given["weight_col"] is None else "weighted")
+    flags = recipe_flags({**given, "sampler": drawn})
+    recipe = _recipe(flags)
     # All bad files are to be found, not only the first.
     settings = recipe.data.model_copy(update={"on_bad": "skip"})
     screen = Screen(file=sys.stdout)
@@ -103,8 +79,7 @@ def check(
     if not len(found.index.rows("val")):
         raise no_validation(found.index)
     screen.line()
-    options = typed(flags) + [word for file in plugin or [] for word in ("--plugin", str(file))]
-    options += ["--set", f"data.split_seed={split_seed}"] if dealt else []
+    options = typed(flags) + [word for file in given["plugin"] or [] for word in ("--plugin", str(file))]
     model = next(iter(installed_networks()), "resnet50")  # one whose weights are here, if there is one
     screen.line(f"Next:  {shlex.join(['imgkit', 'finetune', model, *options])}")
 
@@ -137,6 +112,9 @@ def _print_findings(found: "LoadedData", screen: Screen) -> None:
     screen.line()
     if index.task == "multilabel":
         _print_labels(counts, index.classes, screen)
+    else:
+        screen.fact("Classes", listed(index.classes, _CLASSES_SHOWN))
+        screen.line()
     if not found.bad:
         screen.item("✔", "all files open")
     for text in found.notes:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgkit.cells import joined
-from imgkit.data.rows import count, listed
+from imgkit.data.rows import count, listed, same_file
 from imgkit.errors import DataError, UsageError, disk_told, printable
+from imgkit.files import whole_file
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def refuse_idle(given: Mapping[str, object]) -> None:
         return
     if given["--out"] is None:
         raise UsageError("A filled template is written to a file.", "Add  --out filled.csv")
-    if given["--out"] == given["--template"]:
+    if same_file(Path(str(given["--out"])), Path(str(given["--template"]))):
         raise UsageError("--out is the template itself.", "Write to another file:  --out filled.csv")
     for flag in ("--format", "--top-k", "--root"):
         if given[flag] is not None:
@@ -45,6 +46,7 @@ def fill_template(
     *,
     out: Path,
     value: str | None,
+    max_pixels: int | None,
     device: str,
 ) -> None:
     """Fill a template; `out` is written at the end, whole.
@@ -57,6 +59,7 @@ def fill_template(
         columns: the one that names images, and the one to fill, where they were named.
         out: the file to write.
         value: the text where there is no image, or one that cannot be read; None: that is an error.
+        max_pixels: larger images are not opened; None: as in the training.
         device: as typed.
 
     Raises:
@@ -76,7 +79,8 @@ def fill_template(
     cells: dict[str, list[str]] = {}
     unread = []
     files = dict.fromkeys(found.values())
-    for given in run.predict(files, top_k=len(classes), device=device, together_with=voters):
+    answered = run.predict(files, top_k=len(classes), max_pixels=max_pixels, device=device, together_with=voters)
+    for given in answered:
         if given.error:
             unread.append(f"{given.path}: {given.error}")
         elif len(filled) == 1:
@@ -87,8 +91,8 @@ def fill_template(
     if unread and value is None:
         raise DataError(f"{count(len(unread), 'image')} cannot be read: {listed(unread)}.", "Or give  --fill VALUE")
     answers = {cell: cells[path] for cell, path in found.items() if path in cells}
-    with disk_told(out):
-        out.write_bytes(template.fill(answers, value).encode("utf-8", "surrogateescape"))
+    with disk_told(out), whole_file(out, newline="") as stream:
+        stream.write(template.fill(answers, value))
     without = sum(cell not in answers for cell in template.wanted)
     if without:
         screen.warn(f"{count(without, 'row')} without a readable image got {value!r}")

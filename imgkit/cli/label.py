@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import typer
 
 from imgkit.cli.fill import fill_template, refuse_idle
-from imgkit.cli.options import PLUGIN
-from imgkit.errors import DataError, DiskError, UsageError, printable
+from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
+from imgkit.data.rows import same_file
+from imgkit.errors import DataError, UsageError, disk_told, printable
+from imgkit.files import whole_file
 from imgkit.screen import Screen
 from imgkit.terminal import encodable, make_console
 
@@ -37,6 +39,7 @@ def predict(
     ] = None,
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
     root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
+    max_pixels: Annotated[str | None, MAX_PIXELS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     form: Annotated[Format | None, typer.Option("--format", help="The form, whatever the file is called.")] = None,
     also: Annotated[
@@ -53,17 +56,16 @@ def predict(
     from imgkit.data.sources import TABLES
     from imgkit.predict import is_table
 
+    limit = pixels(max_pixels)
     options = {"--template": template, "--label-col": label_col, "--fill": fill, "--out": out, "--format": form}
     refuse_idle({**options, "--root": root, "--top-k": top_k})
     run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
+    _refuse_inputs(out, inputs)
     if template is not None and out is not None:
-        _refuse_inside(out, inputs)
-        fill_template(run, voters, inputs, template, (image_col, label_col), out=out, value=fill, device=device)
+        columns = (image_col, label_col)
+        fill_template(run, voters, inputs, template, columns, out=out, value=fill, max_pixels=limit, device=device)
         return
     form = choose_format(out, form, terminal=sys.stdout.isatty())
-    if out is not None and any(Path(given).absolute() == out.absolute() for given in inputs):
-        raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
-    _refuse_inside(out, inputs)
     about = run.folder.read_json("run.json")
     flag = "--image-col" if image_col is not None else "--root" if root is not None else None
     if flag is not None and not any(is_table(given) for given in inputs):
@@ -77,25 +79,32 @@ def predict(
         top_k = len(classes)
     wanted = (top_k or 1) if form else max(top_k or 1, _ON_TERMINAL)
     answers = _begun(
-        run.predict(inputs, top_k=wanted, image_col=image_col, root=root, device=device, together_with=voters)
+        run.predict(
+            inputs, top_k=wanted, image_col=image_col, root=root, max_pixels=limit, device=device, together_with=voters
+        )
     )
     hint = _ELSEWHERE if root is None and any(map(is_table, inputs)) else ""
     if form is None:
-        _say_count(_write_lines(answers, about["task"]), out, hint)
+        _say_count(*_counts(_write_lines(answers, about["task"])), out, hint)
         return
     labels = classes if about["task"] == "multilabel" else None
     with _destination(out) as stream:
-        _say_count(_write_rows(answers, stream, form, top_k, labels), out, hint)
+        total, failed = _counts(_write_rows(answers, stream, form, top_k, labels))
+    _say_count(total, failed, out, hint)
 
 
-def _refuse_inside(out: Path | None, inputs: Sequence[str]) -> None:
-    """Pictures are never written among.
+def _refuse_inputs(out: Path | None, inputs: Sequence[str]) -> None:
+    """What is read is not written over, and pictures are never written among.
 
     Raises:
-        UsageError: if `out` lies in a folder of the inputs.
+        UsageError: if `out` is one of the inputs, or lies in a folder of them.
     """
-    for given in inputs if out is not None else []:
-        if out is not None and Path(given).is_dir() and out.resolve().is_relative_to(Path(given).resolve()):
+    if out is None:
+        return
+    for given in inputs:
+        if same_file(Path(given), out):
+            raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
+        if Path(given).is_dir() and out.resolve().is_relative_to(Path(given).resolve()):
             raise UsageError(
                 f"--out {printable(str(out))} lies inside {printable(given)}, which is never written to.",
                 f"Put it beside the pictures:  --out {out.name}",
@@ -163,13 +172,9 @@ def _write_lines(answers: Iterable["Prediction"], task: str) -> Iterator["Predic
 
 @contextmanager
 def _destination(out: Path | None) -> Iterator[TextIO]:
-    """The file, or stdout, as UTF-8; a name that is not UTF-8 keeps its bytes."""
+    """The file, whole at the end, or stdout, as UTF-8; a name that is not UTF-8 keeps its bytes."""
     if out is not None:
-        try:
-            stream: TextIO = out.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-        except OSError as error:
-            raise DiskError(f"Cannot write {printable(str(out))}: {error.strerror}.") from error
-        with stream:
+        with disk_told(out), whole_file(out, newline="") as stream:
             yield stream
         return
     wrapper = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", errors="surrogateescape", newline="")
@@ -180,21 +185,27 @@ def _destination(out: Path | None) -> Iterator[TextIO]:
         wrapper.detach()
 
 
-def _say_count(written: Iterable["Prediction"], out: Path | None, hint: str = "") -> None:
-    """Draw the rows through, and say on stderr how many there were and how many files did not open.
+def _counts(written: Iterable["Prediction"]) -> tuple[int, int]:
+    """Draw the rows through: how many there were, and of how many the file did not open."""
+    total = failed = 0
+    for answer in written:
+        total += 1
+        failed += bool(answer.error)
+    return total, failed
+
+
+def _say_count(total: int, failed: int, out: Path | None, hint: str = "") -> None:
+    """Say on stderr how many rows there were and how many files did not open.
 
     Args:
-        written: the rows.
+        total: rows.
+        failed: those without an answer.
         out: where they went; None: stdout.
         hint: what else to say where no file could be read.
 
     Raises:
         DataError: if no file could be read.
     """
-    total = failed = 0
-    for answer in written:
-        total += 1
-        failed += bool(answer.error)
     if failed == total:
         raise DataError(f"None of {total:,} files could be read as an image.", f"Each row says why.{hint}")
     screen = Screen()

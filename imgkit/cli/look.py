@@ -12,7 +12,7 @@ from rich.console import Console
 
 from imgkit.cells import bare
 from imgkit.cli.label import predict
-from imgkit.cli.options import PLUGIN
+from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.data.rows import count, listed
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen
@@ -40,8 +40,12 @@ def evaluate(
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
     label_col: Annotated[list[str] | None, typer.Option(help="CSV column with the labels. Repeatable.")] = None,
     label_delimiter: Annotated[str | None, typer.Option(help="Between the labels of a cell.")] = None,
-    root: Annotated[str | None, typer.Option(help="Where relative paths of the CSV start.")] = None,
+    split_col: Annotated[str | None, typer.Option(help="CSV column with train, val or test.")] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Where paths of the CSV start; or its own data were moved to.")
+    ] = None,
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
+    max_pixels: Annotated[str | None, MAX_PIXELS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
@@ -49,14 +53,16 @@ def evaluate(
     """Measure a trained run on a split or on other data."""
     from imgkit import api
     from imgkit.evaluations import weights_label
+    from imgkit.plugin_files import plugin_words
     from imgkit.recipe.schema import DataSettings
 
     columns = {
         "image_col": image_col,
         "label_col": tuple(label_col or ()) or None,
         "label_delimiter": label_delimiter,
-        "root": root,
+        "split_col": split_col,
         "on_bad": on_bad,
+        "max_pixels": pixels(max_pixels),
     }
     given = {key: value for key, value in columns.items() if value is not None}
     if given and data is None:
@@ -65,10 +71,11 @@ def evaluate(
     run = api.open_run(name, out=runs, plugin=plugin or [], screen=Screen())
     shown = Screen(file=sys.stdout)
     other = None if data is None else DataSettings.model_validate({"path": data, **given})
-    metrics = run.evaluate(data=other, split=split, device=device, screen=Screen())
+    metrics = run.evaluate(data=other, split=split, root=root, device=device, screen=Screen())
     print_metrics(metrics, shown)
     if data is None:
-        shown.fact("Gap".ljust(10), gap(run.metrics, weights_label(metrics), shlex.quote(run.folder.address)))
+        named = shlex.quote(run.folder.address) + plugin_words(run.folder)
+        shown.fact("Gap".ljust(10), gap(run.metrics, weights_label(metrics), named))
 
 
 def report(
@@ -83,7 +90,7 @@ def report(
     folder = Path(path)
     if (not folder.is_dir() and path != "runs") or (folder / "run.json").exists():
         out = folder.parent if len(folder.parts) > 1 else Path("runs")
-        print_run(RunFolder.open(folder.name, out), Screen(file=sys.stdout))
+        print_run(RunFolder.open(folder.name, out, Screen().note), Screen(file=sys.stdout))
         return
     found, others = (collect(folder), other_formats(folder)) if folder.is_dir() else ([], [])
     if others:
@@ -172,7 +179,10 @@ def _print_weakest(file: Path, kind: str, screen: Screen) -> None:
 
 
 def gap(evaluations: Mapping[str, Mapping[str, Any]], weights: str, run: str) -> str:
-    """Macro F1 of `weights`, by their label, on images they were trained on against others, or how to learn it."""
+    """Macro F1 of `weights`, by their label, on images they were trained on against others, or how to learn it.
+
+    `run` is typed as it is, and names the run and what it needs.
+    """
     seen = evaluations.get(f"train@{weights}")
     unseen = evaluations.get(f"test@{weights}") or evaluations.get(f"val@{weights}")
     if seen is None or unseen is None:

@@ -52,6 +52,8 @@ class Option:
 _PRESETS = Literal["none", "light", "medium", "strong"]
 PLUGIN = typer.Option("--plugin", metavar="FILE", help="A plugin that the run was made with. Repeatable.")
 """The option of the commands that take a run."""
+MAX_PIXELS = typer.Option("--max-pixels", metavar="N", help="Larger images are refused, such as 300M.")
+"""The option of the commands that read other pictures than those of a training."""
 
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
@@ -67,6 +69,7 @@ OPTIONS = (
     Option("--task", "data.task", Literal["auto", "single", "multilabel"], "One label an image, or any number.", _DATA),
     Option("--split-col", "data.split_col", str, "CSV column with train, val or test.", _DATA, metavar="COLUMN"),
     Option("--group-col", "data.group_col", str, "CSV column of what must not be split.", _DATA, metavar="COLUMN"),
+    Option("--split-seed", "data.split_seed", int, "Of the splits that imgkit makes.", _DATA),
     Option("--weight-col", "data.weight_col", str, "CSV column of --sampler weighted.", _DATA, metavar="COLUMN"),
     Option("--root", "data.root", str, "Where relative paths of a CSV start.", _DATA, metavar="FOLDER"),
     Option("--classes", "data.classes", int, "Number of classes, checked against the data.", _DATA),
@@ -91,7 +94,7 @@ OPTIONS = (
     Option("--augment", "augment.preset", _PRESETS, "How much training pictures are changed.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of order, augmentation, dropout and new weights.", _RECIPE),
-    Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),
+    Option("--weights", "model.weights", str, "auto, none, FILE, package:NAME or hub:OWNER/NAME.", _RECIPE),
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),
     Option(
@@ -108,6 +111,8 @@ OPTIONS = (
 
 
 _IN_PREVIEW = ("--plugin", "--recipe", "--set", "--epochs", "--image-size", "--fit", "--augment", "--seed")
+_NOT_IN_CHECK = ("--data", "--on-bad")  # the first as arguments; all bad files are to be found, whatever is done then
+_IN_CHECK = ("--plugin", "--sampler")
 _OF_PREVIEW = (
     Option("--rows", "", int, "Pictures: of each class in turn.", _RUN, 8),
     Option("--out", "", Path, "The PNG to write.", _RUN, Path("preview.png")),
@@ -133,6 +138,17 @@ def preview_signature() -> inspect.Signature:
     """The signature of `data preview`: MODEL, and those options that change what a picture looks like."""
     shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PREVIEW]
     return _signature([*shared, *_OF_PREVIEW])
+
+
+def check_signature() -> inspect.Signature:
+    """The signature of `data check`: folders or tables, and those options that change how they are read and split."""
+    given = typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
+    first = inspect.Parameter(
+        "data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
+    )
+    of_pictures = [option for option in OPTIONS if option.panel == _DATA and option.flag not in _NOT_IN_CHECK]
+    shared = [*of_pictures, *(option for option in OPTIONS if option.flag in _IN_CHECK)]
+    return inspect.Signature([first, *(option.parameter() for option in shared)])
 
 
 def lr_find_signature() -> inspect.Signature:
@@ -166,9 +182,6 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
     Args:
         given: parameter name -> value; None where not given.
         options: the options to look for.
-
-    Raises:
-        UsageError: if --max-pixels is no number.
     """
     flags: dict[str, tuple[str, object]] = {}
     for option in options:
@@ -178,8 +191,6 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
         key = option.key
         if option.flag == "--val" and (share := _share(value)) is not None:
             key, value = "data.val", share
-        elif option.flag == "--max-pixels":
-            value = _count(value)
         elif option.flag == "--data" and isinstance(value, list):
             value, *more = value
             flags |= {"data.path": ("--data", value)} | ({"data.more": ("--data", more)} if more else {})
@@ -195,10 +206,17 @@ def _share(text: str) -> float | None:
         return None
 
 
-def _count(text: str) -> int:
-    """`64000000`, `64_000_000` or `64M`."""
-    plain = text.upper()
+def pixels(text: str | None) -> int | None:
+    """The number that `--max-pixels` was given, `300000000` or `300M`; None where it was not given.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    from imgkit.recipe.schema import DataSettings
+
+    if text is None:
+        return None
     try:
-        return int(float(plain[:-1]) * 1_000_000) if plain.endswith("M") else int(plain)
-    except (ValueError, OverflowError):
-        raise UsageError(f"--max-pixels {text!r} is not a number.", "Write 300000000 or 300M.") from None
+        return DataSettings.model_validate({"max_pixels": text}).max_pixels
+    except ValueError:
+        raise UsageError(f"--max-pixels {text!r} is not a number of pixels.", "Write 300000000 or 300M.") from None

@@ -33,12 +33,13 @@ def resume(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     workers: Annotated[int | None, typer.Option(help="Processes that load images; any number gives the same.")] = None,
+    root: Annotated[str | None, typer.Option(help="The folder that its data were moved to.")] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
 ) -> None:
     """Go on with a run that was stopped or killed."""
     from imgkit import api
 
-    api.resume(name, out=runs, workers=workers, plugin=plugin or [], screen=Screen())
+    api.resume(name, out=runs, workers=workers, root=root, plugin=plugin or [], screen=Screen())
 
 
 def command_line() -> str:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from imgkit.data.csv_text import Line, filled
+from imgkit.cells import SEPARATOR, parted
+from imgkit.data.csv_text import Line, filled, written_by_imgkit
 from imgkit.data.rows import Source, count, listed
 from imgkit.errors import DataError, UsageError, printable
 from imgkit.recipe.schema import DataSettings
@@ -14,6 +15,7 @@ from imgkit.recipe.task import task_of
 
 NO = frozenset({"", "0", "0.0", "false", "no"})
 YES = frozenset({"1", "1.0", "true", "yes"})
+_UNLABELLED = frozenset({"-1", "-1.0"})
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
 _MARKS = "|;,"  # what people put between labels
 
@@ -26,21 +28,28 @@ class LabelColumns:
         flags: those that hold zeros and ones, position to name: the name is the label.
         named: those that hold names of labels, position to name.
         delimiter: what stands between the names of a cell; None: a cell holds one name, or none.
+        own: whether imgkit wrote the cells, so that a label may hold the delimiter.
     """
 
     flags: Mapping[int, str]
     named: Mapping[int, str]
     delimiter: str | None
+    own: bool = False
 
     @classmethod
-    def of(cls, columns: Mapping[int, str], lines: Sequence[Line], delimiter: str | None) -> "LabelColumns":
+    def of(
+        cls, columns: Mapping[int, str], lines: Sequence[Line], delimiter: str | None, *, own: bool = False
+    ) -> "LabelColumns":
         """Tell zeros and ones from names; with a delimiter, a column that is the only one holds names."""
         only_names = delimiter is not None and len(columns) == 1
         flags = {} if only_names else {at: name for at, name in columns.items() if _odd_row(at, lines) is None}
-        return cls(flags, {at: name for at, name in columns.items() if at not in flags}, delimiter)
+        own = own and delimiter == SEPARATOR
+        return cls(flags, {at: name for at, name in columns.items() if at not in flags}, delimiter, own)
 
     def names(self, column: int, cells: Sequence[str]) -> set[str]:
         """The labels that a row has from a column of names."""
+        if self.own:
+            return {*parted(cells[column])}
         parts = [cells[column]] if self.delimiter is None else cells[column].split(self.delimiter)
         return {part.strip() for part in parts} - {""}
 
@@ -67,8 +76,8 @@ def read_labels(
         source: where notes and warnings go; its `shown` is the table's name.
 
     Raises:
-        DataError: if a row of a single-label task has no label, the labels of a multi-label task cannot be told apart,
-            or one label comes from a column of names and from one of zeros and ones.
+        DataError: if a row has the label -1 for none, or in a single-label task no label, the labels of a multi-label
+            task cannot be told apart, or one label comes from a column of names and from one of zeros and ones.
         UsageError: if a delimiter is given that no column is split at, or task and columns contradict each other.
     """
     stripped = sum(cells[column] != cells[column].strip() for _, cells in lines for column in columns)
@@ -77,10 +86,12 @@ def read_labels(
     if task_of(settings) == "single":
         (column,) = columns
         labels = [filled(cells[column], "label", number, source.shown) for number, cells in lines]
+        _look_at_unlabelled([(number, {label}) for (number, _), label in zip(lines, labels, strict=True)], source)
         _look_at_numbers(labels, columns[column], source)
         source.warnings.extend(_joined_names(set(labels)))
         return [(label,) for label in labels]
-    found = LabelColumns.of(columns, lines, settings.label_delimiter)
+    own = written_by_imgkit(header) and "labels" in header
+    found = LabelColumns.of(columns, lines, settings.label_delimiter, own=own)
     if len(columns) == 1 and found.named and found.delimiter is None:
         raise _one_name_a_cell(found, header, lines, source.shown)
     if found.delimiter is not None and not found.named:
@@ -91,6 +102,8 @@ def read_labels(
         )
     _refuse_two_sources(found, lines, source.shown)
     _refuse_codes(found, lines, source.shown)
+    for column in found.named:
+        _look_at_unlabelled([(number, found.names(column, cells)) for number, cells in lines], source)
     source.notes.append(_how(found))
     source.warnings.extend(_doubts(found, lines))
     return [found.labels(cells) for _, cells in lines]
@@ -114,6 +127,33 @@ def _word(cell: str) -> str:
 def _odd_row(column: int, lines: Sequence[Line]) -> int | None:
     """The first row whose cell is neither 0 nor 1, as a position in `lines`."""
     return next((at for at, (_, cells) in enumerate(lines) if _word(cells[column]) not in NO | YES), None)
+
+
+def _look_at_unlabelled(labels: Sequence[tuple[int, set[str]]], source: Source) -> None:
+    """The label -1, which stands for "not labelled" beside any others but 1: -1 and 1 are how two classes are written.
+
+    Args:
+        labels: of each row, with its number.
+        source: where the note goes.
+
+    Raises:
+        DataError: naming the first row.
+    """
+    known = set().union(*(names for _, names in labels))
+    minus = known & _UNLABELLED
+    if not minus:
+        return
+    others = known - _UNLABELLED - {"1", "1.0"}
+    if not others:
+        source.notes.append(f"Labels {listed(sorted(known))} are names of classes: -1 is not read as 'not labelled'.")
+        return
+    rows = [number for number, names in labels if names & minus]
+    raise DataError(
+        f"{source.shown}: {count(len(rows), 'row has', 'rows have')} the label {min(minus)}, first row {rows[0]:,}. "
+        f"Beside {listed(sorted(known - minus), 3)} it means 'not labelled'; nothing is learned from such rows.",
+        "Delete them; a trained model labels them:  imgkit predict latest TABLE.csv\n"
+        "If -1 is a class of its own, give it a name.",
+    )
 
 
 def _look_at_numbers(labels: Sequence[str], name: str, source: Source) -> None:

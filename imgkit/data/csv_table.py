@@ -92,6 +92,19 @@ def other_table(
     return read_list(file, shown) if file.suffix.lower() == ".txt" else None
 
 
+def header_of(file: Path, shown: str) -> list[str]:
+    """The names of a table's columns.
+
+    Args:
+        file: absolute path.
+        shown: the file as the user named it.
+
+    Raises:
+        DataError: if the file is no table.
+    """
+    return (other_table(file, shown, ()) or read_cells(file, shown))[0]
+
+
 def _cells(file: Path, shown: str, settings: DataSettings) -> tuple[list[str], list[Line]]:
     """Header and rows of a table, by its kind."""
     others = (settings.split_col, settings.group_col, settings.weight_col)

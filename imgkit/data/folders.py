@@ -43,14 +43,14 @@ def walk(root: Path) -> Tree:
         inside = folders.pop() if folders else links.pop()
         if inside and not _enter(root, inside, seen, tree):
             continue
-        for entry in _entries(root, inside):
+        for entry in entries(root / inside):
             name = f"{inside}/{entry.name}" if inside else entry.name
             if entry.name.startswith(".") or entry.name.lower() in _JUNK:
                 tree.hidden.append(name)
                 continue
             if entry.is_symlink() and not _is_within(os.path.realpath(entry.path), real_root):
                 tree.outside.append(name)
-            if Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir():  # a link may lead to itself
+            if leads_inside(entry):
                 (links if entry.is_symlink() else folders).append(name)
             elif entry.name.lower().endswith(EXTENSIONS):
                 tree.images.append(name)
@@ -77,14 +77,27 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _entries(root: Path, inside: str) -> list[os.DirEntry[str]]:
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies directly in a folder.
+
+    Raises:
+        DataError: if it cannot be listed.
+    """
     try:
-        with os.scandir(root / inside) as entries:
-            return list(entries)
+        with os.scandir(folder) as found:
+            return list(found)
     except OSError as error:
         raise DataError(
-            f"{printable(str(root / inside))} cannot be listed: {error.strerror}", "Check the folder's permissions."
+            f"{printable(str(folder))} cannot be listed: {error.strerror}", "Check the folder's permissions."
         ) from error
+
+
+def leads_inside(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads to itself, or nowhere, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_within(path: str, root: str) -> bool:

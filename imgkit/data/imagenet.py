@@ -10,14 +10,13 @@ development kit, are looked into. An archive's test/ has no labels and is left o
 """
 
 import csv
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from imgkit.data.csv_text import read_text
-from imgkit.data.folders import add_rows, add_tree_notes, walk
-from imgkit.data.rows import EXTENSIONS, Row, Source, count
+from imgkit.data.folders import add_rows, add_tree_notes, entries, leads_inside, walk
+from imgkit.data.rows import EXTENSIONS, Row, Source, count, is_folder
 from imgkit.errors import DataError, printable
 
 SYNSET = re.compile(r"n[0-9]{8}")
@@ -32,7 +31,7 @@ def is_here(root: Path) -> bool:
     """Whether train/ holds folders of synsets only, and val/ holds images and no folder."""
     base = _base(root)
     train, val = base / "train", base / "val"
-    if not (train.is_dir() and val.is_dir()):
+    if not (is_folder(train) and is_folder(val)):
         return False
     synsets, _ = _inside(train)
     folders, files = _inside(val)
@@ -43,9 +42,8 @@ def is_here(root: Path) -> bool:
 
 def _inside(folder: Path) -> tuple[list[str], list[str]]:
     """Names of the folders and of the files that are not hidden."""
-    with os.scandir(folder) as entries:
-        found = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
-    return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
+    found = [(entry.name, leads_inside(entry)) for entry in entries(folder) if not entry.name.startswith(".")]
+    return [name for name, inside in found if inside], [name for name, inside in found if not inside]
 
 
 def read(root: Path, shown: str) -> Source:
@@ -93,7 +91,7 @@ def add_names(file: Path, source: Source) -> None:
 
 def _base(root: Path) -> Path:
     inside = root / _KAGGLE
-    return inside if inside.is_dir() else root
+    return inside if is_folder(inside) else root
 
 
 def _truth(root: Path, shown: str) -> tuple[dict[str, str], str]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from imgkit.cells import bare, guarded
 from imgkit.data.csv_text import INDEXED
-from imgkit.errors import DataError, disk_told
+from imgkit.errors import DataError, disk_told, printable
 from imgkit.recipe.fields import Task
 
 Ints = npt.NDArray[np.int64]
@@ -208,7 +208,8 @@ class Index:
                 raise ValueError(f"columns {header}")
             return _parse(lines, len(header), root, tuple(classes), task)
         except (OSError, ValueError, KeyError, csv.Error) as error:
-            raise DataError(f"{file} is not an index written by imgkit ({error})") from error
+            hint = "It belongs to a run and is not to be edited: put it back, or train anew."
+            raise DataError(f"{printable(str(file))} is not an index written by imgkit ({error}).", hint) from error
 
     def _cells(self) -> Iterator[tuple[str, str, str, str, int, str, *tuple[str, ...]]]:
         for row, path in enumerate(self.paths):

@@ -1,12 +1,12 @@
 """Folders laid out as well-known data sets are, told by their marks: ImageNet, Tiny ImageNet, Pascal VOC."""
 
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from imgkit.data import imagenet, tiny_imagenet, voc
+from imgkit.data.folders import entries, leads_inside
 from imgkit.data.rows import Source
 from imgkit.errors import DataError, UsageError, printable
 
@@ -48,7 +48,7 @@ def find_layout(root: Path, shown: str) -> Layout | None:
     """The layout whose marks a folder has; None: class folders.
 
     Raises:
-        DataError: if it has the marks of several, or not itself but a folder inside it.
+        DataError: if it has the marks of several, or not itself but a folder inside it; or a folder cannot be listed.
     """
     found = [layout for layout in LAYOUTS if layout.is_here(root)]
     if len(found) > 1:
@@ -59,10 +59,10 @@ def find_layout(root: Path, shown: str) -> Layout | None:
         )
     if found:
         return found[0]
-    for folder in sorted(entry.path for entry in os.scandir(root) if entry.is_dir()):
-        inside = next((layout for layout in LAYOUTS if layout.is_here(Path(folder))), None)
+    for folder in sorted(Path(entry.path) for entry in entries(root) if leads_inside(entry)):
+        inside = next((layout for layout in LAYOUTS if layout.is_here(folder)), None)
         if inside is not None:
-            name = f"{shown}/{printable(Path(folder).name)}"
+            name = f"{shown}/{printable(folder.name)}"
             raise DataError(
                 f"{name} is laid out as {inside.name}, but {shown} was given.",
                 f"One level too high?  --data {shlex.quote(name)}",

@@ -42,6 +42,7 @@ class LoadedData:
     warnings: tuple[str, ...]
     bad: tuple[BadImage, ...]  # left out because of on_bad="skip"
     aspects: Floats  # width / height of each picture, (n,)
+    named: npt.NDArray[np.bool_]  # whether the data themselves name the split of a picture, (n,)
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,9 @@ def load_data(
         warnings += validation_warnings(index, share=None if given else settings.val)
     notes = source.notes + label_notes(index) + notes + split_notes + _picture_notes(report)
     aspects = np.array([fact.width / fact.height for fact in facts], dtype=np.float32)
-    return LoadedData(
-        index, place.name, str(place), tuple(notes), tuple(source.warnings + warnings), report.bad, aspects
-    )
+    named = np.array([row.split is not None for row in rows], dtype=np.bool_)
+    warnings = source.warnings + warnings
+    return LoadedData(index, place.name, str(place), tuple(notes), tuple(warnings), report.bad, aspects, named)
 
 
 def _refuse_unused_splitting(source: Source, settings: DataSettings) -> None:

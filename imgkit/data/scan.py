@@ -112,12 +112,12 @@ def scan(files: Sequence[str], *, max_pixels: int, progress: Callable[[int, int]
             known = [cache.get(file, max_pixels) for file in chunk]
             new = [file for file, fact in zip(chunk, known, strict=True) if fact is None]
             examined = dict(zip(new, pool.map(examine, new), strict=True))
-            cache.put({file: found for file, found in examined.items() if isinstance(found, FileFacts)}, max_pixels)
+            cache.put({file: found for file, found in examined.items() if isinstance(found, _Examined)}, max_pixels)
             for file, fact in zip(chunk, known, strict=True):
-                found = examined[file] if fact is None else fact
+                found = examined.get(file)
                 if isinstance(found, BadImage):
                     bad.append(found)
-                facts.append(None if isinstance(found, BadImage) else found)
+                facts.append(found.facts if isinstance(found, _Examined) else fact)
             if progress is not None:
                 progress(len(facts), len(files))
     return ScanReport(tuple(facts), tuple(bad))
@@ -160,8 +160,16 @@ def _hash(file: str) -> _Hashed:
         raise
 
 
-def _examine(file: str, max_pixels: int) -> FileFacts | BadImage:
+class _Examined(NamedTuple):
+    """A picture, and the time that goes with it."""
+
+    mtime_ns: int
+    facts: FileFacts
+
+
+def _examine(file: str, max_pixels: int) -> _Examined | BadImage:
     path = Path(file)
+    mtime_ns = _mtime_ns(path)  # before it is read: what is written meanwhile has another time
     try:
         picture = read_image(path, max_pixels=max_pixels, min_side=_MIN_SIDE)
         with path.open("rb") as handle:
@@ -171,7 +179,16 @@ def _examine(file: str, max_pixels: int) -> FileFacts | BadImage:
         return error.with_traceback(None)  # a traceback would keep the decoder's buffers alive
     except OSError as error:
         return BadImage(path, error.strerror or type(error).__name__)
-    return FileFacts(size, digest, picture.format, picture.mode, picture.width, picture.height, picture.rotated)
+    facts = FileFacts(size, digest, picture.format, picture.mode, picture.width, picture.height, picture.rotated)
+    return _Examined(mtime_ns, facts)
+
+
+def _mtime_ns(path: Path) -> int:
+    """When a file was modified last; -1 where it cannot be told: what is wrong with the file, its reader says."""
+    try:
+        return path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return -1
 
 
 class _Cache:
@@ -217,12 +234,12 @@ class _Cache:
             return None
         return None if row is None else FileFacts._make((*row[:-1], bool(row[-1])))
 
-    def put(self, facts: Mapping[str, FileFacts], max_pixels: int) -> None:
+    def put(self, examined: Mapping[str, _Examined], max_pixels: int) -> None:
         with suppress(OSError, sqlite3.Error), self._database:
-            for file, fact in facts.items():
+            for file, (mtime_ns, facts) in examined.items():
                 self._database.execute(
                     "INSERT OR REPLACE INTO facts_v1 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (os.fsencode(file), max_pixels, Path(file).stat().st_mtime_ns, *fact),
+                    (os.fsencode(file), max_pixels, mtime_ns, *facts),
                 )
 
     def digest(self, file: str) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from imgkit.data.csv_text import read_text
 from imgkit.data.folders import add_rows, add_tree_notes, walk
 from imgkit.data.imagenet import SYNSET, add_names
-from imgkit.data.rows import Row, Source, count, listed
+from imgkit.data.rows import Row, Source, count, is_file, listed
 from imgkit.errors import DataError, printable
 
 ANNOTATIONS = "val/val_annotations.txt"
@@ -23,7 +23,7 @@ _BOXES = re.compile(r"train/(n[0-9]{8})/\1_boxes\.txt")
 
 def is_here(root: Path) -> bool:
     """Whether there is the list of validation labels."""
-    return (root / ANNOTATIONS).is_file()
+    return is_file(root / ANNOTATIONS)
 
 
 def read(root: Path, shown: str) -> Source:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from imgkit.data.csv_text import read_text
-from imgkit.data.folders import add_tree_notes, walk
-from imgkit.data.rows import Row, Source, count
+from imgkit.data.folders import add_tree_notes, entries, walk
+from imgkit.data.rows import Row, Source, count, is_folder
 from imgkit.errors import DataError, printable
 
 _LISTS = "ImageSets/Main"
@@ -27,7 +27,8 @@ Marks = dict[str, int]
 def is_here(root: Path) -> bool:
     """Whether there are images and at least one list for a class."""
     lists = root / _LISTS
-    return (root / _IMAGES).is_dir() and lists.is_dir() and any(_FILE.fullmatch(file.name) for file in lists.iterdir())
+    there = is_folder(root / _IMAGES) and is_folder(lists)
+    return there and any(_FILE.fullmatch(entry.name) for entry in entries(lists))
 
 
 def read(root: Path, shown: str) -> Source:

@@ -142,7 +142,7 @@ def _pretrained(name: str, settings: ModelSettings, options: dict[str, Any], sou
     """
     state = load_state(source, name)
     config = get_pretrained_cfg(name)
-    rows = _head_rows(state, config) if source.kind == "file" else None
+    rows = None if source.kind == "package" else _head_rows(state, config)
     overlay: dict[str, Any] = {"state_dict": state, "custom_load": False}
     if rows is not None:
         overlay["num_classes"] = rows

@@ -70,14 +70,18 @@ def resolve_name(text: str) -> str:
             f"{text!r} is not the name of a network: imgkit builds only the networks that timm knows.",
             f"Name the network, and its weights apart:  --weights hub:{where or 'OWNER/NAME'}  or  --weights FILE",
         )
-    _refuse_folder(text)
     name, _, tag = wanted.partition(".")
     known = _known()
     found = _resolve_plain(name, known)
     if found is None:
+        _refuse_folder(text)
         raise _unknown(text, name, known.plain)
     name, _, default_tag = found.partition(".")
-    return _with_tag(name, tag or default_tag, known)
+    try:
+        return _with_tag(name, tag or default_tag, known)
+    except UsageError:
+        _refuse_folder(text)
+        raise
 
 
 def _refuse_folder(text: str) -> None:

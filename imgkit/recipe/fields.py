@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from imgkit.duration import Duration
 
@@ -59,6 +59,21 @@ def _check_columns(given: object) -> object:
     return names
 
 
+def parse_pixels(given: object) -> object:
+    """`"300M"` or `"300_000_000"` as a whole number; what is no text stays as it is.
+
+    Raises:
+        ValueError: for another text.
+    """
+    if not isinstance(given, str):
+        return given
+    plain = given.upper()
+    try:
+        return int(float(plain[:-1]) * 1_000_000) if plain.endswith("M") else int(plain)
+    except (ValueError, OverflowError):
+        raise ValueError(f"must be a number of pixels, such as 300000000 or 300M, got {given!r}") from None
+
+
 Task = Literal["single", "multilabel"]
 """One label an image, or any number of them."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -71,6 +86,8 @@ Range = Annotated[Pair, AfterValidator(_check_range)]
 """The smaller number first."""
 Area = Annotated[Pair, AfterValidator(_check_area)]
 """Shares of an image's area, the smaller first."""
+Pixels = Annotated[PositiveInt, BeforeValidator(parse_pixels)]
+"""A number of pixels; millions may be written as text: "300M"."""
 Text = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[str, ...], BeforeValidator(_check_columns)]
 """Names of columns; one may be given as text."""

@@ -65,7 +65,8 @@ def recipe_summary(path: Path) -> str:
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
-        raise RecipeError(f"{printable(str(path))}: cannot be read: {error.strerror}") from None
+        hint = "The recipes that there are:  imgkit recipes"
+        raise RecipeError(f"{printable(str(path))}: cannot be read: {error.strerror}", hint) from None
     return next((line.lstrip("# ").rstrip() for line in lines if line.startswith("#")), "")
 
 

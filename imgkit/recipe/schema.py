@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 
 from imgkit.duration import parse_seconds
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.fields import Betas, Columns, Probability, Seed, Share, Strict, Task, Text
+from imgkit.recipe.fields import Betas, Columns, Pixels, Probability, Seed, Share, Strict, Task, Text
 from imgkit.recipe.losses import CrossEntropy, LossSettings
 from imgkit.recipe.monitors import Monitor
 from imgkit.recipe.schedules import Cosine, ScheduleSettings
@@ -61,7 +61,7 @@ class DataSettings(Strict):
     test: Share = 0.0  # share held out for one final score where the data have no test split
     split_seed: Seed = 0  # of the splits that imgkit makes, whatever the `seed`: runs of several seeds share them
     on_bad: Literal["stop", "skip"] = "stop"
-    max_pixels: PositiveInt = 64_000_000  # a larger image is refused before it is decoded
+    max_pixels: Pixels = 64_000_000  # a larger image is refused before it is decoded
 
 
 class ModelSettings(Strict):

@@ -47,7 +47,8 @@ def read_toml(path: Path) -> Document:
         text = path.read_text(encoding="utf-8-sig")
         return Document(tomllib.loads(text), key_lines(text))
     except OSError as error:
-        raise RecipeError(f"{shown}: cannot be read: {error.strerror}") from None
+        hint = "Give a TOML file, or one of the recipes that there are:  imgkit recipes"
+        raise RecipeError(f"{shown}: cannot be read: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{shown}: is not UTF-8 text (byte {error.start})", "Save the file as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
@@ -57,7 +58,8 @@ def read_toml(path: Path) -> Document:
         hint = 'TOML wants text in quotes, as in name = "finetune", and each key once.'
         raise RecipeError(f"{shown}:{line}: not TOML: {what[:1].lower()}{what[1:]}", hint) from None
     except RecursionError:
-        raise RecipeError(f"{shown}: tables or lists inside each other, too deep to be a recipe") from None
+        text = f"{shown}: tables or lists inside each other, too deep to be a recipe"
+        raise RecipeError(text, "A recipe that is whole:  imgkit recipes finetune") from None
 
 
 def key_lines(text: str) -> dict[Steps, int]:

@@ -16,7 +16,7 @@ from imgkit.duration import format_seconds
 from imgkit.errors import DiskError, printable
 from imgkit.evaluations import weights_label
 from imgkit.recipe.fields import Task
-from imgkit.run import SCHEMA, RunFolder
+from imgkit.run import DAMAGED, SCHEMA, RunFolder
 
 _SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
 _OF_EPOCH = ("train_loss", "val/loss", "val/top1", "val/map", "val/f1_macro", "images_per_second", "seconds")
@@ -148,7 +148,7 @@ def _folders(out: Path) -> list[RunFolder]:
     try:
         return [RunFolder(entry) for entry in sorted(out.iterdir()) if entry.is_dir() and _looks_like_run(entry)]
     except OSError as error:
-        raise DiskError(f"{out} cannot be listed: {error.strerror}.") from error
+        raise DiskError(f"{out} cannot be listed: {error.strerror}.", "Check the folder's permissions.") from error
 
 
 def _other_schema(folder: RunFolder) -> str | None:
@@ -213,7 +213,8 @@ def _damage_told(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError, RecursionError) as error:
-        raise DiskError(f"{folder.path} has unexpected content ({type(error).__name__}: {error}).") from error
+        message = f"{folder.path} has unexpected content ({type(error).__name__}: {error})."
+        raise DiskError(message, DAMAGED) from error
 
 
 def groups(runs: Iterable[RunSummary]) -> list[list[RunSummary]]:

@@ -154,6 +154,14 @@ def test_control_c_is_130(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert imgkit("demo")[0] == 130
 
 
+def test_what_a_plugin_says_when_it_ends_the_process_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, SystemExit("bye"))
+    monkeypatch.setattr(sys, "argv", ["imgkit", "demo"])
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    assert end.value.code == "bye", "Python prints it"
+
+
 def test_a_bug_exits_1_with_its_traceback_in_a_process() -> None:
     script = "import sys, imgkit.cli.app as a\nsys.argv = ['imgkit', 'demo']\na.main()\n"
     patch = "import imgkit.demo\nimgkit.demo.run = lambda **_: 1 / 0\n"

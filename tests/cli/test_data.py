@@ -33,6 +33,11 @@ def test_what_to_type_next_names_a_network_whose_weights_are_here(
     assert plain.endswith(f"Next: imgkit finetune {told} --data {root}")
 
 
+def test_the_names_of_the_classes_are_listed(imgkit: Run, make_folders: MakeFolders) -> None:
+    out = imgkit("data", "check", str(make_folders({f"c{number:03d}": 3 for number in range(12)})))[1]
+    assert f"Classes {', '.join(f'c{number:03d}' for number in range(12))} ✔" in " ".join(out.split())
+
+
 def test_unreadable_files_are_all_named_and_exit_3(imgkit: Run, make_folders: MakeFolders) -> None:
     root = make_folders({"cat": 20, "dog": 20})
     for number in range(12):
@@ -104,7 +109,7 @@ def test_what_to_type_next_has_the_options_that_were_given(imgkit: Run, make_fol
     plain = " ".join(out.split())
     assert code == 0
     assert "20 a class" in plain
-    assert plain.endswith(f" --data '{root}' --classes 2 --set data.split_seed=4")
+    assert plain.endswith(f" --data '{root}' --classes 2 --split-seed 4")
 
 
 def test_pictures_that_a_crop_would_cut_are_warned_of(imgkit: Run, tmp_path: Path) -> None:

@@ -94,3 +94,17 @@ def test_neither_the_template_nor_the_pictures_are_written_over(imgkit: Run) -> 
         code, _, err = imgkit("predict", "one", "photos", "--out", "photos/in/filled.csv", *more)
         assert (code, "lies inside photos, which is never written to" in " ".join(err.split())) == (2, True)
         assert "--out filled.csv" in err
+
+
+@pytest.mark.parametrize("out", ["answers.csv", "photos/../answers.csv", "link.csv"])
+def test_a_template_or_an_input_is_never_written_over(imgkit: Run, out: str) -> None:
+    table = "id,label\nc2,?\nd1,?\nc1,?\n"
+    Path("answers.csv").write_text(table)
+    Path("link.csv").symlink_to("answers.csv")
+    code, _, err = imgkit("predict", "one", "photos", "--template", "answers.csv", "--out", out)
+    assert (code, Path("answers.csv").read_text()) == (2, table)
+    assert "--out is the template itself." in err
+    Path("list.csv").write_text("path\nphotos/c1.jpg\n")
+    code, _, err = imgkit("predict", "one", "list.csv", "--template", "answers.csv", "--out", "photos/../list.csv")
+    assert (code, Path("list.csv").read_text()) == (2, "path\nphotos/c1.jpg\n")
+    assert "is one of the inputs" in " ".join(err.split())

@@ -101,12 +101,35 @@ def test_an_empty_folder_exits_3(imgkit: Run, tmp_path: Path) -> None:
     assert "There is no image in what was given." in err
 
 
-def test_an_input_is_never_written_over(imgkit: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("out", ["{}/list.csv", "sub/../list.csv", "link.csv", "twin.csv"])
+def test_an_input_is_never_written_over(imgkit: Run, tmp_path: Path, out: str) -> None:
     (tmp_path / "list.csv").write_text("path\na.jpg\n")
-    code, _, err = imgkit("predict", "one", "list.csv", "--out", str(tmp_path / "list.csv"))
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.csv").symlink_to("list.csv")
+    (tmp_path / "twin.csv").hardlink_to("list.csv")
+    code, _, err = imgkit("predict", "one", "list.csv", "--out", out.format(tmp_path))
     assert code == 2
     assert "is one of the inputs" in " ".join(err.split())
     assert (tmp_path / "list.csv").read_text() == "path\na.jpg\n"
+
+
+def test_answers_take_the_place_of_old_ones_at_the_end(
+    imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.csv").write_text("old")
+
+    def answers(_: object, inputs: Iterable[str], **options: object) -> Iterator[Prediction]:
+        yield Prediction("a.jpg", "birman", 0.91, TOP[:1])
+        assert (tmp_path / "p.csv").read_text() == "old"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("imgkit.api.Run.predict", answers)
+        assert imgkit("predict", "one", "a.jpg", "--out", "p.csv")[0] == 130
+    assert (tmp_path / "p.csv").read_text() == "old"
+    assert not list(tmp_path.glob(".*"))
+    assert imgkit("predict", "one", "bad.jpg", "--out", "p.csv")[0] == 3
+    assert "cut short" in (tmp_path / "p.csv").read_text(), "rows that say why are kept"
 
 
 def test_a_place_that_cannot_be_written_exits_7(imgkit: Run) -> None:
@@ -124,9 +147,17 @@ def test_unknown_run_is_answered_with_the_nearest(imgkit: Run) -> None:
 def test_where_a_table_starts_and_where_the_network_runs(imgkit: Run, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path\na.jpg\n")
     assert imgkit("predict", "one", "list.csv")[0] == 0
-    assert ASKED == {"image_col": None, "root": None, "device": "auto", "together_with": []}
+    assert ASKED == {"image_col": None, "root": None, "max_pixels": None, "device": "auto", "together_with": []}
     assert imgkit("predict", "one", "list.csv", "--root", "in", "--image-col", "foto", "--device", "cpu")[0] == 0
-    assert ASKED == {"image_col": "foto", "root": "in", "device": "cpu", "together_with": []}
+    assert ASKED == {"image_col": "foto", "root": "in", "max_pixels": None, "device": "cpu", "together_with": []}
+    assert imgkit("predict", "one", "list.csv", "--max-pixels", "72M")[0] == 0
+    assert ASKED["max_pixels"] == 72_000_000
+
+
+@pytest.mark.parametrize("command", [["predict", "one", "a.jpg"], ["evaluate", "one", "--data", "x"]])
+def test_a_limit_of_pixels_is_a_number(imgkit: Run, command: list[str]) -> None:
+    code, _, err = imgkit(*command, "--max-pixels", "many")
+    assert (code, err) == (2, "error: --max-pixels 'many' is not a number of pixels.\n  Write 300000000 or 300M.\n")
 
 
 @pytest.mark.parametrize("flag", ["--root", "--image-col"])

@@ -166,10 +166,26 @@ def test_the_gap_between_seen_and_unseen_images() -> None:
     assert said == "macro F1 95.0 % on train (seen), 80.0 % on test (unseen): 15.0 points"
 
 
-def test_columns_of_other_data_need_other_data(imgkit: Run, runs: Path) -> None:
-    code, _, err = imgkit("evaluate", "latest", "--label-col", "kind")
+def test_what_to_type_for_the_gap_names_the_plugins(imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, object]] = []
+
+    def evaluate(run: object, **how: object) -> dict[str, object]:
+        given.append(how)
+        return metrics_of("val", 0.9, 0.9) | {"folder": str(runs), "step": 10}
+
+    monkeypatch.setattr("imgkit.api.Run.evaluate", evaluate)
+    monkeypatch.setattr("imgkit.cli.look.print_metrics", lambda *_: None)
+    monkeypatch.setattr("imgkit.plugin_files.plugin_words", lambda folder: " --plugin my.py")
+    out = imgkit("evaluate", "latest", "--root", "moved")[1]
+    assert "imgkit evaluate one --plugin my.py --split " in out
+    assert given[0]["root"] == "moved"
+
+
+@pytest.mark.parametrize("flag", ["--label-col", "--split-col"])
+def test_columns_of_other_data_need_other_data(imgkit: Run, runs: Path, flag: str) -> None:
+    code, _, err = imgkit("evaluate", "latest", flag, "kind")
     assert code == 2
-    assert "--label-col is not used" in err
+    assert f"{flag} is not used" in err
 
 
 def test_recipes_stand_in_columns(imgkit: Run) -> None:

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 from cli_run import Run
 
-from imgkit.cli.options import OPTIONS, recipe_flags, signature
-from imgkit.errors import UsageError
-from imgkit.recipe.load import Flag
+from imgkit.cli.options import OPTIONS, pixels, recipe_flags, signature
+from imgkit.errors import RecipeError, UsageError
+from imgkit.recipe.load import Flag, load_recipe
 
 pytest_plugins = ["cli_fixture"]
 
 FLAGS = """
-    --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --weight-col --root
-    --classes --on-bad --max-pixels --plugin
+    --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --split-seed --weight-col
+    --root --classes --on-bad --max-pixels --plugin
     --recipe --set --epochs --batch-size --micro-batch --sampler --image-size --fit --augment --lr --seed --weights
     --monitor --early-stop --time --device --workers --out --name --dry-run --print-recipe --smoke
 """
@@ -57,7 +57,7 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     line = (
         "resnet50 --data d --image-col i --label-col l --split-col s --group-col g --root r --classes 3 --on-bad skip"
     )
-    line += " --weight-col w --sampler weighted --label-col m --label-delimiter | --task multilabel"
+    line += " --split-seed 3 --weight-col w --sampler weighted --label-col m --label-delimiter | --task multilabel"
     line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
     line += " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu"
     line += " --workers 2 --fit squash --augment light --time 10m --out o --name n"
@@ -71,11 +71,12 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "data.task": Flag("--task", "multilabel"),
         "data.split_col": Flag("--split-col", "s"),
         "data.group_col": Flag("--group-col", "g"),
+        "data.split_seed": Flag("--split-seed", 3),
         "data.weight_col": Flag("--weight-col", "w"),
         "data.root": Flag("--root", "r"),
         "data.classes": Flag("--classes", 3),
         "data.on_bad": Flag("--on-bad", "skip"),
-        "data.max_pixels": Flag("--max-pixels", 300_000_000),
+        "data.max_pixels": Flag("--max-pixels", "300M"),
         "epochs": Flag("--epochs", 5),
         "train.batch_size": Flag("--batch-size", 8),
         "train.micro_batch": Flag("--micro-batch", 4),
@@ -122,13 +123,18 @@ def test_zero_is_a_given_value() -> None:
 
 @pytest.mark.parametrize(("text", "count"), [("64000000", 64_000_000), ("64_000_000", 64_000_000), ("0.5m", 500_000)])
 def test_max_pixels(text: str, count: int) -> None:
-    assert recipe_flags({"max_pixels": text}) == {"data.max_pixels": ("--max-pixels", count)}
+    assert pixels(text) == count
+    flags = {"data.max_pixels": Flag("--max-pixels", text)}
+    for loaded in (load_recipe("probe", flags=flags), load_recipe("probe", sets=[f"data.max_pixels={text}"])):
+        assert loaded.recipe.data.max_pixels == count
 
 
 @pytest.mark.parametrize("text", ["many", "M", "infM", "1e3"])
 def test_max_pixels_that_is_no_number(text: str) -> None:
-    with pytest.raises(UsageError, match=f"--max-pixels '{text}' is not a number.\nWrite 300000000 or 300M."):
-        recipe_flags({"max_pixels": text})
+    with pytest.raises(UsageError, match=f"--max-pixels '{text}' is not a number of pixels.\nWrite 300000000 or 300M."):
+        pixels(text)
+    with pytest.raises(RecipeError, match=f"data.max_pixels: must be a number of pixels, such as .* got '{text}'"):
+        load_recipe("probe", flags={"data.max_pixels": Flag("--max-pixels", text)})
 
 
 def test_dry_run_shows_the_plan_only(imgkit: Run, calls: Calls) -> None:
@@ -178,9 +184,10 @@ def test_a_bad_value_names_the_flag(imgkit: Run) -> None:
 
 
 def test_resume(imgkit: Run, calls: Calls) -> None:
-    assert imgkit("resume", "latest", "--runs", "o", "--workers", "1")[0] == 0
+    assert imgkit("resume", "latest", "--runs", "o", "--workers", "1", "--root", "moved")[0] == 0
     ((name, args, options),) = calls
     assert (name, args, options["out"], options["workers"]) == ("resume", ("latest",), Path("o"), 1)
+    assert options["root"] == "moved"
 
 
 def test_scratch_prints_a_recipe_with_random_weights(imgkit: Run, calls: Calls) -> None:

@@ -176,6 +176,25 @@ def test_zeros_and_ones_of_a_single_column_are_names_unless_it_is_said(tmp_path:
     assert "The delimiter '|' stands in no cell of label." in split.warnings
 
 
+def test_labels_of_a_table_of_predictions_may_hold_its_delimiter(tmp_path: Path) -> None:
+    rows = "a.png,a\\|b|c,0\nb.png,,1\n"
+    own = read(
+        table(tmp_path, f"path,labels,predicted,exact\n{rows}".replace(",0", ",c,0").replace(",1", ",,1")),
+        label_col="labels",
+        label_delimiter="|",
+    )
+    assert [row.labels for row in own.rows] == [("a|b", "c"), ()]
+    other = read(table(tmp_path, f"path,labels,exact\n{rows}"), label_col="labels", label_delimiter="|")
+    assert [row.labels for row in other.rows] == [("a\\", "b", "c"), ()]
+
+
+@pytest.mark.parametrize(("minus", "plus"), [("-1", "1"), ("-1.0", "1.0")])
+def test_two_classes_may_be_written_minus_and_plus_one(tmp_path: Path, minus: str, plus: str) -> None:
+    source = read(table(tmp_path, f"path,label\na.png,{minus}\nb.png,{plus}\nc.png,{minus}\n"))
+    assert [row.labels for row in source.rows] == [(minus,), (plus,), (minus,)]
+    assert f"Labels {minus}, {plus} are names of classes: -1 is not read as 'not labelled'." in source.notes
+
+
 def test_classes_are_checked_against_the_labels(tmp_path: Path) -> None:
     path = table(tmp_path, CELLS)
     assert load(path, label_col=("defective", "type"), classes=3)
@@ -245,6 +264,30 @@ BAD = {
         3,
         "{path}: the label columns a, b hold -1, 1: neither zeros and ones nor names of labels.\n"
         "Write 1 where an image has the label, and 0 or nothing where it has not.",
+    ),
+    "not labelled beside codes": (
+        "path,label\na.png,0\nb.png,-1\nc.png,1\nd.png,-1\n",
+        {},
+        3,
+        "{path}: 2 rows have the label -1, first row 3. Beside 0, 1 it means 'not labelled'; nothing is learned from "
+        "such rows.\nDelete them; a trained model labels them:  imgkit predict latest TABLE.csv\n"
+        "If -1 is a class of its own, give it a name.",
+    ),
+    "not labelled beside names": (
+        "path,label\na.png,cat\nb.png,-1.0\nc.png,cat\n",
+        {},
+        3,
+        "{path}: 1 row has the label -1.0, first row 3. Beside cat it means 'not labelled'; nothing is learned from "
+        "such rows.\nDelete them; a trained model labels them:  imgkit predict latest TABLE.csv\n"
+        "If -1 is a class of its own, give it a name.",
+    ),
+    "not labelled beside sets": (
+        "path,tags\na.png,x|y\nb.png,-1\nc.png,\n",
+        {"label_delimiter": "|"},
+        3,
+        "{path}: 1 row has the label -1, first row 3. Beside x, y it means 'not labelled'; nothing is learned from "
+        "such rows.\nDelete them; a trained model labels them:  imgkit predict latest TABLE.csv\n"
+        "If -1 is a class of its own, give it a name.",
     ),
     "nothing has a label": (
         "path,tags\na.png,\nb.png,\n",

@@ -1,5 +1,6 @@
 """Layouts of published data sets, with their real names and formats."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -281,3 +282,53 @@ def test_an_index_of_pascal_voc(tmp_path: Path) -> None:
     assert index.task == "multilabel"
     assert index.counts("train").tolist() == [4, 2]
     assert index.multi_hot()[index.rows("val")].sum(axis=1).tolist() == [1, 0, 2, 1, 0, 2]
+
+
+# Folders that cannot be followed or listed
+
+
+@pytest.mark.parametrize("at", ["self", "val/self", "train/self"])
+def test_a_link_that_leads_to_itself_stops_nothing(tmp_path: Path, at: str) -> None:
+    touch(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg")
+    (tmp_path / at).symlink_to(tmp_path / at)
+    assert labels(read(tmp_path), "train") == {"1.jpg": ("dog",)}
+    assert len(read(tmp_path).rows) == 3
+    assert not any(layout.is_here(tmp_path / "self") for layout in LAYOUTS)
+
+
+@pytest.mark.parametrize(
+    ("folder", "files"),
+    [
+        (".", ["a/1.jpg"]),
+        ("a", ["a/1.jpg"]),
+        ("train", ["train/n01440764/1.jpg", "val/2.jpg"]),
+        ("ImageSets/Main", ["JPEGImages/3.jpg", "ImageSets/Main/cat_train.txt"]),
+    ],
+)
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, files: list[str]
+) -> None:
+    touch(tmp_path, *files)
+    original, closed = os.scandir, tmp_path / folder
+
+    def scandir(path: Path) -> object:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(DataError, match=f"{closed} cannot be listed: Permission denied"):
+        read(tmp_path)
+
+
+def test_marks_that_may_not_be_looked_at_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+    original = Path.stat
+
+    def stat(path: Path, **how: bool) -> os.stat_result:
+        if tmp_path / "a" in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert len(read(tmp_path).rows) == 2

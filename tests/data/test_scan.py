@@ -229,3 +229,26 @@ def test_file_that_vanishes_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     report = run(path)
     assert isinstance(report.bad[0], BadImage)
     assert report.bad[0].reason == "No such file or directory"
+
+
+def test_what_is_written_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new content has the old one's size, and the scan's chunk ends only after it was written."""
+    file = tmp_path / "a.bmp"
+    for color, mtime in (("red", 1), ("blue", 2)):
+        Image.new("RGB", (8, 8), color).save(tmp_path / f"{color}.bmp")
+        os.utime(tmp_path / f"{color}.bmp", (mtime, mtime))
+    (tmp_path / "red.bmp").rename(file)
+    red, blue = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (file, tmp_path / "blue.bmp"))
+    original = scan_file._examine
+
+    def examine(path: str, max_pixels: int) -> object:
+        found = original(path, max_pixels)
+        (tmp_path / "blue.bmp").rename(file)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan_file, "_examine", examine)
+        (fact,) = run(file).good
+    assert fact.sha256 == red, "as it was read"
+    assert [found.sha256 for found in run(file).good] == [blue]
+    assert list(digests([str(file)])) == [blue]

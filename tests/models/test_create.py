@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import timm
@@ -11,7 +11,7 @@ from imgkit.errors import UsageError, WeightsError
 from imgkit.models import create
 from imgkit.models.create import create_model
 from imgkit.models.freeze import classifier_names, layer_groups, set_trainable, train_mode
-from imgkit.models.weights import find_weights, load_state
+from imgkit.models.weights import WeightSource, find_weights, load_state
 from imgkit.optimizers import make_optimizer
 from imgkit.recipe.schema import ModelSettings, TrainSettings
 
@@ -111,6 +111,18 @@ def test_the_head_is_new_even_where_the_class_count_agrees(tmp_path: Path) -> No
     spec = write(random_state("test_resnet", num_classes=3), tmp_path / "w.safetensors")
     created = create_model(settings("test_resnet", weights=spec), 3, 0)
     assert torch.equal(created.model.fc.weight, create_model(settings("test_resnet"), 3, 0).model.fc.weight)
+
+
+@pytest.mark.parametrize("kind", ["cache", "file", "hub"])
+@pytest.mark.parametrize("classes", [0, 7, 1000])
+def test_the_head_of_the_weights_may_have_any_number_of_classes(
+    kind: Literal["cache", "file", "hub"], classes: int, tmp_path: Path
+) -> None:
+    state = random_state("test_resnet", num_classes=classes)
+    file = Path(write(state, tmp_path / "w.safetensors"))
+    created = create_model(settings("test_resnet"), 3, 0, WeightSource(kind, "someone's", None, file))
+    assert torch.equal(created.model.conv1[0].weight, state["conv1.0.weight"])
+    assert created.model.fc.weight.shape[0] == 3
 
 
 def test_a_file_without_head_is_enough(tmp_path: Path) -> None:

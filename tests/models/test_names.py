@@ -97,6 +97,17 @@ def test_an_unknown_tag_is_answered_with_the_real_ones() -> None:
     assert "tv2_in1k" in caught.value.hint
 
 
+def test_a_folder_does_not_hide_the_network_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet50", "ResNet-50", "resnet50.mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    assert resolve_name("resnet50") == resolve_name("ResNet-50") == "resnet50"
+    for name in ("./resnet50", "resnet50.mine"):
+        with pytest.raises(UsageError, match="is a folder of weights, not the name of a network"):
+            resolve_name(name)
+
+
 @pytest.mark.parametrize("name", ["hf-hub:timm/resnet50.a1_in1k", "local-dir:runs/x/model", "HF-HUB:a/b"])
 def test_other_registries_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="not the name of a network") as caught:

@@ -1,0 +1,60 @@
+"""Files that are old or new but never half, and on the disk when that is said."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+_WINDOWS = os.name == "nt"
+
+
+@contextmanager
+def whole_file(file: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """A stream to a hidden neighbour of `file`, which takes its place at the end of the block.
+
+    At an error the old file stays. A link is followed; a pipe or a device is written as it is.
+
+    Args:
+        file: to write as UTF-8; a name that is none keeps its bytes.
+        newline: see `open`.
+
+    Raises:
+        OSError: if the disk says no.
+    """
+    place = Path(os.path.realpath(file)) if file.is_symlink() else file
+    if place.exists() and not place.is_file():
+        with place.open("w", encoding="utf-8", errors="surrogateescape", newline=newline) as stream:
+            yield stream
+        return
+    temporary = neighbour(place)
+    try:
+        with temporary.open("x", encoding="utf-8", errors="surrogateescape", newline=newline) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(place)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def neighbour(place: Path) -> Path:
+    """A hidden name beside `place`, to write under before the rename."""
+    return place.with_name(f".{place.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
+
+
+def sync(place: Path) -> None:
+    """Have the disk keep a file's content, or the names in a folder, which Windows cannot be asked for.
+
+    Raises:
+        OSError: if the disk says no.
+    """
+    if _WINDOWS and place.is_dir():
+        return
+    descriptor = os.open(place, os.O_RDWR if _WINDOWS else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
