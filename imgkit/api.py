@@ -102,11 +102,10 @@ class Run:
     ) -> Iterator["Prediction"]:
         """Label files, folders or the images a CSV lists; one answer per image, in input order.
 
-        An unreadable file gives an answer with `error` instead of a label. Memory does not grow with the number of
-        images. A single file or folder may be given as it is.
+        An unreadable file gives an answer with `error` instead of a label. Memory is flat in the number of images.
 
         Args:
-            inputs: files, folders, tables; "-": paths on stdin.
+            inputs: files, folders, tables; "-": paths on stdin. A single one may be given as it is.
             top_k: classes to tell for each image.
             image_col: column of a CSV with the paths; None: that of the training where there is one, else a usual name.
             root: where relative paths of a CSV start; None: as in the training for its own CSV, else the CSV's folder.
@@ -197,9 +196,8 @@ def lr_find(
             f"A range test of {steps} steps from {min_lr:g} to {max_lr:g} gives no curve.",
             "It takes 10 steps or more, and rates above 0 that grow: --steps 100 --min-lr 1e-7 --max-lr 1",
         )
-    out = Path(options.get("out", "lr-find"))
-    given: FinetuneOptions = {**options, "out": out}
-    with _prepared("lr_find", model, recipe, given) as (setup, _, screen):
+    options["out"] = out = Path(options.get("out", "lr-find"))
+    with _prepared("lr_find", model, recipe, options) as (setup, _, screen):
         from imgkit.range_test import run_range_test
 
         return run_range_test(setup, steps=steps, min_lr=min_lr, max_lr=max_lr, out=out, screen=screen)
@@ -235,8 +233,8 @@ def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: U
     from imgkit.models.names import resolve_name
 
     file = Path(options.get("out", "preview.png"))
-    place = find_data(loaded.recipe.data)
-    refuse_inside(place, loaded.recipe.data.root, file, called="picture", beside="preview.png")
+    data = loaded.recipe.data
+    refuse_inside(find_data(data), data.root, file, called="picture", beside="preview.png")
     resolve_name(model)
     from imgkit.preview import write_sheet
 

@@ -109,7 +109,7 @@ def test_what_to_type_next_has_the_options_that_were_given(imgkit: Run, make_fol
     plain = " ".join(out.split())
     assert code == 0
     assert "20 a class" in plain
-    assert plain.endswith(f" --data '{root}' --classes 2 --split-seed 4")
+    assert plain.endswith(f" --data '{root}' --split-seed 4 --classes 2")
 
 
 def test_pictures_that_a_crop_would_cut_are_warned_of(imgkit: Run, tmp_path: Path) -> None:
