@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError, WeightsError
 from imgkit.keys import key, seed_everything
+from imgkit.model_names import resolve_name
 from imgkit.models.freeze import classifier_names
-from imgkit.models.names import resolve_name
 from imgkit.models.options import check_options, options_refused, takes
 from imgkit.models.weights import WeightSource, find_weights, load_state, mismatch
 from imgkit.recipe.schema import ModelSettings
@@ -28,12 +28,14 @@ class Created:
         name: timm's, with the tag that says which weights and preprocessing were meant.
         preprocessing: how a picture becomes its input.
         weights: where the weights of all but the head come from.
+        notes: what the network chose by itself, for people.
     """
 
     model: nn.Module
     name: str
     preprocessing: Preprocessing
     weights: WeightSource
+    notes: tuple[str, ...] = ()
 
 
 def find_source(settings: ModelSettings) -> WeightSource:
@@ -77,7 +79,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     if settings.fit is not None:
         preprocessing = preprocessing.with_fit(settings.fit)
     _check_logits(model, name, classes, preprocessing.size)
-    return Created(model, name, preprocessing, source)
+    return Created(model, name, preprocessing, source, tuple(getattr(model, "notes", ())))
 
 
 def _full_name(name: str) -> str:
