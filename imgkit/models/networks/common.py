@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import get_device_dtype
 from timm.models import build_model_with_cfg, checkpoint_seq
 from torch import Tensor, nn
 
@@ -62,6 +63,12 @@ def run(blocks: Iterable[Block], x: Tensor, *, recompute: bool) -> Tensor:
     for block in blocks:
         x = block(x)
     return x
+
+
+def linear(width: int, num_classes: int, like: nn.Module | None = None) -> nn.Module:
+    """A classifier of features (B, width), or nothing for no classes; where and of the type that `like` is."""
+    made = nn.Linear(width, num_classes) if num_classes else nn.Identity()
+    return made if like is None else made.to(**get_device_dtype(like)).train(like.training)
 
 
 def one_of(option: str, value: str, words: Sequence[str]) -> str:

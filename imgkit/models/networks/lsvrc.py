@@ -5,7 +5,7 @@ from functools import partial
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from imgkit.models.networks.common import INITS, Block, Size, build, config, run, sides
+from imgkit.models.networks.common import INITS, Block, Size, build, config, linear, run, sides
 from imgkit.models.networks.vgg import CONFIGS, HEADS, Head, Layout, Vgg, create
 
 POOLED_5X5 = Head(5, (4096, 2048))
@@ -70,7 +70,7 @@ class LsvrcResidual(nn.Module):
         self.head_hidden_size = 2048
         self.pre_logits = nn.Sequential(nn.Flatten(), nn.Linear(512 * area, 2048), nn.ReLU())
         self.drop = nn.Dropout(drop_rate)
-        self.head = _linear(2048, num_classes)
+        self.head = linear(2048, num_classes)
         INITS["kaiming"](self)
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class LsvrcResidual(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Give it a new last layer; it has no pool that could be another."""
         self.num_classes = num_classes
-        self.head = _linear(2048, num_classes)
+        self.head = linear(2048, num_classes, like=self)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Stem and four groups, each with the shortcut that is added to its maps; then the hidden layer."""
@@ -165,10 +165,6 @@ def _group(channels: int, to: int, stride: int, *, pool: bool = False) -> nn.Seq
 def _projection(channels: int, to: int, norm: bool) -> nn.Sequential:
     layers = [nn.AvgPool2d(4), nn.Conv2d(channels, to, 1, bias=not norm)]
     return nn.Sequential(*layers, *([nn.BatchNorm2d(to)] if norm else []))
-
-
-def _linear(width: int, num_classes: int) -> nn.Module:
-    return nn.Linear(width, num_classes) if num_classes else nn.Identity()
 
 
 def _then(first: Block, second: Block) -> Block:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from imgkit.models.networks.common import Size, build, config, run, sides
+from imgkit.models.networks.common import Size, build, config, linear, run, sides
 
 default_cfgs = generate_default_cfgs(
     {
@@ -67,7 +67,7 @@ class MultilabelCnn(nn.Module):
         self.pre_logits = nn.Sequential(nn.Flatten(), *layers)
         self.drop = nn.Dropout(drop_rate)
         self.head_hidden_size = through[-1]
-        self.reset_classifier(num_classes)
+        self.head = linear(through[-1], num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> maps (B, C, h, w)."""
@@ -89,7 +89,7 @@ class MultilabelCnn(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Give it a new last layer; it has no pool that could be another."""
         self.num_classes = num_classes
-        self.head: nn.Module = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
+        self.head = linear(self.head_hidden_size, num_classes, like=self)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """The convolutions one by one, then the hidden layers."""
