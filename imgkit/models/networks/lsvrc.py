@@ -24,7 +24,7 @@ default_cfgs = generate_default_cfgs(
         "vgg19_res3": config(first_conv=("features.0", "shortcuts.0.1"), classifier="head.fc"),
         "vgg11_compact.tv_in1k": config(
             first_conv="features.0",
-            classifier=("pre_logits.fc1", "pre_logits.fc2", "head.fc"),
+            classifier=("head.fc", "pre_logits.fc1", "pre_logits.fc2"),
             hf_hub_id="timm/vgg11.tv_in1k",
             license="bsd-3-clause",
         ),
@@ -195,7 +195,8 @@ def _last_side(side: int) -> int:
     third = halved(second) // 2
     if third and (first, second, third) == (shortcut(side, 8), shortcut(first, 4), shortcut(second, 4)):
         return third
-    raise ValueError("the maps of its trunk and of its shortcuts differ; they meet at 96, 128, 224, 256 px and others")
+    where = "sides that are multiples of 8 from 72 to 128, or from 200 to 256, are fine"
+    raise ValueError(f"the maps of its trunk and of its shortcuts would differ in size; {where}")
 
 
 @register_model

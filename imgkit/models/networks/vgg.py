@@ -196,15 +196,20 @@ def _features(parts: list[str], in_chans: int, norm: bool) -> tuple[nn.Sequentia
 def filter_weights(state: Mapping[str, Tensor], model: Vgg) -> dict[str, Tensor]:
     """Tensors under the names of `model`, from those of timm or torchvision.
 
-    Layers of a pooling head that do not fit `model` give way to its own, which are new.
+    Where the hidden layers do not fit a head that pools, all of it gives way to the model's own, which is new.
     """
     own = model.state_dict()
     renamed = dict(_renamed(name, value) for name, value in state.items())
     if not model.num_classes:
         renamed = {name: value for name, value in renamed.items() if not name.startswith("head.")}
-    layers = {name: value for name, value in own.items() if name.startswith("pre_logits.")}
-    fit = all(name in renamed and renamed[name].shape == value.shape for name, value in layers.items())
-    return renamed if fit or not model.pre_logits.pooled else renamed | layers
+    hidden = {name: value for name, value in own.items() if name.startswith("pre_logits.")}
+    if not model.pre_logits.pooled or all(
+        name in renamed and renamed[name].shape == value.shape for name, value in hidden.items()
+    ):
+        return renamed
+    of_head = ("pre_logits.", "head.")
+    trunk = {name: value for name, value in renamed.items() if not name.startswith(of_head)}
+    return trunk | {name: value for name, value in own.items() if name.startswith(of_head)}
 
 
 def _renamed(name: str, value: Tensor) -> tuple[str, Tensor]:
@@ -254,7 +259,7 @@ def create(
         settled = {"head": chosen}
     if layout.head.pooled:  # all three layers are new over a pretrained trunk, so all are its classifier
         overlay = options.get("pretrained_cfg_overlay")
-        layers = {"classifier": ("pre_logits.fc1", "pre_logits.fc2", "head.fc")}
+        layers = {"classifier": ("head.fc", "pre_logits.fc1", "pre_logits.fc2")}
         given["pretrained_cfg_overlay"] = layers | overlay if isinstance(overlay, dict) else layers
     model = build(kind, variant, pretrained, given)
     model.settled, model.notes = settled, tuple(notes)
