@@ -28,7 +28,7 @@ from imgkit.device import (
 from imgkit.errors import BadImage, DataError, WeightsError, disk_told
 from imgkit.evaluate import check_files, read_index
 from imgkit.events import check_tensorboard
-from imgkit.features import check_solvable
+from imgkit.features import check_solvable, left_by_a_solve
 from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import learns_statistics, set_trainable
 from imgkit.models.recompute import set_grad_checkpointing
@@ -89,6 +89,8 @@ def prepare(
     check_classes(loaded, len(index.classes))  # fewer than listed, where those of one are all left out
     plan = make_plan(loaded, len(index.rows("train")))
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
+    for text in created.notes:
+        screen.note(text)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     autocast, why = choose_format(plan, recipe, model, device, created.preprocessing.size, smoke=smoke)
     workers = choose_workers(recipe.run.workers, device)
@@ -171,6 +173,12 @@ def _check_phases(setup: Setup, screen: Screen) -> None:
             check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast, channels)
         else:
             check_solvable(model, torch.randn(2, channels, *size).to(setup.device))
+            if left := left_by_a_solve(model):
+                screen.note(
+                    f"phase {phase.name!r}: only the last layer is solved, on what {' and '.join(left)} make of the "
+                    f"features, which are new too. To train all of the head:  --set phases.{phase.name}.solver=sgd "
+                    f"--set phases.{phase.name}.lr=1e-3 --set phases.{phase.name}.epochs=2"
+                )
     if unnormalised:
         own, origins = [f"phases.{name}.batch_norm" for name in unnormalised], setup.loaded.origins
         keys = dict.fromkeys(f"--set {key if key in origins else 'train.batch_norm'}=train" for key in own)

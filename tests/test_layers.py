@@ -16,7 +16,8 @@ LAYERS = [
     ["recipe"],
     [
         *("data", "models", "losses", "mixing", "class_weights", "schedules", "plateau", "optimizers", "device"),
-        *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin"),
+        *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
+        "weight_packages",
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features"),
@@ -34,6 +35,7 @@ HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
     *("recipe", "class_weights", "schedules", "plateau", "run", "plugin_files", "template"),
+    *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
     *("api", "api_options", "cli", "__init__", "__main__"),
@@ -62,8 +64,6 @@ TORCH_FREE_DATA = [
     "sampling",
     "class_table",
 ]
-
-TORCH_FREE_MODELS = {"models.__init__", "models.names", "models.packages"}
 
 
 def modules() -> dict[str, Path]:
@@ -100,9 +100,7 @@ def test_imports_point_down(module: str) -> None:
     sorted(
         name
         for name in modules()
-        if unit(name) in TORCH_FREE
-        or (unit(name) == "data" and name.split(".")[-1] in TORCH_FREE_DATA)
-        or name in TORCH_FREE_MODELS
+        if unit(name) in TORCH_FREE or (unit(name) == "data" and name.split(".")[-1] in TORCH_FREE_DATA)
     ),
 )
 def test_torch_line(module: str) -> None:

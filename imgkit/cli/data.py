@@ -59,7 +59,7 @@ def _check_command() -> Callable[..., None]:
 def _check(given: Mapping[str, Any]) -> None:
     use_given_plugins(given)
     from imgkit.data.load import load_data, no_validation
-    from imgkit.models.packages import installed_networks
+    from imgkit.weight_packages import installed_networks
 
     drawn = given["sampler"] or (None if given["weight_col"] is None else "weighted")
     flags = recipe_flags({**given, "sampler": drawn})

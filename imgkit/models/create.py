@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError, WeightsError
 from imgkit.keys import key, seed_everything
+from imgkit.model_names import resolve_name
 from imgkit.models.freeze import classifier_names
-from imgkit.models.names import resolve_name
+from imgkit.models.options import check_options, options_refused, takes
 from imgkit.models.weights import WeightSource, find_weights, load_state, mismatch
 from imgkit.recipe.schema import ModelSettings
 
@@ -28,23 +29,27 @@ class Created:
         name: timm's, with the tag that says which weights and preprocessing were meant.
         preprocessing: how a picture becomes its input.
         weights: where the weights of all but the head come from.
+        notes: what the network chose by itself, for people.
     """
 
     model: nn.Module
     name: str
     preprocessing: Preprocessing
     weights: WeightSource
+    notes: tuple[str, ...] = ()
 
 
 def find_source(settings: ModelSettings) -> WeightSource:
     """Where the weights that `settings` name are; fetched, where they are not on this machine.
 
     Raises:
-        UsageError: for an unknown name.
+        UsageError: for an unknown name, and for an option that the network does not take.
         WeightsError: if they cannot be had.
     """
     assert settings.name is not None
-    return find_weights(settings.weights, _full_name(resolve_name(settings.name)))
+    name = _full_name(resolve_name(settings.name))
+    check_options(name, settings.options, _sizes(name, settings))
+    return find_weights(settings.weights, name)
 
 
 def create_model(settings: ModelSettings, classes: int, seed: int, source: WeightSource | None = None) -> Created:
@@ -53,7 +58,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     What is not loaded depends on the seed alone: the same head with and without pretrained weights.
 
     Args:
-        settings: name, weights, channels, image size and drop rates.
+        settings: name, weights, channels, image size, drop rates and options.
         classes: K, rows of the head.
         seed: of what is not loaded.
         source: of the weights, if `find_source` was asked before.
@@ -66,7 +71,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     assert settings.name is not None
     name = _full_name(resolve_name(settings.name))
     source = source or find_source(settings)
-    options = _options(name, settings)
+    options = {**_sizes(name, settings), **settings.options}
     seed_everything(key(seed, "init"))
     model = _build(name, settings, options | {"num_classes": classes})
     if source.kind != "none":
@@ -75,7 +80,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     if settings.fit is not None:
         preprocessing = preprocessing.with_fit(settings.fit)
     _check_logits(model, name, classes, preprocessing)
-    return Created(model, name, preprocessing, source)
+    return Created(model, name, preprocessing, source, tuple(getattr(model, "notes", ())))
 
 
 def _full_name(name: str) -> str:
@@ -85,10 +90,10 @@ def _full_name(name: str) -> str:
     return f"{arch}.{config.tag}" if config is not None and config.tag else name
 
 
-def _options(name: str, settings: ModelSettings) -> dict[str, Any]:
-    """What has to be told to a network that reads greys, or whose input size is part of it."""
+def _sizes(name: str, settings: ModelSettings) -> dict[str, Any]:
+    """What has to be told to a network that reads greys, whose input size is part of it, or that asks for it."""
     config = get_pretrained_cfg(name)
-    fixed = config is not None and config.fixed_input_size
+    fixed = (config is not None and config.fixed_input_size) or takes(name, "img_size")
     size = {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}
     return size if settings.in_chans == 3 else size | {"in_chans": settings.in_chans}
 
@@ -103,6 +108,8 @@ def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Mo
         except TypeError as error:
             refused = next((option for option in (*rates, "img_size", "in_chans") if f"'{option}'" in str(error)), None)
             if refused is None:
+                if settings.options:
+                    raise options_refused(error, name, settings.options) from error
                 raise
             if refused == "img_size":
                 raise _wrong_size(name, settings.image_size) from None
@@ -116,6 +123,8 @@ def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Mo
                 ) from None
         except (AssertionError, ValueError) as error:
             if "img_size" not in options:
+                if settings.options:
+                    raise options_refused(error, name, settings.options) from error
                 raise
             raise _wrong_size(name, settings.image_size, str(error)) from error
 

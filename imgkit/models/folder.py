@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from imgkit.calibration import Calibration
 from imgkit.data.preprocessing import CROP_MODES, Preprocessing
 from imgkit.errors import DiskError, UsageError, suggestion
+from imgkit.model_names import OWN
 from imgkit.models.weights import mismatch
 from imgkit.recipe.fields import Task
 
@@ -150,7 +151,8 @@ def _config(
         "num_classes": len(classes),
         "num_features": getattr(model, "num_features", None),
         "label_names": list(classes),
-        "model_args": get_model_args(model) | {"num_classes": len(classes)} | greys,
+        # What the network chose by itself is written down: loaded for other images, it would choose otherwise.
+        "model_args": get_model_args(model) | getattr(model, "settled", {}) | {"num_classes": len(classes)} | greys,
         "pretrained_cfg": pretrained,
         "imgkit": dict(extra),
     }
@@ -222,6 +224,8 @@ def _card(
     if calibration.thresholds is not None:
         kind = "labels, any number of them an image"
         answers = f"sigmoid(logits / {calibration.temperature:.4g}), and a label is answered from its threshold on"
+    own = split_model_name_tag(model_name)[0] in OWN
+    register = "    import imgkit.models  # registers the network\n" if own else ""
     names = "\n".join(f"    {json.dumps(name, ensure_ascii=False)}" for name in classes)
     return f"""# {model_name}, {len(classes)} {kind}
 
@@ -232,7 +236,7 @@ Licence of the weights that training started from: {licence or "not known"}.
 
 With plain timm:
 
-    model = timm.create_model("local-dir:PATH_OF_THIS_FOLDER", pretrained=True).eval()
+{register}    model = timm.create_model("local-dir:PATH_OF_THIS_FOLDER", pretrained=True).eval()
     config = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
     transform = timm.data.create_transform(**config)
 
