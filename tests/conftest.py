@@ -1,12 +1,30 @@
 """Fixtures of all tests: nothing outside tmp_path, no network, one thread."""
 
 import hashlib
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from pictures import MakeFolders, TreeHash, square
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unplugged() -> Iterator[None]:
+    """No waiting for the disk: tests kill processes and never pull the plug, and the system keeps what was written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for this run of the tests, the same for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 @pytest.fixture(autouse=True)

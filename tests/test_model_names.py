@@ -8,6 +8,7 @@ import timm
 from timm.models import get_deprecated_models
 from torch import nn
 
+from imgkit import model_names as names_file
 from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError
 from imgkit.model_names import ALIASES, OWN, resolve_name, search
@@ -104,6 +105,18 @@ def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "file").touch()
     monkeypatch.setenv("IMGKIT_CACHE", str(tmp_path / "file"))
     assert resolve_name("ResNet-50") == "resnet50"
+
+
+def test_the_short_way_for_exact_names_is_no_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [*timm.list_models(include_tags=True)[::40], "resnet50", "test_vit"]
+    answers = {name: resolve_name(name) for name in names}
+    assert answers == {name: name for name in names}
+    others = ["ResNet-50", "resnet50.nope", "resnet50.", "convnext_tiny_in22ft1k", "qqq", "qqq.x"]
+    assert not any(map(names_file._is_exact, others))
+    known = names_file._known()
+    monkeypatch.setattr(names_file, "_is_exact", lambda name: False)
+    monkeypatch.setattr(names_file, "_known", lambda: known)
+    assert {name: resolve_name(name) for name in names} == answers
 
 
 def imgkit_test_later(pretrained: bool = False, **_: object) -> nn.Module:
