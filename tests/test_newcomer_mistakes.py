@@ -234,7 +234,7 @@ def test_10_large_images_are_a_note(told: Told, kind: str, why: str) -> None:
 def test_11_too_big_a_batch(told: Told, make_folders: MakeFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     # What fits on a GPU is tried in tests/test_device.py; here a machine that runs out above 2 images.
     def check(
-        model: nn.Module, on: torch.device, size: tuple[int, int], batch: int, micro: int | None, kind: object
+        model: nn.Module, on: torch.device, size: tuple[int, int], batch: int, micro: int | None, *_: object
     ) -> None:
         if (micro or batch) > 2:
             raise device.out_of_memory(on, size, batch, micro, 2)

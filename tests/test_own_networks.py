@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -65,9 +63,9 @@ def test_a_run_with_options_is_resumed_scored_and_asked(tmp_path: Path) -> None:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        vgg, "HEADS", {"paper": vgg.Head(7, (40, 4096), pooled=False), "compact": vgg.Head(2, (24, 16))}
-    )
+    """Fully connected layers of VGG that cost nothing."""
+    heads = {"paper": vgg.Head(7, (24, 16), pooled=False), "compact": vgg.Head(2, (24, 16))}
+    monkeypatch.setattr(vgg, "HEADS", heads)
     monkeypatch.setattr(lsvrc, "POOLED_5X5", vgg.Head(5, (24, 16)))
 
 
@@ -93,11 +91,6 @@ def test_a_new_head_is_trained_on_a_frozen_trunk_from_a_file(
     assert {key.rpartition(".")[0] for key in trained if not key.startswith("features.")} == {
         *("pre_logits.fc1", "pre_logits.fc2", "head.fc")
     }
-    program = "import sys, timm\nprint(type(timm.create_model('local-dir:' + sys.argv[1], pretrained=True)).__name__)"
-    for first, answer in (("import imgkit.models\n", "Vgg"), ("", "Unknown model")):
-        code = f"{first}{program}"
-        done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
-        assert answer in done.stdout + done.stderr
 
 
 @pytest.mark.usefixtures("narrow")
