@@ -33,7 +33,7 @@ class Duration:
     def steps(self, phase_steps: int, steps_per_epoch: int) -> int:
         """This length in optimizer steps, rounded to the nearest, at least 0."""
         if self.unit == "percent":
-            return round(self.count / 100 * phase_steps)
+            return round(self.count * phase_steps / 100)
         return round(self.count * (steps_per_epoch if self.unit == "epochs" else 1))
 
     def __str__(self) -> str:

@@ -375,10 +375,11 @@ def write_sets(
     seed: int = 0,
     rate: float = 0.4,
     calibrated: bool = True,
+    shift: float = 0.0,
 ) -> tuple[dict[str, Any], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
     targets = (rng.random((n, len(labels))) < rate).astype(np.float32)
-    logits = (4 * rng.normal(size=targets.shape) + 6 * targets - 3).astype(np.float32)
+    logits = (4 * rng.normal(size=targets.shape) + 6 * targets - 3 + shift).astype(np.float32)
     found = write_evaluation(
         folder,
         paths=[f"{number}.png" for number in range(n)],
@@ -395,7 +396,7 @@ def write_sets(
 
 
 def test_the_folder_of_a_multilabel_evaluation(tmp_path: Path) -> None:
-    found, targets, logits = write_sets(tmp_path / "e")
+    found, targets, logits = write_sets(tmp_path / "e", shift=-5.0)  # at 0.5 many labels would be missed
     assert sorted(file.name for file in (tmp_path / "e").iterdir()) == [
         "metrics.json",
         "per_class.csv",

@@ -1,6 +1,7 @@
 import ast
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,8 @@ every_setting = st.one_of(
 
 def in_steps(length: str, steps: int, per_epoch: int) -> int:
     count, unit = (length[:-1], "%") if length.endswith("%") else length.split()
-    scale = steps / 100 if unit == "%" else per_epoch if unit.startswith("epoch") else 1
-    return round(float(count) * scale)
+    scale = Fraction(steps, 100) if unit == "%" else per_epoch if unit.startswith("epoch") else 1
+    return round(Fraction(count) * scale)
 
 
 def naive(chosen: ScheduleSettings, step: int, steps: int, per_epoch: int) -> float:

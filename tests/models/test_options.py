@@ -65,7 +65,7 @@ def test_an_option_that_the_network_does_not_take() -> None:
     ("option", "hint"),
     [
         ("num_classes", "the data say how many"),
-        ("in_chans", "RGB"),
+        ("in_chans", "model.in_chans=1"),
         ("img_size", "--image-size"),
         ("drop_rate", "--set model.drop_rate=X"),
         ("drop_path_rate", "--set model.drop_path=X"),

@@ -54,7 +54,9 @@ def test_origins_stand_beside_values_in_one_column() -> None:
 
 def test_what_no_phase_reads_stays_out_or_is_a_comment() -> None:
     text = render(load_recipe("probe", sets=["train.batch_size=8"]))
-    assert {key for key, value in tomllib.loads(text).items() if value != {}} == {"schema", "name", "seed", "phases"}
+    assert {key for key, value in tomllib.loads(text).items() if value != {}} == {
+        *("schema", "name", "seed", "loss", "phases")
+    }
     assert "# batch_size = 8" in text
     assert "--set; not used: every phase of 'probe' is solved on features" in text
     assert "hflip" not in text
