@@ -21,6 +21,7 @@ class UserOptions(TypedDict, total=False):
         image_size: side of the images, in pixels.
         fit: how pictures are made to fit it: "crop", "squash" or "letterbox".
         augment: how much training pictures are changed: "none", "light", "medium" or "strong".
+        head: "linear", or of several layers: "mlp:1000", "mlp:1000:relu", "pool5-mlp:4096,2048".
         seed: of splits, order, augmentation and new weights.
         workers: processes that load images; their number never changes a result.
         sets: "key.path=value" for any other key of the recipe.
@@ -36,6 +37,7 @@ class UserOptions(TypedDict, total=False):
     image_size: int
     fit: str
     augment: str
+    head: str
     seed: int
     workers: int
     sets: Sequence[str]
@@ -78,6 +80,7 @@ _KEYS = {
     "image_size": "model.image_size",
     "fit": "model.fit",
     "augment": "augment.preset",
+    "head": "model.head",
     "seed": "seed",
     "workers": "run.workers",
     "weights": "model.weights",

@@ -92,6 +92,7 @@ OPTIONS = (
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of splits, order, augmentation and new weights.", _RECIPE),
     Option("--weights", "model.weights", str, "auto, FILE, package:NAME or hub:ID.", _RECIPE),
+    Option("--head", "model.head", str, "linear, mlp:1000, mlp:1000:relu or pool5-mlp:4096.", _RECIPE, metavar="HEAD"),
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),
     Option(

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 from imgkit.duration import parse_seconds
 from imgkit.recipe.augment import AugmentSettings
 from imgkit.recipe.fields import Betas, Columns, Probability, Share, Strict, Task, Text
+from imgkit.recipe.heads import LINEAR, check_head
 from imgkit.recipe.losses import CrossEntropy, LossSettings
 from imgkit.recipe.monitors import Monitor
 from imgkit.recipe.schedules import Cosine, ScheduleSettings
@@ -68,7 +69,7 @@ class ModelSettings(Strict):
 
     name: str | None = None  # usually from the command line
     weights: str = "auto"  # auto | none | FILE | package:NAME | hub:ID
-    head: Literal["linear"] = "linear"
+    head: Annotated[str, AfterValidator(check_head)] = LINEAR  # linear | mlp:1000 | mlp:1000:relu | pool5-mlp:4096,2048
     image_size: PositiveInt | None = None  # None: what the weights were made for
     fit: Literal["crop", "squash", "letterbox"] | None = None  # of pictures into it; None: as the weights' own rule
     drop_rate: Probability = 0.0  # dropout before the head

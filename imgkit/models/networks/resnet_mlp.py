@@ -1,0 +1,83 @@
+"""ResNet-50 with a head of two layers, 2048 -> 1000 -> classes, on the trunk that torchvision trained.
+
+LSVRC-2012-highscore (lakaeso) trains this head on the frozen trunk. Its two layers have nothing in between, so they
+amount to one matrix of rank 1000; `head_act="relu"` makes them two layers.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
+from timm.models.resnet import Bottleneck, ResNet
+from torch import Tensor
+
+from imgkit.errors import UsageError, suggestion
+from imgkit.models.heads import mlp
+from imgkit.recipe.heads import Activation, HeadShape
+
+_ACTS: tuple[Activation, ...] = ("none", "relu")
+
+
+class MlpResNet(ResNet):
+    """A ResNet whose classifier `fc` is fc1, an activation or none, and fc2.
+
+    Args:
+        head_act: "none", as published, or "relu".
+        hidden: width of fc1.
+        **kwargs: of timm's ResNet.
+
+    Raises:
+        UsageError: for another activation, or a width below 1.
+    """
+
+    def __init__(self, *, head_act: Activation = "none", hidden: int = 1000, **kwargs: Any) -> None:
+        if head_act not in _ACTS:
+            raise UsageError(
+                f"head_act is {head_act!r}{suggestion(str(head_act), _ACTS)}, no activation of this head.",
+                "Write none, as published, or relu.",
+            )
+        if hidden < 1:
+            raise UsageError(f"hidden is {hidden}, and a layer has one unit at least.", "The published width is 1000.")
+        super().__init__(**kwargs)
+        self.head_shape = HeadShape((hidden,), head_act)
+        self._set_fc()
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new head of the same kind for `num_classes` classes; none at all for 0."""
+        super().reset_classifier(num_classes, global_pool)
+        self._set_fc()
+
+    def _set_fc(self) -> None:
+        if self.num_classes > 0:
+            weight: Tensor = self.fc.weight
+            self.fc = mlp(self.head_hidden_size, self.head_shape, self.num_classes).to(weight.device, weight.dtype)
+            self.fc.train(self.training)
+
+
+def plain_head_left_out(state: Mapping[str, Tensor], model: MlpResNet) -> dict[str, Tensor]:
+    """The weights of a plain ResNet with the model's own head in place of theirs; weights of this network as they are.
+
+    timm loads them strictly, and the head of a plain ResNet is one layer.
+    """
+    if "fc.fc1.weight" in state:
+        return dict(state)
+    own = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
+    return {name: value for name, value in state.items() if not name.startswith("fc.")} | own
+
+
+default_cfgs = generate_default_cfgs(
+    {f"resnet50_mlp.{tag}": get_pretrained_cfg(f"resnet50.{tag}") for tag in ("tv_in1k", "tv2_in1k", "a1_in1k")}
+)
+
+
+@register_model
+def resnet50_mlp(pretrained: bool = False, **kwargs: Any) -> MlpResNet:
+    """ResNet-50 with the head 2048 -> 1000 -> classes; `head_act` "none" or "relu"."""
+    model: MlpResNet = build_model_with_cfg(
+        MlpResNet,
+        "resnet50_mlp",
+        pretrained,
+        pretrained_filter_fn=plain_head_left_out,
+        **{"block": Bottleneck, "layers": (3, 4, 6, 3), **kwargs},
+    )
+    return model
