@@ -14,6 +14,7 @@ from imgkit.errors import UsageError, WeightsError
 from imgkit.keys import key, seed_everything
 from imgkit.models.freeze import classifier_names
 from imgkit.models.names import resolve_name
+from imgkit.models.options import check_options, options_refused, takes
 from imgkit.models.weights import WeightSource, find_weights, load_state, mismatch
 from imgkit.recipe.schema import ModelSettings
 
@@ -39,11 +40,13 @@ def find_source(settings: ModelSettings) -> WeightSource:
     """Where the weights that `settings` name are; fetched, where they are not on this machine.
 
     Raises:
-        UsageError: for an unknown name.
+        UsageError: for an unknown name, and for an option that the network does not take.
         WeightsError: if they cannot be had.
     """
     assert settings.name is not None
-    return find_weights(settings.weights, _full_name(resolve_name(settings.name)))
+    name = _full_name(resolve_name(settings.name))
+    check_options(name, settings.options, _sizes(name, settings))
+    return find_weights(settings.weights, name)
 
 
 def create_model(settings: ModelSettings, classes: int, seed: int, source: WeightSource | None = None) -> Created:
@@ -52,7 +55,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     What is not loaded depends on the seed alone: the same head with and without pretrained weights.
 
     Args:
-        settings: name, weights, image size and drop rates.
+        settings: name, weights, image size, drop rates and options.
         classes: K, rows of the head.
         seed: of what is not loaded.
         source: of the weights, if `find_source` was asked before.
@@ -65,7 +68,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     assert settings.name is not None
     name = _full_name(resolve_name(settings.name))
     source = source or find_source(settings)
-    options = _options(name, settings)
+    options = {**_sizes(name, settings), **settings.options}
     seed_everything(key(seed, "init"))
     model = _build(name, settings, options | {"num_classes": classes})
     if source.kind != "none":
@@ -84,10 +87,10 @@ def _full_name(name: str) -> str:
     return f"{arch}.{config.tag}" if config is not None and config.tag else name
 
 
-def _options(name: str, settings: ModelSettings) -> dict[str, Any]:
-    """What has to be told to a network whose input size is part of it."""
+def _sizes(name: str, settings: ModelSettings) -> dict[str, Any]:
+    """What has to be told to a network whose input size is part of it, or that asks for it."""
     config = get_pretrained_cfg(name)
-    fixed = config is not None and config.fixed_input_size
+    fixed = (config is not None and config.fixed_input_size) or takes(name, "img_size")
     return {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}
 
 
@@ -101,6 +104,8 @@ def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Mo
         except TypeError as error:
             refused = next((option for option in (*rates, "img_size") if f"'{option}'" in str(error)), None)
             if refused is None:
+                if settings.options:
+                    raise options_refused(error, name, settings.options) from error
                 raise
             if refused == "img_size":
                 raise _wrong_size(name, settings.image_size) from None
@@ -112,6 +117,8 @@ def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Mo
                 ) from None
         except (AssertionError, ValueError) as error:
             if "img_size" not in options:
+                if settings.options:
+                    raise options_refused(error, name, settings.options) from error
                 raise
             raise _wrong_size(name, settings.image_size, str(error)) from error
 

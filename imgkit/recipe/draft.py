@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from imgkit.recipe.phases import TABLES
-from imgkit.recipe.problems import SECTIONS, UNIONS, Key, Place, Problem, annotation, may_be_off
+from imgkit.recipe.problems import OPEN, SECTIONS, UNIONS, Key, Place, Problem, annotation, may_be_off
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.toml import Document, Steps
 
@@ -137,7 +137,7 @@ def _read_table(draft: Draft, document: Document, key: Key, steps: Steps, table:
         return
     for name, value in table.items():
         inner = (*key, name)
-        if key[0] == "phases" and len(key) == 2 and name in TABLES:
+        if inner in OPEN or (key[0] == "phases" and len(key) == 2 and name in TABLES):
             _read_table(draft, document, inner, (*steps, name), value)
             continue
         line = document.line((*steps, name))

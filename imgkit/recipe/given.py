@@ -10,6 +10,7 @@ from imgkit.errors import suggestion
 from imgkit.recipe.draft import Draft, Given, plain
 from imgkit.recipe.phases import TABLES
 from imgkit.recipe.problems import (
+    OPEN,
     SECTIONS,
     UNIONS,
     Key,
@@ -145,14 +146,16 @@ def _address_fault(draft: Draft, key: Key) -> str:
 
 def _leaves(draft: Draft, key: Key, value: object) -> Iterator[Assignment]:
     """One assignment a key: a table given as a value is taken apart."""
-    is_table = (
-        key[0] in (*SECTIONS, *UNIONS) if len(key) == 1 else key[0] == "phases" and key[2:] in {(t,) for t in TABLES}
-    )
+    of_phase = key[0] == "phases" and key[2:] in {(table,) for table in TABLES}
+    is_table = key[0] in (*SECTIONS, *UNIONS) if len(key) == 1 else of_phase or key in OPEN
     if not is_table:
         yield Assignment(key, plain(value, key), "--set")
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield Assignment((*key, name), plain(inner, (*key, name)), "--set")
+            if (*key, name) in OPEN:
+                yield from _leaves(draft, (*key, name), inner)
+            else:
+                yield Assignment((*key, name), plain(inner, (*key, name)), "--set")
     else:
         text = f"is a table; set one of its keys, as {show(key)}.KEY={value_text(value)}"
         draft.problems.append(Problem(Place("--set"), key, text))
@@ -171,9 +174,9 @@ def _parse_value(key: Key, text: str) -> object:
 
 
 def _holds_none(key: Key) -> bool:
-    """Whether "none" is a value of this key: off, or the text (`model.weights`, `augment.preset`)."""
+    """Whether "none" is a value of this key: off, or the text (`model.weights`, `augment.preset`, an option)."""
     kind = annotation(key)
-    return may_be_off(kind) or kind is str or names_none(kind)
+    return key[:-1] in OPEN or may_be_off(kind) or kind is str or names_none(kind)
 
 
 def _as_text(value: object) -> object:

@@ -13,6 +13,7 @@ from imgkit.recipe.heads import LINEAR, by_sgd
 from imgkit.recipe.phases import TABLES, override_keys, unread
 from imgkit.recipe.presets import lay_presets
 from imgkit.recipe.problems import (
+    OPEN,
     OVERRIDES,
     PHASE_KEYS,
     SECTIONS,
@@ -21,6 +22,7 @@ from imgkit.recipe.problems import (
     Key,
     check,
     got,
+    option_fault,
     stop_at,
     unknown_key,
 )
@@ -153,18 +155,19 @@ def _build(draft: Draft) -> Loaded:
 
 
 def _is_known(draft: Draft, key: Key) -> bool:
-    """Whether a key exists; notes the fault where it does not."""
+    """Whether a key exists, and in an open table whether its value may; notes the fault where not."""
     name = draft.name_of(*key[:-1]) if len(key) > 1 and key[-2] in UNIONS else ""
     if not isinstance(name, str) or (name and name not in UNIONS[key[-2]]):
         return key[-1] == "name"  # the name is the fault
-    fault = unknown_key(key, name)
+    fault = unknown_key(key, name) or (option_fault(draft.value(*key)) if key[:-1] in OPEN else None)
     if fault:
         draft.fault(key, fault)
     return fault is None
 
 
 def _section(draft: Draft, name: str) -> Strict | None:
-    return _checked(draft, (name,), {}, draft.table(name))
+    inside = {key[-1]: values for key in OPEN if key[:-1] == (name,) and (values := draft.table(*key))}
+    return _checked(draft, (name,), {}, draft.table(name) | inside)
 
 
 def _phase(draft: Draft, phase: str, parts: Mapping[str, Strict | None]) -> PhaseSettings | None:
@@ -267,7 +270,10 @@ def _check_head(draft: Draft, model: Strict | None, phases: tuple[PhaseSettings 
 def _origins(recipe: Recipe, draft: Draft) -> dict[str, str]:
     sections = {name: getattr(recipe, name) for name in (*SECTIONS, *UNIONS)}
     keys = [*TOP_LEVEL]
-    keys += [f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields]
+    for name, section in sections.items():
+        for key in type(section).model_fields:
+            keys += [f"{name}.{key}.{inner}" for inner in getattr(section, key)] if (name, key) in OPEN else []
+            keys += [f"{name}.{key}"] if (name, key) not in OPEN else []
     for phase in recipe.phases:
         keys += [f"phases.{phase.name}.{key}" for key in (*PHASE_KEYS, *override_keys(phase))]
     given = {".".join(key): value.origin for key, value in draft.values.items()}

@@ -1,5 +1,6 @@
 """What is wrong with a recipe, in plain words: every fault with its place, all of them at once."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args, get_origin
@@ -39,6 +40,9 @@ SECTIONS: Mapping[str, type[Strict]] = {
 
 UNIONS: Mapping[str, Mapping[str, type[Strict]]] = {"loss": LOSS_TYPES, "schedule": SCHEDULE_TYPES}
 """Sections whose keys depend on their `name`, with the types by name."""
+
+OPEN = (("model", "options"),)
+"""Tables whose keys are not the recipe's own: what the chosen network takes."""
 
 PHASE_KEYS = ("name", "train", "solver", "views", "epochs", "steps", "lr")
 OVERRIDES = tuple(key for key in TrainSettings.model_fields if key != "precision")
@@ -109,6 +113,8 @@ def unknown_key(key: Key, loss_or_schedule: str) -> str | None:
         loss_or_schedule: for a key of a loss or a schedule, its known name.
     """
     table, name = key[:-1], key[-1]
+    if table in OPEN:
+        return None if name.isidentifier() else "is no name of an option; letters, digits and _ make one"
     if table == ():
         known: Sequence[str] = (*TOP_LEVEL, *SECTIONS, *UNIONS, "phases")
     elif table[0] == "phases" and len(table) == 2:
@@ -124,13 +130,24 @@ def unknown_key(key: Key, loss_or_schedule: str) -> str | None:
     elif table[0] == "phases" and table[2:] == ("train",):
         return f"keys of [train] stand in the phase itself, as {show((*table[:2], name))}"
     else:
-        return f"there is no table {show(table)!r}{suggestion(table[0], (*SECTIONS, *UNIONS))}"
+        near = suggestion(show(table), map(show, OPEN)) or suggestion(table[0], (*SECTIONS, *UNIONS))
+        return f"there is no table {show(table)!r}{near}"
     if name in known:
         return None
     homes = [f"[{home}]" for home, type_ in SECTIONS.items() if name in type_.model_fields]
     homes += ["[[phases]]"] if name in PHASE_KEYS else []
     homes += ["the top of the file"] if name in TOP_LEVEL else []
     return f"unknown key; {' and '.join(homes)} has {name!r}" if homes else f"unknown key{suggestion(name, known)}"
+
+
+def option_fault(value: object) -> str | None:
+    """What is wrong with a value of an open table; None for text, a number, true or false, and a list of these."""
+    items = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(item, float) and not math.isfinite(item) for item in items):
+        return f"must be a finite number, got {got(value)}"
+    if all(isinstance(item, str | bool | int | float) for item in items):
+        return None
+    return f"expected text, a number, true or false, or a list of these, got {got(value)}"
 
 
 def annotation(key: Key) -> object:
@@ -143,8 +160,8 @@ def annotation(key: Key) -> object:
 
 
 def is_text(kind: object) -> bool:
-    """Whether a declared type takes any text (a Literal does not)."""
-    return kind is str or any(is_text(part) for part in get_args(kind) if get_origin(kind) is not Literal)
+    """Whether a declared type takes any text (a Literal does not, nor a table)."""
+    return kind is str or any(is_text(part) for part in get_args(kind) if get_origin(kind) not in (Literal, Mapping))
 
 
 def takes_list(kind: object) -> bool:

@@ -6,6 +6,7 @@ may override any key of `[train]` but `precision` (written directly in the phase
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
@@ -74,6 +75,7 @@ class ModelSettings(Strict):
     fit: Literal["crop", "squash", "letterbox"] | None = None  # of pictures into it; None: as the weights' own rule
     drop_rate: Probability = 0.0  # dropout before the head
     drop_path: Probability = 0.0  # stochastic depth
+    options: Mapping[str, Any] = Field(default_factory=dict)  # what this network takes besides; see `option_fault`
 
 
 class TrainSettings(Strict):

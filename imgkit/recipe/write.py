@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from imgkit.errors import printable
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.phases import TABLES, Unread, unread
-from imgkit.recipe.problems import PHASE_KEYS, SECTIONS, TOP_LEVEL, UNIONS
+from imgkit.recipe.problems import OPEN, PHASE_KEYS, SECTIONS, TOP_LEVEL, UNIONS
 from imgkit.recipe.schema import PhaseSettings
 from imgkit.recipe.toml import value_text
 
@@ -30,7 +30,11 @@ def render(loaded: Loaded) -> str:
     values = dict(recipe) | {"schema": recipe.schema_version}
     lines += _values(loaded, idle, "", {key: values[key] for key in TOP_LEVEL})
     for name in (*SECTIONS, *UNIONS):
-        lines += _table(f"[{name}]", _values(loaded, idle, f"{name}.", dict(values[name])))
+        section = dict(values[name])
+        inside = {key[-1]: section.pop(key[-1]) for key in OPEN if key[:-1] == (name,)}
+        lines += _table(f"[{name}]", _values(loaded, idle, f"{name}.", section))
+        for key, given in inside.items():
+            lines += _table(f"[{name}.{key}]", _values(loaded, idle, f"{name}.{key}.", given))
     for phase in recipe.phases:
         lines += _phase(loaded, idle, phase)
     width = min(_WIDEST, max(len(text) for text, comment in lines if comment))

@@ -114,6 +114,8 @@ COMMON = {
     "model.weights": TEXT,
     "model.image_size": st.none() | st.integers(1, 999),
     "model.drop_rate": UNIT,
+    "model.options.head": TEXT | st.booleans() | st.integers() | UNIT,
+    "model.options.widths": st.lists(st.integers(1, 9) | UNIT | TEXT, max_size=3),
     "model.fit": st.sampled_from([None, "crop", "squash", "letterbox"]),
     "save.keep": st.integers(1, 9) | st.just("all"),
     "save.keep_best": st.integers(1, 9),

@@ -68,6 +68,7 @@ FLIPS: dict[str, tuple[tuple[str, ...], str]] = {
     "model.fit": (("data.image_col=wide",), "model.fit=letterbox"),
     "model.drop_rate": ((), "model.drop_rate=0.5"),
     "model.drop_path": ((), "model.drop_path=0.5"),
+    "model.options": ((), "model.options.act_layer=silu"),
     "train.batch_size": ((), "train.batch_size=5"),
     "train.sampler": ((), "train.sampler=balanced"),
     "train.micro_batch": ((), "train.micro_batch=3"),

@@ -20,6 +20,7 @@ HEAD = 'schema = 1\nname = "mine"\n'
 ALL = '[[phases]]\nname = "all"\ntrain = "all"\nepochs = 2\nlr = 0.1\n'
 LAST = '[[phases]]\nname = "last"\ntrain = "last:2"\nsteps = 5\nlr = 0.1\n'
 IN_PHASE = "keys of [train] stand in the phase itself"
+KINDS = "expected text, a number, true or false, or a list of these"
 SOLVED = '[[phases]]\nname = "head"\ntrain = "head"\nsolver = "logistic"\n'
 
 
@@ -298,6 +299,55 @@ def test_none_in_a_file_turns_off_what_may_be_off() -> None:
     assert recipe.data.path == "none"
 
 
+# --- options of a network: a table that is open
+
+
+def test_options_are_a_table_of_any_keys() -> None:
+    inline = '[model]\noptions = { act = "none", widths = [1, 2.5, "x", true], deep = false }\n' + ALL
+    options = {"act": "none", "widths": (1, 2.5, "x", True), "deep": False}
+    headed = '[model.options]\nact = "none"\nwidths = [1, 2.5, "x", true]\ndeep = false\n' + ALL
+    for body in (inline, headed):
+        loaded = load(body)
+        assert loaded.recipe.model.options == options
+        assert [type(value) for value in loaded.recipe.model.options.values()] == [str, tuple, bool]
+        assert loaded.origins["model.options.widths"] == "file my.toml"
+    loaded = load(inline, "model.options.act=relu", "model.options={n=3}", "model={options={m=4}}")
+    assert loaded.recipe.model.options == {**options, "act": "relu", "n": 3, "m": 4}
+    assert {key for key, origin in loaded.origins.items() if origin == "--set"} == {
+        *("model.options.act", "model.options.n", "model.options.m")
+    }
+    assert load(inline, "model.options=none").recipe.model.options == {}
+    assert load(inline, "model.options.deep=none").recipe.model.options["deep"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("model.options=3", "model.options: is a table; set one of its keys, as model.options.KEY=3"),
+        ("model.options.a-b=3", "model.options.a-b: is no name of an option; letters, digits and _ make one"),
+        (
+            "model.options.a.b=2",
+            "model.options.a.b: there is no table 'model.options.a' (did you mean 'model.options'?)",
+        ),
+        ("model.opt.a=2", "model.opt.a: there is no table 'model.opt' (did you mean 'model.options'?)"),
+        ("model.options.a={b=2}", f"model.options.a: {KINDS}, got a table"),
+        ("model.options.a=[[1]]", f"model.options.a: {KINDS}, got [[1]]"),
+        ("model.options.a=inf", "model.options.a: must be a finite number, got inf"),
+        ("model.options.a=[1, nan]", "model.options.a: must be a finite number, got [1, nan]"),
+    ],
+)
+def test_options_that_cannot_be(text: str, fault: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(ALL, text)
+    assert str(caught.value) == f"--set: {fault}"
+
+
+def test_faults_of_options_have_their_line() -> None:
+    body = "[model.options]\nfine = 1\na = { b = 1 }\n"
+    assert lines_of(body + ALL) == [f"my.toml:5: model.options.a: {KINDS}, got a table"]
+    assert lines_of("[model]\noptions = 3\n" + ALL) == ["my.toml:4: model.options: expected a table"]
+
+
 # --- sets
 
 
@@ -487,6 +537,7 @@ def test_origins_list_every_key() -> None:
     dump = loaded.recipe.model_dump(by_alias=True)
     keys = {key for key, value in dump.items() if not isinstance(value, (dict, tuple))}
     keys |= {f"{table}.{key}" for table, value in dump.items() if isinstance(value, dict) for key in value}
+    keys.remove("model.options")  # open: those that are given are listed
     for phase in dump["phases"]:
         own = phase.pop("overrides")
         keys |= {f"phases.{phase['name']}.{key}" for key in phase}
