@@ -18,7 +18,7 @@ from imgkit.errors import disk_told
 from imgkit.evaluate import Scores, load_run_model, score, store
 from imgkit.evaluations import read_logits
 from imgkit.metrics import METRICS
-from imgkit.models.folder import save_model_folder
+from imgkit.models.folder import how_it_loads, save_model_folder
 from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.plugin_files import plugin_words
 from imgkit.report.words import guessing, no_better_than_chance, scores
@@ -73,7 +73,13 @@ def export_best(folder: RunFolder, setup: Setup, chosen: Chosen, watched: Watche
         classes=setup.index.classes,
         preprocessing=setup.preprocessing,
         calibration=calibration,
-        extra={"run": folder.name, **chosen.about, "task": setup.index.task, "weights": setup.about["weights"]},
+        extra={
+            "run": folder.name,
+            **chosen.about,
+            "task": setup.index.task,
+            "weights": setup.about["weights"],
+            "head": setup.recipe.model.head,
+        },
     )
     with disk_told(place):
         shutil.rmtree(place, ignore_errors=True)
@@ -143,8 +149,7 @@ def _say_result(
     lines.append(f"Best at {where} by {setup.recipe.monitor}")
     lines += calibration_lines(metrics)
     lines += _advice(setup, history, best, metrics)
-    own = any("model" in one["registers"] for one in setup.about.get("plugins", []))
-    how = "timm loads it once the plugin is imported" if own else "loads in plain timm"
+    how = how_it_loads(setup.about["model"], setup.recipe.model.head)
     lines.append(f"Model   {folder.path / 'model'}  ({how})")
     name = "latest" if folder.is_latest else folder.address
     runs = shlex.quote(f"{folder.path.parent}/")

@@ -112,6 +112,7 @@ def prepare(
             "detail": created.weights.detail,
             "licence": created.weights.licence,
             "sha256": created.weights.digest(),
+            "additions": created.additions,
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "preprocessing": created.preprocessing.to_dict(),

@@ -17,6 +17,7 @@ from imgkit.data.rows import count
 from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.models.freeze import set_trainable
 from imgkit.optimizers import make_optimizer
+from imgkit.recipe.heads import LINEAR
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.plan import PhasePlan, Plan
 from imgkit.recipe.schema import Recipe
@@ -98,8 +99,10 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     screen.fact(
         "Model",
         f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}",
-        f"{source} · new head for {len(setup.index.classes)} classes",
+        f"{source} · new head{_head_words(setup)} for {len(setup.index.classes)} classes",
     )
+    if weights["additions"]:
+        screen.note(f"{weights['additions']:,} parameters that the weights lack are new besides the head")
     screen.fact(
         "Recipe",
         f"{setup.recipe.name} · seed {setup.recipe.seed} · best by {setup.recipe.monitor}",
@@ -117,6 +120,11 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     for text in crop_warnings(data.aspects, setup.preprocessing.size, setup.preprocessing.fit):
         screen.warn(text)
     screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about["loss_weights"]))
+
+
+def _head_words(setup: Setup) -> str:
+    head = setup.recipe.model.head
+    return "" if head == LINEAR else f" {head}"
 
 
 def _phase_words(phase: PhasePlan) -> str:

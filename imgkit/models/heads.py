@@ -32,8 +32,9 @@ class GridPool(SelectAdaptivePool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool the map (B, C, H, W), or (B, H, W, C)."""
-        pooled: Tensor = super().forward(x.permute(0, 3, 1, 2) if self.channels_last else x)
-        return pooled
+        pooled: Tensor = self.pool(x.permute(0, 3, 1, 2) if self.channels_last else x)
+        flat: Tensor = self.flatten(pooled)
+        return flat
 
     def feat_mult(self) -> int:
         """Features that each channel gives."""
@@ -94,19 +95,18 @@ def set_head(model: nn.Module, text: str, classes: int, drop_rate: float = 0.0) 
 
 def _place(model: nn.Module, text: str) -> str:
     """The name of the one layer that gives the logits: a linear one, or a 1 x 1 convolution."""
+    modules = dict(model.named_modules())
     network: Any = model
     found = network.get_classifier() if hasattr(model, "get_classifier") else None
-    names = [name for name, module in model.named_modules() if module is found]
-    listed = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    if isinstance(listed, list | tuple) and len(listed) > 1:  # deit's and volo's second one
-        found, names = None, []
-    elif isinstance(listed, str) and not _is_layer(found):  # a module that has the layer within it
-        names = [name for name in (listed,) if name in dict(model.named_modules())]
-        found = model.get_submodule(names[0]) if names else None
-    if not names or not _is_layer(found):
-        what = "several classifiers" if len(listed) > 1 and not isinstance(listed, str) else "no linear classifier"
+    listed: str | tuple[str, ...] = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    several = not isinstance(listed, str) and len(listed) > 1  # deit's and volo's second one
+    names = [name for name, module in modules.items() if module is found]
+    names += [listed] if isinstance(listed, str) else []  # some give a module that has the layer within
+    place = next((name for name in names if _is_layer(modules.get(name))), None)
+    if place is None or several:
+        what = "several classifiers" if several else "no linear classifier"
         raise UsageError(f"{type(model).__name__} has {what}, so it cannot have the head {text!r}.", _LEAVE_OUT)
-    return names[0]
+    return place
 
 
 def _is_layer(module: object) -> bool:

@@ -13,7 +13,18 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 
 from imgkit.duration import parse_seconds
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.fields import Betas, Columns, Probability, Share, Strict, Task, Text
+from imgkit.recipe.fields import (
+    Betas,
+    Columns,
+    Count,
+    Latency,
+    Probability,
+    Share,
+    Size,
+    Strict,
+    Task,
+    Text,
+)
 from imgkit.recipe.heads import LINEAR, check_head
 from imgkit.recipe.losses import CrossEntropy, LossSettings
 from imgkit.recipe.monitors import Monitor
@@ -115,6 +126,14 @@ class PhaseSettings(Strict):
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 
+class BudgetSettings(Strict):
+    """`[budget]`: what the network may be at most. Over it, no training begins and the exit code is 8."""
+
+    size: Size = "auto"  # of parameters and buffers in float32, "100MB" or "95MiB"; auto: the network's own, if any
+    params: Count | None = None  # how many parameters, "25M"
+    latency: Latency | None = None  # of one image on the device, "20ms"
+
+
 class SaveSettings(Strict):
     """`[save]`: checkpoints."""
 
@@ -150,6 +169,7 @@ class Recipe(Strict):
     augment: AugmentSettings = AugmentSettings()
     loss: SerializeAsAny[LossSettings] = CrossEntropy()
     schedule: SerializeAsAny[ScheduleSettings] = Cosine()
+    budget: BudgetSettings = BudgetSettings()
     save: SaveSettings = SaveSettings()
     run: RunSettings = RunSettings()
     phases: Annotated[tuple[PhaseSettings, ...], Field(min_length=1)]

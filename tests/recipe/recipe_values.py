@@ -142,6 +142,9 @@ def loaded_recipes(draw: st.DrawFn) -> Loaded:
         solve = {"views": st.integers(0, 3), "augment.hflip": UNIT}
         solved = draw(st.fixed_dictionaries({}, optional=solve))
         values |= {f"phases.head.{key}": value for key, value in solved.items()}
+    if name == "scratch":  # a solve gives one linear layer
+        heads = st.sampled_from(["linear", "mlp:1000", "mlp:9,8:gelu", "pool5-mlp:64"])
+        values |= draw(st.fixed_dictionaries({}, optional={"model.head": heads}))
     for table, tables in {
         "loss": LOSSES,
         "schedule": SCHEDULES,

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgkit.errors import RecipeError
+from imgkit.recipe.heads import FORMS
 from imgkit.recipe.load import Flag, Loaded, load_recipe, recipe_summary, shipped_recipes
 from imgkit.recipe.losses import LOSS_TYPES, CrossEntropy, Focal
 from imgkit.recipe.monitors import MONITORS
@@ -238,6 +239,11 @@ PHASES = [
         "my.toml:7: phases.head.epochs: a solved phase has no epochs; leave it out, or set solver = 'sgd'",
     ),
     (
+        '[model]\nhead = "mlp:8"\n' + SOLVED,
+        "my.toml:4: model.head: 'mlp:8' has several layers, and phase 'head' is solved, which gives one linear layer; "
+        "train it by gradients: --set phases.head.solver=sgd --set phases.head.lr=1e-3 --set phases.head.epochs=2",
+    ),
+    (
         SOLVED.replace('"head"\ns', '"all"\ns'),
         "my.toml:5: phases.head.train: must be 'head' with solver = 'logistic', got 'all'",
     ),
@@ -259,7 +265,7 @@ def test_all_faults_come_at_once_in_the_order_of_the_file() -> None:
 def test_lines_are_found_past_multi_line_values() -> None:
     body = "[augment] # [x]\njitter = [ # a = 1\n  0.1,\n  0.1, 0.1, 0.1,\n]\n"
     body += '[model]\nweights = """\nhead = 1\n"""\nhead = "x"\n'
-    assert lines_of(body + ALL) == ["my.toml:12: model.head: must be 'linear', got 'x'"]
+    assert lines_of(body + ALL) == [f"my.toml:12: model.head: must be {FORMS}, got 'x'"]
 
 
 def test_keys_with_control_characters_do_not_reach_the_terminal() -> None:

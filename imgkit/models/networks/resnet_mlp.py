@@ -1,18 +1,20 @@
 """ResNet-50 with a head of two layers, 2048 -> 1000 -> classes, on the trunk that torchvision trained.
 
 LSVRC-2012-highscore (lakaeso) trains this head on the frozen trunk. Its two layers have nothing in between, so they
-amount to one matrix of rank 1000; `head_act="relu"` makes them two layers.
+amount to one matrix of rank 1000; `head_act="relu"` makes them two layers. Other widths, on any network:
+`--head mlp:512`. (timm's own `resnet50_mlp` is another network, with a deep stem.)
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor
 
-from imgkit.errors import UsageError, suggestion
+from imgkit.errors import suggestion
 from imgkit.models.heads import mlp
+from imgkit.models.networks.plain import plain_config
 from imgkit.recipe.heads import Activation, HeadShape
 
 _ACTS: tuple[Activation, ...] = ("none", "relu")
@@ -23,23 +25,19 @@ class MlpResNet(ResNet):
 
     Args:
         head_act: "none", as published, or "relu".
-        hidden: width of fc1.
         **kwargs: of timm's ResNet.
 
     Raises:
-        UsageError: for another activation, or a width below 1.
+        ValueError: for another activation.
     """
 
-    def __init__(self, *, head_act: Activation = "none", hidden: int = 1000, **kwargs: Any) -> None:
+    def __init__(self, *, head_act: Activation = "none", **kwargs: object) -> None:
         if head_act not in _ACTS:
-            raise UsageError(
-                f"head_act is {head_act!r}{suggestion(str(head_act), _ACTS)}, no activation of this head.",
-                "Write none, as published, or relu.",
-            )
-        if hidden < 1:
-            raise UsageError(f"hidden is {hidden}, and a layer has one unit at least.", "The published width is 1000.")
-        super().__init__(**kwargs)
-        self.head_shape = HeadShape((hidden,), head_act)
+            near = suggestion(str(head_act), _ACTS)
+            raise ValueError(f"head_act is none, as published, or relu, not {head_act!r}{near}")
+        options: dict[str, Any] = dict(kwargs)
+        super().__init__(**options)
+        self.head_shape = HeadShape((1000,), head_act)
         self._set_fc()
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -66,18 +64,15 @@ def plain_head_left_out(state: Mapping[str, Tensor], model: MlpResNet) -> dict[s
 
 
 default_cfgs = generate_default_cfgs(
-    {f"resnet50_mlp.{tag}": get_pretrained_cfg(f"resnet50.{tag}") for tag in ("tv_in1k", "tv2_in1k", "a1_in1k")}
+    {f"resnet50_mlp1000.{tag}": plain_config(f"resnet50.{tag}") for tag in ("tv_in1k", "tv2_in1k", "a1_in1k")}
 )
 
 
 @register_model
-def resnet50_mlp(pretrained: bool = False, **kwargs: Any) -> MlpResNet:
+def resnet50_mlp1000(pretrained: bool = False, **kwargs: object) -> MlpResNet:
     """ResNet-50 with the head 2048 -> 1000 -> classes; `head_act` "none" or "relu"."""
+    options: dict[str, Any] = {"block": Bottleneck, "layers": (3, 4, 6, 3), **kwargs}
     model: MlpResNet = build_model_with_cfg(
-        MlpResNet,
-        "resnet50_mlp",
-        pretrained,
-        pretrained_filter_fn=plain_head_left_out,
-        **{"block": Bottleneck, "layers": (3, 4, 6, 3), **kwargs},
+        MlpResNet, "resnet50_mlp1000", pretrained, pretrained_filter_fn=plain_head_left_out, **options
     )
     return model
