@@ -219,7 +219,7 @@ def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: U
     use_plugins(options.get("plugin", ()), options.get("screen"))
     loaded = load_recipe(recipe, flags=flags_of("finetune", model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data, refuse_inside
-    from imgkit.models.names import resolve_name
+    from imgkit.model_names import resolve_name
 
     file = Path(options.get("out", "preview.png"))
     place = find_data(loaded.recipe.data)
@@ -251,7 +251,7 @@ def _prepare(
     plugins = use_plugins(options.get("plugin", ()), options.get("screen"))
     loaded = load_recipe(recipe, flags=flags_of(verb, model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data, refuse_inside
-    from imgkit.models.names import resolve_name
+    from imgkit.model_names import resolve_name
 
     # What can be told before torch is imported, which takes seconds.
     out = Path(options.get("out", RUNS))

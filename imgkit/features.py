@@ -9,6 +9,7 @@ from torch import nn
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError
+from imgkit.models.freeze import classifier_names
 from imgkit.recipe.heads import by_sgd
 from imgkit.solve import Solution
 
@@ -87,6 +88,14 @@ def head_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
     kind = "no head of its own" if head is None or isinstance(head, nn.Identity) else f"a head of {type(head).__name__}"
     kind = "a head of several layers" if isinstance(head, nn.Sequential) else kind
     raise UsageError(f"{type(model).__name__} has {kind}; only a single linear head can be solved", BY_SGD)
+
+
+def left_by_a_solve(model: nn.Module) -> list[str]:
+    """Layers that count as head and are not the last one: a solve leaves them as they are."""
+    solved = {id(parameter) for parameter in head_layer(model).parameters()}
+    parameters = dict(model.named_parameters())
+    left = (name for name in classifier_names(model) if id(parameters[name]) not in solved)
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in left))
 
 
 def check_solvable(model: nn.Module, images: torch.Tensor) -> None:

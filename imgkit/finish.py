@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from imgkit.average import Chosen, choose_weights
+from imgkit.budget import check_file
 from imgkit.calibration import Calibration, calibrate
 from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
@@ -43,13 +44,19 @@ def finish(
     screen: Screen,
     watched: Watched,
 ) -> dict[str, Any]:
-    """Export, score test once if there is a test split, and say how it went; returns what names the best weights."""
+    """Export, score test once if there is a test split, and say how it went; returns what names the best weights.
+
+    Raises:
+        DiskError: if the model cannot be written.
+        GateError: if the written model is over the limit on its size; all else is done by then.
+    """
     best = max((row for row in history if row["best"]), key=lambda row: row["step"])
     chosen = choose_weights(folder, setup, history, screen, watched)
     calibration = export_best(folder, setup, chosen, watched)
     splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
     metrics = {split: _scored(folder, setup, split, chosen, calibration, watched) for split in splits}
     _say_result(folder, setup, history, best, metrics, seconds, screen)
+    _check_file(folder)
     return {**chosen.about, "metric": setup.recipe.monitor, "value": chosen.value}
 
 
@@ -87,6 +94,22 @@ def export_best(folder: RunFolder, setup: Setup, chosen: Chosen, watched: Watche
     # A kill after the last save may have left an older one.
     folder.write_json("checkpoints/best.json", {"step": chosen.step})
     return calibration
+
+
+def _check_file(folder: RunFolder) -> None:
+    """Look at the written weights by the limit on size, if there is one, and leave what they take in run.json.
+
+    Raises:
+        GateError: if they are over it.
+    """
+    about = folder.read_json("run.json")
+    limit = about.get("budget", {}).get("size")
+    if limit is None:
+        return
+    file = folder.path / "model" / "model.safetensors"
+    limit["file_bytes"] = file.stat().st_size
+    folder.write_json("run.json", about)
+    check_file(limit, file)
 
 
 def _scored(

@@ -14,6 +14,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import timm.models
@@ -35,6 +36,8 @@ Settings = TypeVar("Settings", bound=Strict)
 MakeLoss = TypeVar("MakeLoss", bound=Callable[..., Loss])
 MakeSchedule = TypeVar("MakeSchedule", bound=Callable[..., Schedule])
 MakeModel = TypeVar("MakeModel", bound=Callable[..., nn.Module])
+
+import_module("imgkit.models")  # which registers imgkit's own networks: they are no plugin's
 
 
 def register_loss(

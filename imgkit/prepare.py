@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from imgkit.budget import about_limits, check, measure
 from imgkit.cells import guarded
 from imgkit.class_weights import check_weights, loss_weights
 from imgkit.data.index import SPLITS
@@ -27,7 +28,7 @@ from imgkit.device import (
 from imgkit.errors import BadImage, DataError, WeightsError, disk_told
 from imgkit.evaluate import check_files, read_index
 from imgkit.events import check_tensorboard
-from imgkit.features import check_solvable
+from imgkit.features import check_solvable, left_by_a_solve
 from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import set_trainable
 from imgkit.models.recompute import set_grad_checkpointing
@@ -80,7 +81,11 @@ def prepare(
         raise no_validation(index)
     plan = make_plan(loaded, len(index.rows("train")))
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
+    for text in created.notes:
+        screen.note(text)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    limits = measure(model, loaded, size=created.preprocessing.size, device=device, machine=describe(device))
+    check(limits, name=created.name, loaded=loaded, classes=len(index.classes))
     autocast, why = choose_format(plan, recipe, model, device, created.preprocessing.size, smoke=smoke)
     workers = choose_workers(recipe.run.workers, device)
     about = {
@@ -115,11 +120,12 @@ def prepare(
             "additions": created.additions,
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "budget": about_limits(limits),
         "preprocessing": created.preprocessing.to_dict(),
     }
     setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)
     say_setup(setup, data, screen)
-    _check_phases(setup)
+    _check_phases(setup, screen)
     return setup, data
 
 
@@ -133,7 +139,7 @@ def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:
         return find_source(recipe.model.model_copy(update={"weights": "none"}))
 
 
-def _check_phases(setup: Setup) -> None:
+def _check_phases(setup: Setup, screen: Screen) -> None:
     """See that the network can do what each phase asks of it, before the first one costs time."""
     for phase in setup.plan.phases:
         model, size, settings = setup.model, setup.preprocessing.size, phase.settings
@@ -144,6 +150,12 @@ def _check_phases(setup: Setup) -> None:
             check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast)
         else:
             check_solvable(model, torch.randn(2, 3, *size).to(setup.device))
+            if left := left_by_a_solve(model):
+                screen.note(
+                    f"phase {phase.name!r}: only the last layer is solved, on what {' and '.join(left)} make of the "
+                    f"features, which are new too. To train all of the head:  --set phases.{phase.name}.solver=sgd "
+                    f"--set phases.{phase.name}.lr=1e-3 --set phases.{phase.name}.epochs=2"
+                )
 
 
 def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> RunFolder:

@@ -13,7 +13,7 @@ import imgkit
 from imgkit import api
 from imgkit.api_options import UserOptions
 from imgkit.errors import DataError, UsageError, WeightsError
-from imgkit.models.names import resolve_name
+from imgkit.model_names import resolve_name
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.schema import Recipe
 from imgkit.screen import Screen

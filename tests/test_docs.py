@@ -70,7 +70,7 @@ def test_the_plugin_on_the_page_is_the_tested_file() -> None:
     assert block == (ROOT / "docs" / "examples" / "my_plugin.py").read_text()
 
 
-@pytest.mark.parametrize("section", ["data", "model", "train", "augment", "save", "run"])
+@pytest.mark.parametrize("section", ["data", "model", "train", "augment", "budget", "save", "run"])
 def test_the_table_of_keys_is_complete(section: str) -> None:
     (keys,) = re.findall(rf"^\| `\[{section}\]` \| `([^`]*)` \|$", RECIPES, re.MULTILINE)
     assert set(keys.split()) == set(type(getattr(Recipe.model_construct(), section)).model_fields)

@@ -12,11 +12,12 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "keys", "signals", "cells"],
+    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells"],
     ["recipe"],
     [
         *("data", "models", "losses", "mixing", "class_weights", "schedules", "plateau", "optimizers", "device"),
-        *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin"),
+        *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
+        *("weight_packages", "budget"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "solve", "head_sgd"),
@@ -33,6 +34,7 @@ HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
     *("recipe", "class_weights", "schedules", "plateau", "run", "plugin_files", "template"),
+    *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
     *("api", "api_options", "cli", "__init__", "__main__"),
@@ -61,8 +63,6 @@ TORCH_FREE_DATA = [
     "sampling",
     "class_table",
 ]
-
-TORCH_FREE_MODELS = {"models.__init__", "models.names", "models.packages"}
 
 
 def modules() -> dict[str, Path]:
@@ -99,9 +99,7 @@ def test_imports_point_down(module: str) -> None:
     sorted(
         name
         for name in modules()
-        if unit(name) in TORCH_FREE
-        or (unit(name) == "data" and name.split(".")[-1] in TORCH_FREE_DATA)
-        or name in TORCH_FREE_MODELS
+        if unit(name) in TORCH_FREE or (unit(name) == "data" and name.split(".")[-1] in TORCH_FREE_DATA)
     ),
 )
 def test_torch_line(module: str) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -302,3 +303,13 @@ def test_a_loss_without_mean_and_a_factor_above_one_are_told(tmp_path: Path) -> 
                 sets=[key, "train.batch_size=8"],
                 epochs=1,
             )
+
+
+def test_imgkits_own_networks_are_no_plugins(tmp_path: Path) -> None:
+    Path(tmp_path / "early.py").write_text(
+        "import timm\nimport imgkit.models\n@timm.models.register_model\n"
+        "def early_net(pretrained=False, num_classes=2, **_):\n    return None\n"
+    )
+    code = "from imgkit.plugin_files import load_plugins\nprint(load_plugins('early.py')[0].names)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == "{'model': ('early_net',)}"

@@ -67,7 +67,7 @@ def check(
     """Look for problems in a folder or CSV. Exit 3 where something must be mended."""
     use_given_plugins({"plugin": plugin})
     from imgkit.data.load import load_data, no_validation
-    from imgkit.models.packages import installed_networks
+    from imgkit.weight_packages import installed_networks
 
     given = {
         "data": paths,

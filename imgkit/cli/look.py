@@ -204,7 +204,7 @@ def models(
     ] = None,
 ) -> None:
     """Find a model: size, licence of its weights, and whether they are here."""
-    from imgkit.models.names import ALIASES, resolve_name, search
+    from imgkit.model_names import ALIASES, resolve_name, search
     from imgkit.plugin_files import use_plugins
 
     use_plugins(plugin or [], Screen())

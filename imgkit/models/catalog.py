@@ -6,7 +6,7 @@ import timm
 import torch
 from timm.models import get_pretrained_cfg
 
-from imgkit.models.names import search
+from imgkit.model_names import search
 from imgkit.models.weights import find_local
 
 
@@ -42,7 +42,7 @@ class Found:
 
 
 def find_models(pattern: str, *, limit: int = 40) -> Found:
-    """Networks whose name matches `pattern` (see `names.search`), at most `limit` of them; about 0.2 s each."""
+    """Networks whose name matches `pattern` (see `model_names.search`), at most `limit` of them; about 0.2 s each."""
     names = search(pattern)
     return Found([_row(name) for name in names[:limit]], max(0, len(names) - limit))
 

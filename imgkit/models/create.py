@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError, WeightsError
 from imgkit.keys import key, seed_everything
+from imgkit.model_names import resolve_name
 from imgkit.models.freeze import classifier_names, classifier_prefixes
 from imgkit.models.heads import set_head
-from imgkit.models.names import resolve_name
 from imgkit.models.options import check_options, options_refused, takes
 from imgkit.models.weights import WeightSource, find_weights, load_state, mismatch
 from imgkit.recipe.heads import LINEAR, HeadShape
@@ -32,6 +32,7 @@ class Created:
         preprocessing: how a picture becomes its input.
         weights: where the weights of all but the head come from.
         additions: parameters besides the head that these weights lack, and that are new; see `_additions`.
+        notes: what the network chose by itself, for people.
     """
 
     model: nn.Module
@@ -39,6 +40,7 @@ class Created:
     preprocessing: Preprocessing
     weights: WeightSource
     additions: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def find_source(settings: ModelSettings) -> WeightSource:
@@ -86,7 +88,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     if settings.fit is not None:
         preprocessing = preprocessing.with_fit(settings.fit)
     _check_logits(model, name, settings.head, classes, preprocessing.size)
-    return Created(model, name, preprocessing, source, added)
+    return Created(model, name, preprocessing, source, added, tuple(getattr(model, "notes", ())))
 
 
 def _full_name(name: str) -> str:

@@ -155,7 +155,8 @@ def _config(
         "num_classes": len(classes),
         "num_features": getattr(model, "num_features", None),
         "label_names": list(classes),
-        "model_args": args | {"num_classes": len(classes)},
+        # What the network chose by itself is written down: loaded for other images, it would choose otherwise.
+        "model_args": args | getattr(model, "settled", {}) | {"num_classes": len(classes)},
         "pretrained_cfg": pretrained,
         "imgkit": dict(extra),
     }
@@ -278,5 +279,5 @@ def _by_timm(model_name: str, head: str) -> str:
     if module.startswith("timm."):
         return f"With plain timm:\n{_LOAD}"
     if module.startswith("imgkit."):
-        return f"With timm, which imgkit gives the network to:\n\n    import imgkit.models{_LOAD}"
+        return f"With timm and imgkit's networks:\n\n    import imgkit.models  # registers the network{_LOAD}"
     return f"With timm, once the module that registers the network is imported:\n{_LOAD}"

@@ -1,10 +1,10 @@
 """A head of several layers in place of a network's last one; the network stays what timm made."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
-from timm.layers import SelectAdaptivePool2d
-from timm.models.vgg import ConvMlp
+from timm.layers import ClassifierHead, SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from imgkit.errors import UsageError
@@ -98,11 +98,12 @@ def _place(model: nn.Module, text: str) -> str:
     modules = dict(model.named_modules())
     network: Any = model
     found = network.get_classifier() if hasattr(model, "get_classifier") else None
-    listed: str | tuple[str, ...] = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    several = not isinstance(listed, str) and len(listed) > 1  # deit's and volo's second one
+    record: str | Sequence[str] = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    listed = [record] if isinstance(record, str) else [*record]
+    several = sum(not name.startswith("pre_logits") for name in listed) > 1  # deit's and volo's second one
     names = [name for name, module in modules.items() if module is found]
-    names += [listed] if isinstance(listed, str) else []  # some give a module that has the layer within
-    place = next((name for name in names if _is_layer(modules.get(name))), None)
+    names += listed  # some give a module that has the layer within
+    place: str | None = next((name for name in names if _is_layer(modules.get(name))), None)
     if place is None or several:
         what = "several classifiers" if several else "no linear classifier"
         raise UsageError(f"{type(model).__name__} has {what}, so it cannot have the head {text!r}.", _LEAVE_OUT)
@@ -126,7 +127,7 @@ def _pool(model: nn.Module, text: str, side: int, width: int) -> int:
     [(place, pool)] = pools
     width //= pool.feat_mult()
     network: Any = model
-    if isinstance(getattr(model, "pre_logits", None), ConvMlp):
+    if hasattr(model, "pre_logits") and isinstance(network.head, ClassifierHead):
         network.pre_logits = nn.Identity()
         width = network.head.in_features = network.head_hidden_size = network.num_features
     own: Any = pool.pool

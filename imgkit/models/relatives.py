@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from timm.models import split_model_name_tag
+from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import nn
 
 from imgkit.models.heads import set_head
@@ -58,13 +58,17 @@ def lighter(name: str, options: Mapping[str, Any], *, classes: int, head: str) -
 
 
 def family(arch: str) -> list[str]:
-    """Other names of timm's registry that differ from `arch` in sizes alone."""
-    form = re.compile("_".join(_pattern(token) for token in arch.split("_")))
+    """Other names of timm's registry that differ from `arch` in sizes of the network alone, not in those of images."""
+    config = get_pretrained_cfg(arch)
+    side = str(config.input_size[-1]) if config is not None else ""
+    form = re.compile("_".join(token if token == side else _pattern(token) for token in arch.split("_")))
     return [other for other in timm.list_models() if other != arch and form.fullmatch(other)]
 
 
 def _pattern(token: str) -> str:
     """A part of a name with its size free: `resnet50` -> `resnet[0-9]+`, `tiny` -> any word of size."""
+    if token.startswith(("patch", "window")):
+        return token
     return _WORDS if re.fullmatch(_WORDS, token) else re.sub("[0-9]+", "[0-9]+", token)
 
 

@@ -19,8 +19,8 @@ from timm.models import PretrainedCfg, get_pretrained_cfg, split_model_name_tag
 from torch import Tensor
 
 from imgkit.errors import WeightsError, suggestion
-from imgkit.models.packages import PACKAGES, installed_networks
 from imgkit.models.tensor_file import read_tensors
+from imgkit.weight_packages import PACKAGES, installed_networks
 
 PROBE_SECONDS = 2.0
 _HUB = "https://huggingface.co"

@@ -27,7 +27,7 @@ def test_clean_data_exit_0_with_what_to_type_next(imgkit: Run, make_folders: Mak
 def test_what_to_type_next_names_a_network_whose_weights_are_here(
     imgkit: Run, make_folders: MakeFolders, monkeypatch: pytest.MonkeyPatch, here: list[str], told: str
 ) -> None:
-    monkeypatch.setattr("imgkit.models.packages.installed_networks", lambda: here)
+    monkeypatch.setattr("imgkit.weight_packages.installed_networks", lambda: here)
     root = make_folders({"cat": 20, "dog": 20})
     plain = " ".join(imgkit("data", "check", str(root))[1].split())
     assert plain.endswith(f"Next: imgkit finetune {told} --data {root}")

@@ -1,7 +1,7 @@
 import timm
 
+from imgkit.model_names import search
 from imgkit.models.catalog import find_models
-from imgkit.models.names import search
 
 
 def test_rows_of_small_networks() -> None:

@@ -298,11 +298,11 @@ def test_round_trip_of_safetensors_is_exact(tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_here_is_among_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgkit.models.packages.find_spec", lambda _: None)
+    monkeypatch.setattr("imgkit.weight_packages.find_spec", lambda _: None)
     with pytest.raises(WeightsError) as caught:
         find_weights("auto", "resnet50.a1_in1k")
     assert "imgkit models --cached" in caught.value.hint
-    monkeypatch.setattr("imgkit.models.packages.find_spec", lambda _: object())
+    monkeypatch.setattr("imgkit.weight_packages.find_spec", lambda _: object())
     with pytest.raises(WeightsError) as caught:
         find_weights("auto", "resnet50.a1_in1k")
     assert "imgkit finetune tf_efficientnet_lite0" in caught.value.hint

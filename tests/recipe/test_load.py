@@ -173,6 +173,19 @@ BAD = [
         '[schedule]\nwarmup = "5"\n',
         "my.toml:4: schedule.warmup: '5' is not a length; write '10%', '3 epochs' or '500 steps'",
     ),
+    (
+        '[budget]\nsize = "100"\n',
+        "my.toml:4: budget.size: '100' has no unit (kB, MB, GB, KiB, MiB, GiB); "
+        "write '100MB' (millions of bytes) or '95MiB' (2^20 bytes each)",
+    ),
+    (
+        "[budget]\nlatency = 20\n",
+        "my.toml:4: budget.latency: '20' has no unit (ms, s); write '20ms' or '0.5s'",
+    ),
+    (
+        "[budget]\nparams = true\n",
+        "my.toml:4: budget.params: expected text, got true",
+    ),
     ("[save]\nkeep = 0\n", "my.toml:4: save.keep: must be greater than 0 or 'all', got 0"),
     ('[save]\nkeep = "al"\n', "my.toml:4: save.keep: expected a whole number or 'all', got 'al' (did you mean 'all'?)"),
     ('[run]\ndevice = "gpu"\n', "my.toml:4: run.device: must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got 'gpu'"),

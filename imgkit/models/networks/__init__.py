@@ -1,5 +1,8 @@
-"""Networks that timm does not have, registered with it: importing this package is enough to give them names."""
+"""imgkit's own networks, in timm's registry: `timm.create_model("vgg_a")` makes them once this package is imported.
 
-from imgkit.models.networks import cbam, resnet_mlp
+Their names are listed in `imgkit.model_names.OWN`, which needs no torch.
+"""
 
-__all__ = ["cbam", "resnet_mlp"]
+from imgkit.models.networks import cbam, lsvrc, multilabel_cnn, resnet_mlp, vgg_paper
+
+__all__ = ["cbam", "lsvrc", "multilabel_cnn", "resnet_mlp", "vgg_paper"]

@@ -10,12 +10,11 @@ from functools import partial
 from typing import Any, Literal
 
 from timm.layers import get_device_dtype
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, cat, nn
 
-from imgkit.errors import suggestion
-from imgkit.models.networks.plain import plain_config
+from imgkit.models.networks.common import build, one_of, plain_config
 
 Placement = Literal["blocks", "stages", "stem+stages"]
 PLACEMENTS: tuple[Placement, ...] = ("blocks", "stages", "stem+stages")
@@ -106,6 +105,8 @@ class CbamResNet(ResNet):
 
     max_size = "100MB"
     """The limit on parameters and buffers where a recipe asks for none: `budget.size = "auto"`."""
+    lighter = ({"reduction": 256}, {"reduction": 512}, {"placement": "stages"})
+    """Options that make it smaller, for a network that is over its limit."""
 
     def __init__(
         self,
@@ -117,9 +118,7 @@ class CbamResNet(ResNet):
         identity: bool = False,
         **kwargs: object,
     ) -> None:
-        if placement not in PLACEMENTS:
-            near = suggestion(str(placement), PLACEMENTS)
-            raise ValueError(f"placement is one of {', '.join(PLACEMENTS)}, not {placement!r}{near}")
+        one_of("placement", placement, PLACEMENTS)
         if reduction < 1:
             raise ValueError(f"reduction is at least 1, not {reduction}")
         if kernel < 1 or kernel % 2 == 0:
@@ -168,18 +167,15 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _cbam_resnet(name: str, pretrained: bool, options: Mapping[str, Any]) -> CbamResNet:
-    model: CbamResNet = build_model_with_cfg(CbamResNet, name, pretrained, pretrained_filter_fn=gates_kept, **options)
-    return model
-
-
 @register_model
 def cbam_resnet18(pretrained: bool = False, **kwargs: object) -> CbamResNet:
     """ResNet-18 with gates: see `CbamResNet`."""
-    return _cbam_resnet("cbam_resnet18", pretrained, {"block": BasicBlock, "layers": (2, 2, 2, 2), **kwargs})
+    parts = {"block": BasicBlock, "layers": (2, 2, 2, 2), "pretrained_filter_fn": gates_kept}
+    return build(CbamResNet, "cbam_resnet18", pretrained, {**parts, **kwargs})
 
 
 @register_model
 def cbam_resnet50(pretrained: bool = False, **kwargs: object) -> CbamResNet:
     """ResNet-50 with gates: see `CbamResNet`."""
-    return _cbam_resnet("cbam_resnet50", pretrained, {"block": Bottleneck, "layers": (3, 4, 6, 3), **kwargs})
+    parts = {"block": Bottleneck, "layers": (3, 4, 6, 3), "pretrained_filter_fn": gates_kept}
+    return build(CbamResNet, "cbam_resnet50", pretrained, {**parts, **kwargs})

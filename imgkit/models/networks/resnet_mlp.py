@@ -8,13 +8,12 @@ amount to one matrix of rank 1000; `head_act="relu"` makes them two layers. Othe
 from collections.abc import Mapping
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor
 
-from imgkit.errors import suggestion
 from imgkit.models.heads import mlp
-from imgkit.models.networks.plain import plain_config
+from imgkit.models.networks.common import build, one_of, plain_config
 from imgkit.recipe.heads import Activation, HeadShape
 
 _ACTS: tuple[Activation, ...] = ("none", "relu")
@@ -32,9 +31,7 @@ class MlpResNet(ResNet):
     """
 
     def __init__(self, *, head_act: Activation = "none", **kwargs: object) -> None:
-        if head_act not in _ACTS:
-            near = suggestion(str(head_act), _ACTS)
-            raise ValueError(f"head_act is none, as published, or relu, not {head_act!r}{near}")
+        one_of("head_act", head_act, _ACTS)
         options: dict[str, Any] = dict(kwargs)
         super().__init__(**options)
         self.head_shape = HeadShape((1000,), head_act)
@@ -71,8 +68,5 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def resnet50_mlp1000(pretrained: bool = False, **kwargs: object) -> MlpResNet:
     """ResNet-50 with the head 2048 -> 1000 -> classes; `head_act` "none" or "relu"."""
-    options: dict[str, Any] = {"block": Bottleneck, "layers": (3, 4, 6, 3), **kwargs}
-    model: MlpResNet = build_model_with_cfg(
-        MlpResNet, "resnet50_mlp1000", pretrained, pretrained_filter_fn=plain_head_left_out, **options
-    )
-    return model
+    parts = {"block": Bottleneck, "layers": (3, 4, 6, 3), "pretrained_filter_fn": plain_head_left_out}
+    return build(MlpResNet, "resnet50_mlp1000", pretrained, {**parts, **kwargs})

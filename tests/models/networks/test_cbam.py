@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import imgkit.models.networks  # noqa: F401  # registers them
 from imgkit.calibration import Calibration
 from imgkit.errors import UsageError, WeightsError
 from imgkit.features import check_solvable
@@ -375,7 +374,7 @@ def test_timm_loads_the_folder(placement: str, tmp_path: Path) -> None:
     [
         (
             {"placement": "stage"},
-            r"placement is one of blocks, stages, stem\+stages, not 'stage' \(did you mean 'stages'",
+            r"placement must be one of blocks, stages, stem\+stages, got 'stage' \(did you mean 'stages'",
         ),
         ({"reduction": 0}, "reduction is at least 1, not 0"),
         ({"kernel": 4}, "kernel is an odd number of pixels, not 4"),

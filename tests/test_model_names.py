@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -5,10 +6,18 @@ from pathlib import Path
 import pytest
 import timm
 from timm.models import get_deprecated_models
+from torch import nn
 
 from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError
-from imgkit.models.names import ALIASES, resolve_name, search
+from imgkit.model_names import ALIASES, OWN, resolve_name, search
+
+
+def fresh(body: str) -> list[str]:
+    """Lines that a new process prints, whether it imported timm last."""
+    script = f"import sys\nfrom imgkit.model_names import resolve_name, search\n{body}\nprint('timm' in sys.modules)\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("name", timm.list_models()[::40] + timm.list_models(pretrained=True)[::60])
@@ -53,23 +62,42 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_names_are_kept_in_the_cache_and_told_without_timm() -> None:
-    script = (
-        "import sys\nfrom imgkit.models.names import resolve_name\n"
-        "for name in ('ResNet-50', 'resnet50.a1_ink1', 'resnet5O', 'efficientnet_b0_gn'):\n"
+    body = (
+        "for name in ('ResNet-50', 'resnet50.a1_ink1', 'resnet5O', 'efficientnet_b0_gn', 'VGG-C', 'vgg_cc'):\n"
         "    try:\n        print(resolve_name(name))\n    except Exception as error:\n        print(error)\n"
-        "print('timm' in sys.modules)\n"
+        "print(search('vgg11_*'))"
     )
 
     def answers() -> list[str]:
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()
+        return fresh(body)
 
     *first, imported = answers()
+    assert "vgg_c" in first, "imgkit's own"
+    assert first[-1] == "['vgg11_bn', 'vgg11_compact']"
     assert imported == "True", "nothing was kept yet"
     assert answers() == [*first, "False"]
     (kept,) = cache_folder().glob("names-timm-*.json")
     kept.write_text("{")
     assert answers() == [*first, "True"], "a damaged file is none"
+
+
+def test_an_own_network_that_is_new_is_not_hidden_by_what_was_kept() -> None:
+    fresh("search('x')")
+    (kept,) = cache_folder().glob("names-timm-*.json")
+    content = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**content, "plain": ["only_this_one"]}))
+    assert fresh("print(search('only_this'))") == ["['only_this_one']", "False"], "what was kept is used"
+    newer = f"from imgkit import model_names\nmodel_names.OWN = {(*OWN, 'a_new_one')}\nprint(search('only_this'))"
+    assert fresh(newer) == ["[]", "True"]
+
+
+def test_the_names_of_own_networks_are_those_that_are_registered() -> None:
+    code = (
+        "import timm\nbefore = set(timm.list_models())\nimport imgkit.models\n"
+        "print(*sorted(set(timm.list_models()) - before))"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert tuple(done.stdout.split()) == tuple(sorted(OWN)), "and none of timm's is overwritten, which timm warns of"
 
 
 def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +106,14 @@ def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pyt
     assert resolve_name("ResNet-50") == "resnet50"
 
 
-def test_a_network_registered_later_is_known(registered: str) -> None:
-    assert resolve_name(registered) == registered
+def imgkit_test_later(pretrained: bool = False, **_: object) -> nn.Module:
+    return nn.Identity()
+
+
+def test_a_network_registered_later_is_known() -> None:
+    if not timm.is_model("imgkit_test_later"):
+        timm.models.register_model(imgkit_test_later)
+    assert resolve_name("imgkit_test_later") == "imgkit_test_later"
 
 
 def test_a_name_like_no_other() -> None:

@@ -1,0 +1,274 @@
+"""VGG (Simonyan and Zisserman 2015, arXiv 1409.1556) by table; tensors are called as timm's: features.N, head.fc …."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from timm.layers import ClassifierHead
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imgkit.models.networks.common import INITS, Size, build, one_of, run, sides
+
+CONFIGS = {
+    "a": "64 M 128 M 256 256 M 512 512 M 512 512 M",
+    "a_lrn": "64 LRN M 128 M 256 256 M 512 512 M 512 512 M",
+    "b": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
+    "c": "64 64 M 128 128 M 256 256 256/1 M 512 512 512/1 M 512 512 512/1 M",
+    "d": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+    "e": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
+}
+"""The paper's table 1: channels of each 3x3 convolution (256/1: of a 1x1 one), M a max pool, LRN a normalisation."""
+
+SMALL = 96
+"""Images of sides up to this, in pixels, get the compact head where nothing is said of it."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The two fully connected layers before the classifier.
+
+    Attributes:
+        side: of the map that the first one reads.
+        widths: of the two.
+        pooled: whether every map is average pooled to `side`; else only a smaller one is, up, and over a larger one
+            the layers are applied everywhere and averaged (section 3.2, as timm does).
+    """
+
+    side: int
+    widths: tuple[int, int] = (4096, 4096)
+    pooled: bool = True
+
+
+HEADS: Mapping[str, Head] = {"paper": Head(7, pooled=False), "compact": Head(2)}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What makes one network of the family: a line of `CONFIGS`, batch norm after each convolution or none, a head."""
+
+    convs: str
+    norm: bool
+    head: Head
+
+
+class FcLayers(nn.Module):
+    """Maps (B, C, H, W) -> (B, D, h, w), h and w one but over maps larger than the first layer reads."""
+
+    def __init__(self, channels: int, head: Head, drop_rate: float) -> None:
+        super().__init__()
+        self.side, self.pooled = head.side, head.pooled
+        first, second = head.widths
+        self.fc1 = nn.Conv2d(channels, first, head.side)
+        self.act1 = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(drop_rate)
+        self.fc2 = nn.Conv2d(first, second, 1)
+        self.act2 = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool where the head says so, then both layers."""
+        height, width = x.shape[-2:]
+        wanted = (self.side, self.side) if self.pooled else (max(height, self.side), max(width, self.side))
+        if wanted != (height, width):
+            x = _pool(x, wanted)
+        x = self.drop(self.act1(self.fc1(x)))
+        found: Tensor = self.act2(self.fc2(x))
+        return found
+
+
+def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average pool (B, C, H, W) to `size`, by an operation with a deterministic gradient where there is one."""
+    height, width = x.shape[-2:]
+    if height % size[0] == 0 and width % size[1] == 0:
+        return functional.avg_pool2d(x, (height // size[0], width // size[1]))
+    return functional.adaptive_avg_pool2d(x, size)
+
+
+class Vgg(nn.Module):
+    """Images (B, 3, H, W), sides from 32 px -> logits (B, K).
+
+    Args:
+        cfg: which network.
+        num_classes: K; 0 leaves out the classifier.
+        in_chans: channels of the images.
+        init: "kaiming" as timm's, or "paper": N(0, variance 0.01).
+        last_pool: "avg" leaves the fifth pool to the average pool of a head that has one.
+        global_pool: of what the head says at each place of an image larger than it reads.
+        drop_rate: dropout after each of the two fully connected layers; 0.5 in the paper.
+
+    Attributes:
+        settled: arguments that were chosen by themselves, with what was chosen; a model folder keeps them.
+        notes: what is said of that.
+    """
+
+    def __init__(
+        self,
+        cfg: Layout,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        init: str = "kaiming",
+        last_pool: str = "max",
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.init = one_of("init", init, tuple(INITS))
+        if one_of("last_pool", last_pool, ("max", "avg")) == "avg" and not cfg.head.pooled:
+            raise ValueError("last_pool = 'avg' needs a head that pools; head = 'compact' does")
+        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
+        self.grad_checkpointing = False
+        self.settled: dict[str, Any] = {}
+        self.notes: tuple[str, ...] = ()
+        parts = cfg.convs.split()[: -1 if last_pool == "avg" else None]
+        self.features, self.stage_ends, self.num_features = _features(parts, in_chans, cfg.norm)
+        self.pre_logits = FcLayers(self.num_features, cfg.head, drop_rate)
+        self.head_hidden_size = cfg.head.widths[1]
+        self.head = ClassifierHead(self.head_hidden_size, num_classes, pool_type=global_pool, drop_rate=drop_rate)
+        INITS[init](self)
+
+    def stages(self, first: int, last: int) -> nn.Sequential:
+        """The stages first … last - 1, each with the pool that closes it; there are five."""
+        ends = [0, *self.stage_ends]
+        return self.features[ends[first] : ends[last]]
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> maps (B, 512, H/32, W/32)."""
+        if self.grad_checkpointing:
+            return run((self.stages(k, k + 1) for k in range(5)), images, recompute=True)
+        found: Tensor = self.features(images)
+        return found
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Maps -> logits (B, K), or what the classifier reads, (B, D)."""
+        found: Tensor = self.head(self.pre_logits(x), pre_logits=pre_logits)
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> logits (B, K)."""
+        return self.forward_head(self.forward_features(images))
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer."""
+        classifier: nn.Module = self.head.fc
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Give it a new last layer."""
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """The five stages, then the fully connected layers."""
+        return {f"stage{k + 1}": self.stage_names(k, k + 1) for k in range(5)} | {"pre_logits": r"^pre_logits\."}
+
+    def stage_names(self, first: int, last: int) -> str:
+        """A pattern for names in the stages first … last - 1."""
+        ends = [0, *self.stage_ends]
+        return rf"^features\.(?:{'|'.join(map(str, range(ends[first], ends[last])))})\."
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only what lies between stages for the gradient."""
+        self.grad_checkpointing = enable
+
+
+def _features(parts: list[str], in_chans: int, norm: bool) -> tuple[nn.Sequential, list[int], int]:
+    """The layers, where each stage ends among them, and the channels of the last."""
+    layers: list[nn.Module] = []
+    ends, channels = [], in_chans
+    for part in parts:
+        if part == "M":
+            layers.append(nn.MaxPool2d(2))
+            ends.append(len(layers))
+        elif part == "LRN":  # Krizhevsky et al. 2012: k = 2, n = 5, alpha = 1e-4, which torch divides by n
+            layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
+        else:
+            width, _, kernel = part.partition("/")
+            side = int(kernel or 3)
+            layers.append(nn.Conv2d(channels, int(width), side, padding=side // 2))
+            channels = int(width)
+            layers += [nn.BatchNorm2d(channels)] if norm else []
+            layers.append(nn.ReLU(inplace=True))
+    if parts[-1] != "M":
+        ends.append(len(layers))
+    return nn.Sequential(*layers), ends, channels
+
+
+def filter_weights(state: Mapping[str, Tensor], model: Vgg) -> dict[str, Tensor]:
+    """Tensors under the names of `model`, from those of timm or torchvision.
+
+    Where the hidden layers do not fit a head that pools, all of it gives way to the model's own, which is new.
+    """
+    own = model.state_dict()
+    renamed = dict(_renamed(name, value) for name, value in state.items())
+    if not model.num_classes:
+        renamed = {name: value for name, value in renamed.items() if not name.startswith("head.")}
+    hidden = {name: value for name, value in own.items() if name.startswith("pre_logits.")}
+    if not model.pre_logits.pooled or all(
+        name in renamed and renamed[name].shape == value.shape for name, value in hidden.items()
+    ):
+        return renamed
+    of_head = ("pre_logits.", "head.")
+    trunk = {name: value for name, value in renamed.items() if not name.startswith(of_head)}
+    return trunk | {name: value for name, value in own.items() if name.startswith(of_head)}
+
+
+def _renamed(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """A tensor of torchvision as timm has it: the hidden layers are convolutions there."""
+    layer, _, what = name.rpartition(".")
+    if layer == "classifier.0":
+        return f"pre_logits.fc1.{what}", value.view(-1, 512, 7, 7) if what == "weight" else value
+    if layer == "classifier.3":
+        return f"pre_logits.fc2.{what}", value[:, :, None, None] if what == "weight" else value
+    return (f"head.fc.{what}" if layer == "classifier.6" else name), value
+
+
+def create(
+    variant: str,
+    layout: Layout,
+    pretrained: bool,
+    options: Mapping[str, object],
+    *,
+    img_size: Size | None = None,
+    head: str | None = None,
+    kind: type[Vgg] = Vgg,
+) -> Vgg:
+    """Build a network of the family.
+
+    Args:
+        variant: its name.
+        layout: what makes it.
+        pretrained: whether to load weights.
+        options: what timm's registry and the caller gave, for `kind` and timm's builder.
+        img_size: of the images that it is to see; decides where the head is "auto".
+        head: "auto" or one of `HEADS`; None: that of the layout.
+        kind: its class.
+
+    Raises:
+        ValueError: for a head or another word that is none.
+    """
+    settled: dict[str, Any] = {}
+    notes: list[str] = []
+    given = {"model_cfg": layout, "pretrained_filter_fn": filter_weights, **options}
+    if head is not None:
+        chosen = one_of("head", head, ("auto", *HEADS))
+        if chosen == "auto":
+            size = sides(img_size or 224)
+            chosen = "compact" if max(size) <= SMALL else "paper"
+            notes += [_compact_note(size)] if chosen == "compact" else []
+        layout = given["model_cfg"] = replace(layout, head=HEADS[chosen])
+        settled = {"head": chosen}
+    if layout.head.pooled:  # all three layers are new over a pretrained trunk, so all are its classifier
+        overlay = options.get("pretrained_cfg_overlay")
+        layers = {"classifier": ("head.fc", "pre_logits.fc1", "pre_logits.fc2")}
+        given["pretrained_cfg_overlay"] = layers | overlay if isinstance(overlay, dict) else layers
+    model = build(kind, variant, pretrained, given)
+    model.settled, model.notes = settled, tuple(notes)
+    return model
+
+
+def _compact_note(size: tuple[int, int]) -> str:
+    height, width = size
+    return (
+        f"images of {height}×{width} px leave maps of {height // 32}×{width // 32}, so the head reads 2×2 "
+        "(head = compact); --set model.options.head=paper pools them up to 7×7, with 94 M parameters more"
+    )
