@@ -49,15 +49,14 @@ class MlpResNet(ResNet):
             self.fc.train(self.training)
 
 
-def plain_head_left_out(state: Mapping[str, Tensor], model: MlpResNet) -> dict[str, Tensor]:
-    """The weights of a plain ResNet with the model's own head in place of theirs; weights of this network as they are.
+def own_head_kept(state: Mapping[str, Tensor], model: MlpResNet) -> dict[str, Tensor]:
+    """Weights for timm to load strictly: with the model's own head where theirs is another.
 
-    timm loads them strictly, and the head of a plain ResNet is one layer.
+    A plain ResNet's is one layer, and one for another number of classes does not fit either.
     """
-    if "fc.fc1.weight" in state:
-        return dict(state)
     own = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
-    return {name: value for name, value in state.items() if not name.startswith("fc.")} | own
+    fits = all(name in state and state[name].shape == value.shape for name, value in own.items())
+    return dict(state) if fits else {name: value for name, value in state.items() if not name.startswith("fc.")} | own
 
 
 default_cfgs = generate_default_cfgs(
@@ -68,5 +67,5 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def resnet50_mlp1000(pretrained: bool = False, **kwargs: object) -> MlpResNet:
     """ResNet-50 with the head 2048 -> 1000 -> classes; `head_act` "none" or "relu"."""
-    parts = {"block": Bottleneck, "layers": (3, 4, 6, 3), "pretrained_filter_fn": plain_head_left_out}
+    parts = {"block": Bottleneck, "layers": (3, 4, 6, 3), "pretrained_filter_fn": own_head_kept}
     return build(MlpResNet, "resnet50_mlp1000", pretrained, {**parts, **kwargs})

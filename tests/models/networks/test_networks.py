@@ -58,9 +58,9 @@ def images(name: str, size: int | None = None) -> torch.Tensor:
 def test_the_registered_network_at_its_own_size(name: str) -> None:
     """Forward and backward on the meta device: all shapes, no numbers."""
     with torch.device("meta"):
-        model = timm.create_model(name, num_classes=3, in_chans=4)
+        model = timm.create_model(name, num_classes=3, in_chans=5)  # no layer inside has as few
         config = model.pretrained_cfg
-        batch = torch.empty(2, 4, *config["input_size"][1:])
+        batch = torch.empty(2, 5, *config["input_size"][1:])
     maps = model.forward_features(batch)
     assert maps.shape[:2] == (2, model.num_features)
     assert model.forward_head(maps, pre_logits=True).shape == (2, model.head_hidden_size)
@@ -72,8 +72,8 @@ def test_the_registered_network_at_its_own_size(name: str) -> None:
     first, last = (
         [names] if isinstance(names, str) else names for names in (config["first_conv"], config["classifier"])
     )
-    assert all(modules[conv].in_channels == 4 for conv in first)
-    assert sum(getattr(module, "in_channels", None) == 4 for module in modules.values()) == len(first)
+    assert all(modules[conv].in_channels == 5 for conv in first)
+    assert sum(getattr(module, "in_channels", None) == 5 for module in modules.values()) == len(first)
     assert modules[last[-1]] is model.get_classifier()
     model.reset_classifier(5)
     assert (model(batch).shape, model.num_classes) == ((2, 5), 5)
