@@ -6,12 +6,17 @@ import shlex
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from pictures import square
 from typer import TyperException
 from typer.main import get_command
 
 from imgkit.cli.app import app
 from imgkit.data.load import load_data
+from imgkit.errors import UsageError
+from imgkit.model_names import OWN
+from imgkit.models.options import check_options
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.losses import CLASS_RULES, LOSS_TYPES
 from imgkit.recipe.monitors import MONITORS
@@ -103,6 +108,31 @@ def test_the_table_of_schedules_is_complete() -> None:
     assert list(rows) == list(SCHEDULE_TYPES)
     for name, (_, keys) in rows.items():
         assert words(keys) == set(SCHEDULE_TYPES[name].model_fields) - {"name"}
+
+
+def test_the_table_of_own_networks_is_what_they_are() -> None:
+    rows = rows_of("networks.md", "network")
+    assert sorted(rows) == sorted(OWN)
+    for name, (_, parameters, options) in rows.items():
+        with torch.device("meta"):
+            count = sum(weight.numel() for weight in timm.create_model(name).parameters())
+        assert parameters == f"{count:,}", name
+        with pytest.raises(UsageError) as caught:
+            check_options(name, {"no_such_option": 1}, {})
+        listed = re.findall(r"Its options: (.*)\.|has no options", caught.value.hint)
+        assert words(options) == words(*listed), name
+
+
+def test_the_table_of_small_vggs_is_what_they_are() -> None:
+    text = (ROOT / "docs" / "networks.md").read_text()
+    (table,) = re.findall(r"^\| 200 classes, 64 px .*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    for line, norm in zip(table.splitlines(), ("", "_bn"), strict=True):
+        found = []
+        for letter in "abcde":
+            with torch.device("meta"):
+                model = timm.create_model(f"vgg_{letter}{norm}", num_classes=200, img_size=64)
+            found.append(f"{sum(weight.numel() for weight in model.parameters()):,}")
+        assert [cell.strip() for cell in line.strip("|").split("|")][1:] == found
 
 
 def test_the_table_of_class_weights_is_complete() -> None:

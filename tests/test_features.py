@@ -10,7 +10,7 @@ from torch import nn
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError
-from imgkit.features import check_solvable, extract, head_layer, load_solution, pooled, together
+from imgkit.features import check_solvable, extract, head_layer, left_by_a_solve, load_solution, pooled, together
 from imgkit.solve import solve_head
 
 FAMILIES = (
@@ -63,6 +63,11 @@ def blobs(n: int, width: int, classes: int, seed: int = 0, spread: float = 2.0) 
 
 
 # Features
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_solve_of_one_layer_leaves_none(name: str) -> None:
+    assert left_by_a_solve(make(name)) == []
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -1,6 +1,8 @@
 """What holds of each of imgkit's own networks: the interface of timm, freezing, the solved head, the model folder."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,31 @@ def test_the_folder_is_loaded_by_imgkit_and_by_timm(name: str, tmp_path: Path) -
     assert {key: tuple(arguments[key]) for key in OPTIONS.get(name, {})} == OPTIONS.get(name, {})
     assert config["pretrained_cfg"]["input_size"] == [3, *created.preprocessing.size]
     assert "    import imgkit.models  # registers the network\n    model = timm" in (tmp_path / "README.md").read_text()
+
+
+def test_plain_timm_knows_them_once_the_package_is_imported(tmp_path: Path) -> None:
+    created = make("lsvrc_residual")
+    save_model_folder(
+        tmp_path,
+        model=created.model,
+        model_name=created.name,
+        state=created.model.state_dict(),
+        classes=("a", "b", "c"),
+        preprocessing=created.preprocessing,
+        calibration=Calibration(1.0, None, "val", 3),
+        extra={},
+    )
+    code = "import sys, timm\n{}print(timm.create_model('local-dir:' + sys.argv[1], pretrained=True).num_classes)"
+
+    def answer(first: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", code.format(first), str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert answer("import imgkit.models\n") == (0, "3\n")
+    failed, said = answer("")
+    assert failed
+    assert "Unknown model (lsvrc_residual)" in said
 
 
 @kinds

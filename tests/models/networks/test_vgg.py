@@ -13,6 +13,7 @@ from imgkit.errors import WeightsError
 from imgkit.models.create import create_model
 from imgkit.models.networks import vgg
 from imgkit.models.networks.vgg import CONFIGS, FcLayers, Head, Layout, Vgg, _pool
+from imgkit.models.weights import WeightSource
 from imgkit.recipe.schema import ModelSettings
 
 TIMMS = {"a": "vgg11", "b": "vgg13", "d": "vgg16", "e": "vgg19"}
@@ -226,6 +227,19 @@ def test_under_a_compact_head_a_file_gives_the_trunk(name: str, origin: str, tmp
     for key, value in loaded.items():
         assert torch.equal(value, state[key] if key.startswith("features.") else other[key]), key
     assert any(not torch.equal(loaded[key], other[key]) for key in loaded if key.startswith("features."))
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("classes", [3, 1000])
+def test_weights_of_the_hub_lie_under_a_compact_head(classes: int, tmp_path: Path) -> None:
+    state = VGG(cfgs["vgg11"], mlp_ratio=0.01).state_dict()  # 1000 classes, as there
+    source = WeightSource("cache", "timm/vgg11.tv_in1k", None, Path(write(state, tmp_path / "w.safetensors")))
+    settings = ModelSettings(name="vgg11_compact", image_size=64)
+    created = create_model(settings, classes, 0, source)
+    other = create_model(settings.model_copy(update={"weights": "none"}), classes, 0).model.state_dict()
+    for key, value in created.model.state_dict().items():
+        assert torch.equal(value, state[key] if key.startswith("features.") else other[key]), key
+    assert timm.get_pretrained_cfg("vgg11_compact").hf_hub_id == timm.get_pretrained_cfg("vgg11").hf_hub_id
 
 
 @pytest.mark.usefixtures("heads")
