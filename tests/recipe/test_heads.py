@@ -1,6 +1,9 @@
 import pytest
 
+from imgkit.errors import RecipeError
 from imgkit.recipe.heads import HeadShape, check_head
+from imgkit.recipe.load import Flag, load_recipe, shipped_recipes
+from imgkit.recipe.plan import make_plan
 
 HEADS = {
     "linear": HeadShape(),
@@ -46,3 +49,17 @@ def test_each_form_is_read(text: str) -> None:
 def test_faults_are_told(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         check_head(text)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in shipped_recipes() if "solver" in shipped_recipes()[name].read_text()]
+)
+def test_what_is_said_of_a_solved_phase_can_be_typed(name: str) -> None:
+    flags = {"model.head": Flag("--head", "mlp:8:relu")}
+    with pytest.raises(RecipeError, match=r"--head: model.head: 'mlp:8:relu' has several layers, and phase") as caught:
+        load_recipe(name, flags=flags)
+    told = caught.value.message.partition("train it by gradients: ")[2]
+    sets = [word for word in told.split() if word != "--set"]
+    plan = make_plan(load_recipe(name, flags=flags, sets=sets), 64)
+    assert all(phase.solver == "sgd" for phase in plan.phases)
+    assert plan.phases[0].train == "head"
