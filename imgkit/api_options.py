@@ -22,6 +22,10 @@ class UserOptions(TypedDict, total=False):
         image_size: side of the images, in pixels.
         fit: how pictures are made to fit it: "crop", "squash" or "letterbox".
         augment: how much training pictures are changed: "none", "light", "medium" or "strong".
+        head: "linear", or of several layers: "mlp:1000", "mlp:1000:relu", "pool5-mlp:4096,2048".
+        max_size: of parameters and buffers, "100MB" or "95MiB"; over it, or over the next two, GateError.
+        max_params: such as "25M".
+        max_latency: of one image on the device, such as "20ms".
         seed: of order, augmentation, dropout and new weights.
         workers: processes that load images; their number never changes a result.
         sets: "key.path=value" for any other key of the recipe.
@@ -37,6 +41,10 @@ class UserOptions(TypedDict, total=False):
     image_size: int
     fit: str
     augment: str
+    head: str
+    max_size: str
+    max_params: str | int
+    max_latency: str
     seed: int
     workers: int
     sets: Sequence[str]
@@ -79,6 +87,10 @@ _KEYS = {
     "image_size": "model.image_size",
     "fit": "model.fit",
     "augment": "augment.preset",
+    "head": "model.head",
+    "max_size": "budget.size",
+    "max_params": "budget.params",
+    "max_latency": "budget.latency",
     "seed": "seed",
     "workers": "run.workers",
     "weights": "model.weights",

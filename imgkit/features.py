@@ -10,12 +10,10 @@ from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError
 from imgkit.models.freeze import classifier_names
+from imgkit.recipe.heads import by_sgd
 from imgkit.solve import Solution
 
-BY_SGD = (
-    "Train the head by gradients (here where its phase is called head):\n"
-    "--set phases.head.solver=sgd --set phases.head.lr=1e-3 --set phases.head.epochs=2"
-)
+BY_SGD = f"Train the head by gradients (here where its phase is called head):\n{by_sgd('head')}"
 
 
 class Features(NamedTuple):
@@ -88,6 +86,7 @@ def head_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
     if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:
         return head
     kind = "no head of its own" if head is None or isinstance(head, nn.Identity) else f"a head of {type(head).__name__}"
+    kind = "a head of several layers" if isinstance(head, nn.Sequential) else kind
     raise UsageError(f"{type(model).__name__} has {kind}; only a single linear head can be solved", BY_SGD)
 
 

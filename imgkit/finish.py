@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imgkit.average import Chosen, choose_weights
+from imgkit.budget import check_file
 from imgkit.calibration import FEWEST, Calibration, calibrate
 from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
 from imgkit.evaluate import Scores, load_run_model, store
 from imgkit.evaluations import read_logits
-from imgkit.models.folder import save_model_folder
+from imgkit.models.folder import how_it_loads, save_model_folder
 from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.plugin_files import plugin_words
 from imgkit.progress import best_row
@@ -43,13 +44,19 @@ def finish(
     screen: Screen,
     watched: Watched,
 ) -> dict[str, Any]:
-    """Export, score test once if there is a test split, and say how it went; returns what names the best weights."""
+    """Export, score test once if there is a test split, and say how it went; returns what names the best weights.
+
+    Raises:
+        DiskError: if the model cannot be written.
+        GateError: if the written model is over the limit on its size; all else is done by then.
+    """
     best = best_row(history)
     chosen = choose_weights(folder, setup, history, screen, watched)
     calibration = export_best(folder, setup, chosen, watched)
     splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
     metrics = {split: _scored(folder, setup, split, chosen, calibration, watched) for split in splits}
     _say_result(folder, setup, history, best, metrics, seconds, screen)
+    _check_file(folder)
     return {**chosen.about, "metric": setup.recipe.monitor, "value": chosen.value}
 
 
@@ -73,7 +80,13 @@ def export_best(folder: RunFolder, setup: Setup, chosen: Chosen, watched: Watche
         classes=setup.index.classes,
         preprocessing=setup.preprocessing,
         calibration=calibration,
-        extra={"run": folder.name, **chosen.about, "task": setup.index.task, "weights": setup.about["weights"]},
+        extra={
+            "run": folder.name,
+            **chosen.about,
+            "task": setup.index.task,
+            "weights": setup.about["weights"],
+            "head": setup.recipe.model.head,
+        },
     )
     with disk_told(place):
         shutil.rmtree(place, ignore_errors=True)
@@ -81,6 +94,22 @@ def export_best(folder: RunFolder, setup: Setup, chosen: Chosen, watched: Watche
     # A kill after the last save may have left an older one.
     folder.write_json("checkpoints/best.json", {"step": chosen.step})
     return calibration
+
+
+def _check_file(folder: RunFolder) -> None:
+    """Look at the written weights by the limit on size, if there is one, and leave what they take in run.json.
+
+    Raises:
+        GateError: if they are over it.
+    """
+    about = folder.read_json("run.json")
+    limit = about.get("budget", {}).get("size")
+    if limit is None:
+        return
+    file = folder.path / "model" / "model.safetensors"
+    limit["file_bytes"] = file.stat().st_size
+    folder.write_json("run.json", about)
+    check_file(limit, file)
 
 
 def _scored(
@@ -132,8 +161,7 @@ def _say_result(
         lines += _advice(setup, history, best, metrics)
     except Exception as error:  # all that the run made is on the disk: no fault of a hint may call it failed
         screen.warn(f"No advice on this result: {type(error).__name__}: {error}")
-    own = any("model" in one["registers"] for one in setup.about.get("plugins", []))
-    how = "timm loads it once the plugin is imported" if own else "loads in plain timm"
+    how = how_it_loads(setup.about["model"], setup.recipe.model.head)
     lines.append(f"Model   {folder.path / 'model'}  ({how})")
     name = "latest" if folder.is_latest else folder.address
     runs = shlex.quote(f"{folder.path.parent}/")

@@ -23,6 +23,7 @@ from imgkit.errors import UsageError, did_you_mean
 OWN = (
     *("lsvrc_residual", "multilabel_cnn", "vgg11_compact", "vgg19_res3", "vgg_a", "vgg_a_bn", "vgg_a_lrn", "vgg_b"),
     *("vgg_b_bn", "vgg_c", "vgg_c_bn", "vgg_d", "vgg_d_bn", "vgg_e", "vgg_e_bn"),
+    *("cbam_resnet18", "cbam_resnet50", "resnet50_mlp1000"),
 )
 """imgkit's own networks, which `import imgkit.models` registers with timm."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from imgkit.budget import about_limits, check, measure
 from imgkit.cells import guarded
 from imgkit.class_weights import check_weights, loss_weights
 from imgkit.data.index import SPLITS
@@ -92,6 +93,8 @@ def prepare(
     for text in created.notes:
         screen.note(text)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    limits = measure(model, loaded, size=created.preprocessing.size, device=device, machine=describe(device))
+    check(limits, name=created.name, loaded=loaded, classes=len(index.classes))
     autocast, why = choose_format(plan, recipe, model, device, created.preprocessing.size, smoke=smoke)
     workers = choose_workers(recipe.run.workers, device)
     about = {
@@ -123,8 +126,10 @@ def prepare(
             "detail": created.weights.detail,
             "licence": created.weights.licence,
             "sha256": created.weights.digest(),
+            "additions": created.additions,
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "budget": about_limits(limits),
         "preprocessing": created.preprocessing.to_dict(),
     }
     setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)

@@ -24,6 +24,7 @@ from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.models.freeze import set_trainable
 from imgkit.optimizers import make_optimizer
 from imgkit.recipe.check import named_scores
+from imgkit.recipe.heads import LINEAR
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.plan import PhasePlan, Plan
 from imgkit.recipe.schema import Recipe
@@ -149,14 +150,20 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     screen.fact(
         "Model",
         f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}{greys}",
-        f"{source} · new head for {len(setup.index.classes)} classes",
+        f"{source} · new head{_head_words(setup)} for {len(setup.index.classes)} classes",
     )
+    if weights["additions"]:
+        screen.note(f"{weights['additions']:,} parameters that the weights lack are new besides the head")
     screen.fact(
         "Recipe",
         f"{setup.recipe.name} · seed {setup.recipe.seed} · best by {setup.recipe.monitor}",
         *(f"{phase.name}: {_phase_words(phase)}" for phase in setup.plan.phases),
     )
     none = " · no GPU found" if setup.device.type == "cpu" and setup.recipe.run.device == "auto" else ""
+    if about["budget"]:
+        screen.fact(
+            "Budget", *(f"{one['words']}: within {one['limit']} ({one['origin']})" for one in about["budget"].values())
+        )
     screen.fact("Machine", f"{about['machine']}{none} · {about['format']['why']}")
     if none and about["parameters"] > _LARGE and any(phase.train != "head" for phase in setup.plan.phases):
         screen.note(
@@ -168,6 +175,11 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     for text in crop_warnings(data.aspects, setup.preprocessing.size, setup.preprocessing.fit):
         screen.warn(text)
     screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about["loss_weights"]))
+
+
+def _head_words(setup: Setup) -> str:
+    head = setup.recipe.model.head
+    return "" if head == LINEAR else f" {head}"
 
 
 def _phase_words(phase: PhasePlan) -> str:

@@ -12,12 +12,12 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "keys", "signals", "cells", "files"],
+    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files"],
     ["recipe"],
     [
         *("data", "models", "losses", "mixing", "class_weights", "schedules", "plateau", "optimizers", "device"),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
-        "weight_packages",
+        *("weight_packages", "budget"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features"),

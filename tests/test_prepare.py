@@ -233,7 +233,9 @@ def test_other_data_are_read_as_the_task_of_the_run(tmp_path: Path) -> None:
 
     def other(**given: object) -> Index:
         settings = DataSettings.model_validate(given)
-        return evaluate._other_data(folder, about, settings, model, Screen())[0]
+        return evaluate._other_data(
+            folder, about, evaluate._inherited(about, setup.recipe.data, settings), model, Screen()
+        )[0]
 
     same = other(path=str(tmp_path / "cells.csv"))
     assert (same.task, same.classes) == ("multilabel", setup.index.classes)

@@ -95,6 +95,10 @@ OPTIONS = (
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of order, augmentation, dropout and new weights.", _RECIPE),
     Option("--weights", "model.weights", str, "auto, none, FILE, package:NAME or hub:OWNER/NAME.", _RECIPE),
+    Option("--head", "model.head", str, "linear, mlp:1000, mlp:1000:relu or pool5-mlp:4096.", _RECIPE, metavar="HEAD"),
+    Option("--max-size", "budget.size", str, "Of the network: 100MB, 95MiB or none.", _RECIPE, metavar="SIZE"),
+    Option("--max-params", "budget.params", str, "Its parameters, such as 25M.", _RECIPE, metavar="N"),
+    Option("--max-latency", "budget.latency", str, "Of one image on the device: 20ms.", _RECIPE, metavar="TIME"),
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),
     Option(

@@ -1,5 +1,6 @@
 """Makes a network: timm's, seeded, with pretrained weights under a new head."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -14,9 +15,11 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError, WeightsError
 from imgkit.keys import key, seed_everything
 from imgkit.model_names import resolve_name
-from imgkit.models.freeze import classifier_names
+from imgkit.models.freeze import classifier_names, classifier_prefixes
+from imgkit.models.heads import set_head
 from imgkit.models.options import check_options, options_refused, takes
 from imgkit.models.weights import WeightSource, find_weights, load_state, mismatch
+from imgkit.recipe.heads import LINEAR, HeadShape
 from imgkit.recipe.schema import ModelSettings
 
 
@@ -29,6 +32,7 @@ class Created:
         name: timm's, with the tag that says which weights and preprocessing were meant.
         preprocessing: how a picture becomes its input.
         weights: where the weights of all but the head come from.
+        additions: parameters besides the head that these weights lack, and that are new; see `_additions`.
         notes: what the network chose by itself, for people.
     """
 
@@ -36,6 +40,7 @@ class Created:
     name: str
     preprocessing: Preprocessing
     weights: WeightSource
+    additions: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -58,14 +63,14 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     What is not loaded depends on the seed alone: the same head with and without pretrained weights.
 
     Args:
-        settings: name, weights, channels, image size, drop rates and options.
+        settings: name, weights, head, channels, image size, drop rates and options.
         classes: K, rows of the head.
         seed: of what is not loaded.
         source: of the weights, if `find_source` was asked before.
 
     Raises:
-        UsageError: for an unknown name, a key that the network does not take, an image size or a number of channels
-            that it cannot take, or a network that does not give logits (B, K).
+        UsageError: for an unknown name, a key that the network does not take, a head, an image size or a number of
+            channels that it cannot have, or a network that does not give logits (B, K).
         WeightsError: if the weights cannot be had or do not fit.
     """
     assert settings.name is not None
@@ -73,14 +78,18 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     source = source or find_source(settings)
     options = {**_sizes(name, settings), **settings.options}
     seed_everything(key(seed, "init"))
-    model = _build(name, settings, options | {"num_classes": classes})
+    model, replaced = _with_head(name, settings, options, classes)
+    added = 0
     if source.kind != "none":
-        _load_trunk(model, _pretrained(name, settings, options, source), name, source)
+        state = load_state(source, name)
+        new = _additions(model, state)
+        state, added = state | new, sum(value.numel() for value in new.values())
+        _load_trunk(model, _pretrained(name, settings, options, source, state), replaced, name, source)
     preprocessing = _preprocessing(model, name, settings)
     if settings.fit is not None:
         preprocessing = preprocessing.with_fit(settings.fit)
-    _check_logits(model, name, classes, preprocessing)
-    return Created(model, name, preprocessing, source, tuple(getattr(model, "notes", ())))
+    _check_logits(model, name, settings.head, classes, preprocessing)
+    return Created(model, name, preprocessing, source, added, tuple(getattr(model, "notes", ())))
 
 
 def _full_name(name: str) -> str:
@@ -96,6 +105,26 @@ def _sizes(name: str, settings: ModelSettings) -> dict[str, Any]:
     fixed = (config is not None and config.fixed_input_size) or takes(name, "img_size")
     size = {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}
     return size if settings.in_chans == 3 else size | {"in_chans": settings.in_chans}
+
+
+def _with_head(
+    name: str, settings: ModelSettings, options: dict[str, Any], classes: int
+) -> tuple[nn.Module, frozenset[str]]:
+    """The network with its new head, and the names of the tensors that this head replaced."""
+    # Layers on a feature map have dropout of their own, and none before the first of them.
+    pools = HeadShape.parse(settings.head).side is not None
+    plain = settings.model_copy(update={"drop_rate": 0.0}) if pools else settings
+    model = _build(name, plain, options | {"num_classes": classes})
+    before = frozenset(model.state_dict())
+    set_head(model, settings.head, classes, settings.drop_rate)
+    return model, before.difference(model.state_dict())
+
+
+def _additions(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the network adds to one whose weights it takes (`additions()` names it), where `state` has none of it."""
+    names: Collection[str] = getattr(model, "additions", tuple)()
+    own = model.state_dict()
+    return {} if any(name in state for name in names) else {name: own[name].clone() for name in names}
 
 
 def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Module:
@@ -129,11 +158,17 @@ def _build(name: str, settings: ModelSettings, options: dict[str, Any]) -> nn.Mo
             raise _wrong_size(name, settings.image_size, str(error)) from error
 
 
-def _wrong_size(name: str, size: int | None, reason: str = "") -> UsageError:
+def _wrong_size(name: str, size: int | None, reason: str = "", head: str = LINEAR) -> UsageError:
     config = get_pretrained_cfg(name)
     own = config.input_size[-1] if config is not None else 224
     why = f" ({reason.splitlines()[0]})" if reason.strip() else ""
-    return UsageError(f"{name} cannot take images of {size} px{why}.", f"It was made for {own} px:  --image-size {own}")
+    hint = f"It was made for {own} px:  --image-size {own}"
+    if head == LINEAR:
+        return UsageError(f"{name} cannot take images of {size} px{why}.", hint)
+    return UsageError(
+        f"{name} with the head {head} cannot take images of {size} px{why}.",
+        f"{hint}\nOr leave the head as it is:  --head {LINEAR}",
+    )
 
 
 def _no_greys(name: str) -> UsageError:
@@ -143,14 +178,19 @@ def _no_greys(name: str) -> UsageError:
     )
 
 
-def _pretrained(name: str, settings: ModelSettings, options: dict[str, Any], source: WeightSource) -> dict[str, Tensor]:
-    """The tensors of `source` with the names and shapes that the network has, its own old head included.
+def _pretrained(
+    name: str, settings: ModelSettings, options: dict[str, Any], source: WeightSource, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of `source` with the names and shapes that the network has, their own old head included.
 
     timm loads them into a second network with its own rules for each family (other names, resized position
-    embeddings). It does so strictly only if the head fits, so this network has the head of the file.
+    embeddings). It does so strictly only if the head fits, so this network has the head of the file. A head of
+    several layers was put there by imgkit, and such a file has the network's own names.
     """
-    state = load_state(source, name)
     config = get_pretrained_cfg(name)
+    classifier = () if config is None or not config.classifier else config.classifier
+    if isinstance(classifier, str) and f"{classifier}.fc1.weight" in state:
+        return state
     rows = None if source.kind == "package" else _head_rows(state, config)
     overlay: dict[str, Any] = {"state_dict": state, "custom_load": False}
     if rows is not None:
@@ -206,11 +246,19 @@ def _does_not_fit(
     )
 
 
-def _load_trunk(model: nn.Module, state: dict[str, Tensor], name: str, source: WeightSource) -> None:
-    """Copy all but the head from `state` into `model`, and make sure that nothing else is left out."""
-    head = set(classifier_names(model))
+def _load_trunk(
+    model: nn.Module, state: dict[str, Tensor], replaced: frozenset[str], name: str, source: WeightSource
+) -> None:
+    """Copy all but the head from `state` into `model`, and make sure that nothing else is left out.
+
+    The heads differ where one of them has several layers: what the new one replaced, and layers of the old one that
+    the new one has not, are left out too.
+    """
+    own = model.state_dict()
+    old = {name for name in state if name not in own and name.startswith(classifier_prefixes(model))}
+    head = {*classifier_names(model), *replaced, *old}
     trunk = {name: value for name, value in state.items() if name not in head}
-    expected = {name: value for name, value in model.state_dict().items() if name not in head}
+    expected = {name: value for name, value in own.items() if name not in head}
     listed = mismatch(trunk, expected)
     if listed:
         raise WeightsError(
@@ -245,7 +293,7 @@ def _preprocessing(model: nn.Module, name: str, settings: ModelSettings) -> Prep
     return Preprocessing.from_timm(resolved)
 
 
-def _check_logits(model: nn.Module, name: str, classes: int, rule: Preprocessing) -> None:
+def _check_logits(model: nn.Module, name: str, head: str, classes: int, rule: Preprocessing) -> None:
     """One image through the network: it must give logits (1, classes)."""
     model.eval()
     try:
@@ -254,7 +302,7 @@ def _check_logits(model: nn.Module, name: str, classes: int, rule: Preprocessing
     except (RuntimeError, AssertionError, ValueError) as error:
         if rule.channels == 1 and _takes_colours(model, rule):
             raise _no_greys(name) from error
-        raise _wrong_size(name, rule.size[0], str(error)) from error
+        raise _wrong_size(name, rule.size[0], str(error), head) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, classes):
         raise UsageError(

@@ -1,6 +1,6 @@
 """A trained network as a folder that plain timm loads: config.json and model.safetensors, and what imgkit adds.
 
-config.json           architecture, arguments, class names, preprocessing, in timm's local-dir layout
+config.json           architecture, arguments, class names, preprocessing, in timm's local-dir layout; imgkit.head
 model.safetensors     the tensors
 preprocessing.json    the evaluation rule, exactly
 calibration.json      the temperature of its probabilities, the thresholds of its labels
@@ -16,15 +16,16 @@ from typing import Any
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from timm.models import get_model_args, get_model_input_config, is_model, split_model_name_tag
+from timm.models import get_model_args, get_model_input_config, is_model, model_entrypoint, split_model_name_tag
 from torch import Tensor, nn
 
 from imgkit.calibration import Calibration
 from imgkit.data.preprocessing import CROP_MODES, Preprocessing
 from imgkit.errors import DiskError, UsageError, suggestion
-from imgkit.model_names import OWN
+from imgkit.models.heads import set_head
 from imgkit.models.weights import mismatch
 from imgkit.recipe.fields import Task
+from imgkit.recipe.heads import LINEAR, HeadShape
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def save_model_folder(
         classes: names, in the order of the logits.
         preprocessing: the evaluation rule.
         calibration: how its logits become probabilities and labels.
-        extra: goes into config.json as "imgkit"; plain values. A licence in extra["weights"]["licence"] is shown.
+        extra: goes into config.json as "imgkit"; plain values. A licence in extra["weights"]["licence"] is shown, and
+            extra["head"], if it is there, is the head that `create_model` gave the model.
 
     Raises:
         DiskError: if a file cannot be written.
@@ -146,19 +148,33 @@ def _config(
         "std": list(preprocessing.std),
         "num_classes": len(classes),
     }
+    args = get_model_args(model)
+    if HeadShape.parse(str(extra.get("head", LINEAR))).side is not None:
+        args.pop("global_pool", None)  # the head's, which timm does not know
     return {
         "architecture": name,
         "num_classes": len(classes),
         "num_features": getattr(model, "num_features", None),
         "label_names": list(classes),
         # What the network chose by itself is written down: loaded for other images, it would choose otherwise.
-        "model_args": get_model_args(model) | getattr(model, "settled", {}) | {"num_classes": len(classes)} | greys,
+        "model_args": args | getattr(model, "settled", {}) | {"num_classes": len(classes)} | greys,
         "pretrained_cfg": pretrained,
         "imgkit": dict(extra),
     }
 
 
+def how_it_loads(model_name: str, head: str) -> str:
+    """What it takes to load a model folder besides imgkit, in a few words."""
+    module = model_entrypoint(split_model_name_tag(model_name)[0]).__module__
+    if head != LINEAR:
+        return "imgkit loads it; plain timm has no such head"
+    if module.startswith("timm."):
+        return "loads in plain timm"
+    return f"timm loads it once {'imgkit.models' if module.startswith('imgkit.') else 'the plugin'} is imported"
+
+
 def _build(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The network that config.json describes, with its head; weights are new."""
     name = config.get("architecture")
     if not isinstance(name, str) or not is_model(name):
         raise UsageError(
@@ -167,6 +183,7 @@ def _build(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         )
     try:
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=False)
+        set_head(model, config.get("imgkit", {}).get("head", LINEAR), config["num_classes"])
     except Exception as error:  # arguments from a damaged file make networks fail in many ways
         reason = (str(error).splitlines() or [""])[0]
         raise DiskError(
@@ -224,8 +241,6 @@ def _card(
     if calibration.thresholds is not None:
         kind = "labels, any number of them an image"
         answers = f"sigmoid(logits / {calibration.temperature:.4g}), and a label is answered from its threshold on"
-    own = split_model_name_tag(model_name)[0] in OWN
-    register = "    import imgkit.models  # registers the network\n" if own else ""
     names = "\n".join(f"    {json.dumps(name, ensure_ascii=False)}" for name in classes)
     return f"""# {model_name}, {len(classes)} {kind}
 
@@ -234,11 +249,7 @@ a picture becomes that.
 
 Licence of the weights that training started from: {licence or "not known"}.
 
-With plain timm:
-
-{register}    model = timm.create_model("local-dir:PATH_OF_THIS_FOLDER", pretrained=True).eval()
-    config = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
-    transform = timm.data.create_transform(**config)
+{_by_timm(model_name, str(extra.get("head", LINEAR)))}
 
 With imgkit:
 
@@ -251,3 +262,24 @@ Classes, in the order of the logits:
 
 {names}
 """
+
+
+_LOAD = """
+    model = timm.create_model("local-dir:PATH_OF_THIS_FOLDER", pretrained=True).eval()
+    config = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
+    transform = timm.data.create_transform(**config)"""
+
+
+def _by_timm(model_name: str, head: str) -> str:
+    """How plain timm loads the folder, or that it cannot."""
+    module = model_entrypoint(split_model_name_tag(model_name)[0]).__module__
+    if head != LINEAR:
+        return (
+            f"Its head is `{head}`, which timm does not make: `timm.create_model` refuses these weights. What imgkit\n"
+            "gives is a plain torch module, `loaded.model`, and needs no imgkit to be exported or saved otherwise."
+        )
+    if module.startswith("timm."):
+        return f"With plain timm:\n{_LOAD}"
+    if module.startswith("imgkit."):
+        return f"With timm and imgkit's networks:\n\n    import imgkit.models  # registers the network{_LOAD}"
+    return f"With timm, once the module that registers the network is imported:\n{_LOAD}"

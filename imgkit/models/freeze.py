@@ -11,11 +11,23 @@ from imgkit.errors import UsageError
 
 
 def classifier_names(model: nn.Module) -> list[str]:
-    """Names of the parameters of the last layer, the one that gives the logits.
+    """Names of the parameters of the head: the last layer, the one that gives the logits, or the several of `--head`.
 
     Raises:
         UsageError: if the model does not say which layer that is.
     """
+    prefixes = classifier_prefixes(model)
+    names = [name for name, _ in model.named_parameters() if name.startswith(prefixes)]
+    if not names:
+        raise UsageError(
+            f"{type(model).__name__} does not say which layer is its classifier.",
+            "Give the network a method get_classifier() that returns its last layer.",
+        )
+    return names
+
+
+def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+    """What the names of the head's tensors begin with ("fc."); empty where the model does not say."""
     get_classifier = getattr(model, "get_classifier", None)
     found = get_classifier() if get_classifier is not None else ()
     layers = {id(layer) for layer in (found if isinstance(found, tuple | list) else (found,))}
@@ -23,13 +35,7 @@ def classifier_names(model: nn.Module) -> list[str]:
     # Some networks have a second classifier that get_classifier leaves out (volo's aux_head).
     listed = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     prefixes += [listed] if isinstance(listed, str) else list(listed)
-    names = [name for name, _ in model.named_parameters() if any(name.startswith(f"{p}.") for p in prefixes)]
-    if not names:
-        raise UsageError(
-            f"{type(model).__name__} does not say which layer is its classifier.",
-            "Give the network a method get_classifier() that returns its last layer.",
-        )
-    return names
+    return tuple(f"{prefix}." for prefix in prefixes)
 
 
 def layer_groups(model: nn.Module) -> list[list[str]]:

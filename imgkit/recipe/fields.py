@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from imgkit.duration import Duration
+from imgkit.quantity import parse_bytes, parse_count, parse_ms
 
 
 def _check_length(text: str) -> str:
@@ -74,6 +75,27 @@ def parse_pixels(given: object) -> object:
         raise ValueError(f"must be a number of pixels, such as 300000000 or 300M, got {given!r}") from None
 
 
+def _amount(given: object) -> object:
+    """A bare number as text, so that it is told which unit it lacks."""
+    return str(given) if isinstance(given, int | float) and not isinstance(given, bool) else given
+
+
+def _check_size(text: str) -> str:
+    if text not in ("auto", "none"):
+        parse_bytes(text)
+    return text
+
+
+def _check_count(text: str) -> str:
+    parse_count(text)
+    return text
+
+
+def _check_latency(text: str) -> str:
+    parse_ms(text)
+    return text
+
+
 Task = Literal["single", "multilabel"]
 """One label an image, or any number of them."""
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -91,6 +113,12 @@ Pixels = Annotated[PositiveInt, BeforeValidator(parse_pixels)]
 Text = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[str, ...], BeforeValidator(_check_columns)]
 """Names of columns; one may be given as text."""
+Size = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_size)]
+"""A number of bytes with its unit, "100MB" or "95MiB"; "auto" or "none"."""
+Count = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_count)]
+"""A number of things: "25M", "25000000"."""
+Latency = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_latency)]
+"""A time with its unit: "20ms"."""
 Length = Annotated[str, AfterValidator(_check_length)]
 """A length with its unit: "10%" of the phase, "3 epochs" or "500 steps"."""
 Span = Annotated[str, AfterValidator(_check_span)]

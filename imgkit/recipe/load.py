@@ -9,6 +9,7 @@ from imgkit.errors import RecipeError, printable, suggestion
 from imgkit.recipe.draft import Draft, read_draft
 from imgkit.recipe.fields import Strict
 from imgkit.recipe.given import Flag, apply_given
+from imgkit.recipe.heads import LINEAR, by_sgd
 from imgkit.recipe.phases import TABLES, override_keys, unread
 from imgkit.recipe.presets import lay_presets
 from imgkit.recipe.problems import (
@@ -25,7 +26,7 @@ from imgkit.recipe.problems import (
     stop_at,
     unknown_key,
 )
-from imgkit.recipe.schema import DataSettings, PhaseSettings, Recipe, TrainSettings
+from imgkit.recipe.schema import DataSettings, ModelSettings, PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import read_toml, value_text
 
 __all__ = ["Flag", "Loaded", "load_recipe", "recipe_summary", "shipped_recipes"]
@@ -145,6 +146,7 @@ def _build(draft: Draft) -> Loaded:
     if not draft.phases and all(problem.key != ("phases",) for problem in draft.problems):
         draft.fault(("phases",), "is missing; a recipe has at least one [[phases]]")
     _check_weights(draft, parts, phases)
+    _check_head(draft, parts["model"], phases)
     recipe, faults = check(Recipe, {**known.table(), **parts, "phases": phases})
     for key in faults.keys() - parts.keys() - {"phases"}:
         draft.fault((key,), faults[key])
@@ -250,6 +252,20 @@ def _check_weights(draft: Draft, parts: Mapping[str, Strict | None], phases: tup
             "have none: draw by class there, --sampler balanced or sqrt",
         )
         return
+
+
+def _check_head(draft: Draft, model: Strict | None, phases: tuple[PhaseSettings | None, ...]) -> None:
+    """A solve gives one linear layer, so a head of several is trained by gradients."""
+    if not isinstance(model, ModelSettings) or model.head == LINEAR:
+        return
+    for phase in phases:
+        if phase is not None and phase.solver == "logistic":
+            draft.fault(
+                ("model", "head"),
+                f"{model.head!r} has several layers, and phase {phase.name!r} is solved, which gives one linear layer; "
+                f"train it by gradients: {by_sgd(phase.name)}",
+            )
+            return
 
 
 def _origins(recipe: Recipe, draft: Draft) -> dict[str, str]:

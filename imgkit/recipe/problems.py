@@ -14,6 +14,7 @@ from imgkit.recipe.fields import Strict
 from imgkit.recipe.losses import LOSS_TYPES
 from imgkit.recipe.schedules import SCHEDULE_TYPES
 from imgkit.recipe.schema import (
+    BudgetSettings,
     DataSettings,
     ModelSettings,
     PhaseSettings,
@@ -33,6 +34,7 @@ SECTIONS: Mapping[str, type[Strict]] = {
     "model": ModelSettings,
     "train": TrainSettings,
     "augment": AugmentSettings,
+    "budget": BudgetSettings,
     "save": SaveSettings,
     "run": RunSettings,
 }

@@ -13,7 +13,21 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 
 from imgkit.duration import parse_seconds
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.fields import Betas, Columns, Pixels, Probability, Seed, Share, Strict, Task, Text
+from imgkit.recipe.fields import (
+    Betas,
+    Columns,
+    Count,
+    Latency,
+    Pixels,
+    Probability,
+    Seed,
+    Share,
+    Size,
+    Strict,
+    Task,
+    Text,
+)
+from imgkit.recipe.heads import LINEAR, check_head
 from imgkit.recipe.losses import CrossEntropy, LossSettings
 from imgkit.recipe.monitors import Monitor
 from imgkit.recipe.schedules import Cosine, ScheduleSettings
@@ -70,7 +84,7 @@ class ModelSettings(Strict):
 
     name: str | None = None  # usually from the command line
     weights: str = "auto"  # auto | none | FILE | package:NAME | hub:ID
-    head: Literal["linear"] = "linear"
+    head: Annotated[str, AfterValidator(check_head)] = LINEAR  # linear | mlp:1000 | mlp:1000:relu | pool5-mlp:4096,2048
     in_chans: Literal[1, 3] = 3  # channels that the network reads: colours, or 1 of greys
     image_size: PositiveInt | None = None  # None: what the weights were made for
     fit: Literal["crop", "squash", "letterbox"] | None = None  # of pictures into it; None: as the weights' own rule
@@ -116,6 +130,14 @@ class PhaseSettings(Strict):
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 
+class BudgetSettings(Strict):
+    """`[budget]`: what the network may be at most. Over it, no training begins and the exit code is 8."""
+
+    size: Size = "auto"  # of parameters and buffers in float32, "100MB" or "95MiB"; auto: the network's own, if any
+    params: Count | None = None  # how many parameters, "25M"
+    latency: Latency | None = None  # of one image on the device, "20ms"
+
+
 class SaveSettings(Strict):
     """`[save]`: checkpoints."""
 
@@ -151,6 +173,7 @@ class Recipe(Strict):
     augment: AugmentSettings = AugmentSettings()
     loss: SerializeAsAny[LossSettings] = CrossEntropy()
     schedule: SerializeAsAny[ScheduleSettings] = Cosine()
+    budget: BudgetSettings = BudgetSettings()
     save: SaveSettings = SaveSettings()
     run: RunSettings = RunSettings()
     phases: Annotated[tuple[PhaseSettings, ...], Field(min_length=1)]

@@ -15,6 +15,7 @@ FLAGS = """
     --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --split-seed
     --weight-col --root --classes --on-bad --max-pixels --plugin
     --recipe --set --epochs --batch-size --micro-batch --sampler --image-size --fit --augment --lr --seed --weights
+    --head --max-size --max-params --max-latency
     --monitor --early-stop --time --device --workers --out --name --dry-run --print-recipe --smoke
 """
 
@@ -60,7 +61,8 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     line += " --split-seed 3 --weight-col w --sampler weighted --label-col m --label-delimiter | --task multilabel"
     line += " --max-pixels 300M --recipe my.toml --set a.b=1 --set c=2 --epochs 5 --batch-size 8 --micro-batch 4"
     line += " --image-size 64 --lr 1e-3 --seed 7 --weights none --monitor val/top1 --early-stop 3 --device cpu"
-    line += " --workers 2 --fit squash --augment light --time 10m --out o --name n"
+    line += " --workers 2 --fit squash --augment light --head mlp:8 --max-size 100MB --max-params 25M"
+    line += " --max-latency 20ms --time 10m --out o --name n"
     assert imgkit("finetune", *line.split())[0] == 0
     ((_, _, options),) = calls
     assert options["flags"] == {
@@ -84,6 +86,10 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
         "model.image_size": Flag("--image-size", 64),
         "model.fit": Flag("--fit", "squash"),
         "augment.preset": Flag("--augment", "light"),
+        "model.head": Flag("--head", "mlp:8"),
+        "budget.size": Flag("--max-size", "100MB"),
+        "budget.params": Flag("--max-params", "25M"),
+        "budget.latency": Flag("--max-latency", "20ms"),
         "lr": Flag("--lr", 1e-3),
         "seed": Flag("--seed", 7),
         "model.weights": Flag("--weights", "none"),

@@ -117,6 +117,9 @@ COMMON = {
     "model.options.head": TEXT | st.booleans() | st.integers() | UNIT,
     "model.options.widths": st.lists(st.integers(1, 9) | UNIT | TEXT, max_size=3),
     "model.fit": st.sampled_from([None, "crop", "squash", "letterbox"]),
+    "budget.size": st.sampled_from(["auto", "none", "100MB", "95.5MiB"]),
+    "budget.params": st.sampled_from(["25M", "25_000_000"]),
+    "budget.latency": st.just("20ms"),
     "save.keep": st.integers(1, 9) | st.just("all"),
     "save.keep_best": st.integers(1, 9),
     "save.average_best": st.none() | st.integers(2, 9),
@@ -142,6 +145,9 @@ def loaded_recipes(draw: st.DrawFn) -> Loaded:
         solve = {"views": st.integers(0, 3), "augment.hflip": UNIT}
         solved = draw(st.fixed_dictionaries({}, optional=solve))
         values |= {f"phases.head.{key}": value for key, value in solved.items()}
+    if name == "scratch":  # a solve gives one linear layer
+        heads = st.sampled_from(["linear", "mlp:1000", "mlp:9,8:gelu", "pool5-mlp:64"])
+        values |= draw(st.fixed_dictionaries({}, optional={"model.head": heads}))
     for table, tables in {
         "loss": LOSSES,
         "schedule": SCHEDULES,

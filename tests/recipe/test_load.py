@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgkit.errors import RecipeError
+from imgkit.recipe.heads import FORMS
 from imgkit.recipe.load import Flag, Loaded, load_recipe, recipe_summary, shipped_recipes
 from imgkit.recipe.losses import LOSS_TYPES, CrossEntropy, Focal
 from imgkit.recipe.monitors import MONITORS
@@ -172,6 +173,19 @@ BAD = [
         '[schedule]\nwarmup = "5"\n',
         "my.toml:4: schedule.warmup: '5' is not a length; write '10%', '3 epochs' or '500 steps'",
     ),
+    (
+        '[budget]\nsize = "100"\n',
+        "my.toml:4: budget.size: '100' has no unit (kB, MB, GB, KiB, MiB, GiB); "
+        "write '100MB' (millions of bytes) or '95MiB' (2^20 bytes each)",
+    ),
+    (
+        "[budget]\nlatency = 20\n",
+        "my.toml:4: budget.latency: '20' has no unit (ms, s); write '20ms' or '0.5s'",
+    ),
+    (
+        "[budget]\nparams = true\n",
+        "my.toml:4: budget.params: expected text, got true",
+    ),
     ("[save]\nkeep = 0\n", "my.toml:4: save.keep: must be greater than 0 or 'all', got 0"),
     ('[save]\nkeep = "al"\n', "my.toml:4: save.keep: expected a whole number or 'all', got 'al' (did you mean 'all'?)"),
     ('[run]\ndevice = "gpu"\n', "my.toml:4: run.device: must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got 'gpu'"),
@@ -238,6 +252,11 @@ PHASES = [
         "my.toml:7: phases.head.epochs: a solved phase has no epochs; leave it out, or set solver = 'sgd'",
     ),
     (
+        '[model]\nhead = "mlp:8"\n' + SOLVED,
+        "my.toml:4: model.head: 'mlp:8' has several layers, and phase 'head' is solved, which gives one linear layer; "
+        "train it by gradients: --set phases.head.solver=sgd --set phases.head.lr=1e-3 --set phases.head.epochs=2",
+    ),
+    (
         SOLVED.replace('"head"\ns', '"all"\ns'),
         "my.toml:5: phases.head.train: must be 'head' with solver = 'logistic', got 'all'",
     ),
@@ -259,7 +278,7 @@ def test_all_faults_come_at_once_in_the_order_of_the_file() -> None:
 def test_lines_are_found_past_multi_line_values() -> None:
     body = "[augment] # [x]\njitter = [ # a = 1\n  0.1,\n  0.1, 0.1, 0.1,\n]\n"
     body += '[model]\nweights = """\nhead = 1\n"""\nhead = "x"\n'
-    assert lines_of(body + ALL) == ["my.toml:12: model.head: must be 'linear', got 'x'"]
+    assert lines_of(body + ALL) == [f"my.toml:12: model.head: must be {FORMS}, got 'x'"]
 
 
 def test_keys_with_control_characters_do_not_reach_the_terminal() -> None:

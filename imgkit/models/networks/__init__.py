@@ -3,6 +3,6 @@
 Their names are listed in `imgkit.model_names.OWN`, which needs no torch.
 """
 
-from imgkit.models.networks import lsvrc, multilabel_cnn, vgg_paper
+from imgkit.models.networks import cbam, lsvrc, multilabel_cnn, resnet_mlp, vgg_paper
 
-__all__ = ["lsvrc", "multilabel_cnn", "vgg_paper"]
+__all__ = ["cbam", "lsvrc", "multilabel_cnn", "resnet_mlp", "vgg_paper"]

@@ -5,8 +5,10 @@ from typing import Any, TypeVar
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import get_device_dtype
-from timm.models import build_model_with_cfg, checkpoint_seq
+from timm.models import PretrainedCfg, build_model_with_cfg, checkpoint_seq, get_pretrained_cfg
 from torch import Tensor, nn
+
+from imgkit.errors import suggestion
 
 Size = int | Sequence[int]
 """Side of a square image, or (height, width); pixels."""
@@ -25,6 +27,13 @@ def config(**changes: object) -> dict[str, Any]:
         "std": IMAGENET_DEFAULT_STD,
         **changes,
     }
+
+
+def plain_config(name: str) -> PretrainedCfg:
+    """Timm's record of the network that one of imgkit's own is built on: where its weights are, and what for."""
+    found = get_pretrained_cfg(name)
+    assert found is not None, f"timm has no weights {name}"
+    return found
 
 
 def build(kind: type[Network], variant: str, pretrained: bool, options: Mapping[str, object]) -> Network:
@@ -78,7 +87,7 @@ def one_of(option: str, value: str, words: Sequence[str]) -> str:
         ValueError: if not, naming them.
     """
     if value not in words:
-        raise ValueError(f"{option} must be one of {', '.join(words)}, got {value!r}")
+        raise ValueError(f"{option} must be one of {', '.join(words)}, got {value!r}{suggestion(str(value), words)}")
     return value
 
 

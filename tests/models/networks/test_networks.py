@@ -27,10 +27,13 @@ SIZES = {"lsvrc_residual": (96, 128), "multilabel_cnn": (64, 80)}
 """Small images that a network can take, pixels."""
 FIXED = ("lsvrc_residual", "multilabel_cnn")
 """Networks that are built for one size."""
-STAGES = {"lsvrc_residual": 5, "vgg19_res3": 3}
-"""Groups of layers in the trunk; 5 of the others, too."""
+STAGES = {"lsvrc_residual": 5, "vgg19_res3": 3, "cbam_resnet18": 9, "cbam_resnet50": 17, "resnet50_mlp1000": 17}
+"""Groups of layers in the trunk; 5 of the others, too. Those of ResNets are the stem and the blocks."""
+RESNETS = ("cbam_resnet18", "cbam_resnet50", "resnet50_mlp1000")
+"""Networks that are timm's ResNet and more: dropout is a function there, and branches begin at zero."""
 
-networks = pytest.mark.parametrize("name", OWN)
+registered = pytest.mark.parametrize("name", OWN)
+networks = pytest.mark.parametrize("name", [name for name in OWN if name not in RESNETS])
 kinds = pytest.mark.parametrize(
     "name", ["lsvrc_residual", "multilabel_cnn", "vgg11_compact", "vgg19_res3", "vgg_a_lrn", "vgg_c_bn"]
 )
@@ -53,13 +56,13 @@ def images(name: str, size: int | None = None) -> torch.Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-@networks
+@registered
 def test_the_registered_network_at_its_own_size(name: str) -> None:
     """Forward and backward on the meta device: all shapes, no numbers."""
     with torch.device("meta"):
-        model = timm.create_model(name, num_classes=3, in_chans=4)
+        model = timm.create_model(name, num_classes=3, in_chans=5)  # no layer inside has as few
         config = model.pretrained_cfg
-        batch = torch.empty(2, 4, *config["input_size"][1:])
+        batch = torch.empty(2, 5, *config["input_size"][1:])
     maps = model.forward_features(batch)
     assert maps.shape[:2] == (2, model.num_features)
     assert model.forward_head(maps, pre_logits=True).shape == (2, model.head_hidden_size)
@@ -71,8 +74,8 @@ def test_the_registered_network_at_its_own_size(name: str) -> None:
     first, last = (
         [names] if isinstance(names, str) else names for names in (config["first_conv"], config["classifier"])
     )
-    assert all(modules[conv].in_channels == 4 for conv in first)
-    assert sum(getattr(module, "in_channels", None) == 4 for module in modules.values()) == len(first)
+    assert all(modules[conv].in_channels == 5 for conv in first)
+    assert sum(getattr(module, "in_channels", None) == 5 for module in modules.values()) == len(first)
     assert modules[last[0]] is model.get_classifier()
     model.reset_classifier(5)
     assert (model(batch).shape, model.num_classes) == ((2, 5), 5)
@@ -98,13 +101,13 @@ def test_small_images_and_another_size(name: str) -> None:
         assert bigger(images(name, other)).shape == (2, 3)
 
 
-@networks
+@registered
 def test_groups_and_the_head(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=3)
     groups = layer_groups(model)
     assert sorted(name for group in groups for name in group) == sorted(name for name, _ in model.named_parameters())
-    hidden = 0 if name == "vgg11_compact" else 1  # its hidden layers are part of its classifier
+    hidden = 0 if name in ("vgg11_compact", *RESNETS) else 1  # its hidden layers are part of its classifier
     assert len(groups) == STAGES.get(name, 5) + hidden + 1
     assert groups[-1] == classifier_names(model)
     assert set(model.group_matcher(coarse=True)) == set(model.group_matcher())
@@ -159,7 +162,7 @@ def test_its_last_layer_can_be_solved(name: str) -> None:
         assert torch.allclose(model(images(name)), expected, rtol=1e-3, atol=1e-5)
 
 
-@networks
+@registered
 def test_the_folder_is_loaded_by_imgkit_and_by_timm(name: str, tmp_path: Path) -> None:
     created = make(name)
     model = created.model.eval()
