@@ -213,6 +213,7 @@ def page(content: dict[str, Any]) -> str:
         "compare like with like. Macro F1: mean over the splits ± half the 95 % t-interval. "
         "Time: medians of one whole command, start of Python included; processor seconds count both cores and hardly "
         "depend on what else the machine did, wall seconds do (load: the highest load average at a start). "
+        "Rows named -unweighted are of the recipes before they weighed classes and `finetune` chose by macro F1. "
         f"While the recipes were made, test results were looked at ({looked_at()}; benchmarks/NOTES.md): figures "
         "there are kinder than new pictures would be. Those of other splits were not.",
         f"Machine: {content['machine']['cpu']}, {content['machine']['cores']} cores." if content["machine"] else "",
