@@ -178,7 +178,7 @@ def test_fine_tuning_below_its_own_probe_says_so_and_keeps_the_probe(tmp_path: P
         recipe=write_recipe(tmp_path),
         data="synthetic:3x16",
         out=tmp_path / "runs",
-        sets=["phases.top.lr=3", "phases.all.lr=3", "train.ema=0", "run.workers=0"],
+        sets=["data.split_seed=3", "phases.top.lr=3", "phases.all.lr=3", "train.ema=0", "run.workers=0"],
         screen=Screen(file=text),
     )
     said = " ".join(text.getvalue().split())
