@@ -117,7 +117,7 @@ def check(limits: list[Limit], *, name: str, loaded: Loaded, classes: int) -> No
         return
     arch = split_model_name_tag(name)[0]
     lines = [
-        f"{arch} with {classes:,} classes has {limit.words}: over the limit of {limit.text} ({limit.origin})"
+        f"{arch} with {classes:,} classes: {limit.words}, over the limit of {limit.text} ({limit.origin})"
         for limit in over
     ]
     raise GateError("\n".join(lines), "\n".join(_advice(limits, over, arch, loaded, classes)))
@@ -160,9 +160,8 @@ def about_limits(limits: list[Limit]) -> dict[str, dict[str, Any]]:
 
 def _advice(limits: list[Limit], over: list[Limit], arch: str, loaded: Loaded, classes: int) -> list[str]:
     """What would fit, and how the limit is lifted."""
-    model = loaded.recipe.model
     unit = next((unit_of(limit.text) for limit in limits if limit.what == "size"), "MB")
-    found = lighter(arch, model.options, classes=classes, head=model.head)
+    found = lighter(arch, loaded.recipe.model, classes)
     fitting = sorted(
         (one for one in found if all(_fits(limit, one.weight) for limit in limits)),
         key=lambda one: one.weight,
@@ -190,7 +189,7 @@ def _without(limit: Limit) -> str:
     """How to do without a limit, which depends on where it was given."""
     if limit.what == "size":
         return "Without the limit:  --max-size none"
-    if limit.origin.startswith("file"):
+    if limit.origin.startswith(("file", "recipe")):
         return f"Without the limit:  --set budget.{limit.what}=none"
     return f"Without the limit: leave out {limit.origin.rstrip('=')}"
 

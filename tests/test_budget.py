@@ -52,8 +52,7 @@ def test_a_resnet_50_is_within_100_mebibytes_and_over_100_megabytes() -> None:
         gate("resnet50", 1000, size=("--max-size", "100MB"))
     assert caught.value.exit_code == 8
     assert caught.value.message == (
-        "resnet50 with 1,000 classes has 102.44 MB (parameters and buffers, float32): over the limit of 100MB "
-        "(--max-size)"
+        "resnet50 with 1,000 classes: 102.44 MB (parameters and buffers, float32), over the limit of 100MB (--max-size)"
     )
     assert caught.value.hint.splitlines() == [
         "Smaller, and within the limits:",
@@ -76,7 +75,7 @@ def test_the_gated_resnet_has_a_limit_of_its_own() -> None:
     with pytest.raises(GateError) as caught:
         gate("cbam_resnet50", 1000)
     assert caught.value.message == (
-        "cbam_resnet50 with 1,000 classes has 103.70 MB (parameters and buffers, float32): over the limit of 100MB "
+        "cbam_resnet50 with 1,000 classes: 103.70 MB (parameters and buffers, float32), over the limit of 100MB "
         "(the network's own)"
     )
     hint = caught.value.hint.splitlines()
@@ -104,7 +103,7 @@ def test_parameters_alone() -> None:
     with pytest.raises(GateError) as caught:
         gate("resnet50", 1000, params=("--max-params", "25M"))
     assert caught.value.message == (
-        "resnet50 with 1,000 classes has 25,557,032 parameters: over the limit of 25M (--max-params)"
+        "resnet50 with 1,000 classes: 25,557,032 parameters, over the limit of 25M (--max-params)"
     )
     assert f"  resnet34  {line('resnet34', 1000)}" in caught.value.hint
     assert "half precision" not in caught.value.hint
@@ -122,6 +121,19 @@ def test_what_fits_fits_every_limit() -> None:
     assert "No network of its family is small enough; all of them with their sizes:  imgkit models" in caught.value.hint
     assert "half precision" not in caught.value.hint
     assert "if that was meant" not in caught.value.hint
+
+
+def test_what_fits_has_the_same_head() -> None:
+    recipe = loaded("vgg19_bn", "model.image_size=64", "model.head=pool2-mlp:64", "budget.params=9.4M")
+    with torch.device("meta"):
+        network = timm.create_model("vgg19_bn", num_classes=5)
+    with pytest.raises(GateError) as caught:
+        check(
+            measure(network, recipe, size=(64, 64), device=CPU, machine=""), name="vgg19_bn", loaded=recipe, classes=5
+        )
+    trunk = 9_220_480 + 5_504  # VGG-11's convolutions and norms, without the two layers of 4096
+    (named,) = [one for one in caught.value.hint.splitlines() if one.startswith("  ")]
+    assert named.startswith(f"  vgg11_bn  {(trunk + 512 * 4 * 64 + 64 + 64 * 5 + 5) / 1e6:.2f} M parameters")
 
 
 # --- latency
@@ -160,7 +172,7 @@ def test_a_slow_network_is_told_with_its_device(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(GateError) as caught:
         gate("resnet50", 10, latency=("--max-latency", "20ms"))
     assert caught.value.message == (
-        "resnet50 with 10 classes has 31.2 ms for one image on a processor (median of 9): over the limit of 20ms "
+        "resnet50 with 10 classes: 31.2 ms for one image on a processor (median of 9), over the limit of 20ms "
         "(--max-latency)"
     )
     assert caught.value.hint.splitlines()[:2] == ["Smaller, not timed:", f"  resnet34  {line('resnet34', 10)}"]
@@ -182,8 +194,8 @@ def test_limits_on_a_command(imgkit: Run, tmp_path: Path) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     base = ["scratch", "test_resnet", "--data", "synthetic:2x8", "--image-size", "32", "--out", str(tmp_path / "runs")]
     for flag, value, told in (
-        ("--max-size", "100kB", f"test_resnet with 2 classes has {size / 1000:,.2f} kB (parameters and buffers"),
-        ("--max-params", "100k", f"test_resnet with 2 classes has {count:,} parameters: over the limit of 100k"),
+        ("--max-size", "100kB", f"test_resnet with 2 classes: {size / 1000:,.2f} kB (parameters and buffers"),
+        ("--max-params", "100k", f"test_resnet with 2 classes: {count:,} parameters, over the limit of 100k"),
         ("--max-latency", "0.0001ms", "for one image on"),
     ):
         code, out, err = imgkit(*base, flag, value)

@@ -52,7 +52,7 @@ def find_source(settings: ModelSettings) -> WeightSource:
     """
     assert settings.name is not None
     name = _full_name(resolve_name(settings.name))
-    check_options(name, settings.options, _sizes(name, settings))
+    check_options(name, settings.options, size_options(name, settings))
     return find_weights(settings.weights, name)
 
 
@@ -75,7 +75,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     assert settings.name is not None
     name = _full_name(resolve_name(settings.name))
     source = source or find_source(settings)
-    options = {**_sizes(name, settings), **settings.options}
+    options = {**size_options(name, settings), **settings.options}
     seed_everything(key(seed, "init"))
     model, replaced = _with_head(name, settings, options, classes)
     added = 0
@@ -98,8 +98,8 @@ def _full_name(name: str) -> str:
     return f"{arch}.{config.tag}" if config is not None and config.tag else name
 
 
-def _sizes(name: str, settings: ModelSettings) -> dict[str, Any]:
-    """What has to be told to a network whose input size is part of it, or that asks for it."""
+def size_options(name: str, settings: ModelSettings) -> dict[str, Any]:
+    """The argument `img_size`, where the input size is part of the network or it asks for it, and one is given."""
     config = get_pretrained_cfg(name)
     fixed = (config is not None and config.fixed_input_size) or takes(name, "img_size")
     return {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}

@@ -9,7 +9,9 @@ import torch
 from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import nn
 
+from imgkit.models.create import size_options
 from imgkit.models.heads import set_head
+from imgkit.recipe.schema import ModelSettings
 
 _WORDS = (
     "(?:atto|femto|pico|nano|xtiny|tiny|mini|xsmall|small|base|medium|large|xlarge|huge|giant|xxs|xs|t|s|m|b|l|xl|xxl)"
@@ -38,23 +40,29 @@ def weigh(model: nn.Module) -> Weight:
     return Weight(sum(parameter.numel() for parameter in model.parameters()), counted)
 
 
-def lighter(name: str, options: Mapping[str, Any], *, classes: int, head: str) -> Iterator[Relative]:
-    """Smaller networks for the same classes under the same head, in no order: laid out without memory.
+def lighter(name: str, settings: ModelSettings, classes: int) -> Iterator[Relative]:
+    """Smaller networks for the same classes with the same head, in no order: laid out without memory.
 
     First the network itself with the options that it names in `lighter`, then those of its family: names in which only
     sizes differ (resnet50 and resnet18, vit_base_patch16_224 and vit_tiny_patch16_224).
+
+    Args:
+        name: of the network, timm's, with or without tag.
+        settings: head, image size and options are read.
+        classes: K.
     """
     arch = split_model_name_tag(name)[0]
-    own = _lay_out(arch, options, classes, head)
+    own = _lay_out(arch, settings, settings.options, classes)
     if own is None:
         return
     ways = getattr(own, "lighter", ())
-    candidates = [(arch, {**options, **way}) for way in ways] + [(other, options) for other in family(arch)]
+    candidates = [(arch, {**settings.options, **way}) for way in ways]
+    candidates += [(other, dict(settings.options)) for other in family(arch)]
     most = weigh(own)
-    for other, given in candidates:
-        model = _lay_out(other, given, classes, head)
+    for other, options in candidates:
+        model = _lay_out(other, settings, options, classes)
         if model is not None and weigh(model) < most:
-            yield Relative(other, given, weigh(model))
+            yield Relative(other, options, weigh(model))
 
 
 def family(arch: str) -> list[str]:
@@ -72,12 +80,12 @@ def _pattern(token: str) -> str:
     return _WORDS if re.fullmatch(_WORDS, token) else re.sub("[0-9]+", "[0-9]+", token)
 
 
-def _lay_out(name: str, options: Mapping[str, Any], classes: int, head: str) -> nn.Module | None:
+def _lay_out(name: str, settings: ModelSettings, options: Mapping[str, Any], classes: int) -> nn.Module | None:
     """The network on the meta device; None where it cannot have these options or this head, or cannot be laid out."""
     try:
         with torch.device("meta"):
-            model: nn.Module = timm.create_model(name, num_classes=classes, **options)
-            set_head(model, head, classes)
+            model: nn.Module = timm.create_model(name, num_classes=classes, **size_options(name, settings), **options)
+            set_head(model, settings.head, classes)
     except Exception:  # networks say in many ways what they cannot be made with; such a one is no suggestion
         return None
     return model

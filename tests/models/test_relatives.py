@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from imgkit.models.relatives import Weight, family, lighter, weigh
+from imgkit.recipe.schema import ModelSettings
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_a_family_differs_in_sizes_of_the_network_alone(name: str, some: set[str
 
 
 def test_lighter_ones_have_the_classes_and_the_head() -> None:
-    found = {one.name: one for one in lighter("resnet50", {}, classes=7, head="mlp:10")}
+    found = {one.name: one for one in lighter("resnet50", ModelSettings(head="mlp:10"), 7)}
     assert set(found) == {"resnet18", "resnet26", "resnet34"}
     assert all(one.options == {} for one in found.values())
     features = {"resnet18": 512, "resnet26": 2048, "resnet34": 512}
@@ -39,15 +40,23 @@ def test_lighter_ones_have_the_classes_and_the_head() -> None:
 
 
 def test_a_network_offers_its_own_options_first() -> None:
-    found = list(lighter("cbam_resnet50.tv2_in1k", {"placement": "blocks", "kernel": 7}, classes=5, head="linear"))
+    settings = ModelSettings(options={"placement": "blocks", "kernel": 7})
+    found = list(lighter("cbam_resnet50.tv2_in1k", settings, 5))
     assert [one.name for one in found] == ["cbam_resnet50"] * 3 + ["cbam_resnet18"]
     assert [one.options.get("reduction") for one in found] == [256, 512, None, None]
     assert found[2].options == {"placement": "stages", "kernel": 7}
 
 
 def test_what_cannot_be_laid_out_is_no_suggestion() -> None:
-    assert list(lighter("vit_base_patch16_224", {}, classes=5, head="pool2-mlp:4")) == []
-    assert list(lighter("resnet50", {"no_such": 1}, classes=5, head="linear")) == []
+    assert list(lighter("vit_base_patch16_224", ModelSettings(head="pool2-mlp:4"), 5)) == []
+    assert list(lighter("resnet50", ModelSettings(options={"no_such": 1}), 5)) == []
+
+
+def test_they_are_laid_out_for_the_same_images() -> None:
+    with torch.device("meta"):
+        small = timm.create_model("vit_tiny_patch16_224", num_classes=5, img_size=96)
+    found = {one.name: one.weight for one in lighter("vit_small_patch16_224", ModelSettings(image_size=96), 5)}
+    assert found == {"vit_tiny_patch16_224": weigh(small)}
 
 
 class Shared(nn.Module):

@@ -363,7 +363,10 @@ def test_timm_loads_the_folder(placement: str, tmp_path: Path) -> None:
         expected = created.model.eval()(images)
         assert torch.equal(load_model_folder(tmp_path).model(images), expected)
         assert torch.equal(timms(images), expected)
-    assert "    import imgkit.models  # registers the network\n    model = timm.create_model(" in (tmp_path / "README.md").read_text()
+    assert (
+        "    import imgkit.models  # registers the network\n    model = timm.create_model("
+        in (tmp_path / "README.md").read_text()
+    )
 
 
 # --- faults

@@ -76,7 +76,7 @@ def test_the_registered_network_at_its_own_size(name: str) -> None:
     )
     assert all(modules[conv].in_channels == 5 for conv in first)
     assert sum(getattr(module, "in_channels", None) == 5 for module in modules.values()) == len(first)
-    assert modules[last[-1]] is model.get_classifier()
+    assert modules[last[0]] is model.get_classifier()
     model.reset_classifier(5)
     assert (model(batch).shape, model.num_classes) == ((2, 5), 5)
     model.reset_classifier(0)
