@@ -80,6 +80,49 @@ def linear(width: int, num_classes: int, like: nn.Module | None = None) -> nn.Mo
     return made if like is None else made.to(**get_device_dtype(like)).train(like.training)
 
 
+class FlatHead(nn.Module):
+    """What networks of one input size share: hidden layers on flattened maps (`pre_logits`), dropout, a classifier.
+
+    Attributes:
+        num_classes: K; 0: no classifier.
+        head_hidden_size: width of what the classifier reads.
+        grad_checkpointing: whether activations are computed again for the gradient.
+    """
+
+    pre_logits: nn.Module
+    drop: nn.Module
+    head: nn.Module
+    num_classes: int
+    head_hidden_size: int
+    grad_checkpointing: bool = False
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> maps (B, C, h, w); each network has its own."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Maps -> logits (B, K), or what the classifier reads, (B, `head_hidden_size`)."""
+        found: Tensor = self.drop(self.pre_logits(x))
+        return found if pre_logits else self.head(found)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> logits (B, K)."""
+        return self.forward_head(self.forward_features(images))
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Give it a new last layer; it has no pool that could be another."""
+        self.num_classes = num_classes
+        self.head = linear(self.head_hidden_size, num_classes, like=self)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only what lies between blocks for the gradient."""
+        self.grad_checkpointing = enable
+
+
 def one_of(option: str, value: str, words: Sequence[str]) -> str:
     """`value`, if it is one of `words`.
 

@@ -5,7 +5,7 @@ from functools import partial
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from imgkit.models.networks.common import INITS, Block, Size, build, config, linear, run, sides
+from imgkit.models.networks.common import INITS, Block, FlatHead, Size, build, config, linear, run, sides
 from imgkit.models.networks.vgg import CONFIGS, HEADS, Head, Layout, Vgg, create
 
 POOLED_5X5 = Head(5, (4096, 2048))
@@ -32,7 +32,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-class LsvrcResidual(nn.Module):
+class LsvrcResidual(FlatHead):
     """Images (B, 3, H, W) of one size -> logits (B, K). Nine convolutions and three strided shortcuts.
 
     At 224 px the maps are 64@56 (stem), 64@28, 128@14, 256@7, 512@4, pooled to 512@2. A shortcut is a 3x3 convolution
@@ -55,7 +55,6 @@ class LsvrcResidual(nn.Module):
         super().__init__()
         area = _area(sides(img_size))
         self.num_classes, self.in_chans = num_classes, in_chans
-        self.grad_checkpointing = False
         self.stem = nn.Sequential(
             nn.Conv2d(in_chans, 64, 7, stride=2, padding=3), nn.ReLU(), nn.BatchNorm2d(64), nn.MaxPool2d(2)
         )
@@ -82,24 +81,6 @@ class LsvrcResidual(nn.Module):
             (partial(_add, span, shortcut) for span, shortcut in joined), images, recompute=self.grad_checkpointing
         )
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Maps -> logits (B, K), or what the classifier reads, (B, 2048)."""
-        found: Tensor = self.drop(self.pre_logits(x))
-        return found if pre_logits else self.head(found)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, K)."""
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give it a new last layer; it has no pool that could be another."""
-        self.num_classes = num_classes
-        self.head = linear(2048, num_classes, like=self)
-
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Stem and four groups, each with the shortcut that is added to its maps; then the hidden layer."""
         return {
@@ -110,10 +91,6 @@ class LsvrcResidual(nn.Module):
             "group4": r"^(?:groups\.3|shortcuts\.2)\.",
             "pre_logits": r"^pre_logits\.",
         }
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only what lies between sums for the gradient."""
-        self.grad_checkpointing = enable
 
 
 class VggRes3(Vgg):

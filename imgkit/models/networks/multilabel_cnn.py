@@ -6,7 +6,7 @@ from itertools import pairwise
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from imgkit.models.networks.common import Size, build, config, linear, run, sides
+from imgkit.models.networks.common import FlatHead, Size, build, config, linear, run, sides
 
 default_cfgs = generate_default_cfgs(
     {
@@ -24,7 +24,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-class MultilabelCnn(nn.Module):
+class MultilabelCnn(FlatHead):
     """Images (B, 3, H, W) of one size -> logits (B, K). Convolutions without padding, ReLU after each, 2x2 max pools.
 
     As it stands, maps of sides 128, 126, 63, 61, 30, 30, 26, 25, 19, 18; 32,400 -> 2048 -> 512 -> K.
@@ -57,7 +57,6 @@ class MultilabelCnn(nn.Module):
         super().__init__()
         _check(widths=widths, kernels=kernels, pools=pools, fc=fc)
         self.num_classes, self.in_chans = num_classes, in_chans
-        self.grad_checkpointing = False
         height, width = (_last_side(side, kernels, pools) for side in sides(img_size))
         blocks = zip(pairwise((in_chans, *widths)), kernels, pools, strict=True)
         self.features = nn.Sequential(*(_block(of, to, kernel, pool) for (of, to), kernel, pool in blocks))
@@ -73,31 +72,9 @@ class MultilabelCnn(nn.Module):
         """Images (B, 3, H, W) -> maps (B, C, h, w)."""
         return run(self.features, images, recompute=self.grad_checkpointing)
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Maps -> logits (B, K), or what the classifier reads, (B, D)."""
-        found: Tensor = self.drop(self.pre_logits(x))
-        return found if pre_logits else self.head(found)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, K)."""
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give it a new last layer; it has no pool that could be another."""
-        self.num_classes = num_classes
-        self.head = linear(self.head_hidden_size, num_classes, like=self)
-
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """The convolutions one by one, then the hidden layers."""
         return {"blocks": r"^features\.(\d+)", "pre_logits": r"^pre_logits\."}
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only what lies between blocks for the gradient."""
-        self.grad_checkpointing = enable
 
 
 def _block(channels: int, to: int, kernel: int, pool: int) -> nn.Sequential:
