@@ -159,11 +159,10 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
         f"{setup.recipe.name} · seed {setup.recipe.seed} · best by {setup.recipe.monitor}",
         *(f"{phase.name}: {_phase_words(phase)}" for phase in setup.plan.phases),
     )
-    none = " · no GPU found" if setup.device.type == "cpu" and setup.recipe.run.device == "auto" else ""
     if about["budget"]:
-        screen.fact(
-            "Budget", *(f"{one['words']}: within {one['limit']} ({one['origin']})" for one in about["budget"].values())
-        )
+        limits = about["budget"].values()
+        screen.fact("Budget", *(f"{one['words']}: within {one['limit']} ({one['origin']})" for one in limits))
+    none = " · no GPU found" if setup.device.type == "cpu" and setup.recipe.run.device == "auto" else ""
     screen.fact("Machine", f"{about['machine']}{none} · {about['format']['why']}")
     if none and about["parameters"] > _LARGE and any(phase.train != "head" for phase in setup.plan.phases):
         screen.note(

@@ -6,6 +6,7 @@ from typing import Any
 
 from timm.layers import ClassifierHead, SelectAdaptivePool2d
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from imgkit.errors import UsageError
 from imgkit.recipe.heads import LINEAR, HeadShape
@@ -32,7 +33,12 @@ class GridPool(SelectAdaptivePool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool the map (B, C, H, W), or (B, H, W, C)."""
-        pooled: Tensor = self.pool(x.permute(0, 3, 1, 2) if self.channels_last else x)
+        maps = x.permute(0, 3, 1, 2) if self.channels_last else x
+        height, width = maps.shape[-2:]
+        if height % self.side == 0 and width % self.side == 0:  # an operation whose gradient is deterministic on GPUs
+            pooled = avg_pool2d(maps, (height // self.side, width // self.side))
+        else:
+            pooled = self.pool(maps)
         flat: Tensor = self.flatten(pooled)
         return flat
 

@@ -136,6 +136,17 @@ def test_counts_of_published_heads() -> None:
     assert not parameters(vgg.pre_logits), "the map, not the two layers of VGG's own"
 
 
+def test_own_vggs_have_such_heads_too() -> None:
+    with torch.device("meta"):
+        pooled, compact = timm.create_model("vgg_a", num_classes=7), timm.create_model("vgg11_compact", num_classes=7)
+        set_head(pooled, "pool5-mlp:4096,2048", 1000)
+        assert parameters(pooled) == 72_093_032
+        assert pooled(torch.empty(1, 3, 96, 96)).shape == (1, 1000)
+        set_head(compact, "mlp:10", 5)
+        assert parameters(compact.head.fc) == 2048 * 10 + 10 + 10 * 5 + 5
+        assert compact(torch.empty(1, 3, 96, 96)).shape == (1, 5)
+
+
 def small_vgg(drop_rate: float = 0.0) -> nn.Module:
     return VGG([8, "M", 8, "M", 16], num_classes=3, mlp_ratio=0.01, drop_rate=drop_rate)
 
