@@ -20,6 +20,7 @@ from imgkit.data.sampling import row_weights
 from imgkit.device import out_of_memory
 from imgkit.errors import DeviceError
 from imgkit.evaluate import Scores, score
+from imgkit.features import head_layer
 from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.models.freeze import set_trainable
 from imgkit.optimizers import make_optimizer
@@ -109,7 +110,8 @@ def plan_lines(setup: Setup) -> list[str]:
         lines.append(f"{phase.name}: {_phase_words(phase)}")
         set_trainable(setup.model, phase.train)
         lines += weights_lines(setup.about["loss_weights"].get(phase.name))
-        trainable = sum(weight.numel() for weight in setup.model.parameters() if weight.requires_grad)
+        learned = head_layer(setup.model) if phase.solver == "logistic" else setup.model
+        trainable = sum(weight.numel() for weight in learned.parameters() if weight.requires_grad)
         lines.append(f"  trains {phase.train}: {trainable:,} of {setup.about['parameters']:,} parameters")
         if phase.lr is not None:
             optimizer = make_optimizer(setup.model, phase.settings, phase.lr)
@@ -165,9 +167,10 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     none = " · no GPU found" if setup.device.type == "cpu" and setup.recipe.run.device == "auto" else ""
     screen.fact("Machine", f"{about['machine']}{none} · {about['format']['why']}")
     if none and about["parameters"] > _LARGE and any(phase.train != "head" for phase in setup.plan.phases):
+        probe = "" if weights["kind"] == "none" else "--recipe probe, which trains its head alone, or "
         screen.note(
-            f"{about['model']} is large for a processor. Quicker:  --recipe probe, which trains its head alone, or a "
-            "smaller network, such as tf_efficientnet_lite0"
+            f"{about['model']} is large for a processor. Quicker:  {probe}a smaller network, such as "
+            "tf_efficientnet_lite0"
         )
     for text in setup.plan.notes:
         screen.note(text)

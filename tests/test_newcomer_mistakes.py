@@ -125,9 +125,9 @@ def test_4_no_gpu_where_none_was_asked_for(
     assert "large for a processor" not in said
     monkeypatch.setattr(setup, "_LARGE", 300_000)
     note = (
-        "note: test_resnet.r160_in1k is large for a processor. Quicker: --recipe probe, which trains its head alone, "
-        "or a smaller network, such as tf_efficientnet_lite0"
-    )
+        "note: test_resnet.r160_in1k is large for a processor. Quicker: a smaller network, such as "
+        "tf_efficientnet_lite0"
+    )  # of random weights no head alone is worth training
     assert note in told(0, "scratch", "test_resnet", "--data", "pets", *PLAN)
     said = told(0, "scratch", "test_resnet", "--data", "pets", "--device", "cpu", *PLAN)
     assert ("no GPU found" in said, note in said) == (False, False)
@@ -192,7 +192,8 @@ def test_8_a_tiny_validation_set(told: Told, make_folders: MakeFolders) -> None:
     make_folders({**{f"train/{name}": 3 for name in "abcd"}, "val/a": 2, "val/b": 2}, "given")
     assert (
         "warning: The validation set has 4 images for 4 classes, and 2 classes have none. Top-1 would be known only to "
-        "about ±49 points. A larger one, taken from train: give the training images alone, --train FOLDER"
+        "about ±49 points. A larger one, taken from train: give the training images alone (--train FOLDER, or a table "
+        "of them)"
     ) in told(0, "scratch", "test_resnet", "--data", "given", *PLAN)
     make_folders({"cat": 10, "dog": 10}, "pets")
     assert (

@@ -114,3 +114,11 @@ def test_names_and_options_are_told_on_the_command_line(imgkit: Run, tmp_path: P
     code, _, err = imgkit("scratch", "multilabel_cnn", "--data", "digits", "--set", "model.options.kernel=[3]")
     assert code == 2
     assert "does not take the option 'kernel' (model.options.kernel) (did you mean 'kernels'?)" in " ".join(err.split())
+
+
+@pytest.mark.usefixtures("narrow")
+def test_the_plan_of_a_solve_counts_the_last_layer_alone(imgkit: Run) -> None:
+    plan = ("--data", "synthetic:3x16", "--image-size", "32", "--dry-run")
+    code, _, err = imgkit("scratch", "vgg_a", *plan, "--recipe", "probe")
+    assert code == 0
+    assert "trains head: 51 of " in " ".join(err.split()), "16 features and a bias for each of 3 classes"

@@ -85,5 +85,9 @@ def _discard_stdout() -> None:
 def _usage_hint(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "imgkit"
+    if "No such option: --weights" in error.format_message() and path.endswith(" scratch"):
+        return (
+            f"It always starts from random weights: leave it out. From others:  {path.removesuffix('scratch')}finetune"
+        )
     newest = f"The newest run is called latest:  {path} latest\n" if "argument 'NAME'" in error.format_message() else ""
     return f"{newest}Help:  {path} --help"

@@ -112,7 +112,11 @@ def validation_warnings(index: Index, *, share: float | None) -> list[str]:
         return ["There is no validation split, so nothing chooses the best checkpoint."]
     if empty == 0 and images >= _FEW:
         return []
-    larger = "give the training images alone, --train FOLDER" if share is None else f"--val {min(2 * share, 0.5):g}"
+    larger = (
+        "give the training images alone (--train FOLDER, or a table of them)"
+        if share is None
+        else f"--val {min(2 * share, 0.5):g}"
+    )
     points = 98 / np.sqrt(images)  # half of a 95 % interval at 50 %, normal approximation
     score = "Top-1" if index.task == "single" else "Subset accuracy"
     none = f", and {count(empty, 'class has', 'classes have')} none" if empty else ""
@@ -149,7 +153,9 @@ def _only_outside_train(split: str, unknown: Sequence[str], names: Collection[st
         train = shlex.quote(printable(folders["train"]))
     return DataError(
         f"{split} has {what} that train does not have: {listed(unknown)}{_same_but(unknown, names)}",
-        f"{rename}, or give the training images alone, and imgkit splits them:  --train {train}",
+        f"{rename}, or leave out the rows of {split}, and imgkit takes a share of train."
+        if absolute(source.shown).is_file()
+        else f"{rename}, or give the training images alone, and imgkit splits them:  --train {train}",
     )
 
 

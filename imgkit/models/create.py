@@ -163,6 +163,9 @@ def _wrong_size(name: str, size: int | None, reason: str = "", head: str = LINEA
     own = config.input_size[-1] if config is not None else 224
     why = f" ({reason.splitlines()[0]})" if reason.strip() else ""
     hint = f"It was made for {own} px:  --image-size {own}"
+    least = config.min_input_size[-1] if config is not None and config.min_input_size else 0
+    if size is not None and size < least:
+        hint = f"It takes images from {least} px:  --image-size {least}"
     if head == LINEAR:
         return UsageError(f"{name} cannot take images of {size} px{why}.", hint)
     return UsageError(

@@ -79,7 +79,12 @@ def options_refused(error: Exception, name: str, options: Mapping[str, Any]) -> 
         )
     given = ", ".join(f"{option} = {value_text(value)}" for option, value in options.items())
     reason = (text.splitlines() or [""])[0]
-    said = reason if isinstance(error, ValueError | AssertionError) and reason else f"{type(error).__name__}: {reason}"
+    if isinstance(error, ValueError | AssertionError) and reason:
+        said = reason
+    elif isinstance(error, TypeError):
+        said = f"a value is of a kind that the option does not take (TypeError: {reason})"
+    else:
+        said = f"{type(error).__name__}: {reason}"
     return UsageError(f"{arch} cannot be made with model.options ({given}): {said}", _listed(arch))
 
 

@@ -42,7 +42,7 @@ class HeadShape:
             raise ValueError(f"'linear' is one layer and has no widths, got {text!r}; write 'mlp:{rest[0] or 1000}'")
         form = _KIND.fullmatch(kind)
         if form is None:
-            raise ValueError(f"must be {FORMS}, got {text!r}{suggestion(kind, (LINEAR, 'mlp', 'pool5-mlp'))}")
+            raise ValueError(f"must be {FORMS}, got {text!r}{_near(kind)}")
         side = None if form["side"] is None else int(form["side"])
         if side is not None and not 1 <= side <= _LARGEST:
             raise ValueError(f"the feature map is averaged to 1 to {_LARGEST} pixels a side, got {kind!r}")
@@ -66,6 +66,12 @@ def check_head(text: str) -> str:
 def by_sgd(phase: str) -> str:
     """What to type so that a solved phase trains its head by gradients."""
     return " ".join(f"--set phases.{phase}.{value}" for value in ("solver=sgd", "lr=1e-3", "epochs=2"))
+
+
+def _near(kind: str) -> str:
+    """`; did you mean ...?`, with the side of a map that was asked for."""
+    pooled = re.search(r"pool_?([0-9]+)", kind)
+    return suggestion(kind, (LINEAR, "mlp", f"pool{pooled[1] if pooled else 5}-mlp"))
 
 
 def _widths(kind: str, text: str) -> tuple[int, ...]:

@@ -37,7 +37,8 @@ def _mean(runs: Sequence[RunSummary]) -> RunSummary:
     measured = {}
     for name in SHOWN[newest.task]:
         values = [score.measured[name].value for score in scores]
-        measured[name] = Measured(fmean(values), t_interval(values))
+        # Scores that agree say nothing of how training varies: an interval without width would read as certainty.
+        measured[name] = Measured(fmean(values), t_interval(values) if len(set(values)) > 1 else None)
     return RunSummary(
         name=f"mean over n = {len(runs)} seeds",
         status="",

@@ -103,6 +103,12 @@ def test_every_flag_reaches_its_recipe_key(imgkit: Run, calls: Calls) -> None:
     assert (options["out"], options["name"]) == (Path("o"), "n")
 
 
+def test_scratch_says_why_it_has_no_weights(imgkit: Run) -> None:
+    code, _, err = imgkit("scratch", "resnet50", "--weights", "none")
+    assert code == 2
+    assert "always starts from random weights: leave it out. From others: imgkit finetune" in " ".join(err.split())
+
+
 def test_keys_of_the_options_are_keys_of_the_recipe() -> None:
     from imgkit.recipe.problems import SECTIONS
     from imgkit.recipe.schema import Recipe

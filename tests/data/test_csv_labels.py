@@ -299,8 +299,8 @@ BAD = {
         "path,tags,split\na.png,x,train\nb.png,x|y,val\n",
         {"label_delimiter": "|"},
         3,
-        "val has a class that train does not have: y\nRename it in {path}, or give the training images alone, and "
-        "imgkit splits them:  --train FOLDER",
+        "val has a class that train does not have: y\nRename it in {path}, or leave out the rows of val, and imgkit "
+        "takes a share of train.",
     ),
     "no such column": (
         CELLS,

@@ -354,7 +354,7 @@ def test_copies(make_folders: MakeFolders) -> None:
         "3 images in 1 group are exact copies with different labels, "
         "for example train/cat/0000.png = train/dog/0002.png. Keep one of each.",
         "The validation set has 4 images for 2 classes. Top-1 would be known only to about ±49 points. A larger one, "
-        "taken from train:  give the training images alone, --train FOLDER",
+        "taken from train:  give the training images alone (--train FOLDER, or a table of them)",
     )
     assert "3 images in 1 group are exact copies of each other." in data.notes
 
@@ -383,7 +383,8 @@ def test_tiny_validation_set(make_folders: MakeFolders) -> None:
     data = load(root)
     assert data.warnings == (
         "The validation set has 4 images for 3 classes, and 2 classes have none. Top-1 would be known only to about "
-        "±49 points. A larger one, taken from train:  give the training images alone, --train FOLDER",
+        "±49 points. A larger one, taken from train:  give the training images alone (--train FOLDER, or a table of "
+        "them)",
     )
     assert "2 classes of train have no image in val: b, c." in data.notes
 
@@ -435,6 +436,10 @@ def test_a_seed_of_splits_that_the_data_make_useless_is_refused(make_folders: Ma
     assert caught.value.hint.endswith("--set data.test=0.2")
     held = [load(root, split_seed=seed, test=0.5).index.splits.tolist() for seed in (3, 3, 4)]
     assert held[0] == held[1] != held[2]
+    whole = make_folders({"train/a": 6, "val/a": 2, "test/a": 2}, "whole")
+    with pytest.raises(UsageError, match=r"data\.split_seed = 3 is not used") as told:
+        load(whole, split_seed=3)
+    assert told.value.hint == "Leave it out.", "a test split of its own leaves nothing to be held out"
 
 
 @pytest.mark.parametrize("inner", [("cat", "dog"), ("train/cat", "val/cat")])
@@ -471,7 +476,7 @@ def test_small_splits_have_the_same_words_whoever_made_them(make_folders: MakeFo
     assert counts(given) == counts(dealt)
     for texts in (dealt.notes, given.notes):
         assert "1 class of train has no image in val: cat." in texts
-    hints = ("--val 0.4", "give the training images alone, --train FOLDER")
+    hints = ("--val 0.4", "give the training images alone (--train FOLDER, or a table of them)")
     assert [text.replace(hints[0], hints[1]) for text in dealt.warnings] == list(given.warnings)
     assert len(given.warnings) == 2
 

@@ -90,6 +90,12 @@ def test_a_value_that_the_network_cannot_be_made_with() -> None:
     assert error.hint.startswith("Its options: ")
 
 
+def test_a_value_of_the_wrong_kind_is_told_in_words() -> None:
+    error = refusal("test_resnet", {"block_args": (1, 2)})
+    assert "(block_args = [1, 2]): a value is of a kind that the option does not take (TypeError: " in error.message
+    assert error.hint.startswith("Its options: ")
+
+
 def test_what_the_network_sets_itself() -> None:
     error = refusal("vgg11_bn", {"norm_layer": "layernorm"})
     assert error.message == "vgg11_bn sets norm_layer itself: model.options.norm_layer cannot change it."

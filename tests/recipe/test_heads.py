@@ -29,6 +29,7 @@ def test_each_form_is_read(text: str) -> None:
         ("mpl:1000", "got 'mpl:1000' \\(did you mean 'mlp'\\?\\)"),
         ("pool5mlp:8", "got 'pool5mlp:8' \\(did you mean 'pool5-mlp'\\?\\)"),
         ("pool-mlp:8", "did you mean 'pool5-mlp'"),
+        ("pool2", "got 'pool2' \\(did you mean 'pool2-mlp'\\?\\)"),
         ("", "must be 'linear'"),
         ("linear:1000", "'linear' is one layer and has no widths, got 'linear:1000'; write 'mlp:1000'"),
         ("mlp", "'mlp' needs the width of each hidden layer, as 'mlp:1000' or 'mlp:4096,2048'"),

@@ -6,7 +6,7 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from imgkit.models.networks.common import INITS, Block, FlatHead, Size, build, config, linear, run, sides
-from imgkit.models.networks.vgg import CONFIGS, HEADS, Head, Layout, Vgg, create
+from imgkit.models.networks.vgg import CONFIGS, HEADS, SMALLEST, Head, Layout, Vgg, create
 
 POOLED_5X5 = Head(5, (4096, 2048))
 """12,800 -> 4096 -> 2048, over features pooled to 5x5."""
@@ -21,8 +21,9 @@ default_cfgs = generate_default_cfgs(
             first_conv=("stem.0", "shortcuts.0"),
             classifier="head",
         ),
-        "vgg19_res3": config(first_conv=("features.0", "shortcuts.0.1"), classifier="head.fc"),
+        "vgg19_res3": config(min_input_size=SMALLEST, first_conv=("features.0", "shortcuts.0.1"), classifier="head.fc"),
         "vgg11_compact.tv_in1k": config(
+            min_input_size=SMALLEST,
             first_conv="features.0",
             classifier=("head.fc", "pre_logits.fc1", "pre_logits.fc2"),
             hf_hub_id="timm/vgg11.tv_in1k",

@@ -40,6 +40,8 @@ class Head:
     pooled: bool = True
 
 
+SMALLEST = (3, 32, 32)
+"""The smallest image that five pools leave something of, (C, H, W)."""
 HEADS: Mapping[str, Head] = {"paper": Head(7, pooled=False), "compact": Head(2)}
 
 

@@ -6,14 +6,14 @@ from typing import Any
 from timm.models import generate_default_cfgs, register_model
 
 from imgkit.models.networks.common import Size, config
-from imgkit.models.networks.vgg import CONFIGS, HEADS, Layout, Vgg, create
+from imgkit.models.networks.vgg import CONFIGS, HEADS, SMALLEST, Layout, Vgg, create
 
 _OF_TIMM = {"vgg_a": "vgg11", "vgg_b": "vgg13", "vgg_d": "vgg16", "vgg_e": "vgg19"}
 """The same network in timm, with weights of torchvision."""
 
 
 def _config(timms: str = "") -> dict[str, Any]:
-    ends = config(first_conv="features.0", classifier="head.fc")
+    ends = config(min_input_size=SMALLEST, first_conv="features.0", classifier="head.fc")
     return ends | {"hf_hub_id": f"timm/{timms}.tv_in1k", "license": "bsd-3-clause"} if timms else ends
 
 

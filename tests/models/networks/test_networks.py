@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from imgkit.calibration import Calibration
+from imgkit.errors import UsageError
 from imgkit.features import check_solvable, head_layer, left_by_a_solve, load_solution, pooled
 from imgkit.model_names import OWN
 from imgkit.models.create import Created, create_model
@@ -232,3 +233,10 @@ def test_recomputed_activations_change_nothing(name: str) -> None:
     assert torch.equal(loss, again)
     assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in zip(grads, grads_again, strict=True))
     assert all(map(torch.equal, state, state_again))
+
+
+@pytest.mark.parametrize("name", ["vgg_a", "vgg11_compact", "vgg19_res3"])
+def test_images_too_small_for_five_pools_are_told_the_smallest(name: str) -> None:
+    with pytest.raises(UsageError, match=r"cannot take images of 31 px") as told:
+        make(name, size=31)
+    assert told.value.hint == "It takes images from 32 px:  --image-size 32"
