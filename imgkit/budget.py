@@ -80,15 +80,19 @@ def measure(
         most = parse_count(budget.params)
         limits.append(Limit("params", budget.params, origins["budget.params"], most, weight.parameters))
     if budget.latency is not None:
-        most_ms, found = parse_ms(budget.latency), latency_ms(model, size, device)
+        most_ms, shape = parse_ms(budget.latency), (loaded.recipe.model.in_chans, *size)
+        found = latency_ms(model, shape, device)
         limits.append(Limit("latency", budget.latency, origins["budget.latency"], most_ms, found, machine))
     return limits
 
 
-def latency_ms(model: nn.Module, size: tuple[int, int], device: torch.device) -> float:
-    """The median time of a forward pass over one image in evaluation mode and float32, after some to warm up."""
+def latency_ms(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> float:
+    """The median time of a forward pass over one image of `shape` (C, H, W), after some to warm up.
+
+    In evaluation mode and float32.
+    """
     before = model.training
-    image = torch.zeros(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
+    image = torch.zeros(1, *shape, device=device).contiguous(memory_format=torch.channels_last)
     times = []
     model.eval()
     with torch.inference_mode():

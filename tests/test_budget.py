@@ -161,9 +161,16 @@ def test_latency_is_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(budget.time, "perf_counter", lambda: clock[0])
     model = Slow(clock, [9.0, 8.0, 7.0, 0.02, 0.5, 0.02, 0.02, 0.03, 0.01, 0.02, 0.03, 0.4])
     model.train()
-    assert latency_ms(model, (20, 30), CPU) == pytest.approx(20.0)
+    assert latency_ms(model, (3, 20, 30), CPU) == pytest.approx(20.0)
     assert model.seconds == []
     assert (model.modes, model.shapes, model.training) == ({(False, True)}, {(1, 3, 20, 30)}, True)
+
+
+def test_a_network_that_reads_greys_is_timed_on_a_grey_image() -> None:
+    model = timm.create_model("test_resnet", in_chans=1)
+    recipe = loaded("test_resnet", "model.in_chans=1", latency=("--max-latency", "900s"))
+    (limit,) = measure(model, recipe, size=(32, 32), device=CPU, machine="a processor")
+    assert 0 < limit.found < limit.most
 
 
 def test_a_slow_network_is_told_with_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
