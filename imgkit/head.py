@@ -81,6 +81,7 @@ def _solve(setup: Setup, phase: PhasePlan, screen: Screen, watched: Watched) -> 
             classes=len(setup.index.classes),
             groups=groups,
             weights=_weights(setup, phase, features),
+            plain=len(setup.index.rows("train")),
             seed=setup.recipe.seed,
             progress=progress,
             left=left,

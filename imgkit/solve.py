@@ -100,6 +100,7 @@ def solve_head(
     classes: int,
     groups: Ints | None = None,
     weights: Floats | None = None,
+    plain: int | None = None,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
     left: Callable[[float], None] | None = None,
@@ -121,6 +122,8 @@ def solve_head(
         classes: K, rows of the head.
         groups: int64 (N,); images of one group are in the same fold.
         weights: float64 (N,), how much each image counts in all losses; None: once.
+        plain: the first so many rows are pictures as evaluation sees them and judge C; the others, augmented, are
+            fitted alone: their loss would ask for a stronger penalty than new pictures do. None: all are plain.
         seed: of the folds.
         progress: called with (done, total) before each fit; it may raise, to stop.
         left: called once, after the fits of the first fold, with about how many seconds the others will take.
@@ -141,7 +144,7 @@ def solve_head(
         fold = np.full(len(y), -1, dtype=np.int64)
         fold[sample] = fold_numbers(y[sample], None if groups is None else groups[sample], seed)
         told = _Told(progress or (lambda done, total: None), left or (lambda seconds: None))
-        return _solve(features.numpy(), y, weights, classes, fold, told)
+        return _solve(features.numpy(), y, weights, classes, fold, len(y) if plain is None else plain, told)
 
 
 def _sample(images: int, groups: Ints | None, seed: int) -> Ints:
@@ -218,7 +221,13 @@ def log_loss(logits: Floats, targets: Ints, weights: Floats | None = None) -> fl
 
 
 def _solve(
-    features: npt.NDArray[np.float32], y: Ints, weights: Floats | None, classes: int, fold: Ints, told: _Told
+    features: npt.NDArray[np.float32],
+    y: Ints,
+    weights: Floats | None,
+    classes: int,
+    fold: Ints,
+    plain: int,
+    told: _Told,
 ) -> Solution:
     """`solve_head` with the fold of each image: int64 (N,), -1 of one on which C is not chosen."""
     taken = Standardised.of(features)
@@ -231,7 +240,7 @@ def _solve(
         kind = _FitEach if y.ndim == 2 else _Fit
         return kind(classes, tolerance, lambda: told.progress(next(done), total))
 
-    cv_loss = _cross_validate(taken, y, weights, fold, folds, make, told.left)
+    cv_loss = _cross_validate(taken, y, weights, fold, folds, plain, make, told.left)
     c = min(cv_loss, key=lambda c: (cv_loss[c], c)) if cv_loss else USUAL
     fit, x = make(TOLERANCE), taken.rows()
     weight, bias = fit(x, y, weights, c)
@@ -308,14 +317,16 @@ def _cross_validate(
     weights: Floats | None,
     fold: Ints,
     folds: int,
+    plain: int,
     make: Callable[[float], _Fit],
     left: Callable[[float], None],
 ) -> dict[float, float]:
-    """Log-loss over all held-out images for each C; nothing where there is one fold."""
+    """Log-loss over all held-out plain images for each C; nothing where there is one fold."""
     counted = np.ones(len(y)) if weights is None else weights
+    judges = (fold >= 0) & (np.arange(len(y)) < plain)
     sums, began = dict.fromkeys(STRENGTHS, 0.0), time.monotonic()
     for number in range(folds):
-        out, into = np.flatnonzero(fold == number), np.flatnonzero((fold != number) & (fold >= 0))
+        out, into = np.flatnonzero((fold == number) & judges), np.flatnonzero((fold != number) & (fold >= 0))
         losses = _held_out(taken, y, weights, into, out, make(ROUGH))
         for c in STRENGTHS:
             sums[c] += losses[c] * counted[out].sum()
@@ -323,7 +334,7 @@ def _cross_validate(
             seconds = time.monotonic() - began
             last = seconds / len(STRENGTHS) / _ROUGH_TIME * len(y) / len(into)  # the fit to all images
             left((folds - 1) * seconds + last)
-    return {c: total / counted[fold >= 0].sum() for c, total in sums.items()} if folds else {}
+    return {c: total / counted[judges].sum() for c, total in sums.items()} if folds else {}
 
 
 def _held_out(

@@ -30,13 +30,14 @@ def test_a_solve_sees_each_image_and_its_views_in_one_fold(
         classes: int,
         groups: Ints,
         weights: Floats | None,
+        plain: int,
         seed: int,
         progress: Callable[[int, int], None],
         left: Callable[[float], None],
     ) -> Solution:
         assert weights is None
         left(90.0 if views else 9.0)
-        given.update(features=features, targets=targets, groups=groups)
+        given.update(features=features, targets=targets, groups=groups, plain=plain)
         return solve_head(features, targets, classes=classes, groups=groups, seed=seed, progress=progress)
 
     monkeypatch.setattr(head, "solve_head", spy)
@@ -50,6 +51,7 @@ def test_a_solve_sees_each_image_and_its_views_in_one_fold(
         sets=[f"phases.head.views={views}", "run.workers=0", "phases.top.steps=1", "phases.all.steps=1"],
     )
     assert ("about 1 min 30 s more to solve the head" in text.getvalue()) == bool(views), "where it is long"
+    assert given["plain"] == len(given["targets"]) / (1 + views), "pictures as evaluation sees them judge C"
     _, counts = np.unique(given["groups"], return_counts=True)
     assert (counts == 1 + views).all()
     for group in np.unique(given["groups"]):

@@ -173,6 +173,23 @@ def test_c_is_the_best_of_plain_cross_validation(classes: int, weighted: bool) -
     assert solution.c != STRENGTHS[0]
 
 
+def test_augmented_pictures_are_fitted_but_do_not_judge_c() -> None:
+    plain, targets = blobs(60, 30, 3, spread=3)
+    features = torch.cat([plain, plain + 3 * torch.randn(plain.shape, generator=torch.Generator().manual_seed(1))])
+    images, twice = np.tile(np.arange(60), 2), torch.cat([targets, targets])
+    judged = solve_head(features, twice, classes=3, groups=images, plain=60, seed=5)
+    x = StandardScaler().fit_transform(features.double().numpy())
+    y, fold = twice.numpy(), fold_numbers(twice.numpy(), images, 5)
+    for c in STRENGTHS:
+        probs = np.empty((120, 3))
+        for number in range(5):
+            model = LogisticRegression(C=c, max_iter=5000, tol=1e-8).fit(x[fold != number], y[fold != number])
+            probs[fold == number] = model.predict_proba(x[fold == number])
+        assert abs(judged.cv_loss[c] - sklearn_log_loss(y[:60], probs[:60])) < 5e-3
+    by_all = solve_head(features, twice, classes=3, groups=images, seed=5)
+    assert judged.cv_loss[1e-1] < by_all.cv_loss[1e-1], "augmented pictures are harder"
+
+
 def test_ties_go_to_the_smaller_c(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "log_loss", lambda *_: 0.5)
     assert solve_head(*blobs(30, 4, 3), classes=3, seed=0).c == STRENGTHS[0]
