@@ -97,6 +97,7 @@ class Vgg(nn.Module):
         last_pool: "avg" leaves the fifth pool to the average pool of a head that has one.
         global_pool: of what the head says at each place of an image larger than it reads.
         drop_rate: dropout after each of the two fully connected layers; 0.5 in the paper.
+        width: times the channels of all convolutions and the units of both hidden layers, rounded, at least 1.
 
     Attributes:
         settled: arguments that were chosen by themselves, with what was chosen; a model folder keeps them.
@@ -112,8 +113,11 @@ class Vgg(nn.Module):
         last_pool: str = "max",
         global_pool: str = "avg",
         drop_rate: float = 0.0,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
+        if not width > 0:
+            raise ValueError(f"width must be above 0, got {width:g}")
         self.init = one_of("init", init, tuple(INITS))
         if one_of("last_pool", last_pool, ("max", "avg")) == "avg" and not cfg.head.pooled:
             raise ValueError("last_pool = 'avg' needs a head that pools; head = 'compact' does")
@@ -122,9 +126,10 @@ class Vgg(nn.Module):
         self.settled: dict[str, Any] = {}
         self.notes: tuple[str, ...] = ()
         parts = cfg.convs.split()[: -1 if last_pool == "avg" else None]
-        self.features, self.stage_ends, self.num_features = _features(parts, in_chans, cfg.norm)
-        self.pre_logits = FcLayers(self.num_features, cfg.head, drop_rate)
-        self.head_hidden_size = cfg.head.widths[1]
+        self.features, self.stage_ends, self.num_features = _features(parts, in_chans, cfg.norm, width)
+        first, second = (_scaled(units, width) for units in cfg.head.widths)
+        self.pre_logits = FcLayers(self.num_features, replace(cfg.head, widths=(first, second)), drop_rate)
+        self.head_hidden_size = second
         self.head = ClassifierHead(self.head_hidden_size, num_classes, pool_type=global_pool, drop_rate=drop_rate)
         INITS[init](self)
 
@@ -173,7 +178,11 @@ class Vgg(nn.Module):
         self.grad_checkpointing = enable
 
 
-def _features(parts: list[str], in_chans: int, norm: bool) -> tuple[nn.Sequential, list[int], int]:
+def _scaled(units: int, width: float) -> int:
+    return max(1, round(units * width))
+
+
+def _features(parts: list[str], in_chans: int, norm: bool, width: float) -> tuple[nn.Sequential, list[int], int]:
     """The layers, where each stage ends among them, and the channels of the last."""
     layers: list[nn.Module] = []
     ends, channels = [], in_chans
@@ -184,10 +193,10 @@ def _features(parts: list[str], in_chans: int, norm: bool) -> tuple[nn.Sequentia
         elif part == "LRN":  # Krizhevsky et al. 2012: k = 2, n = 5, alpha = 1e-4, which torch divides by n
             layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
         else:
-            width, _, kernel = part.partition("/")
-            side = int(kernel or 3)
-            layers.append(nn.Conv2d(channels, int(width), side, padding=side // 2))
-            channels = int(width)
+            count, _, kernel = part.partition("/")
+            side, out = int(kernel or 3), _scaled(int(count), width)
+            layers.append(nn.Conv2d(channels, out, side, padding=side // 2))
+            channels = out
             layers += [nn.BatchNorm2d(channels)] if norm else []
             layers.append(nn.ReLU(inplace=True))
     if parts[-1] != "M":

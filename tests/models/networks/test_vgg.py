@@ -126,6 +126,17 @@ def test_the_fifth_pool_may_be_the_heads() -> None:
         Vgg(Layout(CONFIGS["a"], False, NARROW), last_pool="avg")
 
 
+def test_width_scales_convolutions_and_hidden_layers() -> None:
+    with torch.device("meta"):
+        model = Vgg(Layout(CONFIGS["c"], True, Head(2)), num_classes=10, width=0.25)
+    sizes = [part.out_channels for part in model.modules() if isinstance(part, nn.Conv2d)]
+    assert sizes == [16, 16, 32, 32, 64, 64, 64, *[128] * 6, 1024, 1024]
+    assert (model.num_features, model.head_hidden_size) == (128, 1024)
+    assert model.head.fc.in_features == 1024
+    with pytest.raises(ValueError, match="width must be above 0, got -1"):
+        Vgg(Layout(CONFIGS["a"], False, Head(2)), width=-1)
+
+
 # --- the choice of a head
 
 
