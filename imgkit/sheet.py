@@ -72,7 +72,7 @@ def draw_sheet(sheet: Sheet) -> Image.Image:
     """The sheet as one picture, RGB; pictures are pixel for pixel."""
     width, height = sheet.side
     columns, lines = len(sheet.rows[0]), max(len(tile.caption) for row in sheet.rows for tile in row)
-    left, high = _MARGIN * bool(sheet.names), height + _LINE * lines + _GAP
+    left, high = _MARGIN * bool(sheet.names), height + _GAP + (_LINE * lines + _GAP) * bool(lines)
     top = _HEAD * bool(sheet.title) + _HEAD * bool(sheet.heads)
 
     def x(column: int) -> int:
@@ -83,7 +83,8 @@ def draw_sheet(sheet: Sheet) -> Image.Image:
     if sheet.title:
         _write(pen, (4, 4), sheet.title, whole.width - 8)
     for column, head in enumerate(sheet.heads):
-        _write(pen, (x(column), top - _HEAD + 4), head, whole.width - x(column))
+        after = next((x(other) for other in range(column + 1, columns) if sheet.heads[other]), whole.width)
+        _write(pen, (x(column), top - _HEAD + 4), head, after - x(column))
     for row, tiles in enumerate(sheet.rows):
         y = top + row * high
         if sheet.names:

@@ -41,7 +41,9 @@ def plot(
     require_matplotlib()
     if name.lower().endswith(_TABLES) and not (runs / name / "run.json").is_file():
         if out is None:
-            raise UsageError(f"{printable(name)} is a table, so its plots have no place of their own.", "Add  --out plots/")
+            raise UsageError(
+                f"{printable(name)} is a table, so its plots have no place of their own.", "Add  --out plots/"
+            )
         history = history_of_table(Path(name), columns=columns or [], phases=phases, unit=unit)
         folder = None
     else:

@@ -23,6 +23,7 @@ _PANELS = {  # file: title, and what it shows; the second one is dashed
     "f1": ("F1", ("f1_macro", "f1_micro")),
 }
 _LOG_FROM = 10.0  # times that the top rates of two phases differ, from which on rates are drawn on a log scale
+_LOWEST = 100.0  # times below the lowest of them: where such a scale begins, since schedules may end at 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Plot:
         lines: its curves.
         mark: the point that is marked.
         zero: whether the level 0 is drawn.
-        log: whether the vertical axis is logarithmic.
+        log_from: where a logarithmic vertical axis begins; None: it is linear.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Plot:
     lines: tuple[Line, ...]
     mark: Mark | None = None
     zero: bool = False
-    log: bool = False
+    log_from: float | None = None
 
 
 def plots_of(history: History) -> list[Plot]:
@@ -113,7 +114,7 @@ _SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
 
 
 def _mark(lines: Sequence[Line], *, lowest: bool) -> Mark | None:
-    """The best point of the first score on held-out images, or on train where there are none; the earliest of equals."""
+    """The best point of the first score on held-out images, else on train; the earliest of equal ones."""
     line = next((line for line in lines if line.kind == "val" and not line.dashed), lines[0])
     points = [(y, x) for x, y in zip(line.x, line.y, strict=True) if not math.isnan(y)]
     if not points:
@@ -157,4 +158,7 @@ def _rates(history: History) -> list[Plot]:
         for phase in history.spans
     ]
     tops = [top for top in tops if top]
-    return [Plot("lr", "Learning rate", "", (line,), log=bool(tops) and max(tops) >= _LOG_FROM * min(tops))]
+    log_from = None
+    if tops and max(tops) >= _LOG_FROM * min(tops):
+        log_from = max(min(y for y in rates.y if y > 0), min(tops) / _LOWEST)
+    return [Plot("lr", "Learning rate", "", (line,), log_from=log_from)]

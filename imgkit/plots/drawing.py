@@ -28,9 +28,9 @@ _DPI = 150
 _LETTERS = 96  # of the small size that fit beside each other into the width of the axes
 _READABLE = 6  # letters of a longer phase name that have to be left of it above its span; else it gets a number
 _DOTTED = 60  # points of a curve up to which each has a dot
-_DECADES = 1e-3  # of the lowest top rate: what a logarithmic axis shows below it, since schedules may end at 0
-_LISTED = 24  # numbered phases that the legend names
-_WIDE = 44  # letters of an entry of the legend, from which on two stand beside each other instead of three
+_LISTED = 8  # numbered phases that the legend names
+_LEGEND = 104  # letters of the legend's size that fit beside each other into the figure
+_HANDLE = 8  # letters that the line before an entry takes, and the space after it
 _TITLE = 70  # letters
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
@@ -102,7 +102,7 @@ def figure_of(plot: Plot, history: History) -> "Figure":
     figure = Figure(figsize=_SIZE, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="epoch", ylabel=plot.unit)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     spans = history.spans
     axes.set_xlim(spans[0].start, spans[-1].stop)
     if plot.zero:
@@ -126,10 +126,8 @@ def figure_of(plot: Plot, history: History) -> "Figure":
             line = axes.axvline(epoch, color="black", linestyle=":", linewidth=1.2, gid="chosen")
         line.set_label(history.chosen.words)
         entries.append(line)
-    if plot.log:
-        tops = [value for line in plot.lines for value in line.y if value > 0]
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=max(min(tops), max(tops) * _DECADES) * 0.8)
+    if plot.name == "lr":
+        _scale_rates(axes, plot)
     keys = _draw_phases(axes, spans)
     axes.set_title(plot.title, loc="left", fontsize=11, fontweight="bold", pad=20 if len(spans) > 1 else 8)
     axes.set_title(
@@ -159,6 +157,18 @@ def _draw_lines(axes: "Axes", plot: Plot) -> "list[Line2D]":
         )
         drawn.append(artist)
     return drawn
+
+
+def _scale_rates(axes: "Axes", plot: Plot) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if plot.log_from is not None:
+        highest = max(value for line in plot.lines for value in line.y if value > 0)
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.8 * plot.log_from)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < 1000 * plot.log_from else (1,)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.3g}"))
 
 
 def _draw_phases(axes: "Axes", spans: list[Phase]) -> list[str]:
@@ -203,10 +213,17 @@ def _legend(figure: "Figure", entries: "list[Line2D]", keys: list[str]) -> None:
         keys = [*keys[:_LISTED], f"… and {len(keys) - _LISTED} more phases"]
     nothing = [Line2D([], [], linestyle="none", label=key) for key in keys]
     handles = [*entries, *nothing]
-    columns = 2 if any(len(str(handle.get_label())) > _WIDE for handle in handles) else 3
-    found = figure.legend(handles=handles, loc="outside lower left", ncols=min(columns, len(handles)), handlelength=3)
+    widths = [len(str(handle.get_label())) + _HANDLE for handle in handles]
+    columns = next(n for n in (3, 2, 1) if n == 1 or sum(_columns(widths, n)) <= _LEGEND)
+    found = figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=3)
     for text in found.get_texts():
         text.set_parse_math(False)
+
+
+def _columns(widths: list[int], columns: int) -> list[int]:
+    """The width of each column of a legend, which is filled column by column."""
+    high = -(-len(widths) // columns)
+    return [max(widths[start : start + high]) for start in range(0, len(widths), high)]
 
 
 def _shown(text: str) -> str:

@@ -9,6 +9,7 @@ from imgkit.cells import bare, parted
 from imgkit.data.decode import MAX_PIXELS
 from imgkit.data.rows import count
 from imgkit.errors import BadImage, DiskError, printable
+from imgkit.evaluation_tables import WIDEST
 from imgkit.evaluations import weights_label
 from imgkit.recipe.fields import Task
 from imgkit.recipe.load import load_recipe
@@ -59,9 +60,12 @@ def write_mistakes(folder: RunFolder, out: Path, say: Callable[[str], None]) -> 
             say(f"no {NAME}: nothing was scored yet")
             return None
         split = evaluation.partition("@")[0]
+        if task == "multilabel" and len(about["classes"]) > WIDEST:
+            say(f"no {NAME}: predictions.csv has probabilities of up to {WIDEST} labels, and there are more")
+            return None
         mistakes, total = _mistakes(folder.path / "evaluations" / evaluation / "predictions.csv", task)
     if not mistakes:
-        say(f"no {NAME}: no answer on {split} is wrong, of {total:,}, or too many labels for predictions.csv to tell")
+        say(f"no {NAME}: no answer on {split} is wrong, of {total:,}")
         return None
     tiles, gone = _tiles(mistakes, root, _max_pixels(folder))
     if gone:
@@ -69,7 +73,10 @@ def write_mistakes(folder: RunFolder, out: Path, say: Callable[[str], None]) -> 
     if not tiles:
         say(f"no {NAME}: no picture is left. Data that were moved:  imgkit evaluate {folder.address} --root FOLDER")
         return None
-    title = f"{folder.name}: {len(tiles):,} surest of {len(mistakes):,} wrong answers on {split} ({total:,} images)"
+    title = (
+        f"{len(tiles):,} surest of {len(mistakes):,} wrong answers on {split}, {total:,} images: "
+        f"label, → answer with its probability · {folder.name}"
+    )
     write_png(draw_sheet(Sheet(in_rows(tiles, _COLUMNS), (_SIDE, _SIDE), title)), out / NAME)
     return out / NAME
 
@@ -79,7 +86,9 @@ def _evaluation(folder: RunFolder) -> str | None:
     best = folder.read_json("status.json").get("best")
     stored = folder.evaluations()
     if best is not None:
-        return next((f"{s}@{weights_label(best)}" for s in ("test", "val") if f"{s}@{weights_label(best)}" in stored), None)
+        return next(
+            (f"{s}@{weights_label(best)}" for s in ("test", "val") if f"{s}@{weights_label(best)}" in stored), None
+        )
     steps = [row["step"] for row in folder.history() if row.get("best")]
     return next((name for step in reversed(steps) if (name := f"val@{step}") in stored), None)
 
@@ -99,27 +108,19 @@ def _of_labels(rows: list[dict[str, str]]) -> Iterator[Mistake]:
     for row in rows:
         if row["label"] != row["predicted"]:
             prob = float(row["prob"])
-            yield Mistake(bare(row["path"]), (bare(row["label"]), f"→ {bare(row['predicted'])}", f"{prob:.3f}"), prob)
+            yield Mistake(bare(row["path"]), (bare(row["label"]), f"→ {bare(row['predicted'])} {prob:.3f}"), prob)
 
 
 def _of_sets(rows: list[dict[str, str]]) -> Iterator[Mistake]:
     """Of several labels an image, the worst answer about one: a label that is missing, or one too many."""
     for row in rows:
         truth, answer = set(parted(bare(row["labels"]))), set(parted(bare(row["predicted"])))
-        worst = max(
-            ((1 - prob if name in truth else prob, name) for name in truth ^ answer if (prob := _prob(row, name)) >= 0),
-            default=None,
-        )
+        probs = {name: float(row[f"p:{name}"]) for name in truth ^ answer}
+        worst = max(((1 - p if name in truth else p, name) for name, p in probs.items()), default=None)
         if worst is not None:
             sure, name = worst
-            what = f"misses {name}" if name in truth else f"→ {name}"
-            prob = 1 - sure if name in truth else sure
-            yield Mistake(bare(row["path"]), (" + ".join(sorted(truth)) or "no label", what, f"{prob:.3f}"), sure)
-
-
-def _prob(row: dict[str, str], name: str) -> float:
-    """The probability of a label; -1 where there are too many labels for the table to have it."""
-    return float(row.get(f"p:{name}", -1.0))
+            what = f"→ not {name} {1 - sure:.3f}" if name in truth else f"→ {name} {sure:.3f}"
+            yield Mistake(bare(row["path"]), (" + ".join(sorted(truth)) or "no label", what), sure)
 
 
 def _tiles(mistakes: list[Mistake], root: Path, max_pixels: int) -> tuple[list[Tile], int]:

@@ -1,8 +1,8 @@
 """A history from a table that another tool wrote: a row an epoch.
 
 Columns are `epoch`, `phase`, `lr`, `best`, and for the splits train, val and test `SPLIT/loss`, `SPLIT/top1`,
-`SPLIT/top5`, `SPLIT/map`, `SPLIT/f1_macro`, `SPLIT/f1_micro`; `_` may stand for `/`. Without any column of val, those of
-test are what training is compared with. Only `epoch` has to be there, and one that can be drawn.
+`SPLIT/top5`, `SPLIT/map`, `SPLIT/f1_macro`, `SPLIT/f1_micro`; `_` may stand for `/`. Without any column of val, those
+of test are what training is compared with. Only `epoch` has to be there, and one that can be drawn.
 """
 
 import math
@@ -113,7 +113,7 @@ class _Table:
             except ValueError:
                 column = self.header[self.places[name]]
                 raise DataError(
-                    f"{self.row(number)} has {printable(cell)!r} in the column {printable(column)}, which is no number.",
+                    f"{self.row(number)} has {printable(cell)!r} under {printable(column)}, which is no number.",
                     "Write numbers such as 0.703 or 70.3, or leave the cell empty.",
                 ) from None
             found.append(value if math.isfinite(value) else math.nan)
