@@ -44,11 +44,11 @@ class Grid:
         return answers if self._file is None else self._watched(answers)
 
     def _watched(self, answers: "Iterator[Prediction]") -> "Iterator[Prediction]":
-        from imgkit.recipe.load import load_recipe
+        from imgkit.plots.mistakes import max_pixels_of
 
         about = self._folder.read_json("run.json")
         classes = about["classes"] if about["task"] == "multilabel" else None
-        limit = self._max_pixels or load_recipe(self._folder.path / "recipe.toml").recipe.data.max_pixels
+        limit = self._max_pixels or max_pixels_of(self._folder)
         for answer in answers:
             self._total += 1
             if len(self._tiles) < MOST:
@@ -77,7 +77,7 @@ def _tile(answer: "Prediction", classes: Sequence[str] | None, max_pixels: int) 
     if answer.error:
         return Tile(None, ("cannot be read", name))
     try:
-        picture = thumbnail(Path(answer.file), _SIDE, max_pixels=max_pixels)
+        picture = thumbnail(Path(answer.file or answer.path), _SIDE, max_pixels=max_pixels)
     except BadImage:  # gone since it was labelled
         picture = None
     return Tile(picture, (_words(answer, classes), name))

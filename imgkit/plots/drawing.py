@@ -25,7 +25,7 @@ _COLOURS: dict[Kind, str] = {"train": "#0072B2", "val": "#D55E00", "delta": "#00
 _GREY = "0.45"
 _SIZE = 7.0, 4.0  # inches
 _DPI = 150
-_LETTERS = 96  # of the small size that fit beside each other into the width of the axes
+_LETTERS = 88  # of the small size that fit beside each other into the width of the axes
 _READABLE = 6  # letters of a longer phase name that have to be left of it above its span; else it gets a number
 _DOTTED = 60  # points of a curve up to which each has a dot
 _LISTED = 8  # numbered phases that the legend names
@@ -74,7 +74,7 @@ def write_plots(history: History, out: Path) -> list[str]:
     with disk_told(out):
         out.mkdir(parents=True, exist_ok=True)
     for plot in plots:
-        with _styled():
+        with styled():
             figure = figure_of(plot, history)
             for form, about in (("png", {"Software": None}), ("svg", {"Date": None})):
                 content = io.BytesIO()
@@ -85,7 +85,7 @@ def write_plots(history: History, out: Path) -> list[str]:
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """The style of all plots, whatever the user's matplotlibrc says."""
     import matplotlib.style
 
@@ -189,7 +189,7 @@ def _draw_phases(axes: "Axes", spans: list[Phase]) -> list[str]:
         middle = _LETTERS * ((span.start + span.stop) / 2 - spans[0].start) / whole
         if middle - len(name) / 2 < taken:
             continue  # a number that would lie over the one before; the legend has both
-        taken = middle + len(name) / 2
+        taken = middle + len(name) / 2 + 0.5  # half a letter between two
         axes.text(
             (span.start + span.stop) / 2,
             1.02,

@@ -67,7 +67,7 @@ def write_mistakes(folder: RunFolder, out: Path, say: Callable[[str], None]) -> 
     if not mistakes:
         say(f"no {NAME}: no answer on {split} is wrong, of {total:,}")
         return None
-    tiles, gone = _tiles(mistakes, root, _max_pixels(folder))
+    tiles, gone = _tiles(mistakes, root, max_pixels_of(folder))
     if gone:
         say(f"{count(gone, 'wrong answer')} on {split} left out: the picture is not there any more, or cannot be read")
     if not tiles:
@@ -136,7 +136,7 @@ def _tiles(mistakes: list[Mistake], root: Path, max_pixels: int) -> tuple[list[T
     return tiles, gone
 
 
-def _max_pixels(folder: RunFolder) -> int:
-    """As in the training."""
+def max_pixels_of(folder: RunFolder) -> int:
+    """The greatest image that the training of a run opened."""
     file = folder.path / "recipe.toml"
     return load_recipe(file).recipe.data.max_pixels if file.is_file() else MAX_PIXELS
