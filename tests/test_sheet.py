@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -49,6 +49,7 @@ def test_a_caption_in_any_script_is_drawn(text: str) -> None:
     assert picture.size[0] == 150 + 84
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_no_text_at_all_breaks_a_sheet(text: str) -> None:
     draw_sheet(Sheet([[Tile(RED, (text,))]], (80, 6)))
@@ -70,6 +71,7 @@ def test_different_captions_look_different() -> None:
     assert len(pictures) == 4
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=60), st.integers(1, 60))
 def test_a_cut_keeps_both_ends_and_as_much_as_fits(text: str, room: int) -> None:
     found = cut(text, lambda part: len(part) <= room)

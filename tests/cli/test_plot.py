@@ -17,7 +17,7 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def a_run() -> None:
-    plotted_run(Path("runs"), data={"root": "x", "n": {}})
+    plotted_run(Path("runs"))
     Path("runs/latest").write_text("one\n")
 
 

@@ -1,6 +1,5 @@
 """Histories and run folders for the tests of plots."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,10 +41,13 @@ def plotted_run(
     history: Sequence[Mapping[str, Any]] = HISTORY,
     steps: Sequence[Mapping[str, Any]] = STEPS,
     best: Mapping[str, Any] | None = None,
+    root: Path = Path("x"),
     **about: object,
 ) -> RunFolder:
-    """A run called "one" with a history of its own; `best` is that of status.json."""
+    """A run called "one" with a history of its own; `best` is that of status.json, `root` that of its data."""
     folder = write_run(out, "one", f1=None, **({"classes": NAMES} | about))  # type: ignore[arg-type]
+    run = folder.read_json("run.json")
+    folder.write_json("run.json", run | {"data": run["data"] | {"root": str(root)}})
     folder.write_rows("history.jsonl", history)
     folder.write_rows("steps.jsonl", steps)
     folder.set_status("finished", step=31, total_steps=31, best=best)
@@ -55,8 +57,3 @@ def plotted_run(
 def svg_and_png(out: Path) -> set[str]:
     """The names that have both files."""
     return {file.stem for file in out.glob("*.svg")} & {file.stem for file in out.glob("*.png")}
-
-
-def dumped(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as lines of JSON."""
-    return "".join(json.dumps(one) + "\n" for one in rows)

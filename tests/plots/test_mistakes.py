@@ -48,15 +48,11 @@ def scored(
     answers: Sequence[int],
     probs: Sequence[float],
 ) -> RunFolder:
-    root = tmp_path / "pictures"
-    about = {"where": "x", "fingerprint": "aa", "n": {}, "root": str(root)}
-    folder = (
-        plotted_run(tmp_path, best=BEST, classes=CLASSES, data=about)
-        if not root.exists()
-        else RunFolder(tmp_path / "one")
-    )
+    """A run with an evaluation, and its pictures."""
+    root, folder = tmp_path / "pictures", RunFolder(tmp_path / "one")
     if not root.exists():
         pictures(root, paths)
+        plotted_run(tmp_path, best=BEST, classes=CLASSES, root=root)
     write_evaluation(
         folder.path / "evaluations" / f"{split}@21",
         paths=paths,
@@ -120,7 +116,7 @@ def test_there_are_at_most_24(tmp_path: Path, shown: list[Sheet]) -> None:
 
 
 def test_no_mistake_and_no_score_are_said(tmp_path: Path) -> None:
-    folder, said = plotted_run(tmp_path / "a", best=BEST, data={"root": "x", "n": {}}), list[str]()
+    folder, said = plotted_run(tmp_path / "a", best=BEST), list[str]()
     assert write_mistakes(folder, tmp_path, said.append) is None
     assert said.pop() == "no worst-mistakes.png: nothing was scored yet"
     assert write_mistakes(scored(tmp_path, "val", ["a.png"], [0], [0], [0.9]), tmp_path, said.append) is None
@@ -129,9 +125,9 @@ def test_no_mistake_and_no_score_are_said(tmp_path: Path) -> None:
 
 def test_several_labels_tell_the_worst_one(tmp_path: Path, shown: list[Sheet]) -> None:
     names = ["a|b", "dog", "eel"]
-    about = {"where": "x", "fingerprint": "aa", "n": {}, "root": str(tmp_path / "pictures")}
-    folder = plotted_run(tmp_path, best=BEST, classes=names, task="multilabel", data=about)
-    pictures(tmp_path / "pictures", ["0.png", "1.png", "2.png"])
+    root = tmp_path / "pictures"
+    folder = plotted_run(tmp_path, best=BEST, classes=names, task="multilabel", root=root)
+    pictures(root, ["0.png", "1.png", "2.png"])
     probs = np.array([[0.9, 0.25, 0.6], [0.8, 0.2, 0.1], [0.1, 0.2, 0.05]])
     write_evaluation(
         folder.path / "evaluations" / "val@21",
