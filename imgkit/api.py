@@ -135,7 +135,7 @@ class Run:
         wanted, named = tee(expand_inputs(inputs, image_col=image_col, root=root, trained=trained))
         members = [Member.of(run.folder, max_pixels) for run in (self, *together_with)]
         answers = vote_on_files(members, (one.file for one in wanted), top_k=top_k, device=choose_device(device))
-        yield from (replace(answer, path=one.given) for answer, one in zip(answers, named, strict=True))
+        yield from (replace(answer, path=one.given, file=one.file) for answer, one in zip(answers, named, strict=True))
 
 
 def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:

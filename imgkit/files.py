@@ -40,6 +40,28 @@ def whole_file(file: Path, newline: str | None = None) -> Iterator[TextIO]:
         raise
 
 
+def replace_bytes(file: Path, content: bytes) -> None:
+    """Write `file` as `whole_file` does, at once.
+
+    Raises:
+        OSError: if the disk says no.
+    """
+    place = Path(os.path.realpath(file)) if file.is_symlink() else file
+    if place.exists() and not place.is_file():
+        place.write_bytes(content)
+        return
+    temporary = neighbour(place)
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(place)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def neighbour(place: Path) -> Path:
     """A hidden name beside `place`, to write under before the rename."""
     return place.with_name(f".{place.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")

@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,6 +57,7 @@ class Prediction:
         labels: the answer: the most likely class; in a multi-label task the labels whose probability is at least their
             threshold, the most likely one first, which may be none.
         probs: the probability of every class, in the order of the model's classes.
+        file: where it was read, where that is known; `path` may be a table's cell.
     """
 
     path: str
@@ -66,6 +67,7 @@ class Prediction:
     error: str = ""
     labels: tuple[str, ...] = ()
     probs: tuple[float, ...] = ()
+    file: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from imgkit import sheet as sheets
 from imgkit.cells import joined
 from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.data.index import Index
 from imgkit.data.load import load_data
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.errors import UsageError, disk_told, printable
+from imgkit.errors import UsageError, printable
 from imgkit.models.create import create_model
 from imgkit.recipe.augment import Ramp
 from imgkit.recipe.check import check_given
@@ -24,8 +25,6 @@ from imgkit.recipe.task import for_task, task_of
 from imgkit.screen import Screen
 
 COLUMNS = 6  # epochs shown, at most
-_MARGIN, _HEAD, _GAP = 150, 22, 4  # pixels: left of the pictures, above them, between them
-_NAME = 20  # letters of a class name that fit into the margin
 
 
 class Sheet(NamedTuple):
@@ -69,8 +68,7 @@ def write_sheet(loaded: Loaded, file: Path, *, rows: int, screen: Screen) -> Non
     settings = recipe.model.model_copy(update={"weights": "none"})
     preprocessing = create_model(settings, len(index.classes), recipe.seed).preprocessing
     sheet = _sheet(loaded, phase, index, _chosen(index, rows), preprocessing)
-    with disk_told(file):
-        drawn(sheet).save(file, format="PNG")
+    sheets.write_png(drawn(sheet), file)
     height, width = preprocessing.size
     screen.note(
         f"{printable(str(file))}: pictures of {height}×{width}, fit {preprocessing.fit}, of phase {phase.name!r}"
@@ -130,15 +128,10 @@ def _in_order(batch: Batch, chosen: npt.NDArray[np.int64]) -> torch.Tensor:
 def drawn(sheet: Sheet) -> Image.Image:
     """The sheet as one picture, pixel for pixel, names at the left and heads above."""
     columns, rows, _, height, width = sheet.pictures.shape
-    size = _MARGIN + columns * (width + _GAP), _HEAD + rows * (height + _GAP)
-    whole, font = Image.new("RGB", size, "white"), ImageFont.load_default(12)
-    pen = ImageDraw.Draw(whole)
-    for column, head in enumerate(sheet.heads):
-        pen.text((_MARGIN + column * (width + _GAP), 4), head, fill="black", font=font)
-    for row, name in enumerate(sheet.names):
-        top = _HEAD + row * (height + _GAP)
-        pen.text((4, top + height // 2 - 8), printable(name)[:_NAME], fill="black", font=font)
-        for column in range(columns):
-            pixels = sheet.pictures[column, row].expand(3, -1, -1).permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, 3)
-            whole.paste(Image.fromarray(np.ascontiguousarray(pixels)), (_MARGIN + column * (width + _GAP), top))
-    return whole
+    tiles = [[sheets.Tile(_picture(sheet.pictures[column, row])) for column in range(columns)] for row in range(rows)]
+    return sheets.draw_sheet(sheets.Sheet(tiles, (width, height), heads=sheet.heads, names=sheet.names))
+
+
+def _picture(pixels: torch.Tensor) -> Image.Image:
+    """uint8 (C, H, W) -> RGB picture."""
+    return Image.fromarray(np.ascontiguousarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()))  # -> (H, W, 3)

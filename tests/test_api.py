@@ -56,6 +56,9 @@ def test_a_single_input_is_one_file_not_its_letters(tmp_path: Path) -> None:
     assert (answer.path, answer.error) == (str(tmp_path / "gone.png"), "No such file or directory")
     (answer,) = run.predict(tmp_path / "gone.png")
     assert answer.error
+    (tmp_path / "t.csv").write_text("path\ngone.png\n")
+    (answer,) = run.predict(tmp_path / "t.csv", root=tmp_path)
+    assert (answer.path, answer.file) == ("gone.png", str(tmp_path / "gone.png"))
 
 
 def test_scratch_takes_random_weights_whatever_the_recipe(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imgkit import files
-from imgkit.files import sync, whole_file
+from imgkit.files import replace_bytes, sync, whole_file
 
 
 def test_the_new_text_is_there_at_the_end_only(tmp_path: Path) -> None:
@@ -56,3 +56,22 @@ def test_the_names_in_a_folder_are_synced_where_the_system_can(
     for place in (tmp_path / "a", tmp_path):
         sync(place)
     assert len(calls) == synced
+
+
+def test_bytes_take_the_place_of_a_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "p.png"
+    (tmp_path / "link.png").symlink_to("p.png")
+    replace_bytes(file, b"old")
+    replace_bytes(tmp_path / "link.png", b"new")
+    assert file.read_bytes() == b"new"
+    assert (tmp_path / "link.png").is_symlink()
+    replace_bytes(Path(os.devnull), b"gone")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        replace_bytes(file, b"half")
+    assert file.read_bytes() == b"new"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link.png", "p.png"]

@@ -20,13 +20,13 @@ LAYERS = [
         *("weight_packages", "budget"),
     ],
     [
-        *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features"),
+        *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
         *("solve", "standardised", "head_sgd", "run", "progress", "screen", "terminal"),
         *("evaluation_tables", "evaluations", "plugin_files"),
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
-        *("prediction_rows", "vote", "template", "preview", "report"),
+        *("prediction_rows", "vote", "template", "preview", "report", "plots", "class_sheet"),
     ],
     ["api", "api_options", "demo", "cli", "__init__", "__main__"],
 ]
@@ -36,7 +36,7 @@ TORCH_FREE = {
     *LAYERS[0],
     *("recipe", "class_weights", "schedules", "plateau", "run", "plugin_files", "template"),
     *("model_names", "weight_packages"),
-    *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
+    *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
     *("api", "api_options", "cli", "__init__", "__main__"),
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import typer
 
 from imgkit.cli.fill import fill_template, refuse_idle
+from imgkit.cli.grid import Grid
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.data.rows import same_file
 from imgkit.errors import DataError, UsageError, disk_told, printable
@@ -48,6 +49,9 @@ def predict(
     template: Annotated[Path | None, typer.Option(help="A CSV to fill: one column names images.")] = None,
     label_col: Annotated[str | None, typer.Option(help="The column of --template to fill.")] = None,
     fill: Annotated[str | None, typer.Option(metavar="VALUE", help="For rows of --template without an image.")] = None,
+    grid: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="A sheet of the first 120 pictures and answers.")
+    ] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
@@ -58,9 +62,11 @@ def predict(
 
     limit = pixels(max_pixels)
     options = {"--template": template, "--label-col": label_col, "--fill": fill, "--out": out, "--format": form}
-    refuse_idle({**options, "--root": root, "--top-k": top_k})
+    refuse_idle({**options, "--root": root, "--top-k": top_k, "--grid": grid})
     run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
     _refuse_inputs(out, inputs)
+    _refuse_inputs(grid, inputs, "--grid")
+    pictures = Grid(grid, run.folder, limit)
     if template is not None and out is not None:
         columns = (image_col, label_col)
         fill_template(run, voters, inputs, template, columns, out=out, value=fill, max_pixels=limit, device=device)
@@ -83,17 +89,21 @@ def predict(
             inputs, top_k=wanted, image_col=image_col, root=root, max_pixels=limit, device=device, together_with=voters
         )
     )
+    answers = pictures.watched(answers)
     hint = _ELSEWHERE if root is None and any(map(is_table, inputs)) else ""
     if form is None:
-        _say_count(*_counts(_write_lines(answers, about["task"])), out, hint)
+        counts = _counts(_write_lines(answers, about["task"]))
+        pictures.write()
+        _say_count(*counts, out, hint)
         return
     labels = classes if about["task"] == "multilabel" else None
     with _destination(out) as stream:
         total, failed = _counts(_write_rows(answers, stream, form, top_k, labels))
+    pictures.write()
     _say_count(total, failed, out, hint)
 
 
-def _refuse_inputs(out: Path | None, inputs: Sequence[str]) -> None:
+def _refuse_inputs(out: Path | None, inputs: Sequence[str], flag: str = "--out") -> None:
     """What is read is not written over, and pictures are never written among.
 
     Raises:
@@ -103,11 +113,11 @@ def _refuse_inputs(out: Path | None, inputs: Sequence[str]) -> None:
         return
     for given in inputs:
         if same_file(Path(given), out):
-            raise UsageError(f"--out {printable(str(out))} is one of the inputs.", "Write to another file.")
+            raise UsageError(f"{flag} {printable(str(out))} is one of the inputs.", "Write to another file.")
         if Path(given).is_dir() and out.resolve().is_relative_to(Path(given).resolve()):
             raise UsageError(
-                f"--out {printable(str(out))} lies inside {printable(given)}, which is never written to.",
-                f"Put it beside the pictures:  --out {out.name}",
+                f"{flag} {printable(str(out))} lies inside {printable(given)}, which is never written to.",
+                f"Put it beside the pictures:  {flag} {out.name}",
             )
 
 

@@ -118,7 +118,8 @@ _IN_PREVIEW = ("--plugin", "--recipe", "--set", "--epochs", "--image-size", "--f
 _NOT_IN_CHECK = ("--data", "--on-bad")  # the first as arguments; all bad files are to be found, whatever is done then
 _IN_CHECK = ("--plugin", "--sampler")
 _OF_PREVIEW = (
-    Option("--rows", "", int, "Pictures: of each class in turn.", _RUN, 8),
+    Option("--rows", "", int, "Pictures, of each class in turn (8); or classes (50).", _RUN),
+    Option("--by-class", "", bool, "Samples of each class instead, train beside val.", _RUN, False),
     Option("--out", "", Path, "The PNG to write.", _RUN, Path("preview.png")),
 )
 _NOT_IN_LR_FIND = (

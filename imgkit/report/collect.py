@@ -181,7 +181,7 @@ def read_run(folder: RunFolder) -> RunSummary:
             f"reads {SCHEMA}.",
             "Look at it with the imgkit that made it; run.json says which.",
         )
-    with _damage_told(folder):
+    with damage_told(folder):
         return _summary(folder)
 
 
@@ -191,7 +191,7 @@ def read_details(folder: RunFolder) -> RunDetails:
     Raises:
         DiskError: if a file of it is missing or damaged.
     """
-    with _damage_told(folder):
+    with damage_told(folder):
         about = folder.read_json("run.json")
         monitor = str((folder.read_json("status.json").get("best") or {}).get("metric", "val/f1_macro"))
         evaluations = folder.evaluations()
@@ -208,7 +208,7 @@ def read_details(folder: RunFolder) -> RunDetails:
 
 
 @contextmanager
-def _damage_told(folder: RunFolder) -> Iterator[None]:
+def damage_told(folder: RunFolder) -> Iterator[None]:
     """What goes wrong for the content of a run's files becomes a DiskError."""
     try:
         yield

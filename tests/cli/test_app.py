@@ -22,6 +22,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "report",
+    "plot",
     "models",
     "recipes",
 ]
