@@ -14,12 +14,13 @@ from imgkit.duration import format_seconds
 from imgkit.errors import DeviceError, memory_told
 from imgkit.features import BY_SGD, Features, extract, head_layer, together
 from imgkit.head_sgd import EPOCHS, Stored, train_head, write_features
+from imgkit.keys import key
 from imgkit.recipe.plan import PhasePlan
+from imgkit.scaled import Floats
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Watched
 from imgkit.solve import MAX_BYTES, MAX_ITERATIONS, Solution, fits, machine_memory, solve_bytes, solve_head
-from imgkit.standardised import Floats
 
 _BATCH = 32  # images at once where features are computed
 _LONG_S = 30.0  # of a solve, from which its time is told
@@ -143,7 +144,7 @@ def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:
         setup.index,
         rows,
         transform=TrainTransform(setup.preprocessing, phase.augment),
-        seed=setup.recipe.seed,
+        seed=key(setup.recipe.seed, "views"),  # other pictures than the first epoch's, which would teach it nothing
         first_epoch=phase.first_epoch,
         batch_size=_BATCH,
         steps_per_epoch=steps,

@@ -1,7 +1,7 @@
 """The head where its features are too many to be solved: mini-batch updates on features that lie in a file.
 
 The objective is that of `solve.solve_head` at the usual strength: cross-entropy, or the binary one of each label, with
-an L2 penalty on standardised features. Adam (Kingma and Ba 2015) comes near its optimum in a few passes; the trunk
+an L2 penalty on scaled features. Adam (Kingma and Ba 2015) comes near its optimum in a few passes; the trunk
 still computes each feature once.
 """
 
@@ -20,8 +20,8 @@ from imgkit.errors import DiskError
 from imgkit.features import BY_SGD, Features
 from imgkit.keys import key, order
 from imgkit.run import check_space
+from imgkit.scaled import Floats, finite_rows, pareto_scale
 from imgkit.solve import USUAL, Solution, not_finite
-from imgkit.standardised import Floats, finite_rows, inverse_spread
 
 EPOCHS = 5
 BATCH = 256
@@ -38,7 +38,7 @@ class Stored:
         file: float32 (N, D), row after row, without a header.
         targets: int64 (N,), or float32 (N, K) in a multi-label task.
         mean: float64 (D,), of each feature.
-        scale: float64 (D,), 1 / standard deviation; 0 for a feature that does not vary.
+        scale: float64 (D,), of `pareto_scale`.
     """
 
     file: Path
@@ -80,7 +80,7 @@ def write_features(chunks: Iterable[Features], file: Path, size: int) -> Stored:
             targets.append(chunk.targets)
     mean = near + sums / n
     std = np.sqrt(np.maximum(squares / n - np.square(sums / n), 0.0))
-    return Stored(file, torch.cat(targets), mean, inverse_spread(std, largest))
+    return Stored(file, torch.cat(targets), mean, pareto_scale(std, largest))
 
 
 def train_head(
@@ -88,7 +88,7 @@ def train_head(
 ) -> Solution:
     """Logistic regression by mini-batches in keyed order, as weights of a linear layer: multinomial, or one a label.
 
-    The rate falls from its start to zero along half a cosine. The standardisation is folded into the weights.
+    The rate falls from its start to zero along half a cosine. The scaling is folded into the weights.
 
     Args:
         stored: what `write_features` made.

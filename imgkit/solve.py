@@ -15,7 +15,7 @@ import torch
 
 from imgkit.errors import WeightsError
 from imgkit.keys import key, splitmix64
-from imgkit.standardised import Floats, Ints, Standardised, finite_rows
+from imgkit.scaled import Floats, Ints, Scaled, finite_rows
 
 MAX_BYTES = 4 * 2**30  # of float32 features
 SAMPLE = 20_000  # images on which C is chosen, where there are more; its folds take most of the time
@@ -105,7 +105,7 @@ def solve_head(
     progress: Callable[[int, int], None] | None = None,
     left: Callable[[float], None] | None = None,
 ) -> Solution:
-    """Logistic regression with an L2 penalty, on standardised features, as weights of a linear layer.
+    """Logistic regression with an L2 penalty, on scaled features, as weights of a linear layer.
 
     Targets int64 (N,) ask for a multinomial one. With two classes the two rows are opposite. A class without images
     gets zero weights and a bias that makes it about as likely as one image in N + 1. Targets (N, K), zeros and ones,
@@ -114,7 +114,7 @@ def solve_head(
 
     C is the one of STRENGTHS with the smallest log-loss in 5-fold cross-validation (over labels the mean one), the
     smaller one if equal. Of more than SAMPLE images it is chosen on a keyed draw of them, in whole groups. The
-    standardisation is folded into the weights.
+    scaling is folded into the weights.
 
     Args:
         features: float32 (N, D), N >= 1; `fits` said yes.
@@ -230,7 +230,7 @@ def _solve(
     told: _Told,
 ) -> Solution:
     """`solve_head` with the fold of each image: int64 (N,), -1 of one on which C is not chosen."""
-    taken = Standardised.of(features)
+    taken = Scaled.of(features)
     folds = int(fold.max()) + 1 if (fold > 0).any() else 0
     fits_each = classes if y.ndim == 2 else 1
     total = fits_each * (1 + len(STRENGTHS) * folds)
@@ -312,7 +312,7 @@ class _FitEach(_Fit):
 
 
 def _cross_validate(
-    taken: Standardised,
+    taken: Scaled,
     y: Ints,
     weights: Floats | None,
     fold: Ints,
@@ -337,9 +337,7 @@ def _cross_validate(
     return {c: total / counted[judges].sum() for c, total in sums.items()} if folds else {}
 
 
-def _held_out(
-    taken: Standardised, y: Ints, weights: Floats | None, into: Ints, out: Ints, fit: _Fit
-) -> dict[float, float]:
+def _held_out(taken: Scaled, y: Ints, weights: Floats | None, into: Ints, out: Ints, fit: _Fit) -> dict[float, float]:
     """Log-loss over the rows `out` for each C, fitted to the rows `into`; their float64 copies end with the call."""
     inside, outside = taken.rows(into), taken.rows(out)
     counted = None if weights is None else weights[into]

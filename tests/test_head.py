@@ -12,9 +12,9 @@ from oracle import write_recipe
 
 import imgkit
 from imgkit import head
+from imgkit.scaled import Floats, Ints
 from imgkit.screen import Screen
 from imgkit.solve import Solution, solve_head
-from imgkit.standardised import Floats, Ints
 
 
 @pytest.mark.parametrize("views", [0, 2])

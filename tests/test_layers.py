@@ -21,7 +21,7 @@ LAYERS = [
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
-        *("solve", "standardised", "head_sgd", "run", "progress", "screen", "terminal"),
+        *("solve", "scaled", "head_sgd", "run", "progress", "screen", "terminal"),
         *("evaluation_tables", "evaluations", "plugin_files"),
     ],
     [

@@ -1,5 +1,5 @@
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as sklearn_log_loss
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import imgkit.solve as subject
 from imgkit.errors import WeightsError
+from imgkit.scaled import Floats
 from imgkit.solve import (
     STRENGTHS,
     USUAL,
@@ -26,7 +26,6 @@ from imgkit.solve import (
     solve_bytes,
     solve_head,
 )
-from imgkit.standardised import Floats
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +41,14 @@ def blobs(n: int, width: int, classes: int, seed: int = 0, spread: float = 2.0) 
     centres = rng.normal(size=(classes, width))
     x = (centres[targets] + spread * rng.normal(size=(n, width))) * rng.uniform(0.1, 9, width) + rng.normal(size=width)
     return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(targets)
+
+
+def pareto(features: torch.Tensor) -> Callable[[torch.Tensor], np.ndarray]:
+    """Features centred and divided by the root of their deviation times the usual one, both of `features`."""
+    x = features.double().numpy()
+    std = x.std(axis=0)
+    scale = np.where(std > 0, np.sqrt(std * np.sqrt(np.mean(std**2))), np.inf)
+    return lambda others: (others.double().numpy() - x.mean(axis=0)) / scale
 
 
 def softmax(solution: Solution, features: torch.Tensor) -> np.ndarray:
@@ -69,7 +76,7 @@ def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("classes", [2, 5])
 def test_a_solve_takes_what_is_reckoned(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
     """Of numpy's memory: without the float32 features, which are there before."""
-    monkeypatch.setattr("imgkit.standardised._BLOCK", 2**14)
+    monkeypatch.setattr("imgkit.scaled._BLOCK", 2**14)
     monkeypatch.setattr(subject, "MAX_ITERATIONS", 3)
     features, targets = blobs(4000, 128, classes)
     tracemalloc.start()
@@ -141,14 +148,13 @@ def test_equal_to_plain_scikit_learn(n: int, width: int, classes: int, weighted:
     assert solution.converged
     assert solution.weight.shape == (classes, width)
     assert solution.weight.dtype == solution.bias.dtype == torch.float32
-    scaler = StandardScaler().fit(features.double().numpy())
-    x = scaler.transform(features.double().numpy())
+    x = pareto(features)(features)
     plain = LogisticRegression(C=solution.c, max_iter=5000, tol=1e-8)
     plain.fit(x, targets.numpy(), sample_weight=weights)
     near = 3e-3 if weighted else 1e-3  # both stop at a gradient, whose scale the weights change
     assert np.abs(softmax(solution, features) - plain.predict_proba(x)).max() < near
     new, _ = blobs(50, width, classes, seed=9)
-    expected = plain.predict_proba(scaler.transform(new.double().numpy()))
+    expected = plain.predict_proba(pareto(features)(new))
     assert np.abs(softmax(solution, new) - expected).max() < near
 
 
@@ -158,7 +164,7 @@ def test_c_is_the_best_of_plain_cross_validation(classes: int, weighted: bool) -
     features, targets = blobs(60, 30, classes, spread=3)
     weights = np.linspace(0.2, 3.0, classes)[targets.numpy()] if weighted else np.ones(60)
     solution = solve_head(features, targets, classes=classes, weights=weights if weighted else None, seed=5)
-    x = StandardScaler().fit_transform(features.double().numpy())
+    x = pareto(features)(features)
     y, fold = targets.numpy(), fold_numbers(targets.numpy(), None, 5)
     assert tuple(solution.cv_loss) == STRENGTHS
     for c in STRENGTHS:
@@ -178,7 +184,7 @@ def test_augmented_pictures_are_fitted_but_do_not_judge_c() -> None:
     features = torch.cat([plain, plain + 3 * torch.randn(plain.shape, generator=torch.Generator().manual_seed(1))])
     images, twice = np.tile(np.arange(60), 2), torch.cat([targets, targets])
     judged = solve_head(features, twice, classes=3, groups=images, plain=60, seed=5)
-    x = StandardScaler().fit_transform(features.double().numpy())
+    x = pareto(features)(features)
     y, fold = twice.numpy(), fold_numbers(twice.numpy(), images, 5)
     for c in STRENGTHS:
         probs = np.empty((120, 3))
@@ -284,7 +290,7 @@ def test_sets_are_one_plain_regression_a_label_with_the_c_they_share(n: int, wid
     features, hot = sets(n, width, labels)
     solution = solve_head(features, hot, classes=labels, seed=5)
     assert solution.weight.shape == (labels, width)
-    x = StandardScaler().fit_transform(features.double().numpy())
+    x = pareto(features)(features)
     y, fold = hot.numpy().astype(int), fold_numbers(hot.numpy().astype(np.int64), None, 5)
     for c in STRENGTHS:
         losses = []

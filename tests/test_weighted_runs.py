@@ -11,9 +11,9 @@ from pictures import MakeFolders
 from imgkit import checkpoint, head, resume
 from imgkit.api import show_plan
 from imgkit.errors import Interrupted, RecipeError
+from imgkit.scaled import Floats
 from imgkit.screen import Screen
 from imgkit.solve import Solution
-from imgkit.standardised import Floats
 
 FAST = ("phases.top.steps=2", "phases.all.epochs=1")
 

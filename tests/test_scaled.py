@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from imgkit import standardised
-from imgkit.standardised import Floats, Standardised, finite_rows, inverse_spread
+from imgkit import scaled
+from imgkit.scaled import Floats, Scaled, finite_rows, pareto_scale
 
 
 def plainly(features: np.ndarray) -> tuple[Floats, Floats, Floats]:
     """All rows, the mean and the scale, as numpy makes them of the whole."""
     x = features.astype(np.float64)
-    mean, scale = x.mean(axis=0), inverse_spread(x.std(axis=0), np.abs(x).max(axis=0))
+    mean, scale = x.mean(axis=0), pareto_scale(x.std(axis=0), np.abs(x).max(axis=0))
     x -= mean
     x *= scale
     return x, mean, scale
@@ -19,11 +19,11 @@ def plainly(features: np.ndarray) -> tuple[Floats, Floats, Floats]:
 
 @pytest.mark.parametrize(("n", "width"), [(50, 40), (301, 33), (999, 100), (64, 64), (2, 1), (40, 17), (1000, 32)])
 def test_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch, n: int, width: int) -> None:
-    monkeypatch.setattr(standardised, "_BLOCK", 333)
+    monkeypatch.setattr(scaled, "_BLOCK", 333)
     rng = np.random.default_rng(n)
     features = (rng.normal(size=(n, width)) * rng.uniform(0.1, 100, width) + 5).astype(np.float32)
     features[:, -1] = 3 if width > 1 else features[:, -1]
-    found, (x, mean, scale) = Standardised.of(features), plainly(features)
+    found, (x, mean, scale) = Scaled.of(features), plainly(features)
     assert found.basis is None
     assert np.array_equal(found.mean, mean)
     assert np.array_equal(found.scale, scale)
@@ -36,7 +36,7 @@ def test_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch, n: int, width: in
 
 def test_fewer_images_than_features_are_rotated() -> None:
     features = np.random.default_rng(0).normal(size=(12, 40)).astype(np.float32)
-    found, (x, _, _) = Standardised.of(features), plainly(features)
+    found, (x, _, _) = Scaled.of(features), plainly(features)
     rows, some = found.rows(), np.array([1, 5, 7])
     assert rows.shape == (12, 12)
     assert np.array_equal(found.rows(some), rows[some])
@@ -45,7 +45,15 @@ def test_fewer_images_than_features_are_rotated() -> None:
 
 
 def test_rows_that_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standardised, "_BLOCK", 8)
+    monkeypatch.setattr(scaled, "_BLOCK", 8)
     features = torch.zeros(9, 4)
     features[0, 1], features[8, 3], features[8, 0] = float("nan"), float("inf"), float("-inf")
     assert finite_rows(features) == 7
+
+
+def test_features_that_hardly_vary_are_not_blown_up() -> None:
+    std = np.array([4.0, 1.0, 1e-4, 0.0, 1e-9])
+    scale = pareto_scale(std, np.array([9.0, 3.0, 1.0, 7.0, 1.0]))
+    usual = np.sqrt((16 + 1 + 1e-8) / 3)
+    np.testing.assert_allclose(scale, [1 / np.sqrt(4 * usual), 1 / np.sqrt(usual), 1 / np.sqrt(1e-4 * usual), 0, 0])
+    assert pareto_scale(np.zeros(3), np.ones(3)).tolist() == [0, 0, 0]
