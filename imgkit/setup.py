@@ -30,6 +30,7 @@ from imgkit.recipe.load import Loaded
 from imgkit.recipe.plan import PhasePlan, Plan
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.task import WORDS
+from imgkit.schedule_fit import schedule_warnings
 from imgkit.screen import Screen
 from imgkit.signals import Watched
 
@@ -174,6 +175,8 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
         )
     for text in setup.plan.notes:
         screen.note(text)
+    for text in schedule_warnings(setup.plan):
+        screen.warn(text)
     for text in crop_warnings(data.aspects, setup.preprocessing.size, setup.preprocessing.fit):
         screen.warn(text)
     screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about["loss_weights"]))

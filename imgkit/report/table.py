@@ -54,7 +54,7 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
         screen.fact("Time", format_seconds(summary.seconds))
     history, evaluations = details.history, details.evaluations
     for row in history:
-        screen.epoch(row, monitor=details.monitor)
+        screen.table_row(row, monitor=details.monitor)
     best = max((row["step"] for row in history if row.get("best")), default=None)
     told = {f"val@{row['step']}" for row in history if row["step"] != best}  # by the table of epochs
     if evaluations:
