@@ -138,6 +138,8 @@ class Experiment:
     def _enter(self, phase: PhasePlan) -> None:
         """Take up a phase; where it begins, what changes is said, and the moments are dropped if they are to be."""
         begins, before = self.progress.step == phase.first_step, self.setup.plan.trained_before(phase)
+        if before is None and self.setup.start is not None:
+            before = self.setup.start.phase
         changes = phase_changes(before, phase) if begins and before is not None and phase.lr is not None else ""
         self.screen.phase(phase.name, changes)
         if begins and phase.optimizer_state == "reset":

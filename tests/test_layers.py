@@ -38,7 +38,7 @@ LAYERS = [
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
-        *("prediction_rows", "vote", "template", "preview", "report"),
+        *("prediction_rows", "vote", "template", "preview", "branch", "report"),
     ],
     ["api", "api_options", "demo", "cli", "__init__", "__main__"],
 ]
