@@ -235,7 +235,7 @@ def _missing(parent: RunFolder, place: str, epochs: Mapping[int, int], there: li
     more = f"{len(shown) - _LISTED} earlier ones and " if len(shown) > _LISTED else ""
     wanted = f"epoch {int(place)}" if place.isdigit() else place
     return UsageError(
-        f"{parent.name} has no checkpoint of {wanted} any more: a run keeps the newest ones and the best. "
+        f"{parent.name} has no checkpoint of {wanted}: a run keeps the newest ones and the best. "
         f"There are: {more}{', '.join(shown[-_LISTED:])}.",
         f"Take one of them:  --from {shlex.quote(parent.address + names[-1])}\n"
         "To keep all of a new run:  --set save.keep=all",
