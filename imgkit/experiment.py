@@ -15,6 +15,7 @@ from typing import Any
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.duration import format_seconds
+from imgkit.epoch_log import loaded_line, saved_line, saved_within_line
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
 from imgkit.evaluate import store
 from imgkit.finish import finish
@@ -22,6 +23,7 @@ from imgkit.head import pictures_of, solve_phase
 from imgkit.plateau import remembered
 from imgkit.plugin_files import plugin_words
 from imgkit.progress import Progress, best_first
+from imgkit.recipe.changes import phase_changes
 from imgkit.recipe.monitors import is_better
 from imgkit.recipe.plan import PhasePlan
 from imgkit.records import Records
@@ -101,12 +103,21 @@ class Experiment:
             phase = self.setup.plan.phase_at(max(0, found.step - 1))
             self.trainer.restore(found.model, found.train, found.state["optimizer"], phase)
             self._saved_step = found.step
-            self.screen.note(f"going on from step {found.step} of {self.setup.plan.total_steps}")
+            if found.step > 0:  # else it is where the run begins, a checkpoint of another run
+                self._say_resumed()
         # A killed life took time after its last checkpoint, too; its last heartbeat knows how much.
         told = self.folder.read_json("status.json").get("seconds", 0.0)
         self._seconds_before = max(self.progress.seconds, told)
         tensorboard = self.setup.recipe.run.tensorboard
         return Records(self.folder, self.progress.history, step=self.progress.step, tensorboard=tensorboard)
+
+    def _say_resumed(self) -> None:
+        """Where the run goes on, and its last epoch again: a kill may have come between its checkpoint and its line."""
+        history = self.progress.history
+        self.screen.line(loaded_line(history[-1]["epoch"] if history else 0))
+        self.screen.note(f"going on from step {self.progress.step} of {self.setup.plan.total_steps}")
+        if history:
+            self.screen.epoch(history[-1], monitor=self.setup.recipe.monitor)
 
     def _train(self) -> None:
         """Phase after phase; an evaluation that was due when the run was saved comes first."""
@@ -116,14 +127,24 @@ class Experiment:
         for phase in plan.phases:
             if phase.stop <= self.progress.step or self.progress.over:
                 continue
-            self.screen.phase(phase.name)
-            self.trainer.begin(phase)
+            self._enter(phase)
             for update in self._solve(phase) if phase.solver == "logistic" else self._updates(phase):
                 self._count(update, phase)
                 self._poll(phase)
                 self._close_epoch_if_due(phase)
                 if self.progress.over:
                     break
+
+    def _enter(self, phase: PhasePlan) -> None:
+        """Take up a phase; where it begins, what changes is said, and the moments are dropped if they are to be."""
+        begins, before = self.progress.step == phase.first_step, self.setup.plan.trained_before(phase)
+        if before is None and self.setup.start is not None:
+            before = self.setup.start.phase
+        changes = phase_changes(before, phase) if begins and before is not None and phase.lr is not None else ""
+        self.screen.phase(phase.name, changes)
+        if begins and phase.optimizer_state == "reset":
+            self.trainer.forget()
+        self.trainer.begin(phase)
 
     def _solve(self, phase: PhasePlan) -> Iterator[Update]:
         """Solve the head; one step."""
@@ -228,14 +249,16 @@ class Experiment:
         now.history.append(now.row(phase, metrics, best=gain, seconds=self._elapsed_s()))
         now.open_epoch()
         now.closing_seconds = time.monotonic() - began
-        if not self._save_or_warn() and gain:
+        saved = self._save_or_warn()
+        if gain and not saved:
             now.best, now.history[-1]["best"] = before, False  # weights that are not on the disk cannot be kept
         now.closing_seconds = time.monotonic() - began
         self._records.epoch(now.history)
         total = self.setup.plan.total_steps
         left = now.left_s(total)
         left = None if left is None else min(left, max(0.0, self._left_s()))
-        self.screen.epoch({**now.history[-1], "left_s": left}, monitor=monitor)
+        row = now.history[-1]
+        self.screen.epoch(row, monitor=monitor, left_s=left, saved=saved_line(row["epoch"]) if saved else "")
         if self._lowered() < lowered:
             self.screen.note(f"the score stands still: the rate is now {self._lowered():.3g} times the schedule's")
         for text in epoch_notes(now, phase, self.setup.recipe, self._limit, total):
@@ -281,6 +304,8 @@ class Experiment:
             warn=self.screen.warn,
         )
         self._last_save_s, self._saved_step = time.monotonic(), now.step
+        if not now.history or now.history[-1]["step"] != now.step:  # else the epoch's lines say so
+            self.screen.event(saved_within_line(now.step))
 
     def _good_steps(self) -> list[int]:
         """The epochs whose checkpoints are kept for being among the best; one that could not be saved is not."""

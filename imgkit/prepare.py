@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from imgkit.branch import start_of
 from imgkit.budget import about_limits, check, measure
 from imgkit.cells import guarded
 from imgkit.class_weights import check_weights, loss_weights
@@ -26,7 +27,7 @@ from imgkit.device import (
     use_settings,
     versions,
 )
-from imgkit.errors import BadImage, DataError, WeightsError, disk_told
+from imgkit.errors import BadImage, DataError, DiskError, WeightsError, disk_told
 from imgkit.evaluate import check_files, read_index
 from imgkit.events import check_tensorboard
 from imgkit.features import check_solvable, left_by_a_solve
@@ -65,6 +66,7 @@ def prepare(
     if smoke:
         loaded = shrink(loaded)
         screen.note("smoke run: a few images, two steps a phase; the result means nothing")
+    loaded, start = start_of(loaded, screen)
     loaded, adapted = for_task(loaded, task_of(loaded.recipe.data))
     check_given(loaded)  # before data, weights and minutes are spent on a request that is refused
     loaded, fixed = _with_threads(loaded)
@@ -78,7 +80,9 @@ def prepare(
         check_weights(resolve(recipe, phase).loss)
     listed = list_data(recipe.data)  # what is wrong there is told before weights are fetched
     check_classes(loaded, len(listed.classes))
-    weights = _source(recipe, dry_run, screen)  # missing ones are told before many images are read
+    weights = (
+        _source(recipe, dry_run, screen) if start is None else start.source
+    )  # missing ones are told before many images are read
     with screen.progress("reading images") as progress:
         data = load_data(recipe.data, listed=listed, progress=progress)
     index = data.index.few(_SMOKE_IMAGES) if smoke else data.index
@@ -87,6 +91,8 @@ def prepare(
         screen.note(text)
     if not len(index.rows("val")):
         raise no_validation(index)
+    if start is not None:
+        start.check(index, screen)
     check_classes(loaded, len(index.classes))  # fewer than listed, where those of one are all left out
     plan = make_plan(loaded, len(index.rows("train")))
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
@@ -128,12 +134,15 @@ def prepare(
             "sha256": created.weights.digest(),
             "additions": created.additions,
         },
+        **({} if start is None else {"parent": start.told()}),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "budget": about_limits(limits),
         "preprocessing": created.preprocessing.to_dict(),
     }
-    setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about)
+    setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about, start)
     say_setup(setup, data, screen)
+    if start is not None:
+        start.say(plan, screen)
     _check_phases(setup, screen)
     return setup, data
 
@@ -207,6 +216,8 @@ def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> Run
         keep(folder.path, setup.about)
         setup.index.write_csv(folder.path / "data" / "index.csv")
         folder.write_text("data/classes.txt", "".join(f"{label}\n" for label in setup.index.classes))
+        if setup.start is not None:
+            setup.start.copy_to(folder.path / "checkpoints", setup.index.fingerprint)
         if data.bad:
             _list_bad(folder, data.bad)
         folder.set_status("running", step=0, total_steps=setup.plan.total_steps)
@@ -232,6 +243,12 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     about = folder.read_json("run.json")
     loaded = load_recipe(str(folder.path / "recipe.toml"))
     recipe = loaded.recipe
+    if fresh and "parent" in about:
+        raise DiskError(
+            f"{folder.name} has no checkpoint any more, and {about['parent']['run']}, where it started, may have "
+            "changed since.",
+            f"Put {folder.path / 'checkpoints'} back, or start a new run.",
+        )
     _set_up_machine(recipe)
     torch.set_num_threads(about["threads"])
     new = f"imgkit {about['verb']} --recipe {shlex.quote(str(folder.path / 'recipe.toml'))} --device cpu"

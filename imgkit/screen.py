@@ -9,9 +9,8 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,8 +20,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from imgkit import __version__
+from imgkit.epoch_log import epoch_line
+from imgkit.epoch_table import EpochTable
 from imgkit.errors import ImgkitError, printable
-from imgkit.terminal import clock, encodable, make_console, percent, wrap_line
+from imgkit.terminal import clock, encodable, make_console, wrap_line
 
 TOPIC_WIDTH = 8  # of the topics in `fact`, the space after them included
 _PROGRESS_EVERY_S = 0.1
@@ -46,7 +47,7 @@ class Screen:
         self._console = make_console(file, width=width, color=color)
         self._log: Path | None = None
         self._kept: deque[str] = deque(maxlen=_KEPT)  # lines of the log while it has no file
-        self._epochs: _EpochTable | None = None
+        self._epochs: EpochTable | None = None
         self._progress = ""  # the live line now on the terminal
         self._progress_at = 0.0  # when it was drawn, time.monotonic
 
@@ -89,9 +90,10 @@ class Screen:
             for line in error.hint.split("\n"):
                 self._print(line, first="  ", rest="      ", always=True)
 
-    def phase(self, text: str) -> None:
-        """A stage of the work begins. Once there is a table of epochs its rows say so, and only the log gets this."""
-        self._print(text, style="bold", shown=self._epochs is None)
+    def phase(self, name: str, changes: str = "") -> None:
+        """A stage of the work begins, with what `changes`. One that changes nothing has no line within a table."""
+        shown = self._epochs is None or changes != ""
+        self._print(f"{name}: {changes}" if changes else name, rest="    ", style="bold", shown=shown, whole=True)
 
     def line(self, text: str = "") -> None:
         """`text` as it is, wrapped."""
@@ -101,20 +103,42 @@ class Screen:
         """One of a list of findings: ` ! text`, wrapped with a hanging indent."""
         self._print(text, first=f" {mark} ", rest="   ")
 
-    def epoch(self, row: Mapping[str, Any], *, monitor: str = "val/f1_macro") -> None:
+    def epoch(
+        self, row: Mapping[str, Any], *, monitor: str = "val/f1_macro", left_s: float | None = None, saved: str = ""
+    ) -> None:
+        """An epoch is over: a row of the table on a terminal; in the log and in a pipe lines for programs.
+
+        Args:
+            row: as in history.jsonl.
+            monitor: as for `table_row`.
+            left_s: time to the end, which the table alone shows.
+            saved: the line about its checkpoint; "" where there is none.
+        """
+        live = self._is_live()
+        for line in (epoch_line(row), *([saved] if saved else [])):
+            self._print(line, shown=not live, whole=True)
+        if live:
+            self.table_row({**row, "left_s": left_s}, monitor=monitor, logged=False)
+
+    def event(self, line: str) -> None:
+        """A line for programs, in the log and in a pipe alone."""
+        self._print(line, shown=not self._is_live(), whole=True)
+
+    def table_row(self, row: Mapping[str, Any], *, monitor: str = "val/f1_macro", logged: bool = True) -> None:
         """One line of the table of epochs; its header comes before the first one.
 
         Args:
             row: as in history.jsonl: epoch, phase, train_loss, val/loss, val/top1 or val/map, val/f1_macro (fractions),
-                images_per_second, seconds, left_s, best. A missing or None value is shown as "-".
+                images_per_second, seconds, best; and left_s. A missing or None value is shown as "-".
             monitor: the score of the row that chooses the best; it has a column of its own if no other shows it.
+            logged: whether the log gets it, too.
         """
         if self._epochs is None:
             absent = "val/top1" if row.get("val/map") is not None else "val/map"
-            self._epochs = _EpochTable(self.width, [absent], monitor)
-            self._print("")
-            self._print(self._epochs.header(), style="dim", wrap=False)
-        self._print(self._epochs.row(row), style="green" if row.get("best") else "", wrap=False)
+            self._epochs = EpochTable(self.width, [absent], monitor)
+            self._print("", logged=logged)
+            self._print(self._epochs.header(), style="dim", wrap=False, logged=logged)
+        self._print(self._epochs.row(row), style="green" if row.get("best") else "", wrap=False, logged=logged)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
@@ -151,16 +175,22 @@ class Screen:
         rest: str = "",
         style: str = "",
         wrap: bool = True,
+        whole: bool = False,
         shown: bool = True,
+        logged: bool = True,
         always: bool = False,
     ) -> None:
-        """Print `text` (its line breaks kept), each line printable and wrapped, `first` before the first line."""
+        """Print `text` (its line breaks kept), each line printable and wrapped, `first` before the first line.
+
+        With `whole` only a terminal wraps: the log and a pipe get one line.
+        """
         lines: list[str] = []
         for part in text.split("\n"):
             before = rest if lines else first
-            width = self.width if wrap else sys.maxsize
+            width = self.width if wrap and (self._is_live() or not whole) else sys.maxsize
             lines.extend(wrap_line(printable(part), width, printable(before), rest))
-        self._write_log(lines)
+        if logged:
+            self._write_log([printable(first + text)] if whole else lines)
         if not shown or (self.quiet and not always):
             return
         with self._reader_gone_is_no_end():
@@ -226,88 +256,5 @@ def versions_line() -> str:
     return " · ".join([f"imgkit {__version__}", python, *(f"{name} {version(name)}" for name in ("torch", "timm"))])
 
 
-@dataclass(frozen=True)
-class _Column:
-    title: str
-    key: str
-    width: int
-    kind: str  # loss | share | rate | clock
-    keep: int  # the smaller, the longer it stays on a narrow screen
-
-
-_LABEL_WIDTH = 8
-_COLUMNS = (
-    _Column("train loss", "train_loss", 11, "loss", 4),
-    _Column("val loss", "val/loss", 10, "loss", 2),
-    _Column("top-1", "val/top1", 9, "share", 0),
-    _Column("mAP", "val/map", 9, "share", 0),
-    _Column("macro F1", "val/f1_macro", 10, "share", 1),
-    _Column("img/s", "images_per_second", 7, "rate", 6),
-    _Column("time", "seconds", 8, "clock", 3),
-    _Column("left", "left_s", 8, "clock", 5),
-)
-_SHORT = {"loss_calibrated": "cal. loss", "topk": "top-k", "subset_accuracy": "exact sets"}
-_SHORT |= {"precision": "prec.", "f1": "F1"}
-
-
-def _columns(monitor: str) -> tuple[_Column, ...]:
-    """All columns; one for `monitor` comes before the times if none shows it yet."""
-    if any(column.key == monitor for column in _COLUMNS):
-        return _COLUMNS
-    name = monitor.removeprefix("val/")
-    score, _, mean = name.rpartition("_")
-    title = _SHORT.get(name) or f"{mean} {_SHORT.get(score, score)}"  # "weighted F1"
-    column = _Column(title, monitor, len(title) + 2, "loss" if "loss" in name else "share", 0)
-    at = next(number for number, one in enumerate(_COLUMNS) if one.kind == "rate")
-    return (*_COLUMNS[:at], column, *_COLUMNS[at:])
-
-
-class _EpochTable:
-    """Which columns fit into `width`, and their texts.
-
-    Args:
-        width: of the screen.
-        absent: keys of the columns that the task does not have.
-        monitor: key of the score that chooses the best row: it stays longest.
-    """
-
-    def __init__(self, width: int, absent: Collection[str], monitor: str) -> None:
-        columns = [replace(one, keep=-1 if one.key == monitor else one.keep) for one in _columns(monitor)]
-        columns = [column for column in columns if column.key not in absent]
-        room = width - 1 - _LABEL_WIDTH - 3  # 3: the mark of the best row
-        chosen: list[_Column] = []
-        for column in sorted(columns, key=lambda column: column.keep):
-            if column.width <= room:
-                chosen.append(column)
-                room -= column.width
-            else:
-                break
-        self._columns = [column for column in columns if column in chosen]
-        self._mark = "  ★ best" if room + 3 >= 8 else "  ★"
-
-    def header(self) -> str:
-        return " " + "epoch".ljust(_LABEL_WIDTH) + "".join(c.title.rjust(c.width) for c in self._columns)
-
-    def row(self, row: Mapping[str, Any]) -> str:
-        phase, epoch = str(row.get("phase") or ""), row.get("epoch")
-        # A solved head belongs to no epoch: its phase alone names it.
-        number = f" {epoch}" if epoch else ""
-        name = phase if cell_len(phase) + len(number) <= _LABEL_WIDTH else phase[: _LABEL_WIDTH - len(number) - 1] + "…"
-        cells = "".join(_cell(row.get(c.key), c.kind).rjust(c.width) for c in self._columns)
-        return " " + f"{name}{number}".strip().ljust(_LABEL_WIDTH) + cells + (self._mark if row.get("best") else "")
-
-
 def _done(done: int, total: int) -> str:
     return f"{done:,} of {total:,}" + (f" ({100 * done / total:.0f} %)" if total else "")
-
-
-def _cell(value: float | None, kind: str) -> str:
-    if value is None:
-        return "-"
-    if kind == "share":
-        return percent(value)
-    if kind == "clock":
-        return clock(value)
-    if kind == "rate":
-        return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
-    return f"{value:z.3f}" if abs(value) < 1000 else f"{value:.2e}"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from imgkit.branch import Start
 from imgkit.class_weights import weights_lines
 from imgkit.data.aspect import crop_warnings
 from imgkit.data.augment import TrainTransform
@@ -30,6 +31,7 @@ from imgkit.recipe.load import Loaded
 from imgkit.recipe.plan import PhasePlan, Plan
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.task import WORDS
+from imgkit.schedule_fit import schedule_warnings
 from imgkit.screen import Screen
 from imgkit.signals import Watched
 
@@ -49,6 +51,7 @@ class Setup:
     autocast: torch.dtype | None
     workers: int
     about: Mapping[str, Any]
+    start: Start | None = None  # of a new run that begins at a checkpoint of another one
 
     @property
     def recipe(self) -> Recipe:
@@ -148,11 +151,12 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     height, width = setup.preprocessing.size
     greys = " of greys" if setup.preprocessing.channels == 1 else ""
     licence = f" · licence {weights['licence']}" if weights["licence"] else ""
+    its = "its" if weights["kind"] == "run" else "new"
     source = "random weights" if weights["kind"] == "none" else f"weights: {weights['detail']}{licence}"
     screen.fact(
         "Model",
         f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}{greys}",
-        f"{source} · new head{_head_words(setup)} for {len(setup.index.classes)} classes",
+        f"{source} · {its} head{_head_words(setup)} for {len(setup.index.classes)} classes",
     )
     if weights["additions"]:
         screen.note(f"{weights['additions']:,} parameters that the weights lack are new besides the head")
@@ -174,6 +178,8 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
         )
     for text in setup.plan.notes:
         screen.note(text)
+    for text in schedule_warnings(setup.plan):
+        screen.warn(text)
     for text in crop_warnings(data.aspects, setup.preprocessing.size, setup.preprocessing.fit):
         screen.warn(text)
     screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about["loss_weights"]))

@@ -89,7 +89,11 @@ class Trainer:
         return self.model if self.averaged is None else self.averaged.module
 
     def begin(self, phase: PhasePlan) -> None:
-        """Enter a phase: what trains, the averages, and an optimizer that keeps the moments of parameters it knew."""
+        """Enter a phase: what trains, the averages, and an optimizer that keeps the moments of parameters it knew.
+
+        Rate, momentum, decay and all else that a recipe sets are the phase's: of the state before, only moments are
+        taken over, whether they were in memory or in a checkpoint.
+        """
         self._remember_moments()
         set_trainable(self.model, phase.train)
         self._recomputes = phase.settings.grad_checkpointing
@@ -106,6 +110,10 @@ class Trainer:
             if self._slots_of != phase.settings.optimizer:
                 self._slots_of, self._slots, self._count = phase.settings.optimizer, {}, 0
             self._restore_moments(self._optimizer)
+
+    def forget(self) -> None:
+        """Drop the moments of every parameter, and the count of updates beside them: the next phase begins anew."""
+        self._optimizer, self._slots, self._count = None, {}, 0
 
     def solve(self, solution: Solution) -> None:
         """Put a solved head in place; the averages start again from it."""
@@ -232,7 +240,7 @@ class Trainer:
         self._slots_of = numbers["optimizer"]
         self._count = torch.tensor(float(numbers["count"])) if numbers["count_is_tensor"] else numbers["count"]
         self._slots = {name: dict(slots) for name, slots in numbers["slots"].items()}
-        if self._loss_scale is not None:
+        if self._loss_scale is not None and numbers["loss_scale"] is not None:  # None: of a run in another format
             self._loss_scale.restore(numbers["loss_scale"])
         for path, value in tensors.items():
             kind, rest = path.split("/", 1)

@@ -19,6 +19,7 @@ from imgkit.data.load import load_data
 from imgkit.errors import UsageError
 from imgkit.model_names import OWN
 from imgkit.models.options import check_options
+from imgkit.recipe.changes import phase_changes
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.losses import CLASS_RULES, LOSS_TYPES
 from imgkit.recipe.monitors import MONITORS
@@ -32,11 +33,14 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
 def test_the_recipe_on_the_page_loads_and_plans(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", RECIPES, re.DOTALL)
+    block, stages = re.findall(r"```toml\n(.*?)```", RECIPES, re.DOTALL)
     file = tmp_path / "mine.toml"
     file.write_text(block)
     plan = make_plan(load_recipe(file), 640)
     assert [phase.name for phase in plan.phases] == ["head", "top", "all"]
+    file.write_text(stages)
+    first, second = make_plan(load_recipe(file), 640).phases
+    assert f"`second: {phase_changes(first, second)}`" in RECIPES
 
 
 def test_the_table_of_labels_on_the_page_is_read_as_the_page_says(tmp_path: Path) -> None:

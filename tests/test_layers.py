@@ -15,18 +15,30 @@ LAYERS = [
     ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files"],
     ["recipe"],
     [
-        *("data", "models", "losses", "mixing", "class_weights", "schedules", "plateau", "optimizers", "device"),
+        *(
+            "data",
+            "models",
+            "losses",
+            "mixing",
+            "class_weights",
+            "schedules",
+            "schedule_fit",
+            "plateau",
+            "optimizers",
+            "device",
+        ),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
         *("weight_packages", "budget"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
         *("solve", "scaled", "head_sgd", "run", "progress", "screen", "terminal"),
+        *("epoch_log", "epoch_table"),
         *("evaluation_tables", "evaluations", "plugin_files"),
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
-        *("prediction_rows", "vote", "template", "preview", "report", "plots", "class_sheet"),
+        *("prediction_rows", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
     ],
     ["api", "api_options", "demo", "cli", "__init__", "__main__"],
 ]
@@ -34,9 +46,10 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
-    *("recipe", "class_weights", "schedules", "plateau", "run", "plugin_files", "template"),
+    *("recipe", "class_weights", "schedules", "schedule_fit", "plateau", "run", "plugin_files", "template"),
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
+    *("epoch_log", "epoch_table"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
     *("api", "api_options", "cli", "__init__", "__main__"),
 }

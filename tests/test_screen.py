@@ -47,8 +47,10 @@ def full_screen(width: int, file: io.StringIO) -> str:
     screen.fact("Data", "cells/ (from --data) · 2 classes · train 1,680 · val 419 · test 525 images in all", "seed 0")
     screen.note("no GPU was found, so this trains on 2 processor cores, which is fine for a small network")
     screen.warn("the validation set has 18 images for 37 classes, 21 classes have none of them")
-    screen.epoch({"phase": "head", "val/loss": 0.4, "val/top1": 0.5, "val/f1_macro": 0.25, "seconds": 8, "best": False})
-    screen.epoch(ROW)
+    screen.table_row(
+        {"phase": "head", "val/loss": 0.4, "val/top1": 0.5, "val/f1_macro": 0.25, "seconds": 8, "best": False}
+    )
+    screen.table_row(ROW)
     screen.result("Done in 12 s", ["Top-1 98.9 % (97.2 to 99.6), 360 images"], ["imgkit predict latest photos/", "b"])
     screen.error(DataError("Data folder not found: datta/pets and a long explanation of it all", "Try:  imgkit --help"))
     return file.getvalue()
@@ -75,8 +77,8 @@ def test_fact_aligns_and_hangs() -> None:
 
 def test_epoch_table_prints_its_header_once() -> None:
     screen, file = shown()
-    screen.epoch({"phase": "head", "train_loss": None, "val/loss": 0.3, "val/top1": 0.5, "val/f1_macro": 0.4})
-    screen.epoch(ROW)
+    screen.table_row({"phase": "head", "train_loss": None, "val/loss": 0.3, "val/top1": 0.5, "val/f1_macro": 0.4})
+    screen.table_row(ROW)
     lines = file.getvalue().splitlines()
     assert lines[0] == ""
     assert lines[1].split() == [
@@ -102,7 +104,7 @@ def test_epoch_table_prints_its_header_once() -> None:
 
 def test_narrow_table_keeps_the_scores() -> None:
     screen, file = shown(36)
-    screen.epoch(ROW)
+    screen.table_row(ROW)
     assert "98.9 %" in file.getvalue()
     assert "100.0 %" in file.getvalue()
     assert "748" not in file.getvalue()
@@ -123,7 +125,7 @@ def test_the_score_that_chooses_the_best_row_has_a_column_and_stays(
     monitor: str, title: str, cell: str, width: int
 ) -> None:
     screen, file = shown(width)
-    screen.epoch(ROW | {monitor: 0.421 if "loss" in monitor else 0.731}, monitor=monitor)
+    screen.table_row(ROW | {monitor: 0.421 if "loss" in monitor else 0.731}, monitor=monitor)
     header, line = file.getvalue().splitlines()[1:]
     assert header.count(title) == 1
     assert header.index(title) + len(title) == line.index(cell) + len(cell)
@@ -135,7 +137,7 @@ def test_the_score_that_chooses_the_best_row_has_a_column_and_stays(
 def test_a_score_that_is_shown_anyway_has_no_second_column_and_stays() -> None:
     for width, columns in ((80, 7), (24, 1)):
         screen, file = shown(width)
-        screen.epoch(ROW | {"val/loss": 0.25}, monitor="val/loss")
+        screen.table_row(ROW | {"val/loss": 0.25}, monitor="val/loss")
         header, line = file.getvalue().splitlines()[1:]
         assert header.count("val loss") == 1
         assert "0.250" in line
@@ -146,7 +148,7 @@ def test_a_score_that_is_shown_anyway_has_no_second_column_and_stays() -> None:
 
 def test_long_phase_name_is_shortened_beside_its_epoch() -> None:
     screen, file = shown()
-    screen.epoch(ROW | {"phase": "warm-up-of-everything", "epoch": 12})
+    screen.table_row(ROW | {"phase": "warm-up-of-everything", "epoch": 12})
     assert file.getvalue().splitlines()[2].startswith(" warm… 12 ")
 
 
@@ -154,11 +156,73 @@ def test_phase_is_said_before_the_table_and_only_logged_within(tmp_path: Path) -
     screen, file = shown()
     screen.log_to(tmp_path / "log.txt")
     screen.phase("head")
-    screen.epoch(ROW)
+    screen.table_row(ROW)
     screen.phase("all-the-rest")
     assert "head" in file.getvalue()
     assert "all-the-rest" not in file.getvalue()
     assert "all-the-rest" in (tmp_path / "log.txt").read_text()
+    screen.phase("later", CHANGES)
+    assert f"later: {CHANGES}" in " ".join(file.getvalue().split())
+
+
+CHANGES = (
+    "lr 0.01 → 0.0004 · momentum 0.9 → 0.95 · jitter [0.4, 0.4, 0.4, 0.1] → [0.2, 0.2, 0.2, 0.05] · jitter_p 0.8 → 0.5"
+)
+
+
+def test_what_a_phase_changes_is_one_line_and_only_a_terminal_wraps_it(tmp_path: Path) -> None:
+    for number, file in enumerate((io.StringIO(), Terminal())):
+        screen = Screen(file=file, width=80, color=False)
+        screen.log_to(tmp_path / f"{number}.txt")
+        screen.phase("all", CHANGES)
+        assert logged(tmp_path / f"{number}.txt") == [f"all: {CHANGES}"]
+        lines = file.getvalue().splitlines()
+        if number:
+            assert max(map(cell_len, lines)) <= 80
+            assert lines[1].startswith("    ")
+        else:
+            assert lines == [f"all: {CHANGES}"]
+
+
+HISTORY = {
+    **{
+        "epoch": 3,
+        "step": 36,
+        "phase": "all",
+        "solved": False,
+        "lr": 0.0004,
+        "train_loss": 0.0912345678,
+        "val/loss": 1.5,
+    },
+    **{
+        "val/top1": 0.989,
+        "val/f1_macro": 1.0,
+        "best": True,
+        "seconds": 3725.04,
+        "images_per_second": None,
+        "skipped": 0,
+    },
+}
+LINE = (
+    "Epoch 3: step=36 phase=all solved=false lr=0.0004 train_loss=0.0912346 val/loss=1.5 val/top1=0.989 val/f1_macro=1 "
+    "best=true seconds=3725.04 images_per_second=none skipped=0"
+)
+
+
+def test_an_epoch_is_a_row_on_a_terminal_and_a_line_for_programs_elsewhere(tmp_path: Path) -> None:
+    saved = "Checkpoint saved at epoch 3"
+    for number, file in enumerate((io.StringIO(), Terminal())):
+        screen = Screen(file=file, width=80, color=False)
+        screen.log_to(tmp_path / f"{number}.txt")
+        screen.epoch(HISTORY, left_s=61.0, saved=saved)
+        screen.event("Checkpoint saved at step 40")
+        assert logged(tmp_path / f"{number}.txt") == [LINE, saved, "Checkpoint saved at step 40"]
+        lines = file.getvalue().splitlines()
+        if number:
+            assert [line.split()[0] for line in lines if line] == ["epoch", "all"]
+            assert "1:01" in lines[2]
+        else:
+            assert lines == [LINE, saved, "Checkpoint saved at step 40"]
 
 
 def test_control_characters_are_made_visible() -> None:
@@ -203,6 +267,7 @@ def test_quiet_prints_warnings_and_errors_only_and_logs_all(tmp_path: Path) -> N
     screen.error(DataError("no", "yes"))
     assert file.getvalue().splitlines() == ["warning: look", "error: no", "  yes"]
     assert "note: nothing" in (tmp_path / "log.txt").read_text()
+    assert "Epoch 3: phase=all" in (tmp_path / "log.txt").read_text()
 
 
 def test_log_has_time_stamps_and_is_appended_to(tmp_path: Path) -> None:
@@ -383,7 +448,7 @@ def test_numbers() -> None:
 
 def test_a_loss_of_nothing_has_no_sign() -> None:
     screen, file = shown()
-    screen.epoch(ROW | {"val/loss": -0.0, "train_loss": -1e-9})
+    screen.table_row(ROW | {"val/loss": -0.0, "train_loss": -1e-9})
     assert "-0.000" not in file.getvalue()
 
 

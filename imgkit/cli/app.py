@@ -85,10 +85,10 @@ def _discard_stdout() -> None:
 
 def _usage_hint(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else "imgkit"
-    if "No such option: --weights" in error.format_message() and path.endswith(" scratch"):
+    path, message = context.command_path if context else "imgkit", error.format_message()
+    if path.endswith(" scratch") and any(f"No such option: {one}" in message for one in ("--weights", "--from")):
         return (
             f"It always starts from random weights: leave it out. From others:  {path.removesuffix('scratch')}finetune"
         )
-    newest = f"The newest run is called latest:  {path} latest\n" if "argument 'NAME'" in error.format_message() else ""
+    newest = f"The newest run is called latest:  {path} latest\n" if "argument 'NAME'" in message else ""
     return f"{newest}Help:  {path} --help"

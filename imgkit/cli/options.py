@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +37,8 @@ class Option:
     @property
     def name(self) -> str:
         """The name of its parameter in Python."""
-        return self.flag.removeprefix("--").replace("-", "_")
+        name = self.flag.removeprefix("--").replace("-", "_")
+        return f"{name}_" if iskeyword(name) else name
 
     def parameter(self) -> inspect.Parameter:
         """The parameter that Typer reads."""
@@ -95,6 +97,9 @@ OPTIONS = (
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of order, augmentation, dropout and new weights.", _RECIPE),
     Option("--weights", "model.weights", str, "auto, none, FILE, package:NAME or hub:OWNER/NAME.", _RECIPE),
+    Option(
+        "--from", "model.weights", str, "Start from a checkpoint of another run: NAME@EPOCH.", _RECIPE, metavar="RUN"
+    ),
     Option("--head", "model.head", str, "linear, mlp:1000, mlp:1000:relu or pool5-mlp:4096.", _RECIPE, metavar="HEAD"),
     Option("--max-size", "budget.size", str, "Of the network: 100MB, 95MiB or none.", _RECIPE, metavar="SIZE"),
     Option("--max-params", "budget.params", str, "Its parameters, such as 25M.", _RECIPE, metavar="N"),
@@ -124,7 +129,7 @@ _OF_PREVIEW = (
 )
 _NOT_IN_LR_FIND = (
     *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
-    *("--out", "--name", "--dry-run", "--print-recipe", "--smoke"),
+    *("--from", "--out", "--name", "--dry-run", "--print-recipe", "--smoke"),
 )
 _OF_LR_FIND = (
     Option("--steps", "", int, "Updates of the test, at most.", _RUN, 100),
@@ -135,8 +140,8 @@ _OF_LR_FIND = (
 
 
 def signature(verb: str) -> inspect.Signature:
-    """The signature of the training command `verb`: MODEL and the options; `scratch` has no --weights."""
-    return _signature([option for option in OPTIONS if not (verb == "scratch" and option.flag == "--weights")])
+    """The signature of the training command `verb`: MODEL and the options; `scratch` has none of weights."""
+    return _signature([option for option in OPTIONS if not (verb == "scratch" and option.key == "model.weights")])
 
 
 def preview_signature() -> inspect.Signature:
@@ -187,7 +192,12 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
     Args:
         given: parameter name -> value; None where not given.
         options: the options to look for.
+
+    Raises:
+        UsageError: if both --weights and --from are given.
     """
+    from imgkit.recipe.phases import FROM_RUN
+
     flags: dict[str, tuple[str, object]] = {}
     for option in options:
         value = given.get(option.name)
@@ -199,6 +209,13 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
         elif option.flag == "--data" and isinstance(value, list):
             value, *more = value
             flags |= {"data.path": ("--data", value)} | ({"data.more": ("--data", more)} if more else {})
+        elif option.flag == "--from":
+            if key in flags:
+                raise UsageError(
+                    "--weights and --from each name the weights to start from.",
+                    "Give one: --from RUN@EPOCH takes the network with its head and the optimizer's state.",
+                )
+            value = FROM_RUN + str(value).removeprefix(FROM_RUN)
         flags[key] = (option.flag, value)
     return flags
 

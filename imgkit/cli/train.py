@@ -62,7 +62,7 @@ def _command(verb: str) -> Callable[..., None]:
 
 def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
     use_given_plugins(given)
-    flags, recipe = _flags(given), given["recipe"] or verb
+    flags, recipe = _flags(given), given["recipe"] or _parents_recipe(given) or verb
     sets: list[str] = given["set"] or []
     if given["print_recipe"]:
         _print_recipe(verb, recipe, model, flags, sets)
@@ -85,6 +85,15 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
         api.show_plan(verb, name, recipe=recipe, **options)
         return
     (api.finetune if verb == "finetune" else api.scratch)(name, recipe=recipe, **options)
+
+
+def _parents_recipe(given: Mapping[str, Any]) -> str:
+    """The recipe of the run that --from names; "" without it."""
+    if not given.get("from_"):
+        return ""
+    from imgkit.branch import parent_of
+
+    return str(parent_of(given["from_"])[0].path / "recipe.toml")
 
 
 def use_given_plugins(given: Mapping[str, Any]) -> None:
@@ -117,10 +126,16 @@ def _print_recipe(verb: str, recipe: str, model: str | None, flags: "Mapping[str
 
 
 def model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:
-    """The model that the recipe itself names, such as that of an earlier run."""
+    """The model that the recipe itself names, such as that of an earlier run, or that of the run it starts from."""
     from imgkit.recipe.load import load_recipe
+    from imgkit.recipe.phases import FROM_RUN
 
-    name = load_recipe(recipe, flags=flags, sets=sets).recipe.model.name
+    chosen = load_recipe(recipe, flags=flags, sets=sets).recipe.model
+    name = chosen.name
+    if name is None and chosen.weights.startswith(FROM_RUN):
+        from imgkit.branch import parent_of
+
+        return str(parent_of(chosen.weights)[0].read_json("run.json")["model"])
     if name is None:
         raise UsageError(
             "Which model? Neither the command nor the recipe names one.",

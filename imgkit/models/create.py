@@ -80,7 +80,9 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     seed_everything(key(seed, "init"))
     model, replaced = _with_head(name, settings, options, classes)
     added = 0
-    if source.kind != "none":
+    if source.kind == "run":
+        _load_whole(model, load_state(source, name), name, source)
+    elif source.kind != "none":
         state = load_state(source, name)
         new = _additions(model, state)
         state, added = state | new, sum(value.numel() for value in new.values())
@@ -269,6 +271,17 @@ def _load_trunk(
             "Name the network that these weights were made for:  imgkit models",
         )
     model.load_state_dict(trunk, strict=False)
+
+
+def _load_whole(model: nn.Module, state: dict[str, Tensor], name: str, source: WeightSource) -> None:
+    """Copy all of `state` into `model`, the head too."""
+    listed = mismatch(state, model.state_dict())
+    if listed:
+        raise WeightsError(
+            f"{source.detail} does not fit {name} as it is asked for. Missing (-) and surplus (+):\n{listed}",
+            "Leave out what changes the network: --head, --image-size, model.in_chans, model.options.",
+        )
+    model.load_state_dict(state, strict=True)
 
 
 def _preprocessing(model: nn.Module, name: str, settings: ModelSettings) -> Preprocessing:

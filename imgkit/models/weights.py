@@ -33,13 +33,14 @@ class WeightSource:
     """Where weights come from.
 
     Attributes:
-        kind: "none" random, "cache" found on this machine, "package" installed, "file" given, "hub" fetched.
+        kind: "none" random, "cache" found on this machine, "package" installed, "file" given, "hub" fetched,
+            "run" of a checkpoint: the whole network, its head too.
         detail: the same for people.
         licence: of the weights, as timm or the package names it; None where it is not known.
         file: to read; None for random weights.
     """
 
-    kind: Literal["none", "cache", "package", "file", "hub"]
+    kind: Literal["none", "cache", "package", "file", "hub", "run"]
     detail: str
     licence: str | None
     file: Path | None

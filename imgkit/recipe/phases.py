@@ -15,6 +15,9 @@ _OF_UPDATES = ("augment.mixup", "augment.cutmix", "augment.mix_p", "augment.ramp
 TABLES = ("augment", "loss", "schedule")
 """Sections that a phase may have as tables of its own; keys of `[train]` stand in the phase directly."""
 
+FROM_RUN = "run:"
+"""How `model.weights` begins where a checkpoint of another run is the start: weights, head and optimizer's state."""
+
 _CHANCES = {"jitter": "jitter_p", "policy": "policy_p", "mixup": "mix_p", "cutmix": "mix_p"}
 """What happens with a probability of its own."""
 _SOLVED = ("loss.class_weights", "loss.class_weights_beta")
@@ -137,6 +140,9 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
         if phase.solver != "logistic":
             hint = f"Leave it out, or solve the phase: --set phases.{phase.name}.solver=logistic"
             found[f"phases.{phase.name}.views"] = Unread(f"phase {phase.name!r} is not solved on features", hint)
+        if stateless := _stateless(recipe, phase):
+            hint = "Leave it out: there is no state that it could keep or reset."
+            found[f"phases.{phase.name}.optimizer_state"] = Unread(stateless, hint)
         used = _used(recipe, phase)
         for written, key in override_keys(phase).items():
             if not _may_read(phase, key):
@@ -147,6 +153,19 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
             elif key not in used:
                 found[f"phases.{phase.name}.{written}"] = Unread(*_NEEDS[key])
     return found
+
+
+def _stateless(recipe: Recipe, phase: PhaseSettings) -> str:
+    """Why no state of an optimizer can be there when the phase begins; "" where one may be."""
+    if phase.solver == "logistic":
+        return f"phase {phase.name!r} is solved on features, without an optimizer"
+    earlier = recipe.phases[: recipe.phases.index(phase)]
+    before = next((one for one in reversed(earlier) if one.solver != "logistic"), None)
+    if before is None:
+        starts = f"no phase before {phase.name!r} takes gradient steps"
+        return "" if recipe.model.weights.startswith(FROM_RUN) else starts
+    was, is_ = (resolve(recipe, one).train.optimizer for one in (before, phase))
+    return "" if was == is_ else f"phase {before.name!r} before it has another optimizer, {was!r}"
 
 
 def _unread_of_solves(phases: int) -> dict[str, Unread]:

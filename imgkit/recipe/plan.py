@@ -10,7 +10,7 @@ from imgkit.recipe.check import check_given
 from imgkit.recipe.load import Loaded
 from imgkit.recipe.losses import LossSettings
 from imgkit.recipe.phases import augment_words, resolve
-from imgkit.recipe.schedules import CosineRestarts, Multistep, OneCycle, ScheduleSettings, Step, Warmed
+from imgkit.recipe.schedules import ScheduleSettings
 from imgkit.recipe.schema import PhaseSettings, SaveSettings, TrainSettings
 from imgkit.recipe.toml import value_text
 
@@ -30,6 +30,7 @@ class PhasePlan:
         first_epoch: number of the phase's first epoch, as it goes into keys.
         epochs: passes begun; the last one may be cut short where the phase is given in steps.
         lr: rate of the head group at schedule factor 1; None in a solved phase.
+        optimizer_state: "keep" the moments that there are when the phase begins, or "reset" them.
         settings: the update; `batch_size` is at most the number of training images.
         augment: augmentation.
         ramp: how strong it is, by epoch.
@@ -47,6 +48,7 @@ class PhasePlan:
     first_epoch: int
     epochs: int
     lr: float | None
+    optimizer_state: str
     settings: TrainSettings
     augment: AugmentSettings
     ramp: Ramp
@@ -85,7 +87,7 @@ class Plan:
     Args:
         phases: in order, without gaps.
         total_steps: updates of all phases.
-        notes: what the user should know: clipped batches, images that sit out, cut cycles.
+        notes: what the user should know: clipped batches, images that sit out.
     """
 
     phases: tuple[PhasePlan, ...]
@@ -96,6 +98,11 @@ class Plan:
         """The phase that makes update `step`, 0 <= step < total_steps."""
         assert 0 <= step < self.total_steps, f"step {step} of {self.total_steps}"
         return next(phase for phase in self.phases if step < phase.stop)
+
+    def trained_before(self, phase: PhasePlan) -> PhasePlan | None:
+        """The last phase before `phase` that takes gradient steps."""
+        earlier = [one for one in self.phases if one.lr is not None and one.stop <= phase.first_step]
+        return earlier[-1] if earlier else None
 
 
 def make_plan(loaded: Loaded, n_train: int) -> Plan:
@@ -181,6 +188,7 @@ def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epo
         first_epoch=first_epoch,
         epochs=epochs,
         lr=phase.lr,
+        optimizer_state=phase.optimizer_state,
         settings=train,
         augment=settings.augment,
         ramp=_ramp(settings.augment, first_epoch, steps, steps_per_epoch),
@@ -210,50 +218,4 @@ def _notes(phase: PhasePlan, wanted: int, n_train: int) -> list[str]:
             f"phase {phase.name!r}: augmentation grows to {strength:.0%} of its strength in the last epoch "
             f"(augment.ramp = {value_text(phase.augment.ramp)})"
         )
-    return notes + _schedule_notes(phase)
-
-
-def _schedule_notes(phase: PhasePlan) -> list[str]:
-    """Lengths of the schedule that do not fit the phase."""
-    schedule = phase.schedule
-    rise = (
-        schedule.rise if isinstance(schedule, OneCycle) else schedule.warmup if isinstance(schedule, Warmed) else "0%"
-    )
-    start = Duration.parse(rise).steps(phase.steps, phase.steps_per_epoch)
-    if start >= phase.steps:
-        return [f"phase {phase.name!r}: its warm-up of {start} steps takes all of its {phase.steps} steps"]
-    notes = _cut_cycle(phase, schedule, start) if isinstance(schedule, CosineRestarts) else _late_steps(phase, schedule)
-    if schedule.step_on == "epoch" and 0 < start < phase.steps_per_epoch:
-        notes.append(
-            f"phase {phase.name!r}: its warm-up of {start} steps is shorter than an epoch, and with step_on = 'epoch' "
-            f"the whole first epoch has the rate of its first step"
-        )
     return notes
-
-
-def _late_steps(phase: PhasePlan, schedule: ScheduleSettings) -> list[str]:
-    """A note where a schedule of steps has one after the phase."""
-    lengths = schedule.milestones if isinstance(schedule, Multistep) else ()
-    lengths = (schedule.every,) if isinstance(schedule, Step) else lengths
-    steps, per_epoch = phase.steps, phase.steps_per_epoch
-    late = [length for length in lengths if Duration.parse(length).steps(steps, per_epoch) >= steps]
-    if not late:
-        return []
-    return [
-        f"phase {phase.name!r}: its schedule {schedule.name!r} lowers the rate after {late[0]}, which is not before "
-        f"the end of the phase's {phase.steps} steps"
-    ]
-
-
-def _cut_cycle(phase: PhasePlan, schedule: CosineRestarts, start: int) -> list[str]:
-    """A note where the last cycle, the first of which begins at step `start`, does not end with the phase."""
-    length = max(1, Duration.parse(schedule.first).steps(phase.steps, phase.steps_per_epoch))
-    while start + length < phase.steps:
-        start, length = start + length, length * schedule.mult
-    done = phase.steps - start
-    if done == length:
-        return []
-    return [
-        f"phase {phase.name!r}: its last cosine cycle is cut after {done} of {length} steps "
-        f"(it begins at step {start} of the phase's {phase.steps}); the rate does not come down to its end"
-    ]

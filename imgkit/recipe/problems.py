@@ -46,7 +46,7 @@ UNIONS: Mapping[str, Mapping[str, type[Strict]]] = {"loss": LOSS_TYPES, "schedul
 OPEN = (("model", "options"),)
 """Tables whose keys are not the recipe's own: what the chosen network takes."""
 
-PHASE_KEYS = ("name", "train", "solver", "views", "epochs", "steps", "lr")
+PHASE_KEYS = ("name", "train", "solver", "views", "epochs", "steps", "lr", "optimizer_state")
 OVERRIDES = tuple(key for key in TrainSettings.model_fields if key != "precision")
 """Keys of `[train]` that a phase may have; one precision serves the whole run."""
 

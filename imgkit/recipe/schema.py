@@ -127,6 +127,7 @@ class PhaseSettings(Strict):
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     lr: PositiveFloat | None = None  # of the head group, at schedule factor 1
+    optimizer_state: Literal["keep", "reset"] = "keep"  # moments of the phase before: go on from them, or start anew
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 

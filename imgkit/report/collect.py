@@ -116,6 +116,7 @@ class RunDetails:
         monitor: the score that chose the best weights ("val/f1_macro").
         history: rows of history.jsonl.
         evaluations: metrics by name ("val@1200").
+        parent: where it started, if that is another run: its name, step, epoch and SHA-256.
     """
 
     classes: int
@@ -124,6 +125,7 @@ class RunDetails:
     monitor: str
     history: Sequence[Mapping[str, Any]]
     evaluations: Mapping[str, Mapping[str, Any]]
+    parent: Mapping[str, Any] | None
 
 
 def collect(out: Path) -> list[RunSummary]:
@@ -204,6 +206,7 @@ def read_details(folder: RunFolder) -> RunDetails:
             monitor=monitor,
             history=[_epoch(row, monitor) for row in folder.history()],
             evaluations=evaluations,
+            parent=None if about.get("parent") is None else dict(about["parent"]),
         )
 
 

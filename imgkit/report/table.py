@@ -10,7 +10,7 @@ from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups, read_details, read_run
 from imgkit.report.leaderboard import footnote, group_title, millions, split_words
 from imgkit.report.seeds import with_means
-from imgkit.report.words import scores
+from imgkit.report.words import parent_words, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.terminal import encodable, percent, print_columns
@@ -50,11 +50,13 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
     screen.fact("Data", summary.data, f"{details.classes:,} classes · {counts}")
     screen.fact("Model", f"{summary.model} · {millions(summary.parameters)} parameters")
     screen.fact("Recipe", f"{summary.recipe} · seed {details.seed}")
+    if details.parent is not None:
+        screen.fact("Parent", parent_words(details.parent))
     if summary.seconds is not None:
         screen.fact("Time", format_seconds(summary.seconds))
     history, evaluations = details.history, details.evaluations
     for row in history:
-        screen.epoch(row, monitor=details.monitor)
+        screen.table_row(row, monitor=details.monitor)
     best = max((row["step"] for row in history if row.get("best")), default=None)
     told = {f"val@{row['step']}" for row in history if row["step"] != best}  # by the table of epochs
     if evaluations:

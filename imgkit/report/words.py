@@ -27,6 +27,13 @@ def scores(metrics: Mapping[str, Any]) -> str:
     return " · ".join([*parts, f"{metrics['n']:,} images"])
 
 
+def parent_words(parent: Mapping[str, Any]) -> str:
+    """`NAME · epoch 20 (step 2,400) · weights 3f9a5c…`: the checkpoint of another run where one started."""
+    step = f"step {parent['step']:,}"
+    when = step if parent["epoch"] is None else f"epoch {parent['epoch']} ({step})"
+    return f"{parent['run']} · {when} · weights with SHA-256 {parent['sha256'][:12]}…"
+
+
 def guessing(metrics: Mapping[str, Any]) -> str:
     """`always answering 'cat' gives 41.2 %`, or the most frequent set of labels in a multi-label task."""
     chance = metrics["chance"]

@@ -15,7 +15,7 @@ FLAGS = """
     --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --split-seed
     --weight-col --root --classes --on-bad --max-pixels --plugin
     --recipe --set --epochs --batch-size --micro-batch --sampler --image-size --fit --augment --lr --seed --weights
-    --head --max-size --max-params --max-latency
+    --from --head --max-size --max-params --max-latency
     --monitor --early-stop --time --device --workers --out --name --dry-run --print-recipe --smoke
 """
 
@@ -40,7 +40,7 @@ def test_the_options_are_pinned() -> None:
     assert [option.flag for option in OPTIONS] == FLAGS.split()
     assert [option.flag for option in OPTIONS if option.name not in signature("finetune").parameters] == []
     without = set(signature("finetune").parameters) - set(signature("scratch").parameters)
-    assert without == {"weights"}
+    assert without == {"weights", "from_"}
 
 
 @pytest.mark.parametrize("verb", ["finetune", "scratch"])
@@ -206,3 +206,31 @@ def test_scratch_prints_a_recipe_with_random_weights(imgkit: Run, calls: Calls) 
     code, out, _ = imgkit("scratch", "resnet18", "--recipe", "finetune", "--print-recipe")
     assert code == 0
     assert tomllib.loads(out)["model"]["weights"] == "none"
+
+
+def test_from_takes_model_and_recipe_of_the_run_it_names(
+    imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ("--data", "synthetic:3x8", "--set", "run.workers=0", "--image-size", "32")
+    code, _, err = imgkit("scratch", "test_resnet", *given, "--epochs", "1", "--name", "a")
+    assert code == 0, err
+    assert "Epoch 1: step=1 phase=all" in err, "a pipe has lines for programs"
+    code, _, err = imgkit("finetune", "--from", "a@1", "--set", "phases.all.lr=4e-4", "--dry-run")
+    assert code == 0, err
+    said = " ".join(err.split())
+    assert "weights: run a, epoch 1 (step 1) · its head for 3 classes" in said
+    assert "Recipe scratch" in said
+    assert "synthetic:3x8" in said
+    code, _, err = imgkit("finetune", "--from", "a@2", "--dry-run")
+    assert code == 2
+    assert "a has no epoch 2: its epochs are 1 to 1." in err
+    code, _, err = imgkit("finetune", "--from", "a@1", "--weights", "auto", "--dry-run")
+    assert code == 2
+    assert "--weights and --from each name the weights to start from." in err
+    code, _, err = imgkit("finetune", "--from", "aa@1", "--dry-run")
+    assert code == 2
+    assert "There is no run called 'aa' in runs (did you mean 'a'?)" in err
+    code, _, err = imgkit("scratch", "--from", "a@1", "--dry-run")
+    assert code == 2
+    assert "It always starts from random weights: leave it out. From others: imgkit finetune" in " ".join(err.split())

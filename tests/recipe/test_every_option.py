@@ -197,6 +197,7 @@ ELSEWHERE = {
     "plateau.threshold": "test_plateau.py::test_the_factor_is_that_of_torchs_scheduler",
     "plateau.watch": "test_plateau.py::test_it_watches_the_monitor_or_another_score",
     "plateau.end": "test_plateau.py::test_the_factor_is_that_of_torchs_scheduler",
+    "phases.optimizer_state": "test_stages.py::test_moments_are_kept_unless_the_phase_resets_them",
     "save.keep": "test_checkpoint.py::test_keep_all",
     "save.keep_best": "test_average.py::test_the_k_best_are_kept_beside_the_newest",
     "save.average_best": "test_average.py::test_the_mean_becomes_the_model_only_where_it_is_better",

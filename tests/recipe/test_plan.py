@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgkit.errors import DataError, RecipeError
@@ -127,69 +127,6 @@ def test_what_does_not_fit_is_noted(folder: Path) -> None:
     assert plan.notes == ("phase 'all': batch size 10 instead of 16, since there are 10 images",)
     assert (plan.phases[0].settings.batch_size, plan.phases[0].settings.micro_batch) == (10, 10)
     assert make_plan(load(folder, SOLVED), 5).notes == ()
-
-
-def restarts(folder: Path, first: str, mult: int, steps: int, warmup: str = "0%") -> tuple[str, ...]:
-    schedule = f'{{ name = "cosine_restarts", first = "{first}", mult = {mult}, warmup = "{warmup}" }}'
-    body = ALL.replace("epochs = 2", f"steps = {steps}") + f"batch_size = 1\nschedule = {schedule}\n"
-    return make_plan(load(folder, body), 10).notes
-
-
-def test_a_cut_cycle_is_noted_with_its_numbers(folder: Path) -> None:
-    assert restarts(folder, "1 epoch", 2, 35) == (
-        "phase 'all': its last cosine cycle is cut after 5 of 40 steps (it begins at step 30 of the phase's 35); "
-        "the rate does not come down to its end",
-    )
-    assert "cut after 20 of 30" in restarts(folder, "3 epochs", 1, 20)[0]
-    assert "cut after 8 of 10 steps (it begins at step 12" in restarts(folder, "1 epoch", 1, 20, "2 steps")[0]
-    for warmup in (20, 30):
-        assert restarts(folder, "100%", 3, 20, f"{warmup} steps") == (
-            f"phase 'all': its warm-up of {warmup} steps takes all of its 20 steps",
-        )
-    with pytest.raises(RecipeError, match=r"phases.all.schedule.first: needs a length above 0, got '0%'"):
-        restarts(folder, "0%", 1, 20)
-
-
-def scheduled(folder: Path, schedule: str, steps: int = 40) -> tuple[str, ...]:
-    body = ALL.replace("epochs = 2", f"steps = {steps}") + f"batch_size = 1\nschedule = {{ {schedule} }}\n"
-    return make_plan(load(folder, body), 10).notes
-
-
-def test_a_schedule_whose_lengths_do_nothing_is_noted(folder: Path) -> None:
-    assert scheduled(folder, 'name = "step", every = "39 steps"') == ()
-    assert scheduled(folder, 'name = "step", every = "4 epochs"') == (
-        "phase 'all': its schedule 'step' lowers the rate after 4 epochs, which is not before the end of the phase's "
-        "40 steps",
-    )
-    late = scheduled(folder, 'name = "multistep", milestones = ["2 epochs", "9 epochs"]')
-    assert late == (
-        "phase 'all': its schedule 'multistep' lowers the rate after 9 epochs, which is not before the end of the "
-        "phase's 40 steps",
-    )
-
-
-def test_a_warm_up_within_an_epoch_that_has_one_rate_is_noted(folder: Path) -> None:
-    assert scheduled(folder, 'name = "cosine", warmup = "10 steps", step_on = "epoch"') == ()
-    assert scheduled(folder, 'name = "cosine", warmup = "9 steps"') == ()
-    assert scheduled(folder, 'name = "cosine", warmup = "9 steps", step_on = "epoch"') == (
-        "phase 'all': its warm-up of 9 steps is shorter than an epoch, and with step_on = 'epoch' the whole first "
-        "epoch has the rate of its first step",
-    )
-
-
-@given(first=st.integers(1, 6), mult=st.integers(1, 3), steps=st.integers(1, 60), warmup=st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
-def test_cycles_against_a_naive_walk(
-    first: int, mult: int, steps: int, warmup: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    assume(warmup < steps)
-    left, length = 0, first
-    for _ in range(warmup, steps):
-        if left == 0:
-            left, length = length, length * mult
-        left -= 1
-    notes = restarts(tmp_path_factory.getbasetemp(), f"{first} steps", mult, steps, f"{warmup} steps")
-    assert bool(notes) == (left > 0)
 
 
 # --- values that nothing reads
