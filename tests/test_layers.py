@@ -26,7 +26,7 @@ LAYERS = [
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
-        *("prediction_rows", "vote", "template", "preview", "report"),
+        *("prediction_rows", "forms", "vote", "template", "preview", "report"),
     ],
     ["api", "api_options", "demo", "cli", "__init__", "__main__"],
 ]
@@ -37,7 +37,7 @@ TORCH_FREE = {
     *("recipe", "class_weights", "schedules", "plateau", "run", "plugin_files", "template"),
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
-    *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
+    *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("api", "api_options", "cli", "__init__", "__main__"),
 }
 TORCH_FREE_DATA = [

@@ -94,7 +94,7 @@ OPTIONS = (
     Option("--augment", "augment.preset", _PRESETS, "How much training pictures are changed.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of order, augmentation, dropout and new weights.", _RECIPE),
-    Option("--weights", "model.weights", str, "auto, none, FILE, package:NAME or hub:OWNER/NAME.", _RECIPE),
+    Option("--weights", "model.weights", str, "auto, none, FILE, part:FILE, package:NAME, hub:ID.", _RECIPE),
     Option("--head", "model.head", str, "linear, mlp:1000, mlp:1000:relu or pool5-mlp:4096.", _RECIPE, metavar="HEAD"),
     Option("--max-size", "budget.size", str, "Of the network: 100MB, 95MiB or none.", _RECIPE, metavar="SIZE"),
     Option("--max-params", "budget.params", str, "Its parameters, such as 25M.", _RECIPE, metavar="N"),
