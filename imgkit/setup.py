@@ -149,10 +149,11 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     greys = " of greys" if setup.preprocessing.channels == 1 else ""
     licence = f" · licence {weights['licence']}" if weights["licence"] else ""
     source = "random weights" if weights["kind"] == "none" else f"weights: {weights['detail']}{licence}"
+    new = "" if weights["kind"] == "part" else "new "
     screen.fact(
         "Model",
         f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}{greys}",
-        f"{source} · new head{_head_words(setup)} for {len(setup.index.classes)} classes",
+        f"{source} · {new}head{_head_words(setup)} for {len(setup.index.classes)} classes",
     )
     if weights["additions"]:
         screen.note(f"{weights['additions']:,} parameters that the weights lack are new besides the head")
