@@ -31,7 +31,7 @@ def load_part(model: nn.Module, name: str, source: WeightSource) -> tuple[str, .
         )
     try:
         part = take(load_state(source, name))
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # the latter where tensors of these names have other shapes
         raise WeightsError(
             f"{name} cannot start from {source.detail}: {error}.",
             "Train an A first, on the same data:  imgkit scratch vgg_a",
@@ -44,9 +44,10 @@ def load_part(model: nn.Module, name: str, source: WeightSource) -> tuple[str, .
             "The head is one of them: classes, --head and model.options.head must be those of the other network.",
         )
     model.load_state_dict(part, strict=False)
+    taken = {key: value for key, value in own.items() if key in part}
     rest = {key: value for key, value in own.items() if key not in part}
     how = f" (init = {model.init})" if hasattr(model, "init") else ""
-    return (f"from {source.detail}: {_told(part)}", f"as they begin{how}: {_told(rest)}")
+    return (f"from {source.detail}: {_told(taken)}", f"as they begin{how}: {_told(rest)}")
 
 
 def _layer(key: str) -> str:

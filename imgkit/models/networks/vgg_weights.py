@@ -76,7 +76,7 @@ def start_of_deeper(state: Mapping[str, Tensor], model: "Vgg") -> dict[str, Tens
         raise ValueError(
             "only one of the two networks has batch norms: start vgg_d from a vgg_a, vgg_d_bn from a vgg_a_bn"
         )
-    part = {name: value for name, value in renamed.items() if name.startswith(("pre_logits.", "head."))}
+    part: dict[str, Tensor] = {}
     stages = [
         [number for number in range(first, last) if isinstance(model.features[number], nn.Conv2d)]
         for first, last in pairwise((0, *model.stage_ends))
@@ -85,4 +85,4 @@ def start_of_deeper(state: Mapping[str, Tensor], model: "Vgg") -> dict[str, Tens
         for shift in range(1 + norm):
             old, new = f"features.{number + shift}.", f"features.{stages[stage][place] + shift}."
             part |= {new + name.removeprefix(old): value for name, value in renamed.items() if name.startswith(old)}
-    return part
+    return part | {name: value for name, value in renamed.items() if name.startswith(("pre_logits.", "head."))}

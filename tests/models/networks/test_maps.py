@@ -75,7 +75,8 @@ def test_the_maps_that_are_asked_for(name: str, indices: tuple[int, ...]) -> Non
 def test_maps_are_those_on_the_way_to_the_logits(name: str) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, **OPTIONS.get(name, {})).eval()
-    images = torch.randn(2, 3, 128, 128)
+    side = {"lsvrc_residual": 96, "multilabel_cnn": 64}.get(name, 32)
+    images = torch.randn(2, 3, side, side)
     with torch.no_grad():
         end = model.forward_features(images)
         last, maps = model.forward_intermediates(images)
