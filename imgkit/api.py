@@ -11,7 +11,6 @@ torch is imported when something is trained, scored or predicted, not before.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from imgkit.predict import Prediction
     from imgkit.range_test import LrCurve
     from imgkit.setup import Setup
+    from imgkit.vote import Rule
 
 RUNS = Path("runs")
 
@@ -99,6 +99,7 @@ class Run:
         max_pixels: int | None = None,
         device: str = "auto",
         together_with: Sequence["Run"] = (),
+        vote: "Rule" = "mean",
     ) -> Iterator["Prediction"]:
         """Label files, folders or the images a CSV lists; one answer per image, in input order.
 
@@ -111,31 +112,29 @@ class Run:
             root: where relative paths of a CSV start; None: as in the training for its own CSV, else the CSV's folder.
             max_pixels: larger images are not opened; None: as in the training.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
-            together_with: runs that vote with this one: probabilities are the mean over all; classes are the same.
+            together_with: runs that vote with this one; classes are the same by name.
+            vote: "mean" of their probabilities, or "majority" of their answers: see `vote.vote_on_files`.
 
         Raises:
             DataError: if a CSV has no such column, or there is no folder `root`.
-            UsageError: if the run has no model yet.
+            UsageError: if a run has no model yet, or classes or tasks differ.
             DeviceError: if torch does not see `device`, or memory runs out.
         """
         for run in (self, *together_with):
             require_plugins(run.folder, "predict")
-        folders = [run.folder.path.resolve() for run in (self, *together_with)]
-        if len(set(folders)) < len(folders):
-            raise UsageError("A run that votes twice would count twice.", "Name each run once.")
-        from imgkit.device import choose_device
-        from imgkit.predict import Trained, expand_inputs
-        from imgkit.vote import Member, vote_on_files
+        from imgkit.vote import ask
 
-        own = load_recipe(self.folder.path / "recipe.toml").recipe.data
-        about = self.folder.read_json("run.json")["data"]
-        path = Path(about["path"]) if "path" in about else None
-        trained = Trained(path, Path(about["root"]), own.image_col, folders[0])
-        inputs = [inputs] if isinstance(inputs, str | Path) else inputs
-        wanted, named = tee(expand_inputs(inputs, image_col=image_col, root=root, trained=trained))
-        members = [Member.of(run.folder, max_pixels) for run in (self, *together_with)]
-        answers = vote_on_files(members, (one.file for one in wanted), top_k=top_k, device=choose_device(device))
-        yield from (replace(answer, path=one.given, file=one.file) for answer, one in zip(answers, named, strict=True))
+        folders = [run.folder for run in (self, *together_with)]
+        yield from ask(
+            folders,
+            inputs,
+            top_k=top_k,
+            image_col=image_col,
+            root=root,
+            max_pixels=max_pixels,
+            device=device,
+            rule=vote,
+        )
 
 
 def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:

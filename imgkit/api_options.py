@@ -74,7 +74,7 @@ class Options(UserOptions, CommandOptions, total=False):
 
 
 class FinetuneOptions(Options, total=False):
-    """All that `finetune` takes: also weights, "auto", a file, "package:NAME" or "hub:OWNER/NAME"."""
+    """All that `finetune` takes: also weights, "auto", a file, "part:FILE", "package:NAME" or "hub:OWNER/NAME"."""
 
     weights: str | Path
 

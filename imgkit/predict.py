@@ -51,7 +51,8 @@ class Prediction:
     Args:
         path: the file, as given; of a table's row, its cell.
         label: the most likely class; "" where the file cannot be read.
-        prob: its probability in [0, 1], calibrated; 0.0 where the file cannot be read.
+        prob: its probability in [0, 1], calibrated; by a majority its share of the votes, in `top` and `probs` too; 0.0
+            where the file cannot be read.
         top: the most likely classes with their probabilities, best first.
         error: why the file cannot be read; "" where it can.
         labels: the answer: the most likely class; in a multi-label task the labels whose probability is at least their

@@ -174,7 +174,7 @@ def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:
 
 def _check_phases(setup: Setup, screen: Screen) -> None:
     """See that the network can do what each phase asks of it, before the first one costs time."""
-    random, unnormalised = setup.about["weights"]["kind"] == "none", []
+    random, unnormalised = setup.about["weights"]["kind"] in {"none", "part"}, []
     for phase in setup.plan.phases:
         model, size, settings = setup.model, setup.preprocessing.size, phase.settings
         channels = setup.preprocessing.channels

@@ -151,12 +151,12 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
     height, width = setup.preprocessing.size
     greys = " of greys" if setup.preprocessing.channels == 1 else ""
     licence = f" · licence {weights['licence']}" if weights["licence"] else ""
-    its = "its" if weights["kind"] == "run" else "new"
     source = "random weights" if weights["kind"] == "none" else f"weights: {weights['detail']}{licence}"
+    its = {"run": "its ", "part": ""}.get(weights["kind"], "new ")
     screen.fact(
         "Model",
         f"{about['model']} · {about['parameters'] / 1e6:.2f} M parameters · {height}×{width}{greys}",
-        f"{source} · {its} head{_head_words(setup)} for {len(setup.index.classes)} classes",
+        f"{source} · {its}head{_head_words(setup)} for {len(setup.index.classes)} classes",
     )
     if weights["additions"]:
         screen.note(f"{weights['additions']:,} parameters that the weights lack are new besides the head")

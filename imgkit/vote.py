@@ -1,16 +1,17 @@
-"""Several runs asked about the same files: the mean of their probabilities."""
+"""Several runs asked about the same files: the mean of their probabilities, or what most of them answer."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import tee
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from imgkit.data.rows import listed
-from imgkit.errors import UsageError
+from imgkit.errors import UsageError, suggestion
 from imgkit.evaluate import load_run_model
-from imgkit.predict import Prediction, answer_of, predict_files
+from imgkit.predict import Prediction, Trained, answer_of, expand_inputs, predict_files
 from imgkit.recipe.load import load_recipe
 from imgkit.run import RunFolder
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import torch
 
     from imgkit.models.folder import LoadedModel
+
+Rule = Literal["mean", "majority"]
+RULES: tuple[Rule, ...] = ("mean", "majority")
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,63 @@ class Member:
         return cls(folder.name, load_run_model(folder), max_pixels or settings.max_pixels)
 
 
-def vote_on_files(
-    members: Sequence[Member], paths: Iterable[str], *, top_k: int = 1, device: "torch.device | str" = "cpu"
+def ask(
+    folders: Sequence[RunFolder],
+    inputs: str | Path | Iterable[str | Path],
+    *,
+    top_k: int,
+    image_col: str | None,
+    root: str | Path | None,
+    max_pixels: int | None,
+    device: str,
+    rule: Rule,
 ) -> Iterator[Prediction]:
-    """Label files as they come, by the mean of the members' probabilities; one member decides alone.
+    """Label what `inputs` mean by the runs of `folders`, which read tables as the first of them: see `Run.predict`."""
+    places = [folder.path.resolve() for folder in folders]
+    if len(set(places)) < len(places):
+        raise UsageError("A run that votes twice would count twice.", "Name each run once.")
+    if rule not in RULES:
+        raise UsageError(f"vote is one of {', '.join(RULES)}, not {rule!r}{suggestion(str(rule), RULES)}.")
+    if rule != "mean" and len(folders) == 1:
+        raise UsageError("vote is not used: one run decides alone.", "Name the others:  together_with=[run, …]")
+    from imgkit.device import choose_device
+
+    first = folders[0]
+    own = load_recipe(first.path / "recipe.toml").recipe.data
+    about = first.read_json("run.json")["data"]
+    path = Path(about["path"]) if "path" in about else None
+    trained = Trained(path, Path(about["root"]), own.image_col, places[0])
+    inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+    wanted, named = tee(expand_inputs(inputs, image_col=image_col, root=root, trained=trained))
+    members = [Member.of(folder, max_pixels) for folder in folders]
+    files = (one.file for one in wanted)
+    answers = vote_on_files(members, files, top_k=top_k, device=choose_device(device), rule=rule)
+    yield from (replace(answer, path=one.given, file=one.file) for answer, one in zip(answers, named, strict=True))
+
+
+def vote_on_files(
+    members: Sequence[Member],
+    paths: Iterable[str],
+    *,
+    top_k: int = 1,
+    device: "torch.device | str" = "cpu",
+    rule: Rule = "mean",
+) -> Iterator[Prediction]:
+    """Label files as they come, by the votes of all members; one member decides alone.
 
     Args:
         members: at least one. Their classes are the same by name, in any order.
         paths: files; read a batch ahead, and no more of them is held in memory.
         top_k: classes to tell for each file; more than there are means all.
         device: where the networks run, one after the other on each batch.
+        rule: "mean" of the members' probabilities, or "majority": each member votes for its answer, and the shares of
+            the votes stand where probabilities do.
 
     Yields:
-        A prediction for each path, in order; `error` where a member cannot read the file. Equal means keep the order
-        of the first member's classes. In a multi-label task a label is answered where its mean probability is at
-        least the mean of the members' thresholds.
+        A prediction for each path, in order; `error` where a member cannot read the file. By the mean, a label of a
+        multi-label task is answered where its mean probability is at least the mean of the members' thresholds. By
+        majority, one is answered that more than half of the members answer. Equal votes, and one half of them, are
+        decided by the mean; equal means keep the order of the first member's classes.
 
     Raises:
         UsageError: if the classes or the tasks differ.
@@ -77,20 +123,40 @@ def vote_on_files(
         for one, own in zip(members, tee(paths, len(members)), strict=True)
     ]
     for votes in zip(*answers, strict=True):
-        yield _mean(votes, members, thresholds, top_k)
+        unread = next((vote for vote in votes if vote.error), None)
+        if unread is not None:
+            yield unread
+            continue
+        mean = _mean(votes, members, thresholds, top_k)
+        yield mean if rule == "mean" else _majority(votes, mean, members[0].loaded.classes, thresholds, top_k)
 
 
 def _mean(
     votes: Sequence[Prediction], members: Sequence[Member], thresholds: Mapping[str, float] | None, top_k: int
 ) -> Prediction:
     """One prediction of several about one file."""
-    unread = next((vote for vote in votes if vote.error), None)
-    if unread is not None:
-        return unread
     classes = members[0].loaded.classes
     told = [dict(zip(one.loaded.classes, vote.probs, strict=True)) for one, vote in zip(members, votes, strict=True)]
     means = np.array([sum(probs[name] for probs in told) / len(told) for name in classes])
     return answer_of(votes[0].path, means, classes, thresholds, top_k)
+
+
+def _majority(
+    votes: Sequence[Prediction],
+    mean: Prediction,
+    classes: Sequence[str],
+    thresholds: Mapping[str, float] | None,
+    top_k: int,
+) -> Prediction:
+    """What most of several say about one file; `mean` is that of `_mean`, for equal votes."""
+    counts = np.array([sum(name in vote.labels for vote in votes) for name in classes])
+    order = np.lexsort((-np.array(mean.probs), -counts)).tolist()  # stable: by votes, then by the mean
+    shares = (counts / len(votes)).tolist()
+    ranked = [(classes[code], shares[code]) for code in order]
+    labels = tuple(name for name, _ in ranked[:1])
+    if thresholds is not None:
+        labels = tuple(name for name, share in ranked if share > 1 / 2 or (share == 1 / 2 and name in mean.labels))
+    return Prediction(mean.path, *ranked[0], tuple(ranked[:top_k]), labels=labels, probs=tuple(shares))
 
 
 def _mean_thresholds(members: Sequence[Member]) -> dict[str, float] | None:

@@ -38,7 +38,7 @@ LAYERS = [
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
-        *("prediction_rows", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
+        *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
     ],
     ["api", "api_options", "demo", "cli", "__init__", "__main__"],
 ]
@@ -50,7 +50,7 @@ TORCH_FREE = {
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
     *("epoch_log", "epoch_table"),
-    *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
+    *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("api", "api_options", "cli", "__init__", "__main__"),
 }
 TORCH_FREE_DATA = [

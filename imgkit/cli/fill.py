@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imgkit.cells import joined
+from imgkit.cli.destination import destination
 from imgkit.data.rows import count, listed, same_file
-from imgkit.errors import DataError, UsageError, disk_told, printable
-from imgkit.files import whole_file
+from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
@@ -24,43 +24,40 @@ def refuse_idle(given: Mapping[str, object]) -> None:
         UsageError: naming the first option that would be left unread.
     """
     if given["--template"] is None:
-        idle = next((flag for flag in ("--label-col", "--fill") if given[flag] is not None), None)
-        if idle is not None:
-            raise UsageError(f"{idle} is not used: it is for a template, and there is none.", "Add  --template FILE")
+        if given["--label-col"] is not None:
+            raise UsageError(
+                "--label-col is not used: it is for a template, and there is none.", "Add  --template FILE"
+            )
         return
     if given["--out"] is None:
         raise UsageError("A filled template is written to a file.", "Add  --out filled.csv")
     if same_file(Path(str(given["--out"])), Path(str(given["--template"]))):
         raise UsageError("--out is the template itself.", "Write to another file:  --out filled.csv")
-    for flag in ("--format", "--top-k", "--root", "--grid"):
+    for flag in ("--format", "--top-k", "--root", "--grid", "--classes-as", "--index-base", "--class-order"):
         if given[flag] is not None:
             raise UsageError(f"{flag} is not used: the template says what is written.", "Leave it out.")
 
 
 def fill_template(
     run: "Run",
-    voters: "Sequence[Run]",
     inputs: Sequence[str],
     file: Path,
     columns: tuple[str | None, str | None],
     *,
     out: Path,
     value: str | None,
-    max_pixels: int | None,
-    device: str,
+    asked: Mapping[str, Any],
 ) -> None:
     """Fill a template; `out` is written at the end, whole.
 
     Args:
         run: that answers.
-        voters: further runs that vote.
         inputs: images, folders, tables of images.
         file: the template.
         columns: the one that names images, and the one to fill, where they were named.
-        out: the file to write.
+        out: the file to write; a .zip holds a table of its name.
         value: the text where there is no image, or one that cannot be read; None: that is an error.
-        max_pixels: larger images are not opened; None: as in the training.
-        device: as typed.
+        asked: what `Run.predict` is asked besides, such as which runs vote.
 
     Raises:
         DataError: if rows and images do not fit together, or an image cannot be read, and there is no `value`.
@@ -79,8 +76,7 @@ def fill_template(
     cells: dict[str, list[str]] = {}
     unread = []
     files = dict.fromkeys(found.values())
-    answered = run.predict(files, top_k=len(classes), max_pixels=max_pixels, device=device, together_with=voters)
-    for given in answered:
+    for given in run.predict(files, top_k=len(classes), **asked):
         if given.error:
             unread.append(f"{given.path}: {given.error}")
         elif len(filled) == 1:
@@ -91,7 +87,7 @@ def fill_template(
     if unread and value is None:
         raise DataError(f"{count(len(unread), 'image')} cannot be read: {listed(unread)}.", "Or give  --fill VALUE")
     answers = {cell: cells[path] for cell, path in found.items() if path in cells}
-    with disk_told(out), whole_file(out, newline="") as stream:
+    with destination(out, file.suffix or ".csv") as stream:
         stream.write(template.fill(answers, value))
     without = sum(cell not in answers for cell in template.wanted)
     if without:

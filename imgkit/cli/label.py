@@ -1,28 +1,25 @@
 """`imgkit predict`."""
 
-import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from imgkit.cli.destination import destination
 from imgkit.cli.fill import fill_template, refuse_idle
+from imgkit.cli.forms import EXTENSION, Base, ClassesAs, Format, Vote, lines_of, refuse_unread
 from imgkit.cli.grid import Grid
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.data.rows import same_file
-from imgkit.errors import DataError, UsageError, disk_told, printable
-from imgkit.files import whole_file
+from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen
 from imgkit.terminal import encodable, make_console
 
 if TYPE_CHECKING:
     from imgkit.predict import Prediction
-
-Format = Literal["csv", "jsonl"]
 _ON_TERMINAL = 3  # classes a line for people tells at least
 _ELSEWHERE = "\nRelative paths of a table start at its folder; at another one:  --root FOLDER"
 _WORTH_SAYING = 0.005  # a runner-up below this probability is left out of such a line
@@ -34,7 +31,7 @@ def predict(
         list[str],
         typer.Argument(metavar="INPUTS", help="Images, folders, a CSV of images, or - for paths on stdin."),
     ],
-    out: Annotated[Path | None, typer.Option(help="Write to this .csv or .jsonl file (else stdout).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file, .csv, .jsonl or .zip (else stdout).")] = None,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="So many classes, the most likely ones, for each image.")
     ] = None,
@@ -46,9 +43,15 @@ def predict(
     also: Annotated[
         list[str] | None, typer.Option("--with", metavar="NAME", help="A further run that votes. Repeatable.")
     ] = None,
+    vote: Annotated[Vote | None, typer.Option(help="How they vote (else mean, of probabilities).")] = None,
+    classes_as: Annotated[ClassesAs | None, typer.Option(help="What competition writes (else index).")] = None,
+    index_base: Annotated[Base | None, typer.Option(help="Index of the first class (else 0).")] = None,
+    class_order: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names in the order of indices (else data/classes.txt).")
+    ] = None,
     template: Annotated[Path | None, typer.Option(help="A CSV to fill: one column names images.")] = None,
     label_col: Annotated[str | None, typer.Option(help="The column of --template to fill.")] = None,
-    fill: Annotated[str | None, typer.Option(metavar="VALUE", help="For rows of --template without an image.")] = None,
+    fill: Annotated[str | None, typer.Option(metavar="VALUE", help="Where there is no readable image.")] = None,
     grid: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="A sheet of the first 120 pictures and answers.")
     ] = None,
@@ -61,34 +64,39 @@ def predict(
     from imgkit.predict import is_table
 
     limit = pixels(max_pixels)
-    options = {"--template": template, "--label-col": label_col, "--fill": fill, "--out": out, "--format": form}
-    refuse_idle({**options, "--root": root, "--top-k": top_k, "--grid": grid})
+    given: dict[str, object] = {
+        "--template": template,
+        "--label-col": label_col,
+        "--fill": fill,
+        "--out": out,
+        "--format": form,
+        "--grid": grid,
+    }
+    given |= {"--classes-as": classes_as, "--index-base": index_base, "--class-order": class_order, "--top-k": top_k}
+    refuse_idle({**given, "--root": root})
+    if template is None:
+        refuse_unread(form, given)
+    if vote is not None and not also:
+        raise UsageError("--vote is not used: one run decides alone.", "Name the others:  --with NAME")
     run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
     _refuse_inputs(out, inputs)
     _refuse_inputs(grid, inputs, "--grid")
     pictures = Grid(grid, run.folder, limit)
+    asked: dict[str, Any] = {"max_pixels": limit, "device": device, "together_with": voters, "vote": vote or "mean"}
     if template is not None and out is not None:
-        columns = (image_col, label_col)
-        fill_template(run, voters, inputs, template, columns, out=out, value=fill, max_pixels=limit, device=device)
+        fill_template(run, inputs, template, (image_col, label_col), out=out, value=fill, asked=asked)
         return
     form = choose_format(out, form, terminal=sys.stdout.isatty())
-    about = run.folder.read_json("run.json")
     flag = "--image-col" if image_col is not None else "--root" if root is not None else None
-    if flag is not None and not any(is_table(given) for given in inputs):
+    if flag is not None and not any(map(is_table, inputs)):
         raise UsageError(
             f"{flag} is not used: it describes a table, and there is none.",
             f"Leave it out, or give a table of images ({' '.join(TABLES)}).",
         )
-    classes = about["classes"]
-    if top_k is not None and top_k > len(classes):
-        Screen().note(f"--top-k {top_k}: the model knows {len(classes):,} classes, and all of them are told")
-        top_k = len(classes)
-    wanted = (top_k or 1) if form else max(top_k or 1, _ON_TERMINAL)
-    answers = _begun(
-        run.predict(
-            inputs, top_k=wanted, image_col=image_col, root=root, max_pixels=limit, device=device, together_with=voters
-        )
-    )
+    about = run.folder.read_json("run.json")
+    told = _classes_told(top_k, form, len(about["classes"]))
+    lines = None if form is None else lines_of(form, run.folder, given, told)
+    answers = _begun(run.predict(inputs, top_k=told, image_col=image_col, root=root, **asked))
     answers = pictures.watched(answers)
     hint = _ELSEWHERE if root is None and any(map(is_table, inputs)) else ""
     if form is None:
@@ -96,11 +104,25 @@ def predict(
         pictures.write()
         _say_count(*counts, out, hint)
         return
-    labels = classes if about["task"] == "multilabel" else None
-    with _destination(out) as stream:
-        total, failed = _counts(_write_rows(answers, stream, form, top_k, labels))
+    labels = about["classes"] if about["task"] == "multilabel" else None
+    with destination(out, EXTENSION[form]) as stream:
+        rows = lines.write(answers, stream) if lines else _write_rows(answers, stream, form, top_k and told, labels)
+        total, failed = _counts(rows)
     pictures.write()
-    _say_count(total, failed, out, hint)
+    _say_count(total, failed, out, hint, fill)
+
+
+def _classes_told(top_k: int | None, form: Format | None, classes: int) -> int:
+    """How many classes are told of each image; where they are fewer than was asked for, that is said."""
+    from imgkit.forms import GUESSES
+
+    usual = GUESSES if form == "competition" else 1
+    wanted = top_k or usual
+    if wanted > classes and (top_k is not None or form == "competition"):
+        asked = f"--top-k {top_k}" if top_k is not None else f"--format {form} takes {GUESSES} classes"
+        Screen().note(f"{asked}: the model knows {classes:,} classes, and all of them are told")
+        wanted = classes
+    return wanted if form else max(wanted, _ON_TERMINAL)
 
 
 def _refuse_inputs(out: Path | None, inputs: Sequence[str], flag: str = "--out") -> None:
@@ -180,21 +202,6 @@ def _write_lines(answers: Iterable["Prediction"], task: str) -> Iterator["Predic
         yield answer
 
 
-@contextmanager
-def _destination(out: Path | None) -> Iterator[TextIO]:
-    """The file, whole at the end, or stdout, as UTF-8; a name that is not UTF-8 keeps its bytes."""
-    if out is not None:
-        with disk_told(out), whole_file(out, newline="") as stream:
-            yield stream
-        return
-    wrapper = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", errors="surrogateescape", newline="")
-    try:
-        yield wrapper
-        wrapper.flush()
-    finally:
-        wrapper.detach()
-
-
 def _counts(written: Iterable["Prediction"]) -> tuple[int, int]:
     """Draw the rows through: how many there were, and of how many the file did not open."""
     total = failed = 0
@@ -204,7 +211,7 @@ def _counts(written: Iterable["Prediction"]) -> tuple[int, int]:
     return total, failed
 
 
-def _say_count(total: int, failed: int, out: Path | None, hint: str = "") -> None:
+def _say_count(total: int, failed: int, out: Path | None, hint: str = "", fill: str | None = None) -> None:
     """Say on stderr how many rows there were and how many files did not open.
 
     Args:
@@ -212,6 +219,7 @@ def _say_count(total: int, failed: int, out: Path | None, hint: str = "") -> Non
         failed: those without an answer.
         out: where they went; None: stdout.
         hint: what else to say where no file could be read.
+        fill: what such files got in place of an answer, if anything.
 
     Raises:
         DataError: if no file could be read.
@@ -220,6 +228,7 @@ def _say_count(total: int, failed: int, out: Path | None, hint: str = "") -> Non
         raise DataError(f"None of {total:,} files could be read as an image.", f"Each row says why.{hint}")
     screen = Screen()
     if failed:
-        screen.warn(f"{failed:,} of {total:,} files could not be read")
+        got = "" if fill is None else f" and got {fill!r}"
+        screen.warn(f"{failed:,} of {total:,} files could not be read{got}")
     if out is not None:
         screen.line(f"Wrote {out} ({total:,} rows)")

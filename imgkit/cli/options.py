@@ -96,7 +96,7 @@ OPTIONS = (
     Option("--augment", "augment.preset", _PRESETS, "How much training pictures are changed.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Of order, augmentation, dropout and new weights.", _RECIPE),
-    Option("--weights", "model.weights", str, "auto, none, FILE, package:NAME or hub:OWNER/NAME.", _RECIPE),
+    Option("--weights", "model.weights", str, "auto, none, FILE, part:FILE, package:NAME, hub:ID.", _RECIPE),
     Option(
         "--from", "model.weights", str, "Start from a checkpoint of another run: NAME@EPOCH.", _RECIPE, metavar="RUN"
     ),

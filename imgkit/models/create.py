@@ -18,6 +18,7 @@ from imgkit.model_names import resolve_name
 from imgkit.models.freeze import classifier_names, classifier_prefixes
 from imgkit.models.heads import set_head
 from imgkit.models.options import check_options, options_refused, takes
+from imgkit.models.part import load_part
 from imgkit.models.weights import WeightSource, find_weights, load_state, mismatch
 from imgkit.recipe.heads import LINEAR, HeadShape
 from imgkit.recipe.schema import ModelSettings
@@ -33,7 +34,7 @@ class Created:
         preprocessing: how a picture becomes its input.
         weights: where the weights of all but the head come from.
         additions: parameters besides the head that these weights lack, and that are new; see `_additions`.
-        notes: what the network chose by itself, for people.
+        notes: what the network chose by itself, and which part of weights it took, for people.
     """
 
     model: nn.Module
@@ -79,9 +80,11 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     options = {**size_options(name, settings), **settings.options}
     seed_everything(key(seed, "init"))
     model, replaced = _with_head(name, settings, options, classes)
-    added = 0
+    added, said = 0, tuple[str, ...]()
     if source.kind == "run":
         _load_whole(model, load_state(source, name), name, source)
+    elif source.kind == "part":
+        said = load_part(model, name, source)
     elif source.kind != "none":
         state = load_state(source, name)
         new = _additions(model, state)
@@ -91,7 +94,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
     if settings.fit is not None:
         preprocessing = preprocessing.with_fit(settings.fit)
     _check_logits(model, name, settings.head, classes, preprocessing)
-    return Created(model, name, preprocessing, source, added, tuple(getattr(model, "notes", ())))
+    return Created(model, name, preprocessing, source, added, (*getattr(model, "notes", ()), *said))
 
 
 def _full_name(name: str) -> str:

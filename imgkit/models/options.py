@@ -22,7 +22,7 @@ _ELSEWHERE = {
     "drop_path_rate": "Write  --set model.drop_path=X",
     **dict.fromkeys(
         ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
-        "Write  --weights auto, none, FILE, package:NAME or hub:OWNER/NAME",
+        "Write  --weights auto, none, FILE, part:FILE, package:NAME or hub:OWNER/NAME",
     ),
     **dict.fromkeys(
         ("features_only", "out_indices", "feature_cfg", "feature_cls", "pruned", "model_cfg", "kwargs_filter"),

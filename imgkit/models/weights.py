@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -33,14 +33,14 @@ class WeightSource:
     """Where weights come from.
 
     Attributes:
-        kind: "none" random, "cache" found on this machine, "package" installed, "file" given, "hub" fetched,
-            "run" of a checkpoint: the whole network, its head too.
+        kind: "none" random, "cache" found on this machine, "package" installed, "file" given, "part" of a file given,
+            "hub" fetched, "run" of a checkpoint: the whole network, its head too.
         detail: the same for people.
         licence: of the weights, as timm or the package names it; None where it is not known.
         file: to read; None for random weights.
     """
 
-    kind: Literal["none", "cache", "package", "file", "hub", "run"]
+    kind: Literal["none", "cache", "package", "file", "part", "hub", "run"]
     detail: str
     licence: str | None
     file: Path | None
@@ -66,7 +66,8 @@ def find_weights(spec: str, model_name: str) -> WeightSource:
     """Find the weights that `spec` names for a network of timm.
 
     Args:
-        spec: "auto" (cache, then packages, then the hub), "none", a file, "package:NAME" or "hub:OWNER/NAME".
+        spec: "auto" (cache, then packages, then the hub), "none", a file, "part:FILE", "package:NAME" or
+            "hub:OWNER/NAME".
         model_name: timm's name, with or without a tag.
 
     Raises:
@@ -81,6 +82,8 @@ def find_weights(spec: str, model_name: str) -> WeightSource:
         return _from_package(rest, model_name)
     if colon and kind == "hub":
         return _from_hub(rest, model_name)
+    if colon and kind == "part":
+        return replace(_from_file(rest), kind="part")
     return _from_file(spec)
 
 
@@ -223,11 +226,11 @@ def _from_hub(repository: str, model_name: str) -> WeightSource:
 def _from_file(text: str) -> WeightSource:
     file = Path(text).expanduser()
     if not file.is_file():
-        inside = file / _FILES[0]
+        inside = next((place for place in (file / _FILES[0], file / "model" / _FILES[0]) if place.is_file()), None)
         hint = (
-            f"It is a folder; write  --weights {inside}"
-            if inside.is_file()
-            else "Write auto, none, a .safetensors, .pth, .pt or .bin file, package:NAME or hub:OWNER/NAME."
+            f"It is a folder; write its file:  {inside}"
+            if inside is not None
+            else "Write auto, none, a .safetensors, .pth, .pt or .bin file, part:FILE, package:NAME or hub:OWNER/NAME."
         )
         raise WeightsError(f"There is no file of weights {text!r}.", hint)
     return WeightSource("file", f"file {file}", None, file)

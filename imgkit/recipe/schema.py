@@ -83,7 +83,7 @@ class ModelSettings(Strict):
     """`[model]`: the network, its weights and its head."""
 
     name: str | None = None  # usually from the command line
-    weights: str = "auto"  # auto | none | FILE | package:NAME | hub:ID
+    weights: str = "auto"  # auto | none | FILE | part:FILE | package:NAME | hub:ID
     head: Annotated[str, AfterValidator(check_head)] = LINEAR  # linear | mlp:1000 | mlp:1000:relu | pool5-mlp:4096,2048
     in_chans: Literal[1, 3] = 3  # channels that the network reads: colours, or 1 of greys
     image_size: PositiveInt | None = None  # None: what the weights were made for

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from cli_run import Run
@@ -40,6 +41,22 @@ def test_a_template_is_filled(imgkit: Run) -> None:
     assert Path("filled.csv").read_bytes() == b"id,label\r\nc2,cat\r\nd1,dog\r\nc1,cat\r\n"
 
 
+def test_an_archive_holds_the_table(imgkit: Run) -> None:
+    Path("answers.csv").write_text("id,label\nc2,\nd1,\nc1,\n")
+    args = ["predict", "one", "photos", "--template", "answers.csv", "--out"]
+    assert imgkit(*args, "prediction.zip") == (0, "", "Wrote prediction.zip (3 rows)\n")
+    with ZipFile("prediction.zip") as archive:
+        assert archive.namelist() == ["prediction.csv"]
+        assert archive.read("prediction.csv") == b"id,label\nc2,cat\nd1,dog\nc1,cat\n"
+    before = Path("prediction.zip").read_bytes()
+    assert imgkit(*args, "again.zip")[0] == imgkit(*args, "prediction.zip")[0] == 0
+    assert Path("prediction.zip").read_bytes() == before, "no time in it"
+    Path("photos/c1.jpg").unlink()
+    code, _, err = imgkit(*args, "prediction.zip")
+    assert (code, "1 row of answers.csv without an image: c1." in " ".join(err.split())) == (3, True)
+    assert Path("prediction.zip").read_bytes() == before
+
+
 def test_missing_and_surplus_images(imgkit: Run) -> None:
     Path("answers.csv").write_text("id,label\nc2,\nx9,\n")
     args = ["predict", "one", "photos", "--template", "answers.csv", "--out", "filled.csv"]
@@ -70,11 +87,14 @@ def test_an_unreadable_image(imgkit: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--fill", "x"], "--fill is not used: it is for a template, and there is none."),
+        (["--fill", "x"], "--fill is not used: it is for a template, and for --format competition or multihot."),
         (["--label-col", "x"], "--label-col is not used"),
         (["--template", "answers.csv"], "A filled template is written to a file."),
         (["--template", "answers.csv", "--out", "o.csv", "--top-k", "3"], "--top-k is not used"),
         (["--template", "answers.csv", "--out", "o.csv", "--format", "jsonl"], "--format is not used"),
+        (["--template", "answers.csv", "--out", "o.csv", "--classes-as", "name"], "--classes-as is not used"),
+        (["--template", "answers.csv", "--out", "o.csv", "--index-base", "1"], "--index-base is not used"),
+        (["--template", "answers.csv", "--out", "o.csv", "--class-order", "c.txt"], "--class-order is not used"),
     ],
 )
 def test_options_that_nothing_would_read(args: list[str], message: str, imgkit: Run) -> None:

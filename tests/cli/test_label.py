@@ -147,9 +147,10 @@ def test_unknown_run_is_answered_with_the_nearest(imgkit: Run) -> None:
 def test_where_a_table_starts_and_where_the_network_runs(imgkit: Run, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path\na.jpg\n")
     assert imgkit("predict", "one", "list.csv")[0] == 0
-    assert ASKED == {"image_col": None, "root": None, "max_pixels": None, "device": "auto", "together_with": []}
+    others = {"together_with": [], "vote": "mean"}
+    assert {"image_col": None, "root": None, "max_pixels": None, "device": "auto", **others} == ASKED
     assert imgkit("predict", "one", "list.csv", "--root", "in", "--image-col", "foto", "--device", "cpu")[0] == 0
-    assert ASKED == {"image_col": "foto", "root": "in", "max_pixels": None, "device": "cpu", "together_with": []}
+    assert {"image_col": "foto", "root": "in", "max_pixels": None, "device": "cpu", **others} == ASKED
     assert imgkit("predict", "one", "list.csv", "--max-pixels", "72M")[0] == 0
     assert ASKED["max_pixels"] == 72_000_000
 

@@ -9,6 +9,7 @@ from timm.models import PretrainedCfg, build_model_with_cfg, checkpoint_seq, get
 from torch import Tensor, nn
 
 from imgkit.errors import suggestion
+from imgkit.models.networks.maps import Maps, features_options
 
 Size = int | Sequence[int]
 """Side of a square image, or (height, width); pixels."""
@@ -44,8 +45,11 @@ def build(kind: type[Network], variant: str, pretrained: bool, options: Mapping[
         variant: its name.
         pretrained: whether to load weights.
         options: what timm's registry and the caller gave, for `kind` and for the builder.
+
+    Returns:
+        The network; with `features_only` timm's class of its maps.
     """
-    given: dict[str, Any] = dict(options)
+    given = features_options(kind, variant, options)
     model: Network = build_model_with_cfg(kind, variant, pretrained, **given)
     return model
 
@@ -80,7 +84,7 @@ def linear(width: int, num_classes: int, like: nn.Module | None = None) -> nn.Mo
     return made if like is None else made.to(**get_device_dtype(like)).train(like.training)
 
 
-class FlatHead(nn.Module):
+class FlatHead(Maps):
     """What networks of one input size share: hidden layers on flattened maps (`pre_logits`), dropout, a classifier.
 
     Attributes:
@@ -99,6 +103,11 @@ class FlatHead(nn.Module):
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> maps (B, C, h, w); each network has its own."""
         raise NotImplementedError
+
+    def drop_head(self) -> None:
+        """Leave out the hidden layers and the classifier."""
+        self.pre_logits, self.num_classes, self.head_hidden_size = nn.Identity(), 0, self.num_features
+        self.head = nn.Identity()
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Maps -> logits (B, K), or what the classifier reads, (B, `head_hidden_size`)."""

@@ -1,15 +1,21 @@
 """Three classifiers for a high score on ImageNet-1k: lsvrc_residual, vgg19_res3, vgg11_compact."""
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
+from typing import ClassVar
 
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from imgkit.models.networks.common import INITS, Block, FlatHead, Size, build, config, linear, run, sides
+from imgkit.models.networks.maps import info
 from imgkit.models.networks.vgg import CONFIGS, HEADS, SMALLEST, Head, Layout, Vgg, create
 
 POOLED_5X5 = Head(5, (4096, 2048))
 """12,800 -> 4096 -> 2048, over features pooled to 5x5."""
+SPANS = ((0, 2), (2, 4), (4, 5))
+"""The stages of `vgg19_res3` that a residual connection goes around, from the first to before the last."""
 
 default_cfgs = generate_default_cfgs(
     {
@@ -50,6 +56,8 @@ class LsvrcResidual(FlatHead):
         ValueError: for a size at which shortcuts do not meet what they are added to.
     """
 
+    in_line: ClassVar[bool] = False
+
     def __init__(
         self, num_classes: int = 1000, in_chans: int = 3, img_size: Size = 224, drop_rate: float = 0.0
     ) -> None:
@@ -67,6 +75,8 @@ class LsvrcResidual(FlatHead):
             for of, to, stride in ((in_chans, 64, 8), (64, 256, 4), (256, 512, 4))
         )
         self.num_features = 512
+        places = ((64, 4, "stem"), (64, 8, "groups.0"), (128, 16, "groups.1"), (256, 32, "groups.2"))
+        self.feature_info = [info(*place) for place in (*places, (512, 128, "groups.3"))]
         self.head_hidden_size = 2048
         self.pre_logits = nn.Sequential(nn.Flatten(), nn.Linear(512 * area, 2048), nn.ReLU())
         self.drop = nn.Dropout(drop_rate)
@@ -81,6 +91,38 @@ class LsvrcResidual(FlatHead):
         return run(
             (partial(_add, span, shortcut) for span, shortcut in joined), images, recompute=self.grad_checkpointing
         )
+
+    def maps(self, images: Tensor) -> Iterator[Tensor]:
+        """One after the stem, and one after each group with what a shortcut adds to it.
+
+        Raises:
+            ValueError: for images of a size at which shortcuts do not meet what they are added to.
+        """
+        height, width = images.shape[-2:]
+        try:
+            _area((height, width))
+        except ValueError as error:
+            raise ValueError(f"images of {height}×{width} px: {error}") from None
+        one, two, three = self.shortcuts
+        x = self.stem(images)
+        yield x
+        first = x = self.groups[0](x) + one(images)
+        yield x
+        x = self.groups[1](x)
+        yield x
+        x = self.groups[2](x) + two(first)
+        yield x
+        yield self.groups[3](x) + three(x)
+
+    def parts(self) -> list[list[str]]:
+        """The stem, then the groups."""
+        return [
+            ["stem"],
+            ["groups.0", "shortcuts.0"],
+            ["groups.1"],
+            ["groups.2", "shortcuts.1"],
+            ["groups.3", "shortcuts.2"],
+        ]
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Stem and four groups, each with the shortcut that is added to its maps; then the hidden layer."""
@@ -103,6 +145,8 @@ class VggRes3(Vgg):
     Args: as `Vgg`.
     """
 
+    in_line: ClassVar[bool] = False
+
     def __init__(
         self,
         cfg: Layout,
@@ -117,11 +161,35 @@ class VggRes3(Vgg):
             [_projection(in_chans, 128, cfg.norm), _projection(128, 512, cfg.norm), nn.AvgPool2d(2)]
         )
         INITS[init](self.shortcuts)
+        self.feature_info = [
+            info(one["num_chs"], 2 * one["reduction"], f"features.{end - 1}")
+            for one, end in zip(self.feature_info, self.stage_ends, strict=False)
+        ]
+
+    def maps(self, images: Tensor) -> Iterator[Tensor]:
+        """One after each stage and its pool, with what a shortcut adds to the second, fourth and last."""
+        x = images
+        for (first, last), shortcut in zip(SPANS, self.shortcuts, strict=True):
+            before = x
+            for stage in range(first, last):
+                x = self.stages(stage, stage + 1)(x)
+                if stage + 1 == last:
+                    x = x + shortcut(before)
+                yield x
+
+    def parts(self) -> list[list[str]]:
+        """The stages, each last one of a span with its shortcut."""
+        ends = [last for _, last in SPANS]
+        own = [[f"features.{k}" for k in range(first, last)] for first, last in pairwise((0, *self.stage_ends))]
+        return [
+            names + ([f"shortcuts.{ends.index(stage)}"] if stage in ends else [])
+            for stage, names in enumerate(own, start=1)
+        ]
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> maps (B, 512, H/32, W/32)."""
-        spans = (self.stages(0, 2), self.stages(2, 4), self.stages(4, 5))
-        joined = (partial(_add, span, shortcut) for span, shortcut in zip(spans, self.shortcuts, strict=True))
+        spans = zip(SPANS, self.shortcuts, strict=True)
+        joined = (partial(_add, self.stages(first, last), shortcut) for (first, last), shortcut in spans)
         return run(joined, images, recompute=self.grad_checkpointing)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:

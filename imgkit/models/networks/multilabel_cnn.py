@@ -1,12 +1,14 @@
 """multilabel_cnn: a small network for 14 labels of pictures of 128 x 128 pixels, by lists of its sizes."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from operator import mul
 
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from imgkit.models.networks.common import FlatHead, Size, build, config, linear, run, sides
+from imgkit.models.networks.maps import info
 
 default_cfgs = generate_default_cfgs(
     {
@@ -61,6 +63,10 @@ class MultilabelCnn(FlatHead):
         blocks = zip(pairwise((in_chans, *widths)), kernels, pools, strict=True)
         self.features = nn.Sequential(*(_block(of, to, kernel, pool) for (of, to), kernel, pool in blocks))
         self.num_features = widths[-1]
+        strides = accumulate((pool or 1 for pool in pools), mul)
+        self.feature_info = [
+            info(width, stride, f"features.{k}") for k, (width, stride) in enumerate(zip(widths, strides, strict=True))
+        ]
         through = (widths[-1] * height * width, *fc)
         layers = [layer for of, to in pairwise(through) for layer in (nn.Linear(of, to), nn.ReLU())]
         self.pre_logits = nn.Sequential(nn.Flatten(), *layers)
@@ -71,6 +77,17 @@ class MultilabelCnn(FlatHead):
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> maps (B, C, h, w)."""
         return run(self.features, images, recompute=self.grad_checkpointing)
+
+    def maps(self, images: Tensor) -> Iterator[Tensor]:
+        """One after each convolution and its pool; kernels without padding take off their sides besides."""
+        x = images
+        for block in self.features:
+            x = block(x)
+            yield x
+
+    def parts(self) -> list[list[str]]:
+        """The convolutions one by one."""
+        return [[f"features.{k}"] for k in range(len(self.features))]
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """The convolutions one by one, then the hidden layers."""

@@ -1,7 +1,8 @@
 """VGG (Simonyan and Zisserman 2015, arXiv 1409.1556) by table; tensors are called as timm's: features.N, head.fc …."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from timm.layers import ClassifierHead
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imgkit.models.networks.common import INITS, Size, build, one_of, run, sides
+from imgkit.models.networks.maps import Maps, info
+from imgkit.models.networks.vgg_weights import filter_weights, start_of_deeper
 
 CONFIGS = {
     "a": "64 M 128 M 256 256 M 512 512 M 512 512 M",
@@ -86,7 +89,7 @@ def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.adaptive_avg_pool2d(x, size)
 
 
-class Vgg(nn.Module):
+class Vgg(Maps):
     """Images (B, 3, H, W), sides from 32 px -> logits (B, K).
 
     Args:
@@ -127,8 +130,12 @@ class Vgg(nn.Module):
         self.notes: tuple[str, ...] = ()
         parts = cfg.convs.split()[: -1 if last_pool == "avg" else None]
         self.features, self.stage_ends, self.num_features = _features(parts, in_chans, cfg.norm, width)
+        self.taps = [*(end - 1 for end in self.stage_ends[: parts.count("M")]), len(self.features)]
+        self.feature_info = [
+            info(_channels(self.features[:tap]), 2**k, f"features.{tap - 1}") for k, tap in enumerate(self.taps)
+        ]
         first, second = (_scaled(units, width) for units in cfg.head.widths)
-        self.pre_logits = FcLayers(self.num_features, replace(cfg.head, widths=(first, second)), drop_rate)
+        self.pre_logits: nn.Module = FcLayers(self.num_features, replace(cfg.head, widths=(first, second)), drop_rate)
         self.head_hidden_size = second
         self.head = ClassifierHead(self.head_hidden_size, num_classes, pool_type=global_pool, drop_rate=drop_rate)
         INITS[init](self)
@@ -137,6 +144,22 @@ class Vgg(nn.Module):
         """The stages first … last - 1, each with the pool that closes it; there are five."""
         ends = [0, *self.stage_ends]
         return self.features[ends[first] : ends[last]]
+
+    def maps(self, images: Tensor) -> Iterator[Tensor]:
+        """As timm's: one before each pool, and one at the end."""
+        x = images
+        for first, last in pairwise((0, *self.taps)):
+            x = self.features[first:last](x)
+            yield x
+
+    def parts(self) -> list[list[str]]:
+        """The layers up to each map."""
+        return [[f"features.{k}" for k in range(first, last)] for first, last in pairwise((0, *self.taps))]
+
+    def drop_head(self) -> None:
+        """Leave out all fully connected layers."""
+        self.pre_logits, self.num_classes, self.head_hidden_size = nn.Identity(), 0, self.num_features
+        self.head = ClassifierHead(self.num_features, 0, pool_type="", drop_rate=self.drop_rate).train(self.training)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> maps (B, 512, H/32, W/32)."""
@@ -164,6 +187,10 @@ class Vgg(nn.Module):
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
 
+    def part_of(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What it takes of the weights of a trained A: see `start_of_deeper`."""
+        return start_of_deeper(state, self)
+
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """The five stages, then the fully connected layers."""
         return {f"stage{k + 1}": self.stage_names(k, k + 1) for k in range(5)} | {"pre_logits": r"^pre_logits\."}
@@ -180,6 +207,11 @@ class Vgg(nn.Module):
 
 def _scaled(units: int, width: float) -> int:
     return max(1, round(units * width))
+
+
+def _channels(layers: nn.Sequential) -> int:
+    """Of what the last convolution gives."""
+    return [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)][-1]
 
 
 def _features(parts: list[str], in_chans: int, norm: bool, width: float) -> tuple[nn.Sequential, list[int], int]:
@@ -202,35 +234,6 @@ def _features(parts: list[str], in_chans: int, norm: bool, width: float) -> tupl
     if parts[-1] != "M":
         ends.append(len(layers))
     return nn.Sequential(*layers), ends, channels
-
-
-def filter_weights(state: Mapping[str, Tensor], model: Vgg) -> dict[str, Tensor]:
-    """Tensors under the names of `model`, from those of timm or torchvision.
-
-    Where the hidden layers do not fit a head that pools, all of it gives way to the model's own, which is new.
-    """
-    own = model.state_dict()
-    renamed = dict(_renamed(name, value) for name, value in state.items())
-    if not model.num_classes:
-        renamed = {name: value for name, value in renamed.items() if not name.startswith("head.")}
-    hidden = {name: value for name, value in own.items() if name.startswith("pre_logits.")}
-    if not model.pre_logits.pooled or all(
-        name in renamed and renamed[name].shape == value.shape for name, value in hidden.items()
-    ):
-        return renamed
-    of_head = ("pre_logits.", "head.")
-    trunk = {name: value for name, value in renamed.items() if not name.startswith(of_head)}
-    return trunk | {name: value for name, value in own.items() if name.startswith(of_head)}
-
-
-def _renamed(name: str, value: Tensor) -> tuple[str, Tensor]:
-    """A tensor of torchvision as timm has it: the hidden layers are convolutions there."""
-    layer, _, what = name.rpartition(".")
-    if layer == "classifier.0":
-        return f"pre_logits.fc1.{what}", value.view(-1, 512, 7, 7) if what == "weight" else value
-    if layer == "classifier.3":
-        return f"pre_logits.fc2.{what}", value[:, :, None, None] if what == "weight" else value
-    return (f"head.fc.{what}" if layer == "classifier.6" else name), value
 
 
 def create(

@@ -1,0 +1,49 @@
+"""Where `imgkit predict` writes: a file, whole at the end, a zip archive that holds one, or stdout."""
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TextIO
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from imgkit.errors import disk_told
+from imgkit.files import whole_file
+
+
+@contextmanager
+def destination(out: Path | None, extension: str) -> Iterator[TextIO]:
+    """A stream of UTF-8; a name that is not UTF-8 keeps its bytes.
+
+    Args:
+        out: the file; answers.zip becomes an archive that holds answers with `extension`, its bytes the same for the
+            same answers; None: stdout.
+        extension: ".csv", of what is written.
+
+    Raises:
+        DiskError: if it cannot be written.
+    """
+    if out is None:
+        with _text(sys.stdout.buffer) as stream:
+            yield stream
+        return
+    with disk_told(out), whole_file(out, newline="") as file:
+        if out.suffix.lower() != ".zip":
+            yield file
+            return
+        member = ZipInfo(out.with_suffix(extension).name)  # with zip's first date: the archive tells no time
+        member.compress_type, member.external_attr = ZIP_DEFLATED, 0o644 << 16
+        with ZipFile(file.buffer, "w") as archive, archive.open(member, "w") as content, _text(content) as stream:
+            yield stream
+
+
+@contextmanager
+def _text(binary: IO[bytes]) -> Iterator[TextIO]:
+    """Text for a stream of bytes, which is not closed."""
+    wrapper = io.TextIOWrapper(binary, encoding="utf-8", errors="surrogateescape", newline="")
+    try:
+        yield wrapper
+        wrapper.flush()
+    finally:
+        wrapper.detach()
