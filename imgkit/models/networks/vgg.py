@@ -97,6 +97,7 @@ class Vgg(nn.Module):
         last_pool: "avg" leaves the fifth pool to the average pool of a head that has one.
         global_pool: of what the head says at each place of an image larger than it reads.
         drop_rate: dropout after each of the two fully connected layers; 0.5 in the paper.
+        norm: batch norm after each convolution; None: as the name says.
 
     Attributes:
         settled: arguments that were chosen by themselves, with what was chosen; a model folder keeps them.
@@ -112,6 +113,7 @@ class Vgg(nn.Module):
         last_pool: str = "max",
         global_pool: str = "avg",
         drop_rate: float = 0.0,
+        norm: bool | None = None,
     ) -> None:
         super().__init__()
         self.init = one_of("init", init, tuple(INITS))
@@ -122,7 +124,9 @@ class Vgg(nn.Module):
         self.settled: dict[str, Any] = {}
         self.notes: tuple[str, ...] = ()
         parts = cfg.convs.split()[: -1 if last_pool == "avg" else None]
-        self.features, self.stage_ends, self.num_features = _features(parts, in_chans, cfg.norm)
+        self.features, self.stage_ends, self.num_features = _features(
+            parts, in_chans, cfg.norm if norm is None else norm
+        )
         self.pre_logits = FcLayers(self.num_features, cfg.head, drop_rate)
         self.head_hidden_size = cfg.head.widths[1]
         self.head = ClassifierHead(self.head_hidden_size, num_classes, pool_type=global_pool, drop_rate=drop_rate)
