@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import pytest
 import timm
-import torch
 from cli_run import Run
 from pictures import square
-from published import imagenet, solution, synsets, tiny_imagenet, voc
+from published import imagenet, label_lists, solution, synsets, tiny_imagenet
 from safetensors.torch import load_file, save_file
 from timm.models.vgg import VGG, cfgs
 
@@ -70,10 +69,8 @@ def of_imagenet(root: Path) -> None:
 
 
 def of_sets(root: Path) -> None:
-    """One list for each label, in which every fourth picture has no label at all."""
-    held = {f"im{number}": number % 4 for number in range(24)}
-    marks = {name: {label: 1 if code == k else -1 for k, label in enumerate(LABELS)} for name, code in held.items()}
-    voc(root, {"trainval": marks})
+    """One list for each label; every fourth picture is in none."""
+    label_lists(root, 24, {label: range(1 + code, 25, 4) for code, label in enumerate(LABELS)})
 
 
 def of_numbers(root: Path) -> None:

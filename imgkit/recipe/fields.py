@@ -81,8 +81,12 @@ def _amount(given: object) -> object:
 
 
 def _each_channel(given: object) -> object:
-    """One number, which stands for red, green and blue."""
-    return (given,) * 3 if isinstance(given, int | float) and not isinstance(given, bool) else given
+    """One number stands for red, green and blue."""
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return (given,) * 3
+    if not isinstance(given, tuple):
+        raise ValueError(f"must be a number, or one for each of red, green and blue, got {given!r}")
+    return given
 
 
 def _check_size(text: str) -> str:

@@ -68,7 +68,9 @@ def test_the_rule_of_evaluation_may_be_another() -> None:
     rule = create_model(settings("test_resnet", crop_pct=0.5, mean=0.5, std=(0.1, 0.2, 0.3)), 3, 0).preprocessing
     assert rule == replace(own, crop_pct=0.5, mean=(0.5, 0.5, 0.5), std=(0.1, 0.2, 0.3))
     squashed = create_model(settings("test_resnet", fit="squash", crop_pct=0.875), 3, 0).preprocessing
-    assert (squashed.fit, squashed.crop_pct) == ("squash", 0.875), "a fit by itself loses nothing; one that is asked may"
+    assert (squashed.fit, squashed.crop_pct) == ("squash", 0.875), (
+        "a fit by itself loses nothing; one that is asked may"
+    )
     greys = create_model(settings("test_resnet", in_chans=1, mean=(0.2, 0.3, 0.4), std=0.7), 3, 0).preprocessing
     assert (greys.mean, greys.std) == ((pytest.approx(0.3),), (pytest.approx(0.7),))
     pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)

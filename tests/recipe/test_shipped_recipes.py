@@ -83,7 +83,9 @@ def test_the_stages_of_resnet50_that_were_in_force() -> None:
     assert [phase.first_epoch + phase.epochs for phase in plan.phases] == [20, 30, 39]
     # The original closes an epoch with an update of 143 pictures, its 2,503rd; here they sit out, others each time.
     assert {phase.steps_per_epoch for phase in plan.phases} == {2502}
-    assert any(note.startswith("phase 'stage1': 143 of 1281167 training images sit out each epoch") for note in plan.notes)
+    assert any(
+        note.startswith("phase 'stage1': 143 of 1281167 training images sit out each epoch") for note in plan.notes
+    )
     assert {phase.settings.batch_size // (phase.settings.micro_batch or 1) for phase in plan.phases} == {4}
     found = [(phase.lr, phase.settings.momentum, phase.settings.weight_decay, rate(phase, 0)) for phase in plan.phases]
     assert found == [(1e-2, 0.9, 5e-4, 1e-2), (4e-4, 0.95, 5e-4, 4e-4), (4e-4, 0.95, 5e-4, 4e-4)]
