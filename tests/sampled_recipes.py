@@ -31,6 +31,9 @@ MODEL: Mapping[str, Sequence[object]] = {
     "model.drop_rate": (0.2,),
     "model.drop_path": (0.2,),
     "model.fit": ("crop", "squash", "letterbox"),
+    "model.crop_pct": (0.7,),
+    "model.mean": (0.5,),
+    "model.std": ([0.2, 0.3, 0.4],),
     "train.precision": ("bfloat16", "float16"),
 }
 TRAIN: Mapping[str, Sequence[object]] = {

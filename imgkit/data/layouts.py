@@ -1,11 +1,11 @@
-"""Folders laid out as well-known data sets are, told by their marks: ImageNet, Tiny ImageNet, Pascal VOC."""
+"""Folders laid out as well-known data sets are, told by their marks: ImageNet, Tiny ImageNet, Pascal VOC, MIRFlickr."""
 
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from imgkit.data import imagenet, tiny_imagenet, voc
+from imgkit.data import imagenet, label_lists, tiny_imagenet, voc
 from imgkit.data.folders import entries, leads_inside
 from imgkit.data.rows import Source
 from imgkit.errors import DataError, UsageError, printable
@@ -40,6 +40,13 @@ LAYOUTS = (
     Layout("Tiny ImageNet", "val/val_annotations.txt", "single", tiny_imagenet.is_here, tiny_imagenet.read),
     Layout(
         "Pascal VOC", "JPEGImages/ and ImageSets/Main/ with a list for each class", "multilabel", voc.is_here, voc.read
+    ),
+    Layout(
+        "lists of images by label",
+        "images in images/, and nothing but text files in annotations/",
+        "multilabel",
+        label_lists.is_here,
+        label_lists.read,
     ),
 )
 

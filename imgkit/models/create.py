@@ -1,7 +1,7 @@
 """Makes a network: timm's, seeded, with pretrained weights under a new head."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -90,9 +90,7 @@ def create_model(settings: ModelSettings, classes: int, seed: int, source: Weigh
         new = _additions(model, state)
         state, added = state | new, sum(value.numel() for value in new.values())
         _load_trunk(model, _pretrained(name, settings, options, source, state), replaced, name, source)
-    preprocessing = _preprocessing(model, name, settings)
-    if settings.fit is not None:
-        preprocessing = preprocessing.with_fit(settings.fit)
+    preprocessing = _as_asked(_preprocessing(model, name, settings), settings)
     _check_logits(model, name, settings.head, classes, preprocessing)
     return Created(model, name, preprocessing, source, added, (*getattr(model, "notes", ()), *said))
 
@@ -310,6 +308,16 @@ def _preprocessing(model: nn.Module, name: str, settings: ModelSettings) -> Prep
     elif channels == 1:
         raise UsageError(f"{name} reads greys alone, and model.in_chans is 3.", "Add  --set model.in_chans=1")
     return Preprocessing.from_timm(resolved)
+
+
+def _as_asked(rule: Preprocessing, settings: ModelSettings) -> Preprocessing:
+    """The rule of a network with what `[model]` says otherwise; of greys, the means over the three colours."""
+    rule = rule if settings.fit is None else rule.with_fit(settings.fit)
+    asked: dict[str, Any] = {} if settings.crop_pct is None else {"crop_pct": settings.crop_pct}
+    for key_name, colours in (("mean", settings.mean), ("std", settings.std)):
+        if colours is not None:
+            asked[key_name] = colours if rule.channels == 3 else (fmean(colours),)
+    return replace(rule, **asked)
 
 
 def _check_logits(model: nn.Module, name: str, head: str, classes: int, rule: Preprocessing) -> None:

@@ -80,6 +80,15 @@ def _amount(given: object) -> object:
     return str(given) if isinstance(given, int | float) and not isinstance(given, bool) else given
 
 
+def _each_channel(given: object) -> object:
+    """One number stands for red, green and blue."""
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return (given,) * 3
+    if not isinstance(given, tuple):
+        raise ValueError(f"must be a number, or one for each of red, green and blue, got {given!r}")
+    return given
+
+
 def _check_size(text: str) -> str:
     if text not in ("auto", "none"):
         parse_bytes(text)
@@ -111,6 +120,10 @@ Area = Annotated[Pair, AfterValidator(_check_area)]
 Pixels = Annotated[PositiveInt, BeforeValidator(parse_pixels)]
 """A number of pixels; millions may be written as text: "300M"."""
 Text = Annotated[str, Field(min_length=1)]
+Means = Annotated[tuple[Probability, Probability, Probability], BeforeValidator(_each_channel)]
+"""Of red, green and blue in [0, 1]; one number stands for all."""
+Spreads = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(_each_channel)]
+"""Of red, green and blue, above 0; one number stands for all."""
 Columns = Annotated[tuple[str, ...], BeforeValidator(_check_columns)]
 """Names of columns; one may be given as text."""
 Size = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_size)]

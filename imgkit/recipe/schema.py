@@ -18,11 +18,13 @@ from imgkit.recipe.fields import (
     Columns,
     Count,
     Latency,
+    Means,
     Pixels,
     Probability,
     Seed,
     Share,
     Size,
+    Spreads,
     Strict,
     Task,
     Text,
@@ -88,6 +90,10 @@ class ModelSettings(Strict):
     in_chans: Literal[1, 3] = 3  # channels that the network reads: colours, or 1 of greys
     image_size: PositiveInt | None = None  # None: what the weights were made for
     fit: Literal["crop", "squash", "letterbox"] | None = None  # of pictures into it; None: as the weights' own rule
+    crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = None  # image_size / what a picture is resized to before
+    # the centre crop; None: as the weights' own rule, and 1 with a fit that loses nothing
+    mean: Means | None = None  # subtracted from pixels in [0, 1], for each channel; None: as the weights' own rule
+    std: Spreads | None = None  # what they are then divided by; None: likewise
     drop_rate: Probability = 0.0  # dropout before the head
     drop_path: Probability = 0.0  # stochastic depth
     options: Mapping[str, Any] = Field(default_factory=dict)  # what this network takes besides; see `option_fault`

@@ -1,6 +1,6 @@
 """Folders laid out as data sets were published, small: names and formats are the real ones, the images are empty."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,4 +91,12 @@ def voc(root: Path, marks: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Pat
             lines = [f"{name} {by_class[label]:2d}" for name, by_class in images.items()]
             write(root / "ImageSets" / "Main" / f"{label}_{split}.txt", *lines)
         write(root / "ImageSets" / "Main" / f"{split}.txt", *images)
+    return root
+
+
+def label_lists(root: Path, images: int, holders: Mapping[str, Sequence[int]]) -> Path:
+    """Images im1, im2, … and for each label the list of the numbers that have it."""
+    touch(root, *(f"images/im{number}.jpg" for number in range(1, images + 1)))
+    for label, numbers in holders.items():
+        write(root / "annotations" / f"{label}.txt", *map(str, numbers))
     return root

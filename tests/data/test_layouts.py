@@ -5,7 +5,19 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from published import ground_truth, ids_of, imagenet, meta, solution, synsets, tiny_imagenet, touch, voc, write
+from published import (
+    ground_truth,
+    ids_of,
+    imagenet,
+    label_lists,
+    meta,
+    solution,
+    synsets,
+    tiny_imagenet,
+    touch,
+    voc,
+    write,
+)
 
 from imgkit.data.layouts import LAYOUTS
 from imgkit.data.load import load_data
@@ -282,6 +294,54 @@ def test_an_index_of_pascal_voc(tmp_path: Path) -> None:
     assert index.task == "multilabel"
     assert index.counts("train").tolist() == [4, 2]
     assert index.multi_hot()[index.rows("val")].sum(axis=1).tolist() == [1, 0, 2, 1, 0, 2]
+
+
+# A list of images for each label
+
+
+def test_lists_of_images_by_label(tmp_path: Path) -> None:
+    label_lists(tmp_path, 12, {"bird": [1, 12], "sea": [12, 3], "car": [], "none": [40]})
+    write(tmp_path / "annotations" / "tree.txt", "im2", "", "im11.jpg")
+    touch(tmp_path, "readme.txt", "more/im99.jpg")
+    source = read(tmp_path)
+    assert source.task == "multilabel"
+    held = {Path(row.path).name: row.labels for row in source.rows}
+    named = {"im1": ("bird",), "im12": ("bird", "sea"), "im3": ("sea",), "im2": ("tree",), "im11": ("tree",)}
+    assert held == {f"im{n}.jpg": named.get(f"im{n}", ()) for n in range(1, 13)}
+    assert {row.split for row in source.rows} == {None}
+    assert source.notes[0].endswith(
+        "is read as lists of images by label, since it has images in images/, and nothing but text files in "
+        "annotations/."
+    )
+    assert said(source, "7 images are in no list and so without a label.")
+    assert said(source, "1 image outside images/ left out.")
+    assert source.warnings == [
+        "2 labels without an image: car, none.",
+        "1 image named in annotations/ not in images/: 40.",
+    ]
+
+
+def test_lists_by_label_that_are_wrong(tmp_path: Path) -> None:
+    label_lists(tmp_path / "a", 3, {"bird": [1, 2, 1]})
+    with pytest.raises(DataError, match=r"annotations/bird\.txt names images/im1\.jpg twice \(line 3\)"):
+        read(tmp_path / "a")
+    label_lists(tmp_path / "b", 3, {"bird": [7]})
+    with pytest.raises(DataError, match=r"None of the lists in annotations/ of .* names an image of images/") as caught:
+        read(tmp_path / "b")
+    assert caught.value.hint == "A line is the name of an image, such as im1.jpg, or the number in it."
+    label_lists(tmp_path / "c", 3, {"bird": [2]})
+    touch(tmp_path / "c", "images/2.jpg")
+    with pytest.raises(
+        DataError, match=r"line 1 is '2', which is the name of 2 images: images/2\.jpg, images/im2\.jpg"
+    ):
+        read(tmp_path / "c")
+
+
+@pytest.mark.parametrize("files", [["annotations/im1.xml"], ["annotations/a/1.txt"], []])
+def test_other_annotations_are_no_lists_by_label(tmp_path: Path, files: list[str]) -> None:
+    touch(tmp_path, "images/im1.jpg", *files)
+    (tmp_path / "annotations").mkdir(exist_ok=True)
+    assert not any(layout.is_here(tmp_path) for layout in LAYOUTS)
 
 
 # Folders that cannot be followed or listed

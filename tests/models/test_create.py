@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,20 @@ def test_a_network_of_greys_answers_as_that_of_colours_does_to_greys(name: str, 
     before, rule = colours.preprocessing, greys.preprocessing
     assert (rule.mean, rule.std) == ((pytest.approx(sum(before.mean) / 3),), (pytest.approx(sum(before.std) / 3),))
     assert (rule.size, rule.fit, rule.channels, before.channels) == (before.size, before.fit, 1, 3)
+
+
+def test_the_rule_of_evaluation_may_be_another() -> None:
+    own = create_model(settings("test_resnet"), 3, 0).preprocessing
+    rule = create_model(settings("test_resnet", crop_pct=0.5, mean=0.5, std=(0.1, 0.2, 0.3)), 3, 0).preprocessing
+    assert rule == replace(own, crop_pct=0.5, mean=(0.5, 0.5, 0.5), std=(0.1, 0.2, 0.3))
+    squashed = create_model(settings("test_resnet", fit="squash", crop_pct=0.875), 3, 0).preprocessing
+    assert (squashed.fit, squashed.crop_pct) == ("squash", 0.875), (
+        "a fit by itself loses nothing; one that is asked may"
+    )
+    greys = create_model(settings("test_resnet", in_chans=1, mean=(0.2, 0.3, 0.4), std=0.7), 3, 0).preprocessing
+    assert (greys.mean, greys.std) == ((pytest.approx(0.3),), (pytest.approx(0.7),))
+    pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    torch.testing.assert_close(rule.normalise(pixels)[0, :, 0, 0], torch.tensor([5.0, 2.5, 5 / 3]))
 
 
 def test_weights_of_one_channel_are_taken_as_they_are(tmp_path: Path) -> None:

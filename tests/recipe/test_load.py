@@ -188,6 +188,13 @@ BAD = [
     ),
     ("[save]\nkeep = 0\n", "my.toml:4: save.keep: must be greater than 0 or 'all', got 0"),
     ('[save]\nkeep = "al"\n', "my.toml:4: save.keep: expected a whole number or 'all', got 'al' (did you mean 'all'?)"),
+    ("[model]\nmean = [0.5, 0.5]\n", "my.toml:4: model.mean: expected 3 numbers, got [0.5, 0.5]"),
+    (
+        '[model]\nmean = "half"\n',
+        "my.toml:4: model.mean: must be a number, or one for each of red, green and blue, got 'half'",
+    ),
+    ("[model]\nstd = [0.2, 0, 0.2]\n", "my.toml:4: model.std: must be greater than 0, got 0"),
+    ("[model]\ncrop_pct = 2\n", "my.toml:4: model.crop_pct: must be at most 1, got 2"),
     ('[run]\ndevice = "gpu"\n', "my.toml:4: run.device: must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got 'gpu'"),
     ("seed = -1\n", "my.toml:3: seed: must be at least 0, got -1"),
     ("early_stop = 0\n", "my.toml:3: early_stop: must be greater than 0, got 0"),

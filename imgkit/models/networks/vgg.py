@@ -101,6 +101,7 @@ class Vgg(Maps):
         global_pool: of what the head says at each place of an image larger than it reads.
         drop_rate: dropout after each of the two fully connected layers; 0.5 in the paper.
         width: times the channels of all convolutions and the units of both hidden layers, rounded, at least 1.
+        norm: batch norm after each convolution; None: as the name says.
 
     Attributes:
         settled: arguments that were chosen by themselves, with what was chosen; a model folder keeps them.
@@ -117,6 +118,7 @@ class Vgg(Maps):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
         width: float = 1.0,
+        norm: bool | None = None,
     ) -> None:
         super().__init__()
         if not width > 0:
@@ -129,7 +131,8 @@ class Vgg(Maps):
         self.settled: dict[str, Any] = {}
         self.notes: tuple[str, ...] = ()
         parts = cfg.convs.split()[: -1 if last_pool == "avg" else None]
-        self.features, self.stage_ends, self.num_features = _features(parts, in_chans, cfg.norm, width)
+        norm = cfg.norm if norm is None else norm
+        self.features, self.stage_ends, self.num_features = _features(parts, in_chans, norm, width)
         self.taps = [*(end - 1 for end in self.stage_ends[: parts.count("M")]), len(self.features)]
         self.feature_info = [
             info(_channels(self.features[:tap]), 2**k, f"features.{tap - 1}") for k, tap in enumerate(self.taps)

@@ -51,6 +51,18 @@ def test_parameters_for_tiny_imagenet(name: str) -> None:
     assert count(name, num_classes=200, head="compact", last_pool="avg") == SMALL[name]
 
 
+@pytest.mark.parametrize("letter", "abcde")
+def test_batch_norm_is_an_option_of_both_names(letter: str) -> None:
+    small = {"num_classes": 200, "head": "compact"}
+    for name, norm in ((f"vgg_{letter}", True), (f"vgg_{letter}_bn", False)):
+        other = f"vgg_{letter}_bn" if norm else f"vgg_{letter}"
+        with torch.device("meta"):
+            given = timm.create_model(name, norm=norm, **small).state_dict()
+            named = timm.create_model(other, **small).state_dict()
+        assert {key: value.shape for key, value in given.items()} == {key: value.shape for key, value in named.items()}
+    assert count(f"vgg_{letter}", norm=True, **small) == SMALL[f"vgg_{letter}_bn"]
+
+
 def test_every_name_of_the_paper_is_counted() -> None:
     assert sorted(COUNTS) == sorted(default_cfgs) == sorted(name for name in OWN if name.startswith("vgg_"))
 
