@@ -26,9 +26,9 @@ LAYERS = [
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
-        *("prediction_rows", "vote", "template", "preview", "report"),
+        *("prediction_rows", "vote", "template", "preview", "report", "studies"),
     ],
-    ["api", "api_options", "demo", "cli", "__init__", "__main__"],
+    ["api", "api_options", "api_study", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
@@ -38,7 +38,7 @@ TORCH_FREE = {
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows"),
-    *("api", "api_options", "cli", "__init__", "__main__"),
+    *("api", "api_options", "api_study", "cli", "__init__", "__main__"),
 }
 TORCH_FREE_DATA = [
     "decode",
@@ -147,4 +147,5 @@ def test_public_names() -> None:
         "open_run",
         "resume",
         "scratch",
+        "study",
     ]
