@@ -109,7 +109,7 @@ class _Reader:
             source=source,
             name=name,
             verb=cast(Verb, verb),
-            recipe=self._text(("recipe",), top.get("recipe", verb)),
+            recipe=self._text(("recipe",), top.get("recipe", verb or _VERBS[0])),
             seeds=seeds,
             base=base,
             variants=tuple(variants),

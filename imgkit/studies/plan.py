@@ -1,7 +1,7 @@
 """The runs of a study: each variant's recipe with each seed, resolved and checked as far as text goes."""
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +10,7 @@ from imgkit.errors import DataError, DeviceError, GateError, ImgkitError, Recipe
 from imgkit.model_names import resolve_name
 from imgkit.plugin_files import use_plugins
 from imgkit.recipe.adapt import adapt
-from imgkit.recipe.given import Flag
+from imgkit.recipe.given import Flag, holds_none
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.toml import value_text
 from imgkit.studies.schema import Study, Variant
@@ -136,11 +136,18 @@ def _flags(asked: Asked, variant: Variant, seed: int) -> dict[str, Flag]:
     return {**asked.base, **variant.values, "seed": Flag("seeds of the study", seed)}
 
 
+def _parted(flags: Mapping[str, Flag]) -> tuple[dict[str, Flag], list[str]]:
+    """The values, and the keys that "none" takes out of the recipe, since they cannot hold it: tables, say."""
+    gone = [key for key, flag in flags.items() if flag.value == "none" and not holds_none(tuple(key.split(".")))]
+    return {key: flag for key, flag in flags.items() if key not in gone}, gone
+
+
 def _resolve(asked: Asked, variant: Variant, seed: int) -> Loaded:
     study, flags = asked.study, _flags(asked, variant, seed)
     if study.verb == "scratch":
         flags["model.weights"] = Flag(study.verb_place, "none")
-    loaded = load_recipe(study.recipe, flags=flags, sets=asked.sets)
+    flags, gone = _parted(flags)
+    loaded = load_recipe(study.recipe, flags=flags, sets=[*asked.sets, *(f"{key}=none" for key in gone)])
     if loaded.recipe.model.name is None:
         raise UsageError("Which network? Neither the study nor its recipe names one.", 'Write  model = "resnet18"')
     loaded, _ = adapt(loaded, smoke=asked.smoke)
@@ -150,7 +157,7 @@ def _resolve(asked: Asked, variant: Variant, seed: int) -> Loaded:
 
 def _words(asked: Asked, variant: Variant, seed: int) -> list[str]:
     """The command line of a run; what was checked as values is typed as values."""
-    flags = _flags(asked, variant, seed)
+    flags, gone = _parted(_flags(asked, variant, seed))
     model = flags.pop("model.name", None)
     words: list[str] = [
         asked.study.verb,
@@ -163,7 +170,7 @@ def _words(asked: Asked, variant: Variant, seed: int) -> list[str]:
             words += [_SHORT[key], str(flag.value)]
         else:
             words += ["--set", f"{key}={value_text(flag.value)}"]
-    words += [word for text in asked.sets for word in ("--set", text)]
+    words += [word for text in (*asked.sets, *(f"{key}=none" for key in gone)) for word in ("--set", text)]
     words += [word for file in asked.plugin for word in ("--plugin", file)]
     return words + ["--smoke"] * asked.smoke
 
