@@ -7,6 +7,8 @@ from itertools import combinations
 from math import prod, sqrt
 from statistics import fmean, stdev
 
+_SAME = 1e-12  # between values that agree: what rounding makes of one difference taken twice
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -30,7 +32,7 @@ class Estimate:
         None for one seed, and for seeds that agree: an interval without width would read as certainty.
         """
         values = [*self.values.values()]
-        if len(set(values)) < 2:
+        if max(values) - min(values) < _SAME:
             return None
         return _quantile(len(values) - 1) * stdev(values) / sqrt(len(values))
 

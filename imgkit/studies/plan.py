@@ -18,7 +18,7 @@ from imgkit.studies.schema import Study, Variant
 Made = TypeVar("Made")
 _SHORT = {"data.path": "--data", "seed": "--seed", "lr": "--lr", "epochs": "--epochs"}
 _KINDS: dict[int, type[ImgkitError]] = {
-    kind.exit_code: kind for kind in (RecipeError, UsageError, DataError, WeightsError, DeviceError, GateError)
+    kind.exit_code: kind for kind in (UsageError, DataError, WeightsError, DeviceError, GateError)
 }
 
 
@@ -121,7 +121,8 @@ def told_together(variants: Sequence[Variant], make: Callable[[Variant], Made]) 
     if first is None:
         return made
     text = "\n".join(line + _whose(names, len(variants)) for line, names in lines.items())
-    raise _KINDS[first.exit_code](text, "\n".join(hints))
+    kind = RecipeError if isinstance(first, RecipeError) else _KINDS[first.exit_code]
+    raise kind(text, "\n".join(hints))
 
 
 def _whose(names: Iterable[str], of: int) -> str:

@@ -21,7 +21,7 @@ from imgkit.terminal import print_columns
 
 CSV_COLUMNS = ["kind", "subject", "against", "split", "quantity", "n", "mean", "low", "high", "seeds", "values"]
 _VAL = "val, chose the weights"
-_OF_BATCH = ("batch_size", "warm_up", "passes", "device", "machine", "threads")
+_OF_BATCH = ("batch_size", "warm_up", "passes", "machine")
 
 
 def write_tables(
@@ -181,9 +181,8 @@ def _measured(memory: Memory) -> list[str]:
     """How the times a batch were measured; where runs differ in it, that is said."""
     ways = {tuple(entry["inference"][key] for key in _OF_BATCH): None for entry in memory.measured.values()}
     lines = [
-        f"Time a batch: {size} images of zeros, float32, median of {passes} passes after {warm_up}, on {machine} "
-        f"({device}, {count(threads, 'thread')})."
-        for size, warm_up, passes, device, machine, threads in ways
+        f"Time a batch: {size} images of zeros, float32, median of {passes} passes after {warm_up}, on {machine}."
+        for size, warm_up, passes, machine in ways
     ]
     return lines + ["Not all were measured in the same way, so these times cannot be compared."] * (len(ways) > 1)
 
@@ -230,7 +229,8 @@ def footnotes(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
     if most > 1:
         notes.append(
             "± is half of Student's 95 % interval of the mean over seeds: how training varies on these images, not how "
-            "other images would be scored. Differences are taken in pairs of one seed and the same images."
+            "other images would be scored. Differences are taken in pairs of one seed and the same images; those of "
+            "percentages are points."
         )
     if any(row.estimate is not None and row.estimate.half is None for row in rows if row.kind == "score"):
         notes.append("A score without ± is of one seed, or of seeds that agree: it has no interval.")

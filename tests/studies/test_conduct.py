@@ -140,7 +140,7 @@ def test_the_tables_say_what_the_numbers_are(grid: Path) -> None:
     for heading in ("Scores", "Seen and unseen", "Cost", "Differences on test", "Effects on test"):
         assert f"\n## {heading}\n" in page
     assert "| variant | split | seeds | images | accuracy | top-3 error | loss | macro F1 |" in page
-    assert "| fast+none | train | 2 | 42 | " in page
+    assert "| fast+none | train | 2 | 39 | " in page
     assert "Time a batch: 2 images of zeros, float32, median of 3 passes after 1, on " in page
     assert "There are only 3 classes, so top-3 error is 0 always." in page
     assert "± is half of Student's 95 % interval" in page
@@ -272,7 +272,7 @@ def test_one_seed_has_no_interval_and_a_sample_of_seen_images_is_said(tmp_path: 
     page = (tmp_path / "runs" / "study.md").read_text()
     assert "±" not in page.replace("A score without ±", "")
     assert "one seed: no interval" in page
-    assert "Seen images: 10 of 42 training images, drawn by key." in page
+    assert "Seen images: 10 of 39 training images, drawn by key." in page
     assert "| fast | train | 1 | 10 | " in page
     places = [
         next((tmp_path / "runs" / run / "evaluations").glob("train-10@*")) for run in ("fast-seed3", "slow-seed3")
@@ -295,7 +295,7 @@ def test_a_dry_run_lists_the_runs_with_their_steps_and_writes_nothing(tmp_path: 
     asked = ask(tmp_path / "small.toml", out=tmp_path / "runs", plugin=[str(PLUGIN)])
     conduct(asked, Screen(file=said, width=400), dry_run=True, worker=forking())
     lines = said.getvalue().splitlines()
-    assert " · slow-seed1 · my_tiny_net · 10 steps (all 10) · 0.01 M parameters · to be trained" in lines
+    assert " · slow-seed1 · my_tiny_net · 8 steps (all 8) · 0.01 M parameters · to be trained" in lines
     assert any(line.strip().startswith("imgkit scratch my_tiny_net --recipe scratch") for line in lines)
     assert not (tmp_path / "runs").exists()
 

@@ -20,7 +20,7 @@ def test_the_interval_is_students() -> None:
     assert found.ends == pytest.approx((0.740634, 0.939366), abs=1e-6)
 
 
-@pytest.mark.parametrize("values", [(0.7,), (0.7, 0.7, 0.7)])
+@pytest.mark.parametrize("values", [(0.7,), (0.7, 0.7, 0.7), (0.9 - 0.8, 0.5 - 0.4, 0.3 - 0.2)])
 def test_one_seed_and_seeds_that_agree_have_no_interval(values: tuple[float, ...]) -> None:
     assert (of(*values).half, of(*values).ends) == (None, None)
 

@@ -72,8 +72,8 @@ def test_all_faults_of_all_variants_come_at_once_each_with_its_line(tmp_path: Pa
     lines = [line.rpartition("/")[2] for line in caught.value.message.splitlines()]
     assert lines == [
         "--set: data.vall: unknown key (did you mean 'val'?)",  # in all of them: told once, of none
-        "small.toml:32: trian.ema: there is no table 'trian' (did you mean 'train'?) (variant c)",
         "small.toml:32: phases.al.lr: unknown phase 'al' (did you mean 'all'?); phases: all (variant c)",
+        "small.toml:32: trian.ema: there is no table 'trian' (did you mean 'train'?) (variant c)",
     ]
     with pytest.raises(RecipeError, match=r"augment\.jitter_p = 0\.3 .*is not used.*\(variant d\)") as caught:
         plan_runs(asked(tmp_path, LISTED + body[body.index('[[variants]]\nname = "d"') :]))
@@ -123,7 +123,10 @@ def test_each_shipped_study_resolves(name: str) -> None:
     assert len(runs) == len(study.variants) * len(study.seeds)
     recipes = {run.name: run.loaded.recipe.model_copy(update={"seed": 0}) for run in runs}
     first = [recipes[f"{one.name}-seed{study.seeds[0]}"] for one in study.variants]
-    assert all(one != other for at, one in enumerate(first) for other in first[:at]), "two variants are the same"
+    own = study.recipe in shipped_recipes()
+    assert not own or all(one != other for at, one in enumerate(first) for other in first[:at]), (
+        "two variants are the same"
+    )
 
 
 @pytest.mark.parametrize("file", sorted(shipped_studies().values()), ids=lambda file: file.stem)
