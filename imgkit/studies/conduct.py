@@ -114,7 +114,7 @@ def say_runs(
         steps = []
         if plan is not None:
             parts = " + ".join(f"{name} {n:,}" for name, n in plan["phases"].items())
-            steps = [f"{plan['steps']:,} steps ({parts}) · {plan['parameters'] / 1e6:.2f} M parameters"]
+            steps = [f"{plan['steps']:,} steps ({parts}) · {plan['parameters']:,} parameters"]
         screen.item("·", " · ".join([run.name, run.model, *steps, words[found[run.name]]]))
         if commands is not None and found[run.name] == "new":
             screen.fact("   ", typed(run.command(commands)))

@@ -1,5 +1,6 @@
 """What a study needs torch for: looking at every variant before the first run, and measuring the model of a run."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -53,7 +54,7 @@ def look_at_variants(asked: Asked, runs: list[Planned]) -> dict[str, dict[str, A
                 command="",
                 smoke=False,  # the recipe is as small already
                 dry_run=False,
-                screen=Screen(quiet=True),
+                screen=Screen(file=io.StringIO()),  # each run will say it for itself
             )
         phases = {phase.name: phase.steps for phase in setup.plan.phases}
         about = {"steps": setup.plan.total_steps, "parameters": setup.about["parameters"], "phases": phases}

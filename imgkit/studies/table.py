@@ -94,7 +94,7 @@ def print_study(asked: Asked, results: Sequence[Result], console: Console) -> No
     if not results:
         return
     titles, cells = score_cells(rows, results)
-    print_columns(titles, cells, console, right=titles[3:], folded=titles[:1])
+    print_columns(titles, cells, console, right=titles[2:], folded=titles[:1])
     for heading, kind in (("Differences", "difference"), ("Effects", "effect")):
         if own := [row for row in rows if row.kind == kind]:
             console.print()
