@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from imgkit.data.index import SPLITS
@@ -20,7 +21,7 @@ from imgkit.studies.state import Memory, State
 from imgkit.terminal import print_columns
 
 CSV_COLUMNS = ["kind", "subject", "against", "split", "quantity", "n", "mean", "low", "high", "seeds", "values"]
-_VAL = "val, chose the weights"
+_GAP = 2  # spaces between columns
 _OF_BATCH = ("batch_size", "warm_up", "passes", "machine")
 
 
@@ -93,7 +94,7 @@ def print_study(asked: Asked, results: Sequence[Result], console: Console) -> No
     rows = rows_of(asked.study, results)
     if not results:
         return
-    titles, cells = score_cells(rows, results)
+    titles, cells = _fitting(*score_cells(rows, results), console.width)
     print_columns(titles, cells, console, right=titles[2:], folded=titles[:1])
     for heading, kind in (("Differences", "difference"), ("Effects", "effect")):
         if own := [row for row in rows if row.kind == kind]:
@@ -104,6 +105,16 @@ def print_study(asked: Asked, results: Sequence[Result], console: Console) -> No
     console.print()
     for line in footnotes(rows, results):
         console.print(line)
+
+
+def _fitting(titles: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> tuple[list[str], list[list[str]]]:
+    """The columns of the table of scores that fit: counts are left out first, then the last scores."""
+    columns = dict(zip(titles, zip(*cells, strict=True), strict=True))
+    for name in ("images", "seeds", *reversed(titles[5:])):
+        if sum(max(map(cell_len, (title, *column))) + _GAP for title, column in columns.items()) <= width:
+            break
+        del columns[name]
+    return [*columns], [list(row) for row in zip(*columns.values(), strict=True)]
 
 
 def _about(asked: Asked, runs: Sequence[Planned], results: Sequence[Result]) -> list[str]:

@@ -165,6 +165,12 @@ def test_the_screen_has_scores_differences_and_effects(grid: Path) -> None:
     text = out.getvalue()
     assert "Differences on test" in text
     assert "rate: slow − fast × loss: focal − none" in text
+    narrow = io.StringIO()
+    print_study(done.asked, done.results, make_console(narrow, width=80))
+    lines = narrow.getvalue().splitlines()
+    assert lines[0].split("  ")[0] == "variant"
+    assert any(line.startswith("fast+none   train") for line in lines), "no name is cut"
+    assert max(map(len, lines)) <= 80
     assert "fast+none   train      2" in text
 
 

@@ -1,5 +1,6 @@
 """The runs of a study: their recipes, all that is wrong with them at once, and the commands that train them."""
 
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -135,3 +136,15 @@ def test_each_shipped_study_opens_with_what_command_source(file: Path) -> None:
     assert header[0].startswith(f"# {file.stem}: ")
     assert header[1].startswith(f"#   imgkit study {file.stem} ")
     assert any(line.startswith("# Source: ") for line in header)
+
+
+def test_the_studies_on_the_page_resolve(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    names = []
+    for block in blocks:
+        (tmp_path / "mine.toml").write_text(block)
+        runs = plan_runs(Asked(read_study(tmp_path / "mine.toml"), tmp_path))
+        names.append(list(dict.fromkeys(run.variant.name for run in runs)))
+    grid = ["cross_entropy+none", "cross_entropy+blocks", "focal+none", "focal+blocks"]
+    assert names == [["narrow", "wide"], grid]

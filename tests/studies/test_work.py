@@ -142,7 +142,7 @@ def test_a_run_that_another_process_still_trains_is_waited_for(
         ).code
         == 9
     )
-    lock = FileLock(tmp_path / "runs" / "fast-seed0" / "run.lock")
+    lock = FileLock(tmp_path / "runs" / "fast-seed0" / "run.lock", thread_local=False)  # the timer lets it go
     lock.acquire()
     assert is_held(RunFolder(tmp_path / "runs" / "fast-seed0"))
     threading.Timer(1.0, lock.release).start()
