@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imgkit.api import Run, finetune, lr_find, open_run, resume, scratch
+    from imgkit.api_study import study
     from imgkit.errors import ImgkitError
 
 __version__ = "0.1.0"
-__all__ = ["ImgkitError", "Run", "__version__", "finetune", "lr_find", "open_run", "resume", "scratch"]
+__all__ = ["ImgkitError", "Run", "__version__", "finetune", "lr_find", "open_run", "resume", "scratch", "study"]
 
 
 def __getattr__(name: str) -> object:
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> object:
         from imgkit.errors import ImgkitError
 
         return ImgkitError
+    if name == "study":
+        from imgkit.api_study import study
+
+        return study
     if name in __all__:
         from imgkit import api
 

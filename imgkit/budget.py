@@ -91,17 +91,27 @@ def latency_ms(model: nn.Module, shape: tuple[int, int, int], device: torch.devi
 
     In evaluation mode and float32.
     """
+    return 1e3 * forward_seconds(model, (1, *shape), device, warm_up=_WARM_UP, passes=_TIMED)
+
+
+def forward_seconds(
+    model: nn.Module, shape: tuple[int, int, int, int], device: torch.device, *, warm_up: int, passes: int
+) -> float:
+    """The median time of `passes` forward passes over images of zeros (B, C, H, W), after `warm_up` others.
+
+    In evaluation mode and float32; the model is left in the mode that it was in.
+    """
     before = model.training
-    image = torch.zeros(1, *shape, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.zeros(*shape, device=device).contiguous(memory_format=torch.channels_last)
     times = []
     model.eval()
     with torch.inference_mode():
-        for _ in range(_WARM_UP + _TIMED):
+        for _ in range(warm_up + passes):
             began = time.perf_counter()
-            model(image).cpu()  # device sync
+            model(images).cpu()  # device sync
             times.append(time.perf_counter() - began)
     model.train(before)
-    return 1e3 * median(times[_WARM_UP:])
+    return median(times[warm_up:])
 
 
 def check(limits: list[Limit], *, name: str, loaded: Loaded, classes: int) -> None:

@@ -3,7 +3,6 @@
 import csv
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,12 @@ from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
 from imgkit.plugin_files import keep, plugin_words
 from imgkit.precision import FORMATS, choose_format, format_name
-from imgkit.recipe.check import check_classes, check_given
+from imgkit.recipe.adapt import adapt
+from imgkit.recipe.check import check_classes
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schema import Recipe
-from imgkit.recipe.shrink import shrink
-from imgkit.recipe.task import for_task, task_of
 from imgkit.recipe.write import render
 from imgkit.run import SCHEMA, RunFolder
 from imgkit.screen import Screen
@@ -64,13 +62,9 @@ def prepare(
         ImgkitError: of the kind that fits, before anything is written.
     """
     if smoke:
-        loaded = shrink(loaded)
         screen.note("smoke run: a few images, two steps a phase; the result means nothing")
     loaded, start = start_of(loaded, screen)
-    loaded, adapted = for_task(loaded, task_of(loaded.recipe.data))
-    check_given(loaded)  # before data, weights and minutes are spent on a request that is refused
-    loaded, fixed = _with_threads(loaded)
-    adapted += fixed
+    loaded, adapted = adapt(loaded, smoke=smoke)  # before data, weights and minutes are spent on what is refused
     recipe = loaded.recipe
     _set_up_machine(recipe)
     device = choose_device(recipe.run.device)
@@ -145,21 +139,6 @@ def prepare(
         start.say(plan, screen)
     _check_phases(setup, screen)
     return setup, data
-
-
-def _with_threads(loaded: Loaded) -> tuple[Loaded, list[str]]:
-    """The recipe with a number of threads where it is deterministic and has none, and a note that says so.
-
-    One, since torch's own choice follows the machine and its environment, and sums over other shares of a tensor round
-    otherwise.
-    """
-    recipe = loaded.recipe
-    if not recipe.run.deterministic or recipe.run.threads is not None:
-        return loaded, []
-    run = recipe.run.model_copy(update={"threads": 1})
-    origins = {**loaded.origins, "run.threads": "derived (run.deterministic)"}
-    note = "a deterministic run takes one thread, the same number everywhere; for more of them:  --set run.threads=N"
-    return replace(loaded, recipe=recipe.model_copy(update={"run": run}), origins=origins), [note]
 
 
 def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgkit import __version__
-from imgkit.cli import data, look, lr_find, plot, train
+from imgkit.cli import data, look, lr_find, plot, study, train
 from imgkit.errors import DeviceError, ImgkitError, UsageError, ran_out
 from imgkit.screen import Screen
 
@@ -40,6 +40,7 @@ def _start(
 data.add_to(app)
 train.add_to(app)
 lr_find.add_to(app)
+study.add_to(app)
 look.add_to(app)
 plot.add_to(app)
 

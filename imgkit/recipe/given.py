@@ -127,7 +127,7 @@ def _parse_set(draft: Draft, text: str) -> Iterator[Assignment]:
     fault = _address_fault(draft, key)
     if fault:
         draft.problems.append(Problem(Place("--set"), key, fault))
-    elif match["value"] == "none" and not _holds_none(key):
+    elif match["value"] == "none" and not holds_none(key):
         yield Assignment(key, None, "--set", remove=True)
     else:
         yield from _leaves(draft, key, _parse_value(key, match["value"]))
@@ -173,7 +173,7 @@ def _parse_value(key: Key, text: str) -> object:
     return text if is_text(kind) and not fits else value
 
 
-def _holds_none(key: Key) -> bool:
+def holds_none(key: Key) -> bool:
     """Whether "none" is a value of this key: off, or the text (`model.weights`, `augment.preset`, an option)."""
     kind = annotation(key)
     return key[:-1] in OPEN or may_be_off(kind) or kind is str or names_none(kind)
