@@ -207,6 +207,9 @@ def test_a_recipe_names_its_network_and_the_command_may_name_another(imgkit: Run
     code, _, err = imgkit("scratch", "resnet18", "--recipe", "vgg-tiny-imagenet", *plan)
     assert code == 2
     assert "resnet18 does not take the option" in " ".join(err.split())
+    plain = ("--recipe", "cbam-resnet50", "--set", "model.options=none", "--set", "train.precision=float32")
+    code, _, err = imgkit("finetune", "resnet50.tv2_in1k", *plain, "--set", "loss.name=cross_entropy", *plan)
+    assert code == 0, err
 
 
 def test_pictures_without_a_label_are_kept_and_scored(
