@@ -160,6 +160,7 @@ def test_its_command_runs_shrunk(
     check(run_small(imgkit, recipe, tmp_path, weights), recipe)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow  # up to two gigabytes of weights and moments are written for each
 @pytest.mark.parametrize("recipe", [name for name, system in SYSTEMS.items() if system.wide])
 def test_its_command_runs_shrunk_in_full_width(
