@@ -160,6 +160,7 @@ def test_its_command_runs_shrunk(
     check(run_small(imgkit, recipe, tmp_path, weights), recipe)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow  # up to two gigabytes of weights and moments are written for each
 @pytest.mark.parametrize("recipe", [name for name, system in SYSTEMS.items() if system.wide])
 def test_its_command_runs_shrunk_in_full_width(
@@ -207,6 +208,9 @@ def test_a_recipe_names_its_network_and_the_command_may_name_another(imgkit: Run
     code, _, err = imgkit("scratch", "resnet18", "--recipe", "vgg-tiny-imagenet", *plan)
     assert code == 2
     assert "resnet18 does not take the option" in " ".join(err.split())
+    plain = ("--recipe", "cbam-resnet50", "--set", "model.options=none", "--set", "train.precision=float32")
+    code, _, err = imgkit("finetune", "resnet50.tv2_in1k", *plain, "--set", "loss.name=cross_entropy", *plan)
+    assert code == 0, err
 
 
 def test_pictures_without_a_label_are_kept_and_scored(
