@@ -43,6 +43,7 @@ from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.phases import resolve
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schema import Recipe
+from imgkit.recipe.shrink import shrink
 from imgkit.recipe.write import render
 from imgkit.run import SCHEMA, RunFolder
 from imgkit.screen import Screen
@@ -62,9 +63,10 @@ def prepare(
         ImgkitError: of the kind that fits, before anything is written.
     """
     if smoke:
+        loaded = shrink(loaded)
         screen.note("smoke run: a few images, two steps a phase; the result means nothing")
     loaded, start = start_of(loaded, screen)
-    loaded, adapted = adapt(loaded, smoke=smoke)  # before data, weights and minutes are spent on what is refused
+    loaded, adapted = adapt(loaded)  # before data, weights and minutes are spent on what is refused
     recipe = loaded.recipe
     _set_up_machine(recipe)
     device = choose_device(recipe.run.device)

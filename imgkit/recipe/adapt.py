@@ -1,26 +1,19 @@
-"""A recipe as a run has it: what a trial, the task and determinism make of the one that was asked for."""
+"""A recipe as a run has it: what the task and determinism make of the one that was asked for."""
 
 from dataclasses import replace
 
 from imgkit.recipe.check import check_given
 from imgkit.recipe.load import Loaded
-from imgkit.recipe.shrink import shrink
 from imgkit.recipe.task import for_task, task_of
 
 
-def adapt(loaded: Loaded, *, smoke: bool) -> tuple[Loaded, list[str]]:
+def adapt(loaded: Loaded) -> tuple[Loaded, list[str]]:
     """The recipe that a run writes down, and notes on what was changed; no data are read.
-
-    Args:
-        loaded: as asked for.
-        smoke: whether the run is a trial of a few steps.
 
     Raises:
         RecipeError: if a given value is not used, contradicts another one, or is of another task.
         UsageError: if the columns of the data contradict the task.
     """
-    if smoke:
-        loaded = shrink(loaded)
     loaded, notes = for_task(loaded, task_of(loaded.recipe.data))
     check_given(loaded)
     loaded, fixed = _with_threads(loaded)

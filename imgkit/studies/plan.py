@@ -12,6 +12,7 @@ from imgkit.plugin_files import use_plugins
 from imgkit.recipe.adapt import adapt
 from imgkit.recipe.given import Flag, holds_none
 from imgkit.recipe.load import Loaded, load_recipe
+from imgkit.recipe.shrink import shrink
 from imgkit.recipe.toml import value_text
 from imgkit.studies.schema import Study, Variant
 
@@ -151,7 +152,7 @@ def _resolve(asked: Asked, variant: Variant, seed: int) -> Loaded:
     loaded = load_recipe(study.recipe, flags=flags, sets=[*asked.sets, *(f"{key}=none" for key in gone)])
     if loaded.recipe.model.name is None:
         raise UsageError("Which network? Neither the study nor its recipe names one.", 'Write  model = "resnet18"')
-    loaded, _ = adapt(loaded, smoke=asked.smoke)
+    loaded, _ = adapt(shrink(loaded) if asked.smoke else loaded)
     resolve_name(str(loaded.recipe.model.name))
     return loaded
 

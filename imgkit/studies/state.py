@@ -1,7 +1,7 @@
 """What a study's folder holds: which runs are done, begun or others by now, and what study.json remembers."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,11 @@ class Memory:
         if content.get("schema") != SCHEMA or not isinstance(measured, dict) or not isinstance(failed, dict):
             raise DiskError(f"{out / MEMORY} is not as a study writes it.", "Remove it: what it held is measured anew.")
         return cls(measured, failed)
+
+    def only(self, names: Collection[str]) -> "Memory":
+        """What it holds of these runs: others are none of the study's by now."""
+        kept = ({name: one for name, one in part.items() if name in names} for part in (self.measured, self.failed))
+        return Memory(*kept)
 
     def write(self, out: Path) -> None:
         """Put it into the study's folder.

@@ -126,13 +126,14 @@ def work(asked: Asked, runs: Sequence[Planned], found: Mapping[str, State], scre
         Interrupted: if a signal came; the run under way is saved.
         DiskError: if the study's own files cannot be written.
     """
-    memory = Memory.read(asked.out)
+    memory = Memory.read(asked.out).only([run.name for run in runs])
     inference = asdict(asked.study.inference)
     with hear_signals() as request:
         for number, run in enumerate(runs, start=1):
             folder = RunFolder(asked.out / run.name)
             state = found[run.name]
             if state == "done" and memory.knows(folder, asked.study.train_images, inference):
+                memory.failed.pop(run.name, None)
                 continue
             _say(screen, f"{number} of {len(runs)} · {run.name}", run, asked.out, state)
             outcome = _train(asked, run, state, screen, worker, request)

@@ -52,7 +52,7 @@ def test_the_command_of_a_run_means_the_same_recipe(tmp_path: Path) -> None:
         (recipe,) = [value for word, value in pairs if word == "--recipe"]
         assert verb == "scratch"
         assert [value for word, value in pairs if word in ("--out", "--name")] == [str(tmp_path), run.name]
-        typed_recipe = adapt(load_recipe(recipe, flags=flags, sets=sets), smoke=False)[0].recipe
+        typed_recipe = adapt(load_recipe(recipe, flags=flags, sets=sets))[0].recipe
         assert typed_recipe == run.loaded.recipe
     odd = next(run for run in plan_runs(study) if run.variant.name == "odd").loaded.recipe
     assert (odd.train.clip_norm, odd.augment.preset, odd.run.threads) == (None, "none", 1)

@@ -127,6 +127,8 @@ def test_study_json_comes_back_and_damage_is_told(tmp_path: Path) -> None:
     memory = Memory({"a": {"x": 1}}, {"b": {"code": 6}})
     memory.write(tmp_path)
     assert Memory.read(tmp_path) == memory
+    assert memory.only(["a"]) == Memory({"a": {"x": 1}}, {})
+    assert memory.only(["b", "c"]) == Memory({}, {"b": {"code": 6}})
     (tmp_path / "study.json").write_text(json.dumps({"schema": 2}))
     with pytest.raises(DiskError) as caught:
         Memory.read(tmp_path)
