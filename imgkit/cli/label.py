@@ -20,6 +20,7 @@ from imgkit.terminal import encodable, make_console
 
 if TYPE_CHECKING:
     from imgkit.predict import Prediction
+
 _ON_TERMINAL = 3  # classes a line for people tells at least
 _ELSEWHERE = "\nRelative paths of a table start at its folder; at another one:  --root FOLDER"
 _WORTH_SAYING = 0.005  # a runner-up below this probability is left out of such a line
@@ -79,7 +80,7 @@ def predict(
     if vote is not None and not also:
         raise UsageError("--vote is not used: one run decides alone.", "Name the others:  --with NAME")
     run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
-    _refuse_inputs(out, inputs)
+    _refuse_inputs(out, [*inputs, *([] if class_order is None else [str(class_order)])])
     _refuse_inputs(grid, inputs, "--grid")
     pictures = Grid(grid, run.folder, limit)
     asked: dict[str, Any] = {"max_pixels": limit, "device": device, "together_with": voters, "vote": vote or "mean"}

@@ -52,6 +52,10 @@ def _sample(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("one a.jpg --format competition --fill ''", "--fill '' is not one word"),
         ("spaced a.jpg --format competition --classes-as name", "cannot be told apart in a line of names: tabby cat."),
         ("sets a.jpg --format multihot --class-order more.txt", "does not know, so nothing is known of newt."),
+        (
+            "one a.jpg --format competition --class-order more.txt --out ./more.txt",
+            "--out more.txt is one of the inputs.",
+        ),
         ("one a.jpg --vote majority", "--vote is not used: one run decides alone. Name the others: --with NAME"),
     ],
 )

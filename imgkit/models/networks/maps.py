@@ -1,13 +1,13 @@
 """Maps of a trunk at several scales, as detectors and segmentation build on: timm's `features_only=True`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, ClassVar
 
 from timm.models._features import FeatureGetterNet, feature_take_indices
 from torch import Tensor, nn
 
-Indices = int | Sequence[int] | None
+Indices = int | list[int] | None
 """Positions in `feature_info`, negative ones from the end; N: the last N; None: all."""
 
 
