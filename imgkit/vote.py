@@ -65,7 +65,10 @@ def ask(
     if len(set(places)) < len(places):
         raise UsageError("A run that votes twice would count twice.", "Name each run once.")
     if rule not in RULES:
-        raise UsageError(f"vote is one of {', '.join(RULES)}, not {rule!r}{suggestion(str(rule), RULES)}.")
+        raise UsageError(
+            f"vote is one of {', '.join(RULES)}, not {rule!r}{suggestion(str(rule), RULES)}.",
+            f"Give  vote={RULES[0]!r}",
+        )
     if rule != "mean" and len(folders) == 1:
         raise UsageError("vote is not used: one run decides alone.", "Name the others:  together_with=[run, …]")
     from imgkit.device import choose_device

@@ -38,6 +38,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture(scope="module")
 def said(place: Path) -> str:
     """What a run says from the first line to the last."""
@@ -59,8 +64,12 @@ def run(place: Path, said: str) -> imgkit.Run:
     return imgkit.open_run("run", place / "runs")
 
 
-def test_the_screens_speak_of_sets(said: str) -> None:
-    head = next(line for line in said.splitlines() if line.startswith(" epoch"))
+def test_the_screens_speak_of_sets(said: str, run: imgkit.Run) -> None:
+    epoch = next(line for line in said.splitlines() if line.startswith("Epoch 1: "))
+    assert {"val/loss", "val/map", "val/f1_macro"} <= {word.partition("=")[0] for word in epoch.split()}
+    table = Terminal()
+    Screen(file=table, width=100, color=False).epoch(run.folder.history()[-1], left_s=1.0)
+    head = next(line for line in table.getvalue().splitlines() if line.startswith(" epoch"))
     assert head.split() == ["epoch", "train", "loss", "val", "loss", "mAP", "macro", "F1", "img/s", "time", "left"]
     test = next(line for line in said.splitlines() if line.startswith("  test"))
     assert "  test    mAP " in test

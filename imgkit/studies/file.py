@@ -139,7 +139,7 @@ class _Reader:
             self.fault(("schema",), f"is missing; write schema = {SCHEMA} at the top")
         elif schema is True or schema != SCHEMA:
             text = f"the file has schema {value_text(schema)}, this imgkit reads schema {SCHEMA}"
-            raise RecipeError(str(Problem(self.place(("schema",)), ("schema",), text)))
+            raise RecipeError(str(Problem(self.place(("schema",)), ("schema",), text)), f"Write  schema = {SCHEMA}")
 
     def _unknown(self, steps: Steps, table: Mapping[str, object], known: tuple[str, ...]) -> None:
         for key in table:
