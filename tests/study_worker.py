@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import torch
 
 import imgkit.experiment
 import imgkit.studies.measure  # noqa: F401  (likewise)
+from imgkit import plugin_files
 from imgkit.cli import child
 from imgkit.errors import ImgkitError
+from imgkit.plugin import registered, unregister
 from imgkit.signals import Request
 from imgkit.studies.work import Outcome
 
@@ -60,6 +64,20 @@ slow = { lr = 1e-4 }
 none = {}
 focal = { "loss.name" = "focal", "loss.gamma" = 2.0 }
 """
+
+
+@contextmanager
+def plugins_forgotten() -> Iterator[None]:
+    """Plugins that are imported inside are forgotten afterwards, as in a process that has imported none."""
+    before, path, imported = registered(), list(sys.path), dict(plugin_files._IMPORTED)
+    try:
+        yield
+    finally:
+        for name in plugin_files._IMPORTED.keys() - imported.keys():
+            sys.modules.pop(Path(name).stem, None)
+            del plugin_files._IMPORTED[name]
+        sys.path[:] = path
+        unregister({kind: frozenset(names) - before[kind] for kind, names in registered().items()})
 
 
 def write_study(folder: Path, body: str, seeds: str = "[0, 1]") -> Path:

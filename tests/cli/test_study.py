@@ -1,16 +1,23 @@
 """`imgkit study`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_run import Run
-from study_worker import LISTED, PLUGIN, forking, write_study
+from study_worker import LISTED, PLUGIN, forking, plugins_forgotten, write_study
 
 import imgkit as package
 from imgkit.studies.file import shipped_studies
 
 pytest_plugins = ["cli_fixture"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_plugin_is_left() -> Iterator[None]:
+    with plugins_forgotten():
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from oracle import fingerprint
-from study_worker import GRID, LISTED, PLUGIN, forking, write_study
+from study_worker import GRID, LISTED, PLUGIN, forking, plugins_forgotten, write_study
 
 from imgkit import open_run
 from imgkit.errors import RecipeError, UsageError
@@ -25,6 +25,12 @@ from imgkit.terminal import make_console
 
 SPLITS = ("train", "val", "test")
 Jobs = list[Mapping[str, Any]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_plugin_is_left() -> Iterator[None]:
+    with plugins_forgotten():
+        yield
 
 
 def go(

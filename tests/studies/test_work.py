@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
-from study_worker import LISTED, PLUGIN, forking, write_study
+from study_worker import LISTED, PLUGIN, forking, plugins_forgotten, write_study
 
 from imgkit.errors import DataError, ImgkitError, Interrupted
 from imgkit.run import RunFolder
@@ -23,6 +23,12 @@ from imgkit.studies import work
 from imgkit.studies.conduct import ask, conduct
 from imgkit.studies.state import is_held
 from imgkit.studies.work import Outcome, in_a_process
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_plugin_is_left() -> Iterator[None]:
+    with plugins_forgotten():
+        yield
 
 
 def test_a_command_in_a_process_gives_its_code_and_what_it_said() -> None:
