@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _PLACE = re.compile(r"(?P<epoch>\d+)|step-(?P<step>\d+)|best|last")
 _LISTED = 6  # checkpoints that a message names, the newest
-_OF_NETWORK = ("head", "in_chans", "image_size", "fit")
+_OF_NETWORK = ("head", "in_chans", "image_size", "fit", "crop_pct", "mean", "std")
 """Keys of `[model]` that are the parent's where the new recipe leaves them open."""
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         recipe = write_recipe(folder, PARENT)
-        sets = ["run.workers=0", "monitor=val/loss"]
+        sets = ["run.workers=0", "monitor=val/loss", "model.crop_pct=0.8", "model.mean=[0.3,0.3,0.3]"]
         return finetune("test_resnet", recipe=recipe, data=DATA, out=folder / "runs", name="a", sets=sets)
 
 
@@ -164,6 +165,15 @@ def test_images_that_the_parent_was_trained_on_are_told(parent: Run, told: Told)
     assert "were trained on" not in told(start)
     said = told(start, "data.split_seed=5")
     assert "images of val were trained on by a, so their score flatters" in said
+
+
+def test_the_network_sees_pictures_as_the_parent_did(parent: Run, tmp_path: Path) -> None:
+    seen, before = (
+        json.loads((run.folder.path / "model" / "preprocessing.json").read_text())
+        for run in (child(tmp_path, f"{parent.folder.path}@4"), parent)
+    )
+    assert seen == before
+    assert before["mean"] == [0.3, 0.3, 0.3]
 
 
 def test_what_does_not_go_on_is_told(parent: Run, told: Told) -> None:

@@ -82,6 +82,8 @@ def predict(
     run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
     _refuse_inputs(out, [*inputs, *([] if class_order is None else [str(class_order)])])
     _refuse_inputs(grid, inputs, "--grid")
+    if grid is not None and out is not None and grid.resolve() == out.resolve():
+        raise UsageError(f"--grid and --out are both {printable(str(out))}.", "Write them to two files.")
     pictures = Grid(grid, run.folder, limit)
     asked: dict[str, Any] = {"max_pixels": limit, "device": device, "together_with": voters, "vote": vote or "mean"}
     if template is not None and out is not None:
@@ -181,7 +183,8 @@ def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> F
         return "csv"
     if out.suffix.lower() in {".jsonl", ".ndjson"}:
         return "jsonl"
-    raise UsageError(f"--out {printable(str(out))} ends neither in .csv nor in .jsonl.", "Add  --format csv")
+    text = "may hold any form" if out.suffix.lower() == ".zip" else "ends neither in .csv nor in .jsonl"
+    raise UsageError(f"--out {printable(str(out))} {text}.", "Add  --format csv")
 
 
 def friendly_line(answer: "Prediction", task: str = "single") -> str:

@@ -86,7 +86,7 @@ def _names(images: Iterable[str]) -> dict[str, list[str]]:
     for image in images:
         path = PurePosixPath(image)
         number = _NUMBER.search(path.stem)
-        for name in {path.name, path.stem, *([str(int(number[0]))] if number else [])}:
+        for name in {path.name, path.stem, *((number[0], str(int(number[0]))) if number else ())}:
             found.setdefault(name, []).append(image)
     return found
 

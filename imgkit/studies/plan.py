@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from imgkit.branch import start_of
 from imgkit.errors import DataError, DeviceError, GateError, ImgkitError, RecipeError, UsageError, WeightsError
 from imgkit.model_names import resolve_name
 from imgkit.plugin_files import use_plugins
@@ -14,6 +15,7 @@ from imgkit.recipe.given import Flag, holds_none
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.shrink import shrink
 from imgkit.recipe.toml import value_text
+from imgkit.screen import Screen
 from imgkit.studies.schema import Study, Variant
 
 Made = TypeVar("Made")
@@ -152,7 +154,8 @@ def _resolve(asked: Asked, variant: Variant, seed: int) -> Loaded:
     loaded = load_recipe(study.recipe, flags=flags, sets=[*asked.sets, *(f"{key}=none" for key in gone)])
     if loaded.recipe.model.name is None:
         raise UsageError("Which network? Neither the study nor its recipe names one.", 'Write  model = "resnet18"')
-    loaded, _ = adapt(shrink(loaded) if asked.smoke else loaded)
+    loaded, _ = start_of(shrink(loaded) if asked.smoke else loaded, Screen(quiet=True))
+    loaded, _ = adapt(loaded)
     resolve_name(str(loaded.recipe.model.name))
     return loaded
 

@@ -105,6 +105,7 @@ def test_the_file_that_was_read_is_shown_not_the_cell_of_the_table(
     ("args", "message"),
     [
         (["a.png", "--grid", "g.jpg"], "--grid g.jpg is no PNG."),
+        (["a.png", "--grid", "g.png", "--out", "./g.png", "--format", "csv"], "--grid and --out are both g.png."),
         (["a.png", "--grid", "a.png"], "--grid a.png is one of the inputs."),
         ([".", "--grid", "g.png"], "--grid g.png lies inside ., which is never written to."),
         (["a.png", "--grid", "g.png", "--template", "t.csv", "--out", "o.csv"], "--grid is not used"),

@@ -123,6 +123,7 @@ class Vgg(Maps):
         super().__init__()
         if not width > 0:
             raise ValueError(f"width must be above 0, got {width:g}")
+        self.width = width
         self.init = one_of("init", init, tuple(INITS))
         if one_of("last_pool", last_pool, ("max", "avg")) == "avg" and not cfg.head.pooled:
             raise ValueError("last_pool = 'avg' needs a head that pools; head = 'compact' does")
@@ -271,7 +272,7 @@ def create(
         if chosen == "auto":
             size = sides(img_size or 224)
             chosen = "compact" if max(size) <= SMALL else "paper"
-            notes += [_compact_note(size)] if chosen == "compact" else []
+            notes += [_compact_note(size, options.get("width", 1.0))] if chosen == "compact" else []
         layout = given["model_cfg"] = replace(layout, head=HEADS[chosen])
         settled = {"head": chosen}
     if layout.head.pooled:  # all three layers are new over a pretrained trunk, so all are its classifier
@@ -283,9 +284,10 @@ def create(
     return model
 
 
-def _compact_note(size: tuple[int, int]) -> str:
+def _compact_note(size: tuple[int, int], scale: object) -> str:
     height, width = size
+    more = "with 94 M parameters more" if scale == 1 else "with many more parameters"
     return (
         f"images of {height}×{width} px leave maps of {height // 32}×{width // 32}, so the head reads 2×2 "
-        "(head = compact); --set model.options.head=paper pools them up to 7×7, with 94 M parameters more"
+        f"(head = compact); --set model.options.head=paper pools them up to 7×7, {more}"
     )

@@ -66,10 +66,11 @@ def start_of_deeper(state: Mapping[str, Tensor], model: "Vgg") -> dict[str, Tens
     found = [(int(match[1]), name) for name in renamed if (match := re.fullmatch(r"features\.(\d+)\.weight", name))]
     convs = sorted(number for number, name in found if renamed[name].dim() == 4)
     widths = [len(renamed[f"features.{number}.weight"]) for number in convs]
-    if widths != _A:
+    wanted = [max(1, round(channels * model.width)) for channels in _A]
+    if widths != wanted:
         told = f"convolutions of {', '.join(map(str, widths))} channels" if widths else "no convolutions of a VGG"
         raise ValueError(
-            f"it is no configuration A, whose convolutions have {', '.join(map(str, _A))} channels, but has {told}"
+            f"it is no configuration A, whose convolutions have {', '.join(map(str, wanted))} channels, but has {told}"
         )
     norm = any(isinstance(layer, nn.BatchNorm2d) for layer in model.features)
     if norm != (f"features.{convs[0] + 1}.running_mean" in renamed):
