@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from study_worker import GRID, LISTED, write_study
 
+from imgkit.api import scratch
 from imgkit.errors import DataError, DiskError, RecipeError, UsageError
 from imgkit.recipe.adapt import adapt
 from imgkit.recipe.given import Flag
@@ -148,3 +149,16 @@ def test_the_studies_on_the_page_resolve(tmp_path: Path) -> None:
         names.append(list(dict.fromkeys(run.variant.name for run in runs)))
     grid = ["cross_entropy+none", "cross_entropy+blocks", "focal+none", "focal+blocks"]
     assert names == [["narrow", "wide"], grid]
+
+
+def test_a_study_from_a_run_plans_what_its_runs_write_down(tmp_path: Path) -> None:
+    small = ["model.image_size=32", "phases.all.epochs=1", "run.workers=0"]
+    parent = scratch("test_resnet", data="synthetic:3x16", out=tmp_path / "runs", name="par", sets=small)
+    given = Flag("x", f"run:{parent.folder.path}@1")
+    study = asked(tmp_path, LISTED, seeds="[0]", data="synthetic:3x16")
+    values = {"model.weights": given, "run.workers": Flag("x", 0)}
+    own = [replace(one, values={**one.values, **values}) for one in study.study.variants]
+    (planned, _) = plan_runs(replace(study, study=replace(study.study, verb="finetune", variants=tuple(own))))
+    assert planned.loaded.recipe.model.weights == given.value
+    assert planned.loaded.recipe.model.name == parent.folder.read_json("run.json")["model"]
+    assert planned.loaded.recipe.model.image_size == 32
