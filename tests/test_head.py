@@ -1,7 +1,7 @@
 """What the solve of a head is given."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from oracle import write_recipe
 
 import imgkit
 from imgkit import head
+from imgkit.data.batches import Batch, train_batches
 from imgkit.scaled import Floats, Ints
 from imgkit.screen import Screen
 from imgkit.solve import Solution, solve_head
@@ -59,3 +60,31 @@ def test_a_solve_sees_each_image_and_its_views_in_one_fold(
         assert len(set(given["targets"][rows].tolist())) == 1, "a view keeps its image's label"
         pictures = given["features"][rows]
         assert len(pictures.unique(dim=0)) == 1 + views, "each view is another picture"
+
+
+def test_the_first_epoch_sees_other_pictures_than_the_head_was_solved_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[torch.Tensor]] = {"views": [], "epoch": []}
+
+    def watched(kind: str) -> Callable[..., Iterator[Batch]]:
+        def batches(*args: object, **given: object) -> Iterator[Batch]:
+            for batch in train_batches(*args, **given):  # type: ignore[arg-type]
+                seen[kind] += list(batch.images.clone())
+                yield batch
+
+        return batches
+
+    monkeypatch.setattr(head, "train_batches", watched("views"))
+    monkeypatch.setattr("imgkit.setup.train_batches", watched("epoch"))
+    imgkit.finetune(
+        "test_resnet",
+        recipe=write_recipe(tmp_path),
+        data="synthetic:3x16",
+        out=tmp_path / "runs",
+        screen=Screen(quiet=True),
+        sets=["phases.head.views=1", "run.workers=0", "phases.top.steps=1", "phases.all.steps=1", "augment.rotate=20"],
+    )
+    assert seen["views"]
+    assert seen["epoch"]
+    assert not any(torch.equal(one, other) for one in seen["epoch"] for other in seen["views"])

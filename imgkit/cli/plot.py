@@ -54,7 +54,8 @@ def plot(
         history, out = history_of_run(folder), out or folder.path / "plots"
     for text in history.notes:
         screen.note(text)
-    names = write_plots(history, out)
+    names, sheet = write_plots(history, out), None
     if folder is not None:
-        write_mistakes(folder, out, screen.note)
-    screen.fact("Wrote", f"{out}/: {', '.join(names)} (.png, .svg)")
+        sheet = write_mistakes(folder, out, screen.note)
+    also = "" if sheet is None else f", {sheet.name}"
+    screen.fact("Wrote", f"{out}/: {', '.join(names)} (.png, .svg){also}")

@@ -64,8 +64,11 @@ def look_at_variants(asked: Asked, runs: list[Planned]) -> dict[str, dict[str, A
 
 
 def _untimed(loaded: Loaded) -> Loaded:
-    """The recipe without the trial of number formats, which takes time and refuses nothing."""
-    if loaded.recipe.train.precision != "auto":
+    """The recipe without the trial of number formats, which on a CPU takes time and refuses nothing.
+
+    On a GPU the format decides whether a batch fits.
+    """
+    if loaded.recipe.train.precision != "auto" or choose_device(loaded.recipe.run.device).type != "cpu":
         return loaded
     train = loaded.recipe.train.model_copy(update={"precision": "float32"})
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": train}))

@@ -1,5 +1,6 @@
 """Reads the finished runs of a study: their scores on each split, and what they cost; text only."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,6 +9,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from imgkit.data.index import SPLITS
+from imgkit.errors import DiskError, printable
 from imgkit.recipe.fields import Task
 from imgkit.run import RunFolder
 from imgkit.studies.plan import Planned
@@ -94,7 +96,7 @@ def read_results(out: Path, runs: Iterable[Planned], memory: Memory) -> list[Res
     """The results of the runs that are finished.
 
     Raises:
-        DiskError: if a file of one is damaged.
+        DiskError: if a file of one is damaged, or its evaluation of val was removed.
     """
     return [
         _read(RunFolder(out / run.name), run, memory.measured.get(run.name, {}))
@@ -109,6 +111,11 @@ def _read(folder: RunFolder, run: Planned, entry: Mapping[str, Any]) -> Result:
     stored = folder.evaluations()
     names = {split: f"{split}@{who['label']}" for split in SPLITS} | ({"train": entry["train"]} if entry else {})
     found = {split: stored[name] for split, name in names.items() if name in stored}
+    if "val" not in found:
+        raise DiskError(
+            f"{printable(str(folder.path))} has no evaluation val@{who['label']} any more, and the table needs it.",
+            f"Make it again:  imgkit evaluate {shlex.quote(str(folder.path))} --split val",
+        )
     task: Task = "multilabel" if about["task"] == "multilabel" else "single"
     costs = {"parameters": float(about["parameters"])}
     if (epoch := epoch_seconds(folder.history())) is not None:

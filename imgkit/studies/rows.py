@@ -73,16 +73,17 @@ def _scores(study: Study, results: Sequence[Result]) -> Iterator[Row]:
 
 def _gaps(study: Study, results: Sequence[Result]) -> Iterator[Row]:
     """Unseen minus seen."""
+    split = unseen_of(results)
     for variant in study.variants:
         own = _of(results, variant.name)
         for quantity in _gap_quantities(results):
             values = {
-                seed: one.splits[one.unseen].values[quantity.key] - one.splits["train"].values[quantity.key]
+                seed: one.splits[split].values[quantity.key] - one.splits["train"].values[quantity.key]
                 for seed, one in own.items()
                 if "train" in one.splits
             }
             if values:
-                yield Row("gap", variant.name, "", unseen_of(results), quantity, Estimate(values))
+                yield Row("gap", variant.name, "", split, quantity, Estimate(values))
 
 
 def _gap_quantities(results: Sequence[Result]) -> list[Quantity]:
