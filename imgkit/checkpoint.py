@@ -27,12 +27,16 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor
 
+from imgkit.bounds import check_header, parse_json, read_bytes
 from imgkit.errors import DiskError, DivergedError
-from imgkit.files import sync
-from imgkit.run import check_space, replace_text
+from imgkit.files import check_space, room, sync
+from imgkit.run import replace_text
 
 FORMAT = 1
 _CHUNK = 8 << 20
+_FILES = ("model.safetensors", "train.safetensors", "state.json")
+_MANIFEST_BYTES = 1 << 16
+_OTHER = "Take another checkpoint of the run, or put a copy of this one back."
 _STEP = re.compile(r"^step-(\d{8,})$")
 _ASIDE = re.compile(r"^\.(step-\d{8,})\.was-[0-9a-f-]+$")
 
@@ -89,15 +93,13 @@ def save(
         )
     target = folder / f"step-{checkpoint.step:08d}"
     temporary = folder / f".{target.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}"
-    payload = {
-        "model.safetensors": write_tensors(_plain(checkpoint.model)),
-        "train.safetensors": write_tensors(_plain(checkpoint.train)),
-        "state.json": json.dumps(checkpoint.state, indent=1).encode(),
-    }
+    tensors = (write_tensors(_plain(part)) for part in (checkpoint.model, checkpoint.train))
+    payload = dict(zip(_FILES, (*tensors, json.dumps(checkpoint.state, indent=1).encode()), strict=True))
+    size = sum(map(len, payload.values()))
     aside = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _make_room(folder, sum(map(len, payload.values())), keep, best)
+        _make_room(folder, size, keep, best)
         reached("before mkdir")
         temporary.mkdir()
         files = {name: _write(temporary / name, data) for name, data in payload.items()}
@@ -114,16 +116,17 @@ def save(
             with suppress(OSError):  # else `load` puts it back
                 aside.rename(target)
         raise DiskError(
-            f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {error.strerror or error}.",
+            f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {_reason(error, folder, size)}.",
             "The newest checkpoint and the best one are untouched. Free some space, then: imgkit resume",
         ) from error
     try:
         reached("after rename")
+        _sync_folder(folder)  # before anything is removed, whose removal the disk may do first
         if aside is not None:
             _trash(aside)
-        _sync_folder(folder)
         if best is not None:
             replace_text(folder / "best.json", json.dumps({"step": best}) + "\n")
+            _sync_folder(folder)
         reached("before prune")
         _prune(folder, keep, checkpoint.step, {best, *good})
     except (OSError, DiskError) as error:
@@ -164,13 +167,13 @@ def read(folder: Path, step: int) -> Checkpoint:
     place = folder / f"step-{step:08d}"
     files = _verified(place)
     try:
-        model, train = read_tensors(files["model.safetensors"]), read_tensors(files["train.safetensors"])
-        state = json.loads(files["state.json"])
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise DiskError(f"{place}: cannot be read ({error}).") from error
+        model, train = _tensors(files["model.safetensors"]), _tensors(files["train.safetensors"])
+        state = parse_json(files["state.json"])
+    except (SafetensorError, ValueError) as error:
+        raise DiskError(f"{place}: cannot be read ({error}).", _OTHER) from error
     odd = _not_finite({**model, **train})
     if odd is not None:
-        raise DiskError(f"{place}: {odd} holds numbers that are not finite.")
+        raise DiskError(f"{place}: {odd} holds numbers that are not finite.", _OTHER)
     return Checkpoint(step, model, train, state)
 
 
@@ -207,6 +210,16 @@ def _write(file: Path, data: bytes) -> dict[str, Any]:
     return {"size": len(data), "sha256": digest.hexdigest()}
 
 
+def _reason(error: OSError, folder: Path, size: int) -> str:
+    """Why a checkpoint of `size` bytes could not be written; of what the system said, also how much room there was."""
+    if not error.strerror:
+        return str(error)
+    try:
+        return f"{error.strerror} ({room(folder, size)})"
+    except OSError:  # a disk that is gone
+        return error.strerror
+
+
 def _manifest(step: int, files: Mapping[str, Mapping[str, Any]]) -> bytes:
     body = json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1)
     return json.dumps({"body": body, "sha256": hashlib.sha256(body.encode()).hexdigest()}).encode()
@@ -215,24 +228,35 @@ def _manifest(step: int, files: Mapping[str, Mapping[str, Any]]) -> bytes:
 def _verified(place: Path) -> dict[str, bytes]:
     """The bytes of each file of a checkpoint, after manifest, sizes and hashes agree."""
     try:
-        outer = json.loads((place / "MANIFEST.json").read_bytes())
-        body = outer["body"]
-        if hashlib.sha256(body.encode()).hexdigest() != outer["sha256"]:
-            raise DiskError(f"{place}: MANIFEST.json is damaged.")
-        manifest = json.loads(body)
+        told = read_bytes(place / "MANIFEST.json", _MANIFEST_BYTES)
+        manifest = parse_json(parse_json(told)["body"].encode())
         if manifest["format"] != FORMAT:
-            raise DiskError(f"{place}: written in format {manifest['format']}; this imgkit reads format {FORMAT}.")
-        files = {}
-        for name, told in manifest["files"].items():
-            data = (place / Path(name).name).read_bytes()
-            if len(data) != told["size"] or hashlib.sha256(data).hexdigest() != told["sha256"]:
-                raise DiskError(f"{place}: {name} is damaged (its size or SHA-256 differs from MANIFEST.json).")
-            files[name] = data
+            raise DiskError(
+                f"{place}: written in format {manifest['format']}; this imgkit reads format {FORMAT}.",
+                "Use the imgkit that wrote it:  pip install --upgrade imgkit-timm",
+            )
+        step, files = manifest["step"], manifest["files"]
+        if _manifest(step, files) != told:  # spelt as it is written, and its own hash with it
+            raise DiskError(f"{place}: MANIFEST.json is damaged.", _OTHER)
+        if place.name != f"step-{step:08d}":
+            raise DiskError(f"{place}: holds the checkpoint of step {step}.", _OTHER)
+        return {name: _checked(place / name, **files[name]) for name in _FILES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DiskError(f"{place}: incomplete or damaged ({type(error).__name__}: {error}).") from error
-    if f"step-{manifest['step']:08d}" != place.name:
-        raise DiskError(f"{place}: holds the checkpoint of step {manifest['step']}.")
-    return files
+        raise DiskError(f"{place}: incomplete or damaged ({type(error).__name__}: {error}).", _OTHER) from error
+
+
+def _checked(file: Path, *, size: int, sha256: str) -> bytes:
+    data = read_bytes(file, size)
+    if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+        raise DiskError(
+            f"{file.parent}: {file.name} is damaged (its size or SHA-256 differs from MANIFEST.json).", _OTHER
+        )
+    return data
+
+
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    check_header(data, len(data))
+    return read_tensors(data)
 
 
 def _prune(folder: Path, keep: int | Literal["all"], last: int, best: Collection[int | None]) -> None:
@@ -240,8 +264,7 @@ def _prune(folder: Path, keep: int | Literal["all"], last: int, best: Collection
     if keep == "all":
         return
     present = [step for step in steps(folder) if step <= last]
-    for step in set(present) - {*present[-keep:], *best}:
-        _trash(folder / f"step-{step:08d}")
+    _trash(*(folder / f"step-{step:08d}" for step in set(present) - {*present[-keep:], *best}))
 
 
 def _make_room(folder: Path, size: int, keep: int | Literal["all"], best: int | None) -> None:
@@ -257,8 +280,8 @@ def _make_room(folder: Path, size: int, keep: int | Literal["all"], best: int | 
         if keep == "all" or newest is None:
             raise
         # `best` may be the step that is being saved: until it is, the one before is the best.
-        for step in set(steps(folder)) - {newest, best, _best_before(folder)}:
-            _trash(folder / f"step-{step:08d}")
+        spare = set(steps(folder)) - {newest, best, _best_before(folder)}
+        _trash(*(folder / f"step-{step:08d}" for step in spare))
         check_space(folder, size)
 
 
@@ -284,12 +307,15 @@ def _best_before(folder: Path) -> int | None:
         raise OSError(f"space is short, and {folder / 'best.json'} is damaged") from error
 
 
-def _trash(place: Path) -> None:
-    # Renamed first, so that a kill in the middle never leaves half a checkpoint under a valid name.
-    trash = place.with_name(f".trash-{os.getpid():x}-{secrets.token_hex(4)}")
-    place.rename(trash)
-    reached("prune")
-    shutil.rmtree(trash)
+def _trash(*places: Path) -> None:
+    # Renamed first, so that a kill in the middle never leaves half a checkpoint under a valid name; and the new names on
+    # the disk before the files go, so that a power cut does not either.
+    trashes = [place.rename(place.with_name(f".trash-{os.getpid():x}-{secrets.token_hex(4)}")) for place in places]
+    for parent in {place.parent for place in places}:
+        _sync_folder(parent)
+    for trash in trashes:
+        reached("prune")
+        shutil.rmtree(trash)
 
 
 def _put_back(folder: Path) -> None:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from imgkit.bounds import check_tensors
 from imgkit.calibration import Calibration
 from imgkit.errors import DiskError, printable
 from imgkit.evaluation_tables import tables_of
@@ -110,8 +111,9 @@ def write_evaluation(
 def read_logits(folder: Path) -> npt.NDArray[np.float32] | None:
     """The logits (N, K) of a stored evaluation, in the order of its rows; None where they cannot be read."""
     try:
+        check_tensors(folder / "scores.safetensors")
         found: npt.NDArray[np.float32] = load_file(folder / "scores.safetensors")["logits"]
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, KeyError, ValueError):
         return None
     return found
 

@@ -2,10 +2,13 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+from imgkit.quantity import about_bytes
 
 _WINDOWS = os.name == "nt"
 
@@ -80,3 +83,22 @@ def sync(place: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_space(folder: Path, size: int) -> None:
+    """See that `size` bytes, and a tenth more, are free where `folder` lies.
+
+    Raises:
+        OSError: if they are not.
+    """
+    if shutil.disk_usage(folder).free < 1.1 * size:
+        raise OSError(f"too little room, {room(folder, size)}")
+
+
+def room(folder: Path, size: int) -> str:
+    """`12 MiB needed, 3 MiB free`: what a write of `size` bytes asks of the disk of `folder`, for people.
+
+    Raises:
+        OSError: if the disk does not say what is free.
+    """
+    return f"{about_bytes(size)} needed, {about_bytes(shutil.disk_usage(folder).free)} free"

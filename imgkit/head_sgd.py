@@ -18,8 +18,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from imgkit.errors import DiskError
 from imgkit.features import BY_SGD, Features
+from imgkit.files import check_space
 from imgkit.keys import key, order
-from imgkit.run import check_space
 from imgkit.scaled import Floats, finite_rows, pareto_scale
 from imgkit.solve import USUAL, Solution, not_finite
 

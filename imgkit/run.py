@@ -19,14 +19,16 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from imgkit.bounds import parse_json, read_json
 from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, disk_told, printable, suggestion
-from imgkit.files import neighbour, whole_file
+from imgkit.files import neighbour, sync, whole_file
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
 _LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
 _DRAFT = re.compile(r"^\.(.+)\.tmp-[0-9a-f]+-[0-9a-f]+$")
+_PARTS = ("", "data", "checkpoints", "evaluations")
 _HEARTBEAT_S = 5.0
 _LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
 SCHEMA = 1
@@ -77,11 +79,15 @@ class RunFolder:
             with _made(place):
                 out.mkdir(parents=True, exist_ok=True)
                 sweep(out)
-                for part in ("", "data", "checkpoints", "evaluations"):
+                for part in _PARTS:
                     (folder.path / part).mkdir()
             yield folder
             with _made(place):
+                for part in _PARTS:  # else a power cut could leave the run's name, and its files without theirs
+                    sync(folder.path / part)
                 _name(folder.path, place)
+                sync(out)
+                sync(out.absolute().parent)
         except BaseException:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
@@ -149,7 +155,7 @@ class RunFolder:
 
     def clean(self) -> None:
         """Remove what a killed write left behind. Call it only while holding the lock."""
-        for place in (self.path, *(self.path / part for part in ("data", "checkpoints", "evaluations"))):
+        for place in (self.path / part for part in _PARTS):
             for entry in place.iterdir() if place.is_dir() else ():
                 if _LEFTOVER.match(entry.name):
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -169,12 +175,9 @@ class RunFolder:
             DiskError: if it is missing or damaged.
         """
         try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8", errors="surrogateescape"))
+            return read_json(self.path / name)
         except (OSError, ValueError) as error:
             raise DiskError(f"{self.path / name} cannot be read: {error}.", DAMAGED) from error
-        if not isinstance(content, dict):
-            raise DiskError(f"{self.path / name} should hold a JSON object.", DAMAGED)
-        return content
 
     def set_status(self, state: State, *, step: int, total_steps: int, reason: str = "", **more: object) -> None:
         """Write status.json with this process and a heartbeat."""
@@ -211,7 +214,7 @@ class RunFolder:
         found = []
         for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             with suppress(ValueError):
-                found.append(json.loads(line))
+                found.append(parse_json(line.encode("utf-8", "surrogateescape")))
         return found
 
     def history(self) -> list[dict[str, Any]]:
@@ -319,17 +322,6 @@ def _taken(path: Path) -> UsageError:
         f"There is a run called {path.name!r} in {path.parent} already.",
         f"Go on with it: imgkit resume {shlex.quote(RunFolder(path).address)}   or choose another --name.",
     )
-
-
-def check_space(folder: Path, size: int) -> None:
-    """See that `size` bytes, and a tenth more, are free where `folder` lies.
-
-    Raises:
-        OSError: if they are not.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < 1.1 * size:
-        raise OSError(f"{size / 2**20:,.0f} MiB are needed and {free / 2**20:,.0f} MiB are free")
 
 
 def replace_text(file: Path, text: str) -> None:

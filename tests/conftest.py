@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pictures import MakeFolders, TreeHash, square
 
+pytest_plugins = ["tally"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _unplugged() -> Iterator[None]:

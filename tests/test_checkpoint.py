@@ -6,34 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from checkpoints import same, sample, silent
 
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.errors import DiskError, DivergedError
-
-
-def sample(step: int) -> Checkpoint:
-    generator = torch.Generator().manual_seed(step)
-    model = {"conv.weight": torch.randn(4, 3, 3, 3, generator=generator).contiguous(memory_format=torch.channels_last),
-             "bn.count": torch.tensor(step)}  # fmt: skip
-    train = {
-        "opt/conv.weight/exp_avg": torch.randn(4, 3, 3, 3, generator=generator),
-        "opt/conv.weight/step": torch.tensor(float(step)),
-    }
-    return Checkpoint(step, model, train, {"progress": {"step": step, "loss": 0.1 + step}})
-
-
-def same(left: Checkpoint, right: Checkpoint) -> bool:
-    pairs = [(left.model, right.model), (left.train, right.train)]
-    return (
-        left.step == right.step
-        and left.state == right.state
-        and all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
-    )
-
-
-def silent(text: str) -> None:
-    raise AssertionError(f"unexpected warning: {text}")
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
@@ -154,7 +131,8 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, point: str, monkeypat
             raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(checkpoint, "reached", full)
-    with pytest.raises(DiskError, match=r"Cannot write the checkpoint of step 2 .*No space left on device"):
+    said = r"Cannot write the checkpoint of step 2 .*No space left on device \(\d+ KiB needed, [\d.,]+ [KMG]iB free\)"
+    with pytest.raises(DiskError, match=said):
         checkpoint.save(tmp_path, sample(2), keep=2, best=2)
     monkeypatch.undo()
     found = checkpoint.load(tmp_path, silent)
@@ -206,7 +184,7 @@ def test_a_rename_that_fails_leaves_the_checkpoint_that_was_to_be_replaced(
 
 def test_too_little_space_is_seen_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
-    with pytest.raises(DiskError, match="MiB are needed"):
+    with pytest.raises(DiskError, match="KiB needed"):
         checkpoint.save(tmp_path, sample(1), keep=2, best=None)
     assert checkpoint.steps(tmp_path) == []
 
@@ -237,7 +215,7 @@ def test_the_best_and_the_newest_stay_where_no_space_can_be_made(
     for step in range(1, 6):
         checkpoint.save(tmp_path, sample(step), keep=3, best=1)
     room_for(1, tmp_path, monkeypatch)
-    with pytest.raises(DiskError, match="MiB are needed") as caught:
+    with pytest.raises(DiskError, match="KiB needed") as caught:
         checkpoint.save(tmp_path, sample(6), keep=3, best=6)
     assert "The newest checkpoint and the best one are untouched" in caught.value.hint
     assert checkpoint.steps(tmp_path) == [1, 5]
@@ -255,7 +233,7 @@ def test_nothing_is_removed_for_space_that_must_not_be(
     if why == "best.json is damaged":
         (tmp_path / "best.json").write_text("{")
     room_for(2, tmp_path, monkeypatch)
-    with pytest.raises(DiskError, match=r"best\.json is damaged" if "best" in why else "MiB are needed"):
+    with pytest.raises(DiskError, match=r"best\.json is damaged" if "best" in why else "KiB needed"):
         checkpoint.save(tmp_path, sample(4), keep="all" if why == "all are kept" else 3, best=1)
     assert checkpoint.steps(tmp_path) == [1, 2, 3]
 

@@ -106,7 +106,7 @@ def test_no_room_for_the_file(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="Cannot write the features into") as caught:
         write_features(chunks(blobs(10, 4, 2, seed=1)), tmp_path / "no folder" / "features", 160)
     assert "phases.head.solver=sgd" in caught.value.hint
-    with pytest.raises(DiskError, match="1,048,576 MiB are needed") as caught:
+    with pytest.raises(DiskError, match="1,024 GiB needed") as caught:
         write_features(iter(()), tmp_path / "features", 2**40)
     assert not (tmp_path / "features").exists()
 

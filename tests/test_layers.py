@@ -12,7 +12,7 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files"],
+    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds"],
     ["recipe"],
     [
         *(

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import get_model_args, get_model_input_config, is_model, model_entrypoint, split_model_name_tag
 from torch import Tensor, nn
 
+from imgkit.bounds import check_tensors, read_json
 from imgkit.calibration import Calibration
 from imgkit.data.preprocessing import CROP_MODES, Preprocessing
 from imgkit.errors import DiskError, UsageError, suggestion
@@ -110,8 +111,9 @@ def load_model_folder(folder: Path) -> LoadedModel:
     model = _build(folder, config)
     file = folder / "model.safetensors"
     try:
+        check_tensors(file)
         state = load_file(file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise DiskError(f"{file} cannot be read: {error}", _RESTORE) from error
     listed = mismatch(state, model.state_dict())
     if listed:
@@ -214,12 +216,9 @@ def _read_calibration(folder: Path, classes: Sequence[str]) -> Calibration:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_json(file)
+    except (OSError, ValueError) as error:
         raise DiskError(f"{file} cannot be read: {error}", _RESTORE) from error
-    if not isinstance(content, dict):
-        raise DiskError(f"{file} is not a JSON object.", _RESTORE)
-    return content
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
