@@ -308,7 +308,7 @@ def _best_before(folder: Path) -> int | None:
 
 
 def _trash(*places: Path) -> None:
-    # Renamed first, so that a kill in the middle never leaves half a checkpoint under a valid name; and the new names on
+    # Renamed first, so that a kill in the middle never leaves half a checkpoint under a valid name; the new names reach
     # the disk before the files go, so that a power cut does not either.
     trashes = [place.rename(place.with_name(f".trash-{os.getpid():x}-{secrets.token_hex(4)}")) for place in places]
     for parent in {place.parent for place in places}:
