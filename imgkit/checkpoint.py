@@ -236,7 +236,7 @@ def _verified(place: Path) -> dict[str, bytes]:
                 "Use the imgkit that wrote it:  pip install --upgrade imgkit-timm",
             )
         step, files = manifest["step"], manifest["files"]
-        if _manifest(step, files) != told:  # spelt as it is written, and its own hash with it
+        if tuple(files) != _FILES or _manifest(step, files) != told:  # spelt as it is written, and its own hash with it
             raise DiskError(f"{place}: MANIFEST.json is damaged.", _OTHER)
         if place.name != f"step-{step:08d}":
             raise DiskError(f"{place}: holds the checkpoint of step {step}.", _OTHER)

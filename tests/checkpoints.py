@@ -14,7 +14,7 @@ def sample(step: int, draw: int = 0) -> Checkpoint:
         "opt/conv.weight/exp_avg": torch.randn(4, 3, 3, 3, generator=generator),
         "opt/conv.weight/step": torch.tensor(float(step)),
     }
-    return Checkpoint(step, model, train, {"progress": {"step": step, "loss": 0.1 + step}})
+    return Checkpoint(step, model, train, {"progress": {"step": step, "loss": 0.1 + step + draw}})
 
 
 def same(left: Checkpoint, right: Checkpoint) -> bool:
