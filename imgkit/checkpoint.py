@@ -233,7 +233,7 @@ def _verified(place: Path) -> dict[str, bytes]:
         if manifest["format"] != FORMAT:
             raise DiskError(
                 f"{place}: written in format {manifest['format']}; this imgkit reads format {FORMAT}.",
-                "Use the imgkit that wrote it:  pip install --upgrade imgkit-timm",
+                "Read it with the imgkit that wrote it, or with a newer one.",
             )
         step, files = manifest["step"], manifest["files"]
         if tuple(files) != _FILES or _manifest(step, files) != told:  # spelt as it is written, and its own hash with it

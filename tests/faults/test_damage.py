@@ -209,9 +209,9 @@ def test_other_formats_are_noticed_and_told(tmp_path: Path, tally: Tally) -> Non
     assert fine(seen, 21)
     tally.count(FAMILY, **seen)
     next(other_forms(newest))(newest)
-    with pytest.raises(DiskError, match=r"step-00000002: written in format 2; this imgkit reads format 1\.$") as caught:
+    with pytest.raises(DiskError, match=r"step-00000002: written in format 2; this imgkit reads format 1\.") as caught:
         checkpoint.read(newest.parent, 2)
-    assert "pip install --upgrade" in caught.value.hint
+    assert caught.value.hint == "Read it with the imgkit that wrote it, or with a newer one."
 
 
 # What protects, taken away: the check above must notice.
