@@ -4,7 +4,6 @@ The new run takes over weights, head, averages and the optimizer's moments, and 
 at 0, under a recipe of its own. It keeps a copy as its checkpoint of step 0, so that it needs its parent no more.
 """
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgkit.bounds import read_json
 from imgkit.data.index import Index
 from imgkit.errors import DataError, DiskError, UsageError, printable
 from imgkit.model_names import resolve_name
@@ -247,10 +247,9 @@ def _state(start: Start) -> Mapping[str, Any]:
     file = start.source.file
     assert file is not None
     try:
-        state: dict[str, Any] = json.loads((file.parent / "state.json").read_bytes())
+        return read_json(file.parent / "state.json")
     except (OSError, ValueError) as error:
         raise DiskError(f"{file.parent / 'state.json'} cannot be read: {error}.", DAMAGED) from error
-    return state
 
 
 def _trained_on(start: Start) -> set[bytes]:

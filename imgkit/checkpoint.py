@@ -15,8 +15,8 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +27,8 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor
 
-from imgkit.bounds import check_header, parse_json, read_bytes
-from imgkit.errors import DiskError, DivergedError
+from imgkit.bounds import check_header, parse_json, read_bytes, read_json
+from imgkit.errors import DiskError, DivergedError, brief, ran_out
 from imgkit.files import check_space, room, sync
 from imgkit.run import replace_text
 
@@ -170,11 +170,29 @@ def read(folder: Path, step: int) -> Checkpoint:
         model, train = _tensors(files["model.safetensors"]), _tensors(files["train.safetensors"])
         state = parse_json(files["state.json"])
     except (SafetensorError, ValueError) as error:
-        raise DiskError(f"{place}: cannot be read ({error}).", _OTHER) from error
+        raise DiskError(f"{place}: cannot be read ({brief(error)}).", _OTHER) from error
     odd = _not_finite({**model, **train})
     if odd is not None:
         raise DiskError(f"{place}: {odd} holds numbers that are not finite.", _OTHER)
     return Checkpoint(step, model, train, state)
+
+
+@contextmanager
+def fitting(folder: Path, step: int) -> Iterator[None]:
+    """Take up a checkpoint in the block; one that is whole but not of this run does not fit what takes it up.
+
+    Raises:
+        DiskError: if so.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if ran_out(error):
+            raise
+        raise DiskError(
+            f"{folder / f'step-{step:08d}'}: of another run or network ({type(error).__name__} as it was taken up).",
+            "Remove it; the one before is used then:  imgkit resume",
+        ) from error
 
 
 def steps(folder: Path) -> list[int]:
@@ -242,7 +260,7 @@ def _verified(place: Path) -> dict[str, bytes]:
             raise DiskError(f"{place}: holds the checkpoint of step {step}.", _OTHER)
         return {name: _checked(place / name, **files[name]) for name in _FILES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DiskError(f"{place}: incomplete or damaged ({type(error).__name__}: {error}).", _OTHER) from error
+        raise DiskError(f"{place}: incomplete or damaged ({type(error).__name__}: {brief(error)}).", _OTHER) from error
 
 
 def _checked(file: Path, *, size: int, sha256: str) -> bytes:
@@ -300,7 +318,7 @@ def _best_before(folder: Path) -> int | None:
         OSError: if that file is damaged: then nothing can be said to be the best, and nothing be removed.
     """
     try:
-        return int(json.loads((folder / "best.json").read_bytes())["step"])
+        return int(read_json(folder / "best.json")["step"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

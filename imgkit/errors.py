@@ -178,5 +178,11 @@ def printable(text: str) -> str:
     )
 
 
+def brief(error: object, most: int = 100) -> str:
+    """The first line of what an error of another library says: it may quote a file, at any length."""
+    line = printable((str(error).strip().splitlines() or [""])[0])
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 def _plain(name: str) -> str:
     return "".join(char for char in name.lower() if char not in "-_/. ").replace("0", "o")

@@ -94,14 +94,16 @@ class Experiment:
         self.folder.clean()
         found = checkpoint.load(self._checkpoints, self.screen.warn)
         if found is not None:
-            if found.state["fingerprint"] != self.setup.index.fingerprint:
-                raise DataError(
-                    f"{self.folder.path / 'data' / 'index.csv'} is not the data that the checkpoint was trained on.",
-                    "Put the file back as it was, or start a new run.",
-                )
-            self.progress = Progress(**found.state["progress"])
-            phase = self.setup.plan.phase_at(max(0, found.step - 1))
-            self.trainer.restore(found.model, found.train, found.state["optimizer"], phase)
+            with checkpoint.fitting(self._checkpoints, found.step):
+                if found.state["fingerprint"] != self.setup.index.fingerprint:
+                    index = self.folder.path / "data" / "index.csv"
+                    raise DataError(
+                        f"{index} is not the data that the checkpoint was trained on.",
+                        "Put the file back as it was, or start a new run.",
+                    )
+                self.progress = Progress(**found.state["progress"])
+                phase = self.setup.plan.phase_at(max(0, found.step - 1))
+                self.trainer.restore(found.model, found.train, found.state["optimizer"], phase)
             self._saved_step = found.step
             if found.step > 0:  # else it is where the run begins, a checkpoint of another run
                 self._say_resumed()

@@ -40,6 +40,14 @@ def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
+def forked_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of torch are read in a fork, which spares the import of torch that a new process begins with."""
+    from forked import read_in_a_fork
+
+    read_in_a_fork(monkeypatch)
+
+
+@pytest.fixture
 def make_folders(tmp_path: Path) -> MakeFolders:
     """Writes `{"train/cat": 5, "val/cat": 2}` as folders with so many coloured PNG squares; returns their root."""
 

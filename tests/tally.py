@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 LIBRARIES = ("torch", "timm", "torchvision", "pillow", "numpy", "safetensors")
 
@@ -84,6 +85,12 @@ def pytest_testnodedown(node: object, error: object) -> None:
     output, config = getattr(node, "workeroutput", {}), getattr(node, "config", None)
     if "tally" in output and isinstance(config, pytest.Config):
         config.stash[FIGURES].add(output["tally"])
+
+
+def share(names: Iterable[str], quick: Collection[str]) -> list[ParameterSet]:
+    """Cases by name, of which only the quick ones run in `make test`."""
+    assert set(quick) <= set(names)
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.campaign) for name in names]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from imgkit.bounds import check_tensors, read_json
 from imgkit.calibration import Calibration
 from imgkit.data.preprocessing import CROP_MODES, Preprocessing
-from imgkit.errors import DiskError, UsageError, suggestion
+from imgkit.errors import DiskError, UsageError, brief, suggestion
 from imgkit.models.heads import set_head
 from imgkit.models.weights import mismatch
 from imgkit.recipe.fields import Task
@@ -114,7 +114,7 @@ def load_model_folder(folder: Path) -> LoadedModel:
         check_tensors(file)
         state = load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
-        raise DiskError(f"{file} cannot be read: {error}", _RESTORE) from error
+        raise DiskError(f"{file} cannot be read: {brief(error)}", _RESTORE) from error
     listed = mismatch(state, model.state_dict())
     if listed:
         raise DiskError(f"{file} does not fit config.json. Missing (-) and surplus (+):\n{listed}", _RESTORE)
@@ -218,7 +218,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         return read_json(file)
     except (OSError, ValueError) as error:
-        raise DiskError(f"{file} cannot be read: {error}", _RESTORE) from error
+        raise DiskError(f"{file} cannot be read: {brief(error)}", _RESTORE) from error
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from timm.models import clean_state_dict
 from torch import Tensor
 
 from imgkit.bounds import check_tensors
-from imgkit.errors import WeightsError, printable, ran_out
+from imgkit.errors import WeightsError, brief, ran_out
 from imgkit.models import torch_reader
 from imgkit.models.torch_reader import REFUSED, Problem, Refused
 
@@ -91,16 +91,15 @@ def _read_apart(file: Path) -> dict[str, Tensor]:
     except subprocess.TimeoutExpired:
         raise _greedy(file, f"reading it was not over after {wait_s:.0f} s") from None
     if done.returncode == 0:
-        return load(done.stdout)
+        tensors, length = load(done.stdout), int.from_bytes(done.stdout[:8], "little")
+        return {name: tensors[name] for name in json.loads(done.stdout[8 : 8 + length])}  # in the order of the file
     if done.returncode == REFUSED:
         told = json.loads(done.stdout)
         raise Refused(told["problem"], told["detail"])
     if done.returncode < 0:
         raise _greedy(file, f"its reader was ended after at most {seconds:.1f} s (signal {-done.returncode})")
-    why = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    raise WeightsError(
-        f"{file} cannot be read: {printable(why)[:100]}.", "Fetch it again, or take a .safetensors file."
-    )
+    why = brief(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
+    raise WeightsError(f"{file} cannot be read: {why}.", "Fetch it again, or take a .safetensors file.")
 
 
 def _refusal(file: Path, problem: Problem, detail: str) -> WeightsError:
@@ -116,9 +115,9 @@ def _refusal(file: Path, problem: Problem, detail: str) -> WeightsError:
     if problem == "memory":
         return _greedy(file, "it asks for more memory than a file of its size can need")
     whys = {
-        "code": f"it asks for {printable(detail)[:60]}, and reading it could run code",
+        "code": f"it asks for {brief(detail, 60)}, and reading it could run code",
         "objects": "it holds more than tensors",
-        "kind": f"{printable(detail)[:60]} is no plain tensor",
+        "kind": f"{brief(detail, 60)} is no plain tensor",
     }
     return WeightsError(f"{file} was refused: {whys[problem]}.", _ASK)
 

@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import io
-import json
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from forked import answer_of
 
 NUMBERS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -88,21 +88,7 @@ def on_small_disk(place: Path, size: int, work: Callable[[], dict[str, int]]) ->
 
     The process has mounts of its own, so nothing is left of the disk once it has ended.
     """
-    answer, told = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            mounted = _mount(place, size)
-            os.write(told, json.dumps(work() if mounted else None).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(told)
-    with os.fdopen(answer, "rb") as stream:
-        text = stream.read()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    found: dict[str, int] | None = json.loads(text)
+    found: dict[str, int] | None = answer_of(lambda: work() if _mount(place, size) else None)
     return found
 
 

@@ -15,6 +15,7 @@ from imgkit.errors import WeightsError
 from imgkit.models import weights
 from imgkit.models.weights import WeightSource, find_local, find_weights, load_state, mismatch
 
+pytestmark = pytest.mark.usefixtures("forked_reader")
 LITE0 = "tf_efficientnet_lite0"
 
 
