@@ -1,12 +1,13 @@
 # make demo    environment, install, a real fine-tuning on real photographs, report
 # make test    the tests, in minutes
 # make proof   those that take longer: kills of fresh processes, the whole option matrix
+# make campaign  every fault of tests/faults, in half an hour; figures for docs/reliability.md
 # make lint    style and types
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test proof lint clean
+.PHONY: demo test proof campaign lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
@@ -16,6 +17,10 @@ test: $(VENV)/ready
 
 proof: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m slow
+
+campaign: $(VENV)/ready
+	$(BIN)/pytest -n 2 -m '' tests/faults --campaign-json benchmarks/reliability.json
+	$(BIN)/python benchmarks/reliability.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

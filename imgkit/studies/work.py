@@ -73,7 +73,7 @@ def in_a_process(job: Mapping[str, Any], request: Request) -> Outcome:
     """Do a job in a fresh process; it hears no Ctrl-C of the terminal but through this one."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "result.json"
-        command = [sys.executable, "-m", "imgkit.cli.child", json.dumps(job), str(file)]
+        command = [sys.executable, "-P", "-m", "imgkit.cli.child", json.dumps(job), str(file)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
         asked: int | None = None
         while True:

@@ -52,7 +52,7 @@ def payloads(canary: Path) -> dict[str, Call]:
         "hub": Call(torch.hub.load, str(canary.parent), "touch", "source", "local"),
         "pty": Call(pty.spawn, ["touch", str(canary)]),
         "nested": Call(pickle.loads, pickle.dumps(Call(os.system, touch))),
-        "timeit": Call(timeit.timeit, code),
+        "timeit": Call(timeit.timeit, code, "pass", timeit.default_timer, 1),
         "copy": Call(shutil.copyfile, "/etc/hostname", str(canary)),
     }
 
