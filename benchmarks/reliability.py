@@ -40,25 +40,25 @@ class Family:
 
 FAMILIES = {
     "T-K2": Family(
-        "Power cuts: every state that a careless but honest disk may be left in by a save, a replacement, a save that makes "
-        "room, and the start of a run",
+        "Power cuts: every state that a careless but honest disk may be left in by a save, a replacement, a save that "
+        "makes room, and the start of a run",
         "{images:,} states; in {lost} was a checkpoint lost that had been saved, in {wrong} a wrong one taken",
         "test_power_loss.py",
         {"images": 500},
         {"lost": 0, "wrong": 0},
     ),
     "T-E": Family(
-        "Disks that say no (full, quota, read-only, broken): at 64 places of each file of a checkpoint, at each sync and "
-        "rename, by the system's own limit, on a real full disk",
-        "{failures:,} failures; {lost} lost a checkpoint, {left} left a part of one, {untold} did not say what was lacking",
+        "Disks that say no (full, quota, read-only, broken): at 64 places of each file of a checkpoint, at each sync "
+        "and rename, by the system's own limit, on a real full disk",
+        "{failures:,} failures; {lost} lost a checkpoint, {left} left a part of one, {untold} did not say what lacked",
         "test_full_disk.py",
         {"failures": 64 * 5 + 7 * 5, "runs": 1},
         {"lost": 0, "left": 0, "untold": 0},
     ),
     "T-C1": Family(
         "Damaged checkpoints: flipped bits, cuts, files swapped or of another run, other formats",
-        "{damages:,} damages, {flips:,} of them single bits and {cuts} cuts; {missed} were missed, {untold} not told in one "
-        "line",
+        "{damages:,} damages, {flips:,} of them single bits and {cuts} cuts; {missed} were missed, {untold} not told "
+        "in one line",
         "test_damage.py",
         {"flips": 1000, "cuts": 256},
         {"missed": 0, "untold": 0},
@@ -108,24 +108,25 @@ What imgkit promises, and what it was put through. The table is written by `make
 
 * Kill a run, cut its power or fill its disk: that costs no checkpoint that was saved.
 * A damaged checkpoint is noticed, named, and the one before it is used.
-* Opening a run's folder, a checkpoint or weights that someone gave you runs none of their code, and takes a second at most
-  to refuse what is not worth reading.
+* Opening a run's folder, a checkpoint or weights that someone gave you runs none of their code, and takes a second at
+  most to refuse what is not worth reading.
 
 | | what is done | what came of it | in |
 |---|---|---|---|
 {chr(10).join(rows)}
 
-Measured on {found["date"]}: {machine["system"]}, {machine["cores"]} cores ({machine["processor"]}), {machine["memory_gib"]:g} GiB,
-{libraries}; {found["minutes"]:g} minutes.
+Measured on {found["date"]}: {machine["system"]}, {machine["cores"]} cores ({machine["processor"]}),
+{machine["memory_gib"]:g} GiB, {libraries}; {found["minutes"]:g} minutes.
 
 Kills and resumes have a page of their own: [determinism](determinism.md).
 
-**How a power cut is tried.** The file operations of a save are recorded. What was written and not synced may be on the disk or
-not, or half, or zeros; so may each name that was given, changed or removed in a folder that was not synced after it, in any
-combination. Each such state is written out as a folder and read.
+**How a power cut is tried.** The file operations of a save are recorded. What was written and not synced may be on the
+disk or not, or half, or zeros; each name that was given, changed or removed in a folder that was not synced after it
+may be or not, in any combination. Each such state is written out as a folder and read; where an instant allows more
+than 200, the plainest and a draw of the others.
 
-**What is not promised**: a disk that says "synced" and did not; the decoders of Pillow against pictures made to attack them; the
-same on Windows, which does not sync folders.
+**What is not promised**: a disk that says "synced" and did not; the decoders of Pillow against pictures made to attack
+them; the same on Windows, which does not sync folders and limits no process.
 """
 
 

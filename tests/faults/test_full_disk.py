@@ -6,13 +6,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from checkpoints import same, sample
 from disk_faults import NUMBERS, largest_file, on_small_disk, refused, short_file
-from oracle import fingerprint, short_run
+from oracle import short_run
 from tally import Tally
 
 from imgkit import checkpoint
@@ -192,8 +193,13 @@ def test_a_run_whose_saves_fail_ends_with_the_same_bits(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", failing)
-        assert fingerprint(short_run(tmp_path / "full")) == fingerprint(oracle)
+        run = short_run(tmp_path / "full")
     assert len(failed) == 3
+    ends = [checkpoint.load(each.folder.path / "checkpoints", pytest.fail) for each in (oracle, run)]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    # Which epoch is the best may differ: weights that could not be saved are not.
+    assert same(ends[0], replace(ends[1], state=ends[0].state))
     assert "Training goes on." in " ".join(capsys.readouterr().err.split())
     tally.count("T-E", runs=1)
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 from checkpoints import sample
 from cli_run import Run
 from oracle import short_run
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from tally import Tally
 
 from imgkit import checkpoint
@@ -269,3 +271,24 @@ def test_runs_that_are_damaged(
     assert len(first) <= MOST
     assert hint in "\n".join(rest)
     tally.count("T-C2", kinds=1, told=1)
+
+
+# What protects, taken away: the checks above must notice.
+
+
+def test_the_check_notices_what_is_missing(
+    tmp_path: Path, run: Path, imgkit: Run, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    WEIGHTS["cut safetensors"][1](tmp_path / "w.safetensors")  # type: ignore[operator]
+    with monkeypatch.context() as patch:
+        patch.setattr("imgkit.models.tensor_file._read", lambda file, trusted: load_file(file))
+        with pytest.raises(SafetensorError):
+            told(imgkit, patch, "finetune", "test_resnet", "--weights", "w.safetensors")
+    shutil.copytree(run, tmp_path / "runs" / "run")
+    replaced(model=sample(1).model)(tmp_path / "runs" / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "fitting", lambda folder, step: nullcontext())
+        with pytest.raises(RuntimeError, match="Missing key"):
+            told(imgkit, patch, "resume", "run")
+    tally.count("mutants", caught=2, escaped=0)

@@ -38,7 +38,7 @@ def test_installed_code_is_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("forked_reader")
 def test_a_kind_of_tensor_that_safetensors_lacks(tmp_path: Path) -> None:
-    torch.save({"a": torch.zeros(1), "b": torch.zeros(2).to_sparse()}, tmp_path / "w.pth")
+    torch.save({"a": torch.zeros(1), "b": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="was refused: b is no plain tensor") as caught:
         read_tensors(tmp_path / "w.pth")
     assert caught.value.hint == "Ask its author for a .safetensors file."
@@ -62,7 +62,7 @@ class Ended:
 @pytest.mark.parametrize(
     ("ended", "said"),
     [
-        (Ended(None), r"was refused: reading it was not over after 120 s\."),
+        (Ended(None), r"was refused: reading it was not over after 600 s\."),
         (Ended(-27), r"was refused: its reader was ended after at most 1\.0 s \(signal 27\)\."),
         (
             Ended(1, b"Traceback\nOSError: [Errno 5] Input/output error\n"),
