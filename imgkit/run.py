@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from imgkit.bounds import parse_json, read_json
+from imgkit.bounds import read_json
 from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, disk_told, printable, suggestion
 from imgkit.files import neighbour, sync, whole_file
@@ -213,8 +213,8 @@ class RunFolder:
             return []
         found = []
         for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-            with suppress(ValueError):
-                found.append(parse_json(line.encode("utf-8", "surrogateescape")))
+            with suppress(ValueError, RecursionError):
+                found.append(json.loads(line))
         return found
 
     def history(self) -> list[dict[str, Any]]:

@@ -6,7 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from subprocess import CompletedProcess
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,11 +54,43 @@ def read_in_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have files of torch read as they are, in a process with limits, but one that need not import torch first."""
     from imgkit.models import tensor_file, torch_reader
 
-    def run(command: Sequence[str], *, timeout: float, **_: object) -> subprocess.CompletedProcess[bytes]:
+    def run(command: Sequence[str], *, timeout: float, **_: object) -> CompletedProcess[bytes]:
         assert command[:3] == [sys.executable, "-P", torch_reader.__file__]
         file, seconds, memory = command[3:]
         code, text = forked(lambda: torch_reader.main(file, seconds, memory), timeout)
-        return subprocess.CompletedProcess(command, code, text, b"")
+        return CompletedProcess(command, code, text, b"")
 
     fake = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(tensor_file, "subprocess", fake)
+
+
+def read_watched(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Have files of torch read by a process of its own, as users have it; the list gets the most memory of each, MiB.
+
+    The system's own count of a child's memory begins with that of its parent, so the process is looked at as it runs.
+    """
+    from imgkit.models import tensor_file
+
+    peaks: list[float] = []
+
+    def run(command: Sequence[str], *, timeout: float, env: dict[str, str], **_: object) -> CompletedProcess[bytes]:
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        peaks.append(0.0)
+
+        def look() -> None:
+            while process.poll() is None:
+                with suppress(OSError, StopIteration):
+                    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                    peak_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+                    peaks[-1] = max(peaks[-1], peak_kib / 1024)
+                time.sleep(0.002)
+
+        watch = threading.Thread(target=look)
+        watch.start()
+        out, said = process.communicate(timeout=timeout)
+        watch.join()
+        return CompletedProcess(command, process.returncode, out, said)
+
+    fake = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(tensor_file, "subprocess", fake)
+    return peaks

@@ -16,7 +16,6 @@ KINDS = {
     if isinstance(kind, type) and issubclass(kind, ImgkitError) and kind not in (ImgkitError, BadImage)
 }
 WITHOUT = {
-    "checkpoint.py": "a checkpoint that cannot be read is passed over for an older one",
     "recipe/problems.py": "each problem of a recipe says itself what is possible",
 }
 
