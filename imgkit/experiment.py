@@ -177,6 +177,7 @@ class Experiment:
         now.step, now.lr = update.step, update.lr
         now.loss_sum += update.loss * update.images
         now.images += update.images
+        now.hits = now.hits.plus(update.hits)
         now.skipped += update.skipped
         if update.step % _LOG_EVERY == 0 or phase.ends_epoch(update.step):
             row = {

@@ -18,6 +18,7 @@ LAYERS = [
         *(
             "data",
             "models",
+            "hits",
             "losses",
             "mixing",
             "class_weights",
