@@ -40,7 +40,7 @@ LAYERS = [
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        "studies",
+        *("studies", "doctor"),
     ],
     ["api", "api_options", "api_study", "demo", "cli", "__init__", "__main__"],
 ]
