@@ -5,9 +5,8 @@ over its places of the gradient of the class's logit, and what is negative of th
 named: the maps are what timm's `forward_features` gives and `forward_head` takes.
 
 A head that reads the class token alone has no gradient at the other tokens, and the map would be blank. For such
-networks the maps are what the last block takes in, as is usual for transformers (Gildenblat et al., pytorch-grad-cam,
-"How does it work with Vision Transformers", which takes the first norm of that block): there the class token still looks
-at the others.
+networks the maps are what the last block takes in, where the class token still looks at the others: what is usual for
+transformers (Gildenblat et al., pytorch-grad-cam, which takes the first norm of that block).
 """
 
 from collections.abc import Iterator
@@ -25,8 +24,8 @@ class NoMap(Exception):
 def grad_cam(model: nn.Module, images: Tensor, codes: Tensor) -> Tensor:
     """Where in each image the logit of a class came from.
 
-    The network is left as it was: modes, gradients, buffers. Only the head, or what follows the input of the last block,
-    is differentiated, so that little memory is taken beyond that of a prediction.
+    The network is left as it was: modes, gradients, buffers. Only the head, or what follows the input of the last
+    block, is differentiated, so that little memory is taken beyond that of a prediction.
 
     Args:
         model: a network with timm's `forward_features` and `forward_head`, on its device.
@@ -38,7 +37,7 @@ def grad_cam(model: nn.Module, images: Tensor, codes: Tensor) -> Tensor:
         many places as the network has left, on the CPU.
 
     Raises:
-        NoMap: if the network has no maps, a single place is left of the image, or no place has a part in the logits.
+        NoMap: if the network has no maps, leaves a single place of the image, or reads no token that stands for one.
     """
     network: Any = model
     if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
@@ -57,13 +56,14 @@ def grad_cam(model: nn.Module, images: Tensor, codes: Tensor) -> Tensor:
     size = (images.shape[2], images.shape[3])
     for maps, gradient in zip(candidates, gradients, strict=True):
         values = _in_places(maps.detach(), model, size)
+        slopes = torch.zeros_like(values) if gradient is None else _in_places(gradient, model, size)
         if values.shape[2] * values.shape[3] == 1:
             raise NoMap(f"{type(model).__name__} leaves a single place of {size[0]} × {size[1]} pixels to its head")
-        if gradient is not None and (slopes := _in_places(gradient, model, size)).any():  # device sync
+        if maps.ndim == 4 or slopes.any():  # device sync
             weights = slopes.mean(dim=(2, 3), keepdim=True)  # (B, K, 1, 1)
             cam = (weights * values).sum(dim=1).relu().float().cpu()  # (B, K, h, w) -> (B, h, w)
             return cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(cam.dtype).tiny)
-    raise NoMap(f"no place has a part in what {type(model).__name__} answers: the gradient is 0 at all of them")
+    raise NoMap(f"the head of {type(model).__name__} reads no token that stands for a place")
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _in_places(found: Tensor, model: nn.Module, size: tuple[int, int]) -> Tensor
         for others in dict.fromkeys((getattr(model, "num_prefix_tokens", 0), 0, 1)):  # CaiT's blocks have one fewer
             height, width = _grid(found.shape[1] - others, size)
             if height:
-                places = found[:, others:].unflatten(1, (height, width))  # (B, h * w, K) -> (B, h, w, K)
+                places: Tensor = found[:, others:].unflatten(1, (height, width))  # (B, h * w, K) -> (B, h, w, K)
                 return places.permute(0, 3, 1, 2)
     raise NoMap(f"{type(model).__name__} gives its head {tuple(found.shape[1:])} numbers an image, not by place")
 
