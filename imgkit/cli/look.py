@@ -47,6 +47,7 @@ def evaluate(
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    no_images: Annotated[bool, typer.Option("--no-images", help="Store no pictures beside the scores.")] = False,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
@@ -71,7 +72,7 @@ def evaluate(
     run = api.open_run(name, out=runs, plugin=plugin or [], screen=Screen())
     shown = Screen(file=sys.stdout)
     other = None if data is None else DataSettings.model_validate({"path": data, **given})
-    metrics = run.evaluate(data=other, split=split, root=root, device=device, screen=Screen())
+    metrics = run.evaluate(data=other, split=split, root=root, device=device, images=not no_images, screen=Screen())
     print_metrics(metrics, shown)
     if data is None:
         named = shlex.quote(run.folder.address) + plugin_words(run.folder)

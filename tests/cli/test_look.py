@@ -32,9 +32,9 @@ def test_evaluate_prints_scores_and_the_weakest_classes(
     monkeypatch.setattr("imgkit.api.Run.evaluate", evaluate)
     code, out, _ = imgkit("evaluate", "latest", "--split", "val", "--data", "pets")
     assert code == 0
-    assert (asked["split"], asked["data"].path, asked["device"]) == ("val", "pets", "auto")
-    assert imgkit("evaluate", "latest", "--data", "pets", "--device", "cpu")[0] == 0
-    assert asked["device"] == "cpu"
+    assert (asked["split"], asked["data"].path, asked["device"], asked["images"]) == ("val", "pets", "auto", True)
+    assert imgkit("evaluate", "latest", "--data", "pets", "--device", "cpu", "--no-images")[0] == 0
+    assert (asked["device"], asked["images"]) == ("cpu", False)
     lines = [line.split() for line in out.splitlines()]
     assert ["Top-1", "90.0", "%", "(95", "%", "interval", "85.0", "to", "92.0)"] in lines
     assert ["Macro", "F1", "80.0", "%", "(95", "%", "interval", "74.0", "to", "83.0)"] in lines
