@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from imgkit.calibration import Calibration
+from imgkit.cells import visible
 from imgkit.errors import DiskError, printable
 from imgkit.evaluation_tables import tables_of
 from imgkit.files import sync
@@ -76,10 +77,10 @@ def write_evaluation(
         DivergedError: if the scores are not finite.
         DiskError: if the folder cannot be written and nobody takes it; what was there before stays.
     """
-    paths = [_visible(paths[row]) for row in range(len(targets))]
-    classes = [_visible(name) for name in classes]
+    paths = [visible(paths[row]) for row in range(len(targets))]
+    classes = [visible(name) for name in classes]
     if calibration is not None and calibration.thresholds is not None:
-        shown = {_visible(name): value for name, value in calibration.thresholds.items()}
+        shown = {visible(name): value for name, value in calibration.thresholds.items()}
         calibration = replace(calibration, thresholds=shown)
     tables = tables_of(paths, targets, logits, classes, calibration, seed, fit_loss=fit_loss)
     metrics = {"schema": SCHEMA, "task": tables.task, "split": split, "step": step, **extra, **tables.metrics}
@@ -143,7 +144,3 @@ def _put_back(place: Path) -> None:
         if match := _ASIDE.match(entry.name):
             target = place / match[1]
             shutil.rmtree(entry, ignore_errors=True) if target.exists() else entry.rename(target)
-
-
-def _visible(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
