@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from imgkit.errors import UsageError
 
 HOST = "127.0.0.1"
-_NAMES = (HOST, "localhost")
 _HEADERS = {
     "Cache-Control": "no-store",  # the next look is to see the next page
     "X-Content-Type-Options": "nosniff",
@@ -40,16 +39,17 @@ def serving(page: Path, port: int = 0) -> Iterator[str]:
         file = page
 
     try:
-        server = ThreadingHTTPServer((HOST, port), Handler)
+        server = ThreadingHTTPServer((HOST, port), Handler)  # binds; nothing is answered before serve_forever
+        Handler.hosts = frozenset(f"{name}:{server.server_port}" for name in (HOST, "localhost"))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"--serve {port}: {reason}.", "Take another port, or --serve 0 for any that is free."
+            f"--port {port}: {reason}.", "Take another one, or leave --port out: any that is free is taken."
         ) from error
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:
-        yield f"http://{HOST}:{server.server_address[1]}/"
+        yield f"http://{HOST}:{server.server_port}/"
     finally:
         server.shutdown()
         server.server_close()
@@ -58,6 +58,7 @@ def serving(page: Path, port: int = 0) -> Iterator[str]:
 
 class _OnePage(BaseHTTPRequestHandler):
     file: Path
+    hosts: frozenset[str] = frozenset()  # what the Host of a request may be
     server_version, sys_version = "imgkit", ""
     timeout = 10  # seconds that a client may take for its request
 
@@ -94,6 +95,5 @@ class _OnePage(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _for_this_machine(self) -> bool:
-        port = self.server.server_address[1]
-        hosts = self.headers.get_all("Host", [])
-        return len(hosts) == 1 and hosts[0].lower() in {f"{name}:{port}" for name in _NAMES}
+        named = self.headers.get_all("Host", [])
+        return len(named) == 1 and named[0].lower() in self.hosts

@@ -91,12 +91,12 @@ def test_a_page_that_is_gone_is_not_there(port: int, page: Path) -> None:
 def test_a_taken_port_is_told_and_a_served_one_is_free_afterwards(page: Path) -> None:
     with serving(page) as address:
         port = urlsplit(address).port or 0
-        told = rf"--serve {port}: Address already in use\.\nTake another port"
+        told = rf"--port {port}: Address already in use\.\nTake another one, or leave --port out"
         with pytest.raises(UsageError, match=told), serving(page, port):
             pass
     with serving(page, port) as again:
         assert again == address
-    with pytest.raises(UsageError, match="--serve 70000"), serving(page, 70_000):
+    with pytest.raises(UsageError, match="--port 70000"), serving(page, 70_000):
         pass
 
 
