@@ -46,12 +46,15 @@ def report(
 
 
 def _one(folder: Path, *, watched: bool, port: int | None) -> None:
-    from imgkit.report.run_page import write_run_page
     from imgkit.report.table import print_run
-    from imgkit.report.watch import files_of_run, is_over
 
     run = RunFolder.open(folder.name, folder.parent if len(folder.parts) > 1 else Path("runs"), Screen().note)
     print_run(run, Screen(file=sys.stdout))
+    if not watched and port is None:
+        return
+    from imgkit.report.run_page import write_run_page
+    from imgkit.report.watch import files_of_run, is_over
+
     _keep(
         lambda: [write_run_page(run)],
         lambda: files_of_run(run),
@@ -66,6 +69,7 @@ def _many(folder: Path, path: str, baseline: str | None, *, watched: bool, port:
     from imgkit.report.leaderboard import write_reports
     from imgkit.report.runs_page import write_runs_page
     from imgkit.report.table import print_runs
+    from imgkit.report.trials import arrange, find_baseline
     from imgkit.report.watch import files_of_runs
 
     found, others = (collect(folder), other_formats(folder)) if folder.is_dir() else ([], [])
@@ -74,6 +78,8 @@ def _many(folder: Path, path: str, baseline: str | None, *, watched: bool, port:
         Screen().note(f"{many} of another format, which this imgkit does not read, left out: {listed(others)}")
     if not found:
         raise UsageError(f"There is no run in {printable(path)}.", "Train one:  imgkit demo")
+    if baseline is not None:
+        find_baseline(arrange(folder, found), baseline, folder)  # what is wrong with it is told before the table
     print_runs(found, make_console(sys.stdout))
 
     def write(*, live: bool = watched) -> list[Path]:

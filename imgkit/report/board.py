@@ -43,22 +43,22 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
 
-def leaderboard(ladder: Ladder, means: Iterable[RunSummary]) -> Table:
-    """The runs of a ladder by rank, then the means over seeds of the same split."""
+def leaderboard(ladder: Ladder, means: Iterable[tuple[RunSummary, Sequence[str]]]) -> Table:
+    """The runs of a ladder by rank, then the means over seeds of the same split, with the names of their runs."""
     task, tested = ladder.best.run.task, ladder.split == "test"
     titles = ["#rank", "run", *(f"#{title}" for title in SHOWN[task].values()), *["#macro F1 on val"] * tested]
     titles += ["network", "recipe", "seed", "#parameters", "#size", "#time", "status", "date"]
     rows = [_row(Cell(str(rank), rank), trial.run, trial, tested) for rank, trial in enumerate(ladder.trials, start=1)]
-    return Table(titles, rows + [_row(Cell(""), run, None, tested) for run in means])
+    return Table(titles, rows + [_row(Cell(""), run, None, tested, names) for run, names in means])
 
 
-def _row(rank: Cell, run: RunSummary, trial: Trial | None, tested: bool) -> list[Cell]:
+def _row(rank: Cell, run: RunSummary, trial: Trial | None, tested: bool, names: Sequence[str] = ()) -> list[Cell]:
     assert run.score is not None
     val = None if trial is None or trial.val is None else trial.val.measured["f1_macro"]
     size = None if trial is None else trial.size_bytes
     return [
         rank,
-        Cell(run.name),
+        Cell(run.name, small=", ".join(names)),
         *(scored(run.score.measured[name]) for name in SHOWN[run.task]),
         *[Cell("") if val is None else scored(val)] * tested,
         Cell(run.model),

@@ -157,16 +157,16 @@ def _section(
     shas: Shas,
 ) -> Section:
     found = against(ladder, base, shas)
-    own = {trial.run.likeness for trial in ladder.trials if trial.run.likeness}
+    seeds = configurations(ladder, found.baseline)
+    of = {one.trials[0].run.likeness: [trial.run.name for trial in one.trials] for one in seeds}
     of_ladder = [
-        mean
+        (mean, of[mean.likeness])
         for mean in means
         if mean.fingerprint == group.fingerprint
-        and mean.likeness in own
+        and mean.likeness in of
         and mean.score is not None
         and mean.score.split == ladder.split
     ]
-    seeds = configurations(ladder, found.baseline)
     return Section(
         anchor=f"group-{group.number}-{number}",
         title="Scored on test" if ladder.split == "test" else "Scored on validation, which chose the weights",
