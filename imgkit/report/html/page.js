@@ -90,4 +90,44 @@
     for (const one of closed) one.open = true;
   });
   addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
+
+  // A page that reads itself again while training goes on keeps what its reader opened, sorted and looked for.
+  if (document.querySelector('meta[http-equiv="refresh"]')) {
+    const key = `imgkit-place ${location.pathname}`;
+    const ways = ["ascending", "descending"];
+    const labelOf = (table) => table.closest(".region")?.getAttribute("aria-label");
+    const headersOf = (table) => [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+    const tables = [...document.querySelectorAll("table.sortable")];
+    const folds = [...document.querySelectorAll("details")];
+    const words = [...document.querySelectorAll('input[type="search"]')];
+    addEventListener("pagehide", () => {
+      const place = {
+        top: scrollY,
+        open: folds.filter((one) => one.open).map((one) => one.textContent.slice(0, 200)),
+        words: words.map((one) => one.value),
+        sorted: tables.map((table) => {
+          const column = headersOf(table).findIndex((one) => ways.includes(one.getAttribute("aria-sort")));
+          return [labelOf(table), column, column < 0 ? "" : headersOf(table)[column].getAttribute("aria-sort")];
+        }),
+      };
+      try { sessionStorage.setItem(key, JSON.stringify(place)); } catch { /* a page from disk may have none */ }
+    });
+    let place = null;
+    try { place = JSON.parse(sessionStorage.getItem(key)); } catch { /* none, or not ours */ }
+    if (place) {
+      for (const one of folds) if (place.open.includes(one.textContent.slice(0, 200))) one.open = true;
+      for (const [label, column, way] of place.sorted) {
+        const table = tables.find((one) => labelOf(one) === label);
+        const header = table && headersOf(table)[column];
+        for (let turn = 0; way && turn < 2 && header?.getAttribute("aria-sort") !== way; turn += 1) {
+          header?.querySelector("button.sort")?.click();
+        }
+      }
+      words.forEach((one, at) => {
+        one.value = place.words[at] ?? "";
+        if (one.value) one.dispatchEvent(new Event("input"));
+      });
+      scrollTo({ top: place.top, behavior: "instant" });
+    }
+  }
 })();
