@@ -31,7 +31,7 @@ def report(
 ) -> None:
     """Compare runs, or show one: a table here, and a page for a browser.
 
-    A folder of runs gets report.html, report.md and leaderboard.csv.
+    A folder of runs gets report.html, report.md and leaderboard.csv; one run gets report.html.
     """
     if port is not None and not serve:
         raise UsageError("--port is not used: it is that of --serve.", f"imgkit report {path} --serve --port {port}")
@@ -46,15 +46,12 @@ def report(
 
 
 def _one(folder: Path, *, watched: bool, port: int | None) -> None:
+    from imgkit.report.run_page import write_run_page
     from imgkit.report.table import print_run
+    from imgkit.report.watch import files_of_run, is_over
 
     run = RunFolder.open(folder.name, folder.parent if len(folder.parts) > 1 else Path("runs"), Screen().note)
     print_run(run, Screen(file=sys.stdout))
-    if not watched and port is None:
-        return
-    from imgkit.report.run_page import write_run_page
-    from imgkit.report.watch import files_of_run, is_over
-
     _keep(
         lambda: [write_run_page(run)],
         lambda: files_of_run(run),

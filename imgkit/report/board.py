@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from imgkit.data.rows import count
 from imgkit.duration import format_seconds
@@ -15,6 +16,7 @@ from imgkit.report.trials import Ladder, Trial, Tried
 from imgkit.report.words import NO_INTERVAL
 from imgkit.terminal import percent
 
+_SHORT = 2  # keys named beside a run's name
 _WIDE = 0.05  # of macro F1, half the interval of the best run, from which it is said
 RIGHT: Mapping[str, str] = {"single": "top-1", "multilabel": "exact sets"}
 """What McNemar's test is of, by task."""
@@ -28,11 +30,13 @@ class Cell:
         text: as shown; the page makes control characters visible.
         value: that the column is sorted by; None: by its text.
         small: in smaller letters under it.
+        link: where it leads, below the page's folder; "" for nowhere.
     """
 
     text: str
     value: float | None = None
     small: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def _row(rank: Cell, run: RunSummary, trial: Trial | None, tested: bool, names: 
     size = None if trial is None else trial.size_bytes
     return [
         rank,
-        Cell(run.name, small=", ".join(names)),
+        Cell(run.name, small=", ".join(names)) if trial is None else named(trial),
         *(scored(run.score.measured[name]) for name in SHOWN[run.task]),
         *[Cell("") if val is None else scored(val)] * tested,
         Cell(run.model),
@@ -81,11 +85,12 @@ def differences(found: Differences) -> Table:
 
 def _difference(row: Difference) -> list[Cell]:
     verdict = Cell(row.verdict, small=row.problem)
+    name = named(row.trial, in_short(row.changes or ()))
     if row.found is None:
-        return [Cell(row.trial.run.name), verdict, *[Cell("")] * 6]
+        return [name, verdict, *[Cell("")] * 6]
     test = row.found.test
     return [
-        Cell(row.trial.run.name),
+        name,
         verdict,
         points(row.found.f1),
         points(row.found.right),
@@ -174,6 +179,19 @@ def _of_the_baseline(found: Differences) -> list[str]:
     if found.left_out:
         notes.append(f"{count(found.left_out, 'more run')} further down were not compared.")
     return notes
+
+
+def named(trial: Trial, small: str = "") -> Cell:
+    """A run's name; it leads to the run's page where there is one."""
+    page = trial.folder.path / "report.html"
+    return Cell(trial.run.name, small=small, link=f"./{quote(trial.folder.path.name)}/report.html" * page.is_file())
+
+
+def in_short(changes: Sequence[Differing]) -> str:
+    """`phases.all.lr 0.003, seed 1 and 4 more`."""
+    first = ", ".join(f"{one.key} {one.other}" for one in changes[:_SHORT])
+    more = len(changes) - _SHORT
+    return f"{first} and {more:,} more" if more > 0 else first
 
 
 def scored(measured: Measured, none: str = "no interval") -> Cell:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -47,12 +47,30 @@ def test_report_of_many_writes_three_files(imgkit: Run, runs: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["runs/one", "one", "latest", "runs/latest", "./runs/one"])
-def test_report_of_one_writes_nothing(imgkit: Run, runs: Path, name: str) -> None:
-    before = sorted(runs.rglob("*"))
+def test_report_of_one_writes_its_page_alone(imgkit: Run, runs: Path, name: str) -> None:
+    before = {*runs.rglob("*")}
     code, out, err = imgkit("report", name)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "Wrote   runs/one/report.html\n")
     assert "val@10" in out
-    assert sorted(runs.rglob("*")) == before
+    assert {*runs.rglob("*")} - before == {runs / "one" / "report.html"}
+    assert '<meta http-equiv="refresh"' not in (runs / "one" / "report.html").read_text()
+
+
+def test_a_watched_run_is_written_until_it_is_over(imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, texts = write_run(runs, "two", state="running"), []
+
+    def look(write: Callable[[], object], files: Callable[[], Iterable[Path]], over: Callable[[], bool]) -> None:
+        assert Path("runs/two/status.json") in files()
+        for state in ("running", "finished"):
+            folder.set_status(state, step=10, total_steps=10)
+            write()
+            texts.append(((folder.path / "report.html").read_text(), over()))
+
+    monkeypatch.setattr("imgkit.report.watch.watch", look)
+    code, _, err = imgkit("report", "two", "--watch")
+    assert code == 0
+    assert "Watch   the page is written again as training goes on  (Ctrl-C ends)" in err
+    assert [('<meta http-equiv="refresh"' in text, over) for text, over in texts] == [(True, False), (False, True)]
 
 
 def test_a_broken_run_is_an_error_by_name_and_a_row_among_others(imgkit: Run, runs: Path) -> None:
@@ -161,12 +179,12 @@ def test_a_served_page_is_written_again_as_runs_come_until_ctrl_c(runs: Path) ->
                 connection.request("GET", "/")
                 return connection.getresponse().read().decode()
 
-            assert 'http-equiv="refresh"' in served()
+            assert '<meta http-equiv="refresh"' in served()
             assert "a-later-one" not in served()
             write_run(runs, "a-later-one", f1=0.9)
             wait_for("the new run is on the page", lambda: "a-later-one" in served())
-            assert "a-later-one" in (runs / "leaderboard.csv").read_text()
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
-    assert 'http-equiv="refresh"' not in (runs / "report.html").read_text()
+    assert '<meta http-equiv="refresh"' not in (runs / "report.html").read_text()
+    assert "a-later-one" in (runs / "leaderboard.csv").read_text()

@@ -78,6 +78,16 @@ def test_a_named_baseline_and_where_it_is_none(runs: Path) -> None:
         page(runs, "smoke")
 
 
+def test_a_run_that_has_a_page_is_linked_and_its_differences_are_named_beside_it(runs: Path) -> None:
+    assert not [value for tag, name, value in read_page(page(runs)).attributes if name == "href" and "report" in value]
+    (runs / "good0").rename(runs / "go & d#?.0")
+    (runs / "go & d#?.0" / "report.html").touch()
+    html = page(runs)
+    links = {value for tag, name, value in read_page(html).attributes if name == "href" and "report" in value}
+    assert links == {"./go%20%26%20d%23%3F.0/report.html"}
+    assert re.search(r"poor[01] (seed \d, )?phases.all.lr 0.02 ", text_of(html))
+
+
 def test_the_page_is_a_file_beside_the_runs(runs: Path) -> None:
     file = write_runs_page(runs, collect(runs))
     assert file == runs / "report.html"
@@ -86,7 +96,7 @@ def test_the_page_is_a_file_beside_the_runs(runs: Path) -> None:
 
 
 def test_a_browser_looks_again_while_a_run_goes_on_or_is_watched(runs: Path) -> None:
-    assert 'http-equiv="refresh"' not in page(runs)
+    assert '<meta http-equiv="refresh"' not in page(runs)
     assert '<meta http-equiv="refresh" content="5">' in runs_page(runs, collect(runs), watched=True)
     write_run(runs, "going", f1=None, state="running")
     text = text_of(page(runs))
