@@ -101,16 +101,19 @@ def _difference(row: Difference) -> list[Cell]:
     ]
 
 
-def over_seeds(found: Sequence[Configuration]) -> Table:
+def over_seeds(configurations: Sequence[Configuration], found: Differences) -> Table:
     """Configurations as means over seeds, and against that of the baseline in pairs of one seed."""
     titles = ["runs", "verdict", "#macro F1", "#to the baseline’s", "seeds", "network", "recipe"]
-    return Table(titles, [_configuration(one) for one in found])
+    asked = {row.trial.run.name: row.changes or () for row in found.rows}
+    return Table(titles, [_configuration(one, asked) for one in configurations])
 
 
-def _configuration(one: Configuration) -> list[Cell]:
+def _configuration(one: Configuration, asked: Mapping[str, Sequence[Differing]]) -> list[Cell]:
     newest, scores, pairs = one.trials[-1].run, one.scores, one.against
+    names = [trial.run.name for trial in one.trials]
+    keys = next((asked[name] for name in names if name in asked), ()) if pairs is not None else ()
     return [
-        Cell(", ".join(trial.run.name for trial in one.trials)),
+        Cell(", ".join(names), small=in_short([key for key in keys if key.key != "seed"])),
         Cell(one.verdict),
         scored(Measured(scores.mean, one.interval), none="no interval" if len(scores.values) == 1 else "seeds agree"),
         Cell("") if pairs is None else points(Gap(pairs.mean, pairs.ends), small=count(len(pairs.values), "pair")),
@@ -134,11 +137,7 @@ def notes_of(ladder: Ladder, found: Differences, tried: Tried) -> list[str]:
     """What a reader has to know about the scores of a ladder."""
     notes, n = [], ladder.best.score.n
     many = count(len(ladder.trials), "run")
-    tries = (
-        f"{count(tried.runs, 'run')} of {count(tried.configurations, 'configuration')} "
-        f"{'were' if tried.runs > 1 else 'was'} tried against the same validation images, and "
-        f"{count(tried.epochs, 'evaluation')} on them chose among checkpoints (runs that were deleted are not counted)."
-    )
+    tries = _tries(tried)
     if ladder.split == "test":
         notes.append(f"{many} scored on the same {n:,} test images, which chose no weights. {tries}")
         if len(ladder.trials) > 1:
@@ -160,6 +159,16 @@ def notes_of(ladder: Ladder, found: Differences, tried: Tried) -> list[str]:
             "runs have to be far apart to be told apart."
         )
     return [*notes, *_of_the_baseline(found)]
+
+
+def _tries(tried: Tried) -> str:
+    if not tried.runs:
+        return "Which validation images chose the weights is not known any more."
+    return (
+        f"{count(tried.runs, 'run')} of {count(tried.configurations, 'configuration')} "
+        f"{'were' if tried.runs > 1 else 'was'} tried against the same validation images, and "
+        f"{count(tried.epochs, 'evaluation')} on them chose among checkpoints (runs that were deleted are not counted)."
+    )
 
 
 def _of_the_baseline(found: Differences) -> list[str]:

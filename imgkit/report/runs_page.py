@@ -175,7 +175,7 @@ def _section(
         baseline=found.baseline.run.name,
         differences=board.differences(found) if found.rows else None,
         changes=_changes(found),
-        seeds=board.over_seeds(seeds) if seeds else None,
+        seeds=board.over_seeds(seeds, found) if seeds else None,
         curves=draw_curves(ladder),
         undrawn=[trial.run.name for trial in ladder.trials[CURVES:]],
         costs=draw_costs(ladder),

@@ -125,10 +125,9 @@ def arrange(out: Path, runs: Iterable[RunSummary]) -> list[Group]:
 
 
 def tried(groups: Sequence[Group], watched: str) -> Tried:
-    """What all runs together tried against the validation images with the fingerprint `watched`."""
-    trials = [
-        trial for group in groups for ladder in group.ladders for trial in ladder.trials if trial.watched == watched
-    ]
+    """What all runs together tried against the validation images with the fingerprint `watched`; "": nothing known."""
+    all_trials = [trial for group in groups for ladder in group.ladders for trial in ladder.trials]
+    trials = [trial for trial in all_trials if trial.watched == watched != ""]
     alike = {trial.run.likeness or trial.run.name for trial in trials}
     return Tried(len(trials), len(alike), sum(trial.epochs for trial in trials))
 

@@ -62,6 +62,7 @@ def test_what_was_tried_against_a_validation_set_is_counted(runs: Path) -> None:
     watched = groups[0].ladders[0].best.watched
     assert watched
     assert tried(groups, watched) == Tried(runs=4, configurations=3, epochs=4)
+    assert tried(groups, "") == Tried(0, 0, 0)
 
 
 def test_a_run_whose_files_are_damaged_is_on_no_ladder_and_says_why(runs: Path) -> None:
