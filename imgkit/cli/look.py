@@ -81,16 +81,19 @@ def evaluate(
 def report(
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder of runs, or one run.")] = "runs",
 ) -> None:
-    """Compare runs: a table here, report.md and leaderboard.csv beside them; or show one run."""
+    """Compare runs: a table, report.md and leaderboard.csv; or show one run, and write its page, report.html."""
     from imgkit.report.collect import collect, other_formats
     from imgkit.report.leaderboard import write_reports
+    from imgkit.report.run_page import write_run_page
     from imgkit.report.table import print_run, print_runs
     from imgkit.run import RunFolder
 
     folder = Path(path)
     if (not folder.is_dir() and path != "runs") or (folder / "run.json").exists():
         out = folder.parent if len(folder.parts) > 1 else Path("runs")
-        print_run(RunFolder.open(folder.name, out, Screen().note), Screen(file=sys.stdout))
+        run = RunFolder.open(folder.name, out, Screen().note)
+        print_run(run, Screen(file=sys.stdout))
+        Screen().fact("Wrote", str(write_run_page(run)))
         return
     found, others = (collect(folder), other_formats(folder)) if folder.is_dir() else ([], [])
     if others:
