@@ -24,8 +24,8 @@ class Matrix:
     Args:
         drawn: whether it is drawn, or a table.
         data: for the page's script: "rows" and "columns" (names), "support", "cells" ([row, column, count]),
-            "images" ("row,column" to lists of [row of predictions.csv, path]), "square" (how many of the first rows
-            and columns are the same classes).
+            "images" ("row,column" to lists of [row of predictions.csv, path]), "sets" (whether an image has any number
+            of labels: beside the diagonal an answer may be right, too).
         shades: of a table, a number from 0 to SHADES for each cell; empty where it is drawn.
     """
 
@@ -44,7 +44,7 @@ def matrix_of(confusions: Confusions, answers: Answers | AnswersOfSets) -> Matri
         "support": confusions.support.tolist(),
         "cells": [[int(i), int(j), int(confusions.counts[i, j])] for i, j in cells],
         "images": named_images(confusions, answers.paths),
-        "square": sum(row == column for row, column in zip(confusions.rows, confusions.columns, strict=True)),
+        "sets": isinstance(answers, AnswersOfSets),
     }
     shades = np.where(confusions.counts > 0, np.maximum(1, np.ceil(confusions.shares * SHADES)), 0).astype(np.int64)
     return Matrix(drawn, data, () if drawn else tuple(map(tuple, shades.tolist())))

@@ -13,6 +13,7 @@ from imgkit.report.html.svg import Band, Point, Series, line_chart
 from imgkit.run import RunFolder
 
 _LOOKS: Mapping[Kind, int] = {"train": 0, "val": 1, "delta": 2, "rate": 4}
+_MEASURED = {"lr": "learning rate", "f1": "F1", "map": "mAP"}
 _FEWEST = 2  # epochs from which on a line says something
 
 
@@ -75,10 +76,10 @@ def _chart(plot: Plot, history: History) -> Markup:
         series,
         Axis("epoch", low, high),
         Axis(
-            f"{plot.title.lower() if plot.name == 'lr' else plot.name}{unit}",
+            f"{_MEASURED.get(plot.name, plot.name)}{unit}",
             plot.log_from,
             log=plot.log_from is not None,
         ),
-        bands=bands if len(bands) > 1 or bands[0].label else [],
+        bands=bands if len(bands) > 1 else [],
         marks=marks,
     )

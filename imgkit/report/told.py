@@ -168,7 +168,7 @@ def environment_facts(about: Mapping[str, Any]) -> Facts:
         "Machine": str(about.get("machine") or ""),
         "Device": str(about.get("device") or ""),
         "Threads": str(about.get("threads") or ""),
-        "Number format": f"{form['precision']}: {form['why']}" if {"precision", "why"} <= form.keys() else "",
+        "Number format": str(form.get("why") or form.get("precision") or ""),
         "Seed": str(about.get("seed", "")),
         "Versions": " · ".join(f"{name} {version}" for name, version in (about.get("versions") or {}).items()),
         "Plugins": " · ".join(

@@ -5,7 +5,7 @@
   if (!block) return;
   const data = JSON.parse(block.textContent);
   const counts = new Map(data.cells.map(([i, j, n]) => [`${i},${j}`, n]));
-  const isRight = (i, j) => i === j && i < data.square;
+  const isRight = (i, j) => i === j;
   const words = (i, j) => {
     const n = counts.get(`${i},${j}`) ?? 0;
     const share = data.support[i] ? ((100 * n) / data.support[i]).toFixed(1) : "0.0";
@@ -25,7 +25,7 @@
     document.getElementById("cell-text").textContent = isRight(i, j)
       ? "These answers are right; only wrong ones are named here."
       : named.length < n
-        ? `${named.length} of them, the surest answers first; all are in predictions.csv.`
+        ? `${named.length} of ${data.sets ? "those where this is wrong" : "them"}; all are in predictions.csv.`
         : "The surest answers first.";
     gallery.replaceChildren();
     paths.replaceChildren();
@@ -83,7 +83,7 @@
     canvas.style.height = `${height * cell}px`;
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
-    const [right, wrong, ink] = [colour("--c0"), colour("--c1"), colour("--ink")];
+    const [right, wrong, ink] = [colour("--c0"), colour(data.sets ? "--c3" : "--c1"), colour("--ink")];
     for (const [i, j, n] of data.cells) {
       pen.globalAlpha = 0.2 + 0.8 * Math.sqrt(n / Math.max(1, data.support[i]));
       pen.fillStyle = isRight(i, j) ? right : wrong;

@@ -15,7 +15,7 @@ from imgkit.report.html.axes import Axis, Scale, scale_of
 
 LOOKS = 7  # colours of page.css; after them they begin anew, with other dashes
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 20.0, 40.0  # room for what is written beside the plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 34.0, 40.0  # room for what is written beside the plot
 _MARKED = 60  # points up to which each has a marker
 _MOST = 400  # points of a line; of more, the highest and the lowest of each stretch are drawn
 
@@ -128,14 +128,14 @@ def scatter(
 
 def bars(title: str, description: str, rows: Sequence[Bar], x: Axis, *, width: float = 440) -> Markup:
     """Horizontal bars below each other, each under its label."""
-    pitch = 36.0
-    height = _TOP + pitch * len(rows) + _BOTTOM
+    pitch, top_room = 36.0, 10.0
+    height = top_room + pitch * len(rows) + _BOTTOM
     ends = [end for row in rows for end in (0.0, row.value, *(row.interval or ()))]
     across = scale_of(x, ends, _RIGHT, width - _RIGHT)
-    up = Scale(0.0, 1.0, height - _BOTTOM, _TOP)
+    up = Scale(0.0, 1.0, height - _BOTTOM, top_room)
     parts = [_frame(x, None, across, up)]
     for number, row in enumerate(rows):
-        top = _TOP + pitch * number
+        top = top_room + pitch * number
         left, right = sorted((across(0.0), across(row.value)))
         parts.append(
             _text(_RIGHT, top + 12, f"{row.label}: {row.words}", "strong")
@@ -241,7 +241,7 @@ def _bands(bands: Sequence[Band], across: Scale, up: Scale) -> Markup:
             )
         if number:
             parts.append(_path(f"M{_n(left)} {_n(up.stop)}V{_n(up.start)}", "edge"))
-        parts.append(_text((left + right) / 2, up.stop + 12, band.label, "strong", anchor="middle"))
+        parts.append(_text((left + right) / 2, up.stop - 6, band.label, "strong", anchor="middle"))
     return Markup("").join(parts)
 
 

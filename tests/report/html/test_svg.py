@@ -62,8 +62,8 @@ def test_a_long_line_is_thinned_and_keeps_its_peaks() -> None:
     path = max(re.findall(' d="([^"]*)"', chart), key=len)
     places = [float(point.split()[1]) for point in path[1:].split("L")]
     assert len(places) <= 400
-    assert min(places) == pytest.approx(20 + (10 - 9) / 20 * 210, abs=0.1)
-    assert max(places) == pytest.approx(20 + (10 + 7) / 20 * 210, abs=0.1)
+    assert min(places) == pytest.approx(34 + (10 - 9) / 20 * 196, abs=0.1)
+    assert max(places) == pytest.approx(34 + (10 + 7) / 20 * 196, abs=0.1)
 
 
 def test_two_lines_of_one_colour_differ_in_their_dashes() -> None:
