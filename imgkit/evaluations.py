@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from imgkit.calibration import Calibration
+from imgkit.cells import visible
 from imgkit.errors import DiskError, printable
 from imgkit.evaluation_tables import tables_of
 from imgkit.files import sync
@@ -163,8 +164,3 @@ def _put_back(place: Path) -> None:
         if match := _ASIDE.match(entry.name):
             target = place / match[1]
             shutil.rmtree(entry, ignore_errors=True) if target.exists() else entry.rename(target)
-
-
-def visible(name: str) -> str:
-    r"""A path or a name with bytes that are not UTF-8 as `\udcXX`."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

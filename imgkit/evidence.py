@@ -21,11 +21,11 @@ from PIL import Image
 from torch import nn
 
 from imgkit.cam import NoMap, grad_cam
+from imgkit.cells import visible
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import BadImage, printable
-from imgkit.evaluations import visible
 from imgkit.evidence_rows import MOST, Pick, choose_rows
 from imgkit.metrics import Scored
 from imgkit.multilabel import ScoredSets

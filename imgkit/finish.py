@@ -23,6 +23,7 @@ from imgkit.plugin_files import plugin_words
 from imgkit.progress import best_row
 from imgkit.recipe.monitors import way
 from imgkit.recipe.plan import PhasePlan
+from imgkit.report.run_page import NAME, write_run_page
 from imgkit.report.words import guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
@@ -169,10 +170,19 @@ def _say_result(
         screen.warn(f"No advice on this result: {type(error).__name__}: {error}")
     how = how_it_loads(setup.about["model"], setup.recipe.model.head)
     lines.append(f"Model   {folder.path / 'model'}  ({how})")
+    lines.append(f"Report  {folder.path / NAME}")
     name = "latest" if folder.is_latest else folder.address
     runs = shlex.quote(f"{folder.path.parent}/")
     following = [f"imgkit predict {shlex.quote(name)} PHOTOS/{plugin_words(folder)}", f"imgkit report {runs}"]
     screen.result(f"Done in {format_seconds(seconds)}", lines, following)
+
+
+def write_page(folder: RunFolder, screen: Screen) -> None:
+    """Write the page of a run that is finished; what goes wrong is said and stops nothing."""
+    try:
+        write_run_page(folder)
+    except Exception as error:  # all that the run made is on the disk: no fault of its page may call it failed
+        screen.warn(f"No {NAME}: {type(error).__name__}: {error}")
 
 
 def score_line(split: str, metrics: Mapping[str, Any]) -> str:
