@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from page_reader import read_page, text_of
+from payloads import PAYLOADS
 from sample_runs import write_run
 from scored_runs import index_of, write_scored_run
 
@@ -116,47 +117,9 @@ def test_more_training_images_on_the_same_test_images_are_a_chart_across_groups(
     assert re.search(r"half \(group [12]\): \d", text)
 
 
-PAYLOADS = [
-    "<script>alert(1)</script>",
-    "</script><script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "\"><svg onload=alert(1)>",
-    "' onmouseover='alert(1)",
-    "\" onfocus=alert(1) autofocus=\"",
-    "<a href=javascript:alert(1)>x</a>",
-    "<style>*{display:none}</style>",
-    "</style><script>1</script>",
-    "<!--",
-    "--><b>",
-    "]]><b>",
-    "</title><b>",
-    "</textarea><b>",
-    "<iframe srcdoc='<script>1</script>'>",
-    "<base href=//evil>",
-    "<meta http-equiv=refresh content=0>",
-    "<form action=//evil><input>",
-    "<math><mi xlink:href=x>",
-    "{{ 7*7 }}",
-    "{% for x in y %}",
-    "{# x #}",
-    "${7*7}",
-    "#{7*7}",
-    "&lt;b&gt;<b>",
-    "&#60;b&#62;",
-    "\u2028<b>\u2029",
-    "\u202eabc<b>",
-    "\x00<b>",
-    "\x1b[31m<b>",
-    "<b\x0conclick=alert(1)>",
-    "\udcff<b>",
-    "＜script＞<b>",
-    "`${alert(1)}`",
-]  # fmt: skip
-
-
 def written(out: Path, text: str) -> str:
     """The page of runs all of whose words are `text`."""
-    index = index_of(90, paths=[f"{text}.png"])
+    index = index_of(60, paths=[f"{text}.png"])
     name = re.sub(r"[/\x00\udcff]", "-", text)[:100]
     about = {"model": text, "recipe": text, "verb": text, "machine": text, "versions": {text: text}}
     one = write_scored_run(out, f"one {name}", index, BOTH, draw=1)
@@ -177,9 +140,8 @@ def written(out: Path, text: str) -> str:
 
 
 def test_no_name_adds_an_element_an_attribute_or_a_control_character(tmp_path: Path) -> None:
-    assert len(PAYLOADS) >= 30
     plain = read_page(written(tmp_path / "plain", "plain"))
-    for number, payload in enumerate(PAYLOADS):
+    for number, payload in enumerate((*PAYLOADS, "\udcff<b>")):
         html = written(tmp_path / str(number), payload)
         found = read_page(html)
         assert found.elements == plain.elements, payload
