@@ -30,6 +30,7 @@ def runs(tmp_path: Path) -> Path:
     write_scored_run(tmp_path, "smoke", index, BOTH, smoke=True)
     write_run(tmp_path, "unscored", f1=None, fingerprint=index.fingerprint, state="failed")
     write_scored_run(tmp_path, "elsewhere", index_of(90), BOTH, created="2025-01-01")
+    write_scored_run(tmp_path, "elsewhere1", index_of(90), BOTH, created="2025-01-01", seed=1, draw=1)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "run.json").write_text("{")
     return tmp_path
@@ -39,7 +40,9 @@ def test_ranks_differences_seeds_and_what_is_without_a_rank(runs: Path) -> None:
     html, text = page(runs), text_of(page(runs))
     ids = [value for tag, name, value in read_page(html).attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    assert "9 runs · 6 with a rank · 2 data sets · 1 folder that cannot be read" in text
+    labels = [value for _, name, value in read_page(html).attributes if name == "aria-label"]
+    assert len(labels) == len(set(labels)), "landmarks that a screen reader lists have names of their own"
+    assert "10 runs · 7 with a rank · 2 data sets · 1 folder that cannot be read" in text
     assert "Group 1: cells/" in text
     assert text.index("Scored on test") < text.index("Scored on validation, which chose the weights")
     assert "4 runs scored on the same 200 test images, which chose no weights." in text
@@ -67,7 +70,7 @@ def test_runs_of_other_groups_are_not_ranked_and_it_is_said(runs: Path) -> None:
 
 
 def page_of_one_group(runs: Path) -> str:
-    return runs_page(runs, [run for run in collect(runs) if run.name != "elsewhere"])
+    return runs_page(runs, [run for run in collect(runs) if not run.name.startswith("elsewhere")])
 
 
 def test_a_named_baseline_and_where_it_is_none(runs: Path) -> None:
