@@ -40,6 +40,7 @@ class Section:
 
     Args:
         anchor: its id on the page.
+        label: what names its tables apart from those of other sections.
         title: which images its runs are scored on.
         notes: what a reader has to know.
         leaderboard: the runs by rank.
@@ -53,6 +54,7 @@ class Section:
     """
 
     anchor: str
+    label: str
     title: str
     notes: Sequence[str]
     leaderboard: Table
@@ -169,6 +171,7 @@ def _section(
     ]
     return Section(
         anchor=f"group-{group.number}-{number}",
+        label=f"group {group.number}, {ladder.split}{f', {number}' if number > 1 else ''}",
         title="Scored on test" if ladder.split == "test" else "Scored on validation, which chose the weights",
         notes=board.notes_of(ladder, found, tried(groups, ladder.best.watched)),
         leaderboard=board.leaderboard(ladder, of_ladder),
