@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from page_runs import make_run
@@ -12,6 +12,9 @@ from payloads import PAYLOADS
 from imgkit.report.collect import collect
 from imgkit.report.run_page import write_run_page
 from imgkit.report.runs_page import write_runs_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra `browser` is not installed")
@@ -22,7 +25,7 @@ NAMES = [f"{PAYLOADS[number % len(PAYLOADS)]} {number}" for number in range(24)]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator["Browser"]:
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield found
@@ -47,7 +50,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 class Opened:
     """A page that is open, and what it complained of or asked the network for."""
 
-    def __init__(self, browser: Any, file: Path, width: int, scheme: str) -> None:  # noqa: ANN401  # of an extra
+    def __init__(self, browser: "Browser", file: Path, width: int, scheme: str) -> None:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
         self.page = context.new_page()
         self.complaints: list[str] = []
@@ -66,7 +69,7 @@ KINDS = ["labels", "sets", "drawn", "hostile", "runs"]
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_page_opens_offline_without_a_complaint_and_is_accessible(
-    browser: Any, pages: dict[str, Path], kind: str, scheme: str, width: int
+    browser: "Browser", pages: dict[str, Path], kind: str, scheme: str, width: int
 ) -> None:
     opened = Opened(browser, pages[kind], width, scheme)
     assert opened.complaints == []
@@ -77,7 +80,7 @@ def test_a_page_opens_offline_without_a_complaint_and_is_accessible(
     assert told == []
 
 
-def test_a_table_sorts_and_says_which_way(browser: Any, pages: dict[str, Path]) -> None:
+def test_a_table_sorts_and_says_which_way(browser: "Browser", pages: dict[str, Path]) -> None:
     page = Opened(browser, pages["labels"], 1280, "light").page
     table = page.locator("section[aria-labelledby=classes] table")
     header = table.get_by_role("columnheader", name="recall")
@@ -91,7 +94,7 @@ def test_a_table_sorts_and_says_which_way(browser: Any, pages: dict[str, Path]) 
     assert header.get_attribute("aria-sort") == "ascending"
 
 
-def test_a_search_leaves_the_rows_that_have_the_words(browser: Any, pages: dict[str, Path]) -> None:
+def test_a_search_leaves_the_rows_that_have_the_words(browser: "Browser", pages: dict[str, Path]) -> None:
     page = Opened(browser, pages["drawn"], 1280, "light").page
     section = page.locator("section[aria-labelledby=classes]")
     section.get_by_role("searchbox").fill("class 5")
@@ -102,7 +105,7 @@ def test_a_search_leaves_the_rows_that_have_the_words(browser: Any, pages: dict[
     assert 11 <= len(shown) < len(every) == 60
 
 
-def test_a_cell_shows_its_images_and_gives_the_focus_back(browser: Any, pages: dict[str, Path]) -> None:
+def test_a_cell_shows_its_images_and_gives_the_focus_back(browser: "Browser", pages: dict[str, Path]) -> None:
     page = Opened(browser, pages["labels"], 1280, "light").page
     cell = page.locator(".matrix .wrong button").first
     many = int(cell.inner_text())
@@ -116,7 +119,7 @@ def test_a_cell_shows_its_images_and_gives_the_focus_back(browser: Any, pages: d
     assert cell.evaluate("(button) => button === document.activeElement")
 
 
-def test_a_drawn_matrix_answers_to_the_keyboard(browser: Any, pages: dict[str, Path]) -> None:
+def test_a_drawn_matrix_answers_to_the_keyboard(browser: "Browser", pages: dict[str, Path]) -> None:
     page = Opened(browser, pages["drawn"], 1280, "light").page
     canvas = page.locator("#matrix")
     assert canvas.evaluate("(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v)")
@@ -126,7 +129,7 @@ def test_a_drawn_matrix_answers_to_the_keyboard(browser: Any, pages: dict[str, P
     assert "answered" in page.locator("#cell-title").inner_text()
 
 
-def test_the_switch_of_colours_changes_them_and_is_kept(browser: Any, pages: dict[str, Path]) -> None:
+def test_the_switch_of_colours_changes_them_and_is_kept(browser: "Browser", pages: dict[str, Path]) -> None:
     page = Opened(browser, pages["labels"], 1280, "light").page
     colour = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(colour)
@@ -134,7 +137,7 @@ def test_the_switch_of_colours_changes_them_and_is_kept(browser: Any, pages: dic
     assert page.evaluate(colour) != before
 
 
-def test_in_print_nothing_is_cut_off(browser: Any, pages: dict[str, Path]) -> None:
+def test_in_print_nothing_is_cut_off(browser: "Browser", pages: dict[str, Path]) -> None:
     page = Opened(browser, pages["labels"], 1280, "light").page
     page.emulate_media(media="print")
     hidden = "[...document.querySelectorAll('.region')].filter((one) => one.scrollHeight > one.clientHeight + 1).length"
@@ -142,7 +145,7 @@ def test_in_print_nothing_is_cut_off(browser: Any, pages: dict[str, Path]) -> No
     assert page.pdf().startswith(b"%PDF")
 
 
-def test_names_that_attack_make_no_element_and_run_nothing(browser: Any, pages: dict[str, Path]) -> None:
+def test_names_that_attack_make_no_element_and_run_nothing(browser: "Browser", pages: dict[str, Path]) -> None:
     page = Opened(browser, pages["hostile"], 1280, "light").page
     assert page.evaluate("Object.keys(window).filter((name) => /pwned|xss/i.test(name))") == []
     assert page.locator("iframe, object, embed, base, form, video, marquee").count() == 0
