@@ -72,12 +72,14 @@ def test_report_of_many_writes_two_files(imgkit: Run, runs: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["runs/one", "one", "latest", "runs/latest", "./runs/one"])
-def test_report_of_one_writes_nothing(imgkit: Run, runs: Path, name: str) -> None:
-    before = sorted(runs.rglob("*"))
+def test_report_of_one_writes_its_page_and_says_where(imgkit: Run, runs: Path, name: str) -> None:
+    before = {*runs.rglob("*")}
     code, out, err = imgkit("report", name)
-    assert (code, err) == (0, "")
+    assert code == 0
     assert "val@10" in out
-    assert sorted(runs.rglob("*")) == before
+    assert {*runs.rglob("*")} - before == {runs / "one" / "report.html"}
+    told = err.split(maxsplit=1)
+    assert (told[0], Path(told[1].strip()).resolve()) == ("Wrote", (runs / "one" / "report.html").resolve())
 
 
 def test_a_broken_run_is_an_error_by_name_and_a_row_among_others(imgkit: Run, runs: Path) -> None:
