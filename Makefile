@@ -20,7 +20,7 @@ proof: $(VENV)/ready
 
 browser: $(VENV)/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
-	$(BIN)/pytest tests/report/test_browser.py
+	$(BIN)/pytest -m slow tests/report/test_browser.py tests/report/test_accessible.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ class Confusions:
         support: images that have what the row says, (rows,).
         pairs: the most frequent confusions, the most frequent first.
         images: rows of predictions.csv behind wrong answers by cell, the surest answer first.
+        right: those behind right answers, by cell of the diagonal, the least sure first.
     """
 
     rows: tuple[str, ...]
@@ -52,7 +53,8 @@ class Confusions:
     counts: Ints
     support: Ints
     pairs: tuple[Pair, ...]
-    images: Mapping[Cell, npt.NDArray[np.int64]]
+    images: Mapping[Cell, Ints]
+    right: Mapping[Cell, Ints]
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
@@ -92,10 +94,13 @@ def confusions_of(answers: Answers | AnswersOfSets, classes: Sequence[str]) -> C
     wrong = np.flatnonzero(~answers.right)
     wrong = wrong[np.argsort(-answers.prob[wrong], kind="stable")]
     images = _by_cell(wrong, place[answers.targets[wrong]], place[answers.predicted[wrong]])
+    good = np.flatnonzero(answers.right)
+    good = good[np.argsort(answers.prob[good], kind="stable")]
+    right = _by_cell(good, place[answers.targets[good]], place[answers.predicted[good]])
     names = tuple(classes[code] for code in order)
     counts = counts[np.ix_(order, order)]
     support = counts.sum(axis=1)
-    return Confusions(names, names, counts, support, _pairs(images, names, names, support), images)
+    return Confusions(names, names, counts, support, _pairs(images, names, names, support), images, right)
 
 
 def _of_sets(answers: AnswersOfSets, classes: Sequence[str]) -> Confusions:
@@ -114,7 +119,8 @@ def _of_sets(answers: AnswersOfSets, classes: Sequence[str]) -> Confusions:
     images = {
         (int(row), int(column)): np.flatnonzero(true[:, row] & wrong[:, column]) for row, column in np.argwhere(behind)
     }
-    return Confusions(rows, columns, counts, support, _pairs(images, rows, columns, support), images)
+    right = {(one, one): np.flatnonzero(true[:, one] & answer[:, one]) for one in range(len(rows))}
+    return Confusions(rows, columns, counts, support, _pairs(images, rows, columns, support), images, right)
 
 
 def _by_cell(rows: Ints, true: Ints, answered: Ints) -> dict[Cell, Ints]:

@@ -13,7 +13,7 @@ WIDEST = 30
 """Classes up to which the matrix is a table with a button in each cell; above, it is drawn."""
 SHADES = 6
 """Steps of shade from an empty cell to a full one."""
-_NAMES = 12  # images named for one cell
+_NAMES, _RIGHT = 12, 6  # images named for a wrong cell, and for a right one
 _ROOM = 120_000  # characters of names in a page
 
 
@@ -51,15 +51,18 @@ def matrix_of(confusions: Confusions, answers: Answers | AnswersOfSets) -> Matri
 
 
 def named_images(confusions: Confusions, paths: Sequence[str]) -> dict[str, list[list[int | str]]]:
-    """The images behind wrong cells: the surest of each cell first, then the second of each, while there is room."""
+    """The images behind the cells: the first of each wrong cell, then the second of each, …, then right ones.
+
+    There are no more than there is room for.
+    """
     found: dict[Cell, list[list[int | str]]] = {}
     room = _ROOM
-    cells = sorted(confusions.images, key=lambda cell: (-len(confusions.images[cell]), cell))
-    for number in range(_NAMES):
-        for cell in cells:
-            rows = confusions.images[cell]
-            if number < len(rows) and room > 0:
-                row = int(rows[number])
+    for images, most in ((confusions.images, _NAMES), (confusions.right, _RIGHT)):
+        cells = sorted(images, key=lambda cell: (-len(images[cell]), cell))
+        for number in range(most):
+            for cell in (cell for cell in cells if number < len(images[cell])):
+                row = int(images[cell][number])
                 room -= len(paths[row]) + 10
-                found.setdefault(cell, []).append([row, paths[row]])
+                if room >= 0:
+                    found.setdefault(cell, []).append([row, paths[row]])
     return {f"{i},{j}": names for (i, j), names in found.items()}

@@ -69,6 +69,11 @@ class Gallery:
     stored: bool
     notes: tuple[str, ...]
 
+    @property
+    def maps(self) -> bool:
+        """Whether some picture has a map."""
+        return any(one.overlay for one in (*self.mistakes, *self.unsure, *self.others))
+
 
 def gallery_of(stored: Stored) -> Gallery:
     """The images of an evaluation to look at.

@@ -30,6 +30,7 @@ from imgkit.report.told import (
     model_facts,
     recipe_told,
 )
+from imgkit.report.words import scores
 from imgkit.run import RunFolder, replace_text
 
 NAME = "report.html"
@@ -64,6 +65,7 @@ class RunPage:
         address: what means the run on a command line.
         headline: the score and all that belongs to it.
         validation: scores of validation, where the headline has those of test.
+        others: names and scores of other stored evaluations, but for those of epochs.
         stored: the evaluation that is shown; None where there is none.
         evidence: what it holds; None where there is none, or it cannot be read.
         fault: why it cannot be read; "" where it can.
@@ -76,6 +78,7 @@ class RunPage:
     address: str
     headline: Headline
     validation: tuple[Figure, ...]
+    others: Facts
     stored: Stored | None
     evidence: Evidence | None
     fault: str
@@ -107,6 +110,7 @@ def page_of(folder: RunFolder) -> RunPage:
             address=folder.address,
             headline=headline_of(stored, about, recipe.monitor, recipe.early_stop, tried_of(folder), leak),
             validation=() if val is None else figures_of(val.metrics),
+            others=_others(details.evaluations, stored),
             stored=stored,
             evidence=evidence,
             fault=fault,
@@ -174,6 +178,12 @@ def _evidence(stored: Stored | None) -> tuple[Evidence | None, str]:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         return None, f"The tables in {stored.file('')} cannot be read ({reason}). Score the images again."
     return evidence, ""
+
+
+def _others(evaluations: Mapping[str, Mapping[str, Any]], stored: Stored | None) -> Facts:
+    """Evaluations of other data and of train, in words."""
+    named = {name for name in evaluations if name.split("@")[0] not in ("val", "test")}
+    return tuple((name, scores(evaluations[name])) for name in sorted(named - {stored.name if stored else ""}))
 
 
 def _same(folder: RunFolder, stored: Stored | None, seed: int) -> tuple[Copies | None, Leak | None]:

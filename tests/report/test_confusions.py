@@ -29,6 +29,11 @@ def test_counts_equal_scikit_learn_in_the_new_order(tmp_path: Path) -> None:
         assert set(answers.targets[rows]) == {order[i]}
         assert set(answers.predicted[rows]) == {order[j]}
         assert np.all(np.diff(answers.prob[rows]) <= 0), "the surest first"
+    for (i, j), rows in found.right.items():
+        assert i == j
+        assert len(rows) == found.counts[i, i]
+        assert np.all(np.diff(answers.prob[rows]) >= 0), "the least sure first"
+        assert set(answers.targets[rows]) == set(answers.predicted[rows]) == {order[i]}
     assert [pair.count for pair in found.pairs] == sorted((len(rows) for rows in found.images.values()), reverse=True)
     top = found.pairs[0]
     assert top.share == top.count / found.support[top.cell[0]]

@@ -19,6 +19,7 @@
   wanted.addEventListener("change", () => { label(); root.dispatchEvent(new Event("themechange")); });
   label();
 
+  const collator = new Intl.Collator("en", { numeric: true });
   const keyOf = (cell) => {
     const text = cell.dataset.value ?? cell.textContent.trim();
     const number = text === "" ? NaN : Number(text);
@@ -36,7 +37,7 @@
     const sign = way === "ascending" ? 1 : -1;
     const compare = numeric
       ? (a, b) => sign * (a.number - b.number)
-      : (a, b) => sign * a.text.localeCompare(b.text, "en", { numeric: true });
+      : (a, b) => sign * collator.compare(a.text, b.text);
     // Empty cells come last, whichever way.
     rows.sort((a, b) => (a.text === "") - (b.text === "") || (a.text === "" ? 0 : compare(a, b)));
     body.append(...rows.map((one) => one.row));

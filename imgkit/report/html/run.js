@@ -22,11 +22,9 @@
     const n = counts.get(`${i},${j}`) ?? 0;
     from = origin;
     document.getElementById("cell-title").textContent = words(i, j);
-    document.getElementById("cell-text").textContent = isRight(i, j)
-      ? "These answers are right; only wrong ones are named here."
-      : named.length < n
-        ? `${named.length} of ${data.sets ? "those where this is wrong" : "them"}; all are in predictions.csv.`
-        : "The surest answers first.";
+    const which = isRight(i, j) ? "right, the least sure first" : data.sets ? "wrong" : "wrong, the surest first";
+    document.getElementById("cell-text").textContent =
+      `${named.length} of the answers that are ${which}. All images are in predictions.csv.`;
     gallery.replaceChildren();
     paths.replaceChildren();
     for (const [row, path] of named) {
