@@ -1,12 +1,13 @@
 # make demo    environment, install, a real fine-tuning on real photographs, report
 # make test    the tests, in minutes
 # make proof   those that take longer: kills of fresh processes, the whole option matrix
+# make browser the pages of `imgkit report` in a real browser, where there is a chromium
 # make lint    style and types
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test proof lint clean
+.PHONY: demo test proof browser lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
@@ -16,6 +17,10 @@ test: $(VENV)/ready
 
 proof: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m slow
+
+browser: $(VENV)/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/pytest -m slow tests/report/test_browser.py tests/report/test_accessible.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

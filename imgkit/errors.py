@@ -169,6 +169,8 @@ def memory_told(told: DeviceError) -> Iterator[None]:
 
 def printable(text: str) -> str:
     """`text` with control, bidirectional and undecodable characters made visible."""
+    if text.isascii() and text.isprintable():
+        return text  # most are, and some are long
     hidden = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x2028, 0x2029}
     return "".join(
         char

@@ -18,7 +18,7 @@ from imgkit.duration import format_seconds
 from imgkit.epoch_log import loaded_line, saved_line, saved_within_line
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
 from imgkit.evaluate import store
-from imgkit.finish import finish
+from imgkit.finish import finish, write_page
 from imgkit.head import pictures_of, solve_phase
 from imgkit.plateau import remembered
 from imgkit.plugin_files import plugin_words
@@ -86,6 +86,7 @@ class Experiment:
                 step, total = self.progress.step, self.setup.plan.total_steps
                 why = self._limit.reached(step, total) if self.progress.time_up else ""
                 self._set_status("finished", reason=why, best=best)
+                write_page(self.folder, self.screen)
         except BaseException as error:
             self._say_why(error)
             raise

@@ -50,6 +50,15 @@ def format_bytes(count: int, unit: str) -> str:
     return f"{count / BYTES[unit]:,.2f} {unit}"
 
 
+def about_bytes(count: int) -> str:
+    """`3.2 GiB`, `640 MiB`, `12 KiB`: bytes in the unit that fits, for people."""
+    for unit in ("GiB", "MiB"):
+        if count >= BYTES[unit]:
+            number = count / BYTES[unit]
+            return f"{number:,.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+    return f"{count / BYTES['KiB']:,.0f} KiB"
+
+
 def _parse(text: str, units: Mapping[str, float], what: str, examples: str) -> float:
     form = _FORM.fullmatch(text)
     if form is None:

@@ -279,7 +279,8 @@ def _runs_in(out: Path) -> list[str]:
 
 
 def _fits_a_line(name: str) -> bool:
-    return 0 < len(name) <= 200 and name.isprintable() and name not in {"latest", "report.md", "leaderboard.csv"}
+    taken = {"latest", "report.html", "report.md", "leaderboard.csv"}
+    return 0 < len(name) <= 200 and name.isprintable() and name not in taken
 
 
 @contextmanager

@@ -252,7 +252,7 @@ def test_contents_are_compared_with_a_line_of_progress(run: imgkit.Run, seen: li
 
     shutil.rmtree(run.evaluate(split="val")["folder"])
     run.evaluate(split="val", screen=Watching(quiet=True))
-    assert labels == [("checking images", True), ("scoring", True)]
+    assert labels == [("checking images", True), ("scoring", True), ("pictures", True)]
 
 
 def test_columns_of_splits_and_groups_are_the_runs(tmp_path: Path, seen: list[dict[str, Any]], place: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgkit import __version__
-from imgkit.cli import data, look, lr_find, plot, study, train
+from imgkit.cli import data, doctor, look, lr_find, plot, study, train
 from imgkit.errors import DeviceError, ImgkitError, UsageError, ran_out
 from imgkit.screen import Screen
 
@@ -43,6 +43,7 @@ lr_find.add_to(app)
 study.add_to(app)
 look.add_to(app)
 plot.add_to(app)
+doctor.add_to(app)
 
 
 def main() -> None:

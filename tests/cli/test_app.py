@@ -26,6 +26,7 @@ COMMANDS = [
     "plot",
     "models",
     "recipes",
+    "doctor",
 ]
 
 
