@@ -19,6 +19,14 @@ def test_what_cost_json_holds() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_a_gpus_memory_is_told_beside_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgkit.cost.describe", str)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: {"cuda:1": 12345}[str(device)])
+    found = cost_of(1, seconds=2.0, network_seconds=1.5, device=torch.device("cuda:1"))
+    assert (found["device"], found["device_peak_memory"]) == ("cuda:1", 12345)
+    assert found["peak_memory"] > 12345
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the other count is Linux's")
 def test_memory_is_the_greatest_resident_set_in_bytes() -> None:
     held = torch.ones(64 << 20, dtype=torch.uint8)

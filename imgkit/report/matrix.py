@@ -14,7 +14,7 @@ WIDEST = 30
 SHADES = 6
 """Steps of shade from an empty cell to a full one."""
 _NAMES, _RIGHT = 12, 6  # images named for a wrong cell, and for a right one
-_ROOM = 120_000  # characters of names in a page
+_ROOM = 50_000  # characters of names in a page
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@
     const n = counts.get(`${i},${j}`) ?? 0;
     from = origin;
     document.getElementById("cell-title").textContent = words(i, j);
-    const which = isRight(i, j) ? "right, the least sure first" : data.sets ? "wrong" : "wrong, the surest first";
-    document.getElementById("cell-text").textContent =
-      `${named.length} of the answers that are ${which}. All images are in predictions.csv.`;
+    const order = isRight(i, j) ? "the least sure answers first" : "the surest answers first";
+    const some = data.sets ? `${named.length} images where this is ${isRight(i, j) ? "right" : "wrong"}` : `${named.length} of ${n} images, ${order}`;
+    document.getElementById("cell-text").textContent = `${some}. All of them are in predictions.csv.`;
     gallery.replaceChildren();
     paths.replaceChildren();
     for (const [row, path] of named) {
@@ -81,11 +81,12 @@
     canvas.style.height = `${height * cell}px`;
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
+    const spread = cell < 3 ? 1 : 0; // a count in a cell of a pixel or two is still seen
     const [right, wrong, ink] = [colour("--c0"), colour(data.sets ? "--c3" : "--c1"), colour("--ink")];
     for (const [i, j, n] of data.cells) {
-      pen.globalAlpha = 0.2 + 0.8 * Math.sqrt(n / Math.max(1, data.support[i]));
+      pen.globalAlpha = 0.25 + 0.75 * Math.sqrt(n / Math.max(1, data.support[i]));
       pen.fillStyle = isRight(i, j) ? right : wrong;
-      pen.fillRect(j * cell, i * cell, cell, cell);
+      pen.fillRect(j * cell - spread, i * cell - spread, cell + 2 * spread, cell + 2 * spread);
     }
     pen.globalAlpha = 1;
     if (at) {
