@@ -303,7 +303,7 @@ def test_rows_without_a_split_are_no_test(
 def test_larger_images_are_opened_where_that_is_asked_for(
     run: imgkit.Run, seen: list[dict[str, Any]], place: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"0\.0 megapixels, over the limit of 0\.001 .* --max-pixels"):
+    with pytest.raises(DataError, match=r"is [0-9,]+ pixels, over the limit of 1,000 .* --max-pixels"):
         run.evaluate(data=place / "in", max_pixels=1000)
     assert run.evaluate(data=place / "in", max_pixels=2000)["n"] == 30
     assert seen[-1]["max_pixels"] == 2000, "also while they are scored"

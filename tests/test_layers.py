@@ -33,7 +33,7 @@ LAYERS = [
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
-        *("solve", "scaled", "head_sgd", "run", "progress", "screen", "terminal"),
+        *("solve", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
     ],
@@ -48,7 +48,17 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
-    *("recipe", "class_weights", "schedules", "schedule_fit", "plateau", "run", "plugin_files", "template"),
+    *(
+        "recipe",
+        "class_weights",
+        "schedules",
+        "schedule_fit",
+        "plateau",
+        "run",
+        "run_names",
+        "plugin_files",
+        "template",
+    ),
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
     *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
