@@ -44,6 +44,7 @@ PATH = list(sys.path)
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    forget()  # what tests of other files imported
     yield
     forget()
 

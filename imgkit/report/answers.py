@@ -20,6 +20,7 @@ from imgkit.run import DAMAGED, RunFolder
 
 Image = tuple[str, str]
 """SHA-256 of a file in hex, and its path below the data's root as predictions.csv shows it."""
+_SAME = "Compare runs that were scored on the same images."
 _AGREE = 1e-6  # macro F1 of metrics.json and that of predictions.csv
 
 
@@ -104,7 +105,8 @@ def paired(base: Answers, other: Answers) -> tuple[Targets, Targets, Targets]:
     if missing or extra:
         raise DataError(
             f"not the same test images: {missing:,} of the {len(base.images):,} of {printable(base.run)} are not among "
-            f"those of {printable(other.run)}, and {extra:,} of its {len(other.images):,} are not among these"
+            f"those of {printable(other.run)}, and {extra:,} of its {len(other.images):,} are not among these",
+            _SAME,
         )
     order = np.array([place[image] for image in base.images], dtype=np.int64)
     classes = tuple(dict.fromkeys((*base.classes, *other.classes)))
@@ -112,7 +114,7 @@ def paired(base: Answers, other: Answers) -> tuple[Targets, Targets, Targets]:
     others, found = (_recoded(part[order], other.classes, classes) for part in (other.targets, other.predicted))
     if targets.shape != others.shape or (wrong := _differing(targets, others)):
         what = "another task" if targets.shape != others.shape else f"{wrong:,} images have other labels"
-        raise DataError(f"not the same test images: in {printable(other.run)} {what}")
+        raise DataError(f"not the same test images: in {printable(other.run)} {what}", _SAME)
     return targets, answers, found
 
 
