@@ -75,7 +75,8 @@ def scale_of(axis: Axis, values: Iterable[float], start: float, stop: float) -> 
         high = max(high, low * 10)
         return Scale(low, high, start, stop, log=True)
     if high <= low:
-        low, high = (low - 0.5 if axis.low is None else low), max(high, low + (0.5 if axis.low is None else 1.0))
+        half = min(0.5, abs(low) / 2) or 0.5  # to either side of a constant, so that a small one is not drawn as 0
+        low, high = (low - half if axis.low is None else low), max(high, low + (half if axis.low is None else 1.0))
     step = _step((high - low) / 5)
     low = low if axis.low is not None else math.floor(low / step + 1e-9) * step
     high = high if axis.high is not None else math.ceil(high / step - 1e-9) * step

@@ -40,3 +40,10 @@ def test_a_log_scale_gives_equal_room_to_equal_ratios() -> None:
 def test_one_value_or_none_still_makes_a_scale(values: list[float]) -> None:
     scale = scale_of(Axis("x"), values, 0, 100)
     assert scale.high > scale.low
+
+
+def test_a_small_constant_is_not_drawn_as_nothing() -> None:
+    scale = scale_of(Axis("rate"), [1e-3, 1e-3], 0, 100)
+    assert scale.low > 0
+    assert scale(1e-3) == pytest.approx(50)
+    assert all(0 < tick < 2e-3 for tick in scale.ticks())
