@@ -15,7 +15,7 @@ from imgkit.report.html.axes import Axis, Scale, scale_of
 
 LOOKS = 7  # colours of page.css; after them they begin anew, with other dashes
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 34.0, 40.0  # room for what is written beside the plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 12.0, 34.0, 40.0  # room for what is written beside the plot
 _MARKED = 60  # points up to which each has a marker
 _MOST = 400  # points of a line; of more, the highest and the lowest of each stretch are drawn
 
