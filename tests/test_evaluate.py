@@ -312,6 +312,6 @@ def test_larger_images_are_opened_where_that_is_asked_for(
     with pytest.raises(UsageError, match="max_pixels is not used: it is for other data"):
         run.evaluate(max_pixels=1000)
     (answer,) = run.predict(place / "in" / "a" / "0.png", max_pixels=1000)
-    assert "over the limit of 0.001" in answer.error
+    assert "over the limit of 1,000" in answer.error
     (answer,) = run.predict(place / "in" / "a" / "0.png")
     assert answer.error == ""
