@@ -2,12 +2,13 @@
 # make test    the tests, in minutes
 # make proof   those that take longer: kills of fresh processes, the whole option matrix
 # make campaign  every fault of tests/faults, in half an hour; figures for docs/reliability.md
+# make browser the pages of `imgkit report` in a real browser, where there is a chromium
 # make lint    style and types
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test proof campaign lint clean
+.PHONY: demo test proof browser campaign lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
@@ -21,6 +22,10 @@ proof: $(VENV)/ready
 campaign: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m '' tests/faults --campaign-json benchmarks/reliability.json
 	$(BIN)/python benchmarks/reliability.py
+
+browser: $(VENV)/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/pytest -m slow tests/report/test_browser.py tests/report/test_accessible.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -58,6 +58,7 @@ class Run:
         max_pixels: int | None = None,
         root: str | Path | None = None,
         device: str = "auto",
+        images: bool = True,
         screen: Screen | None = None,
     ) -> dict[str, Any]:
         """Score the best weights on a split of the run's data, or on other data by class name.
@@ -70,10 +71,10 @@ class Run:
             max_pixels: larger images of other data are refused; None: as in the training.
             root: the folder that the run's own data were moved to, kept in the run; or where paths of a CSV start.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
+            images: whether small pictures and maps of mistakes and unsure answers are stored with the scores.
             screen: where to say what is going on; None: nowhere.
 
-        Returns:
-            What metrics.json holds, and "folder": where predictions and tables were written.
+        Returns: what metrics.json holds, and "folder": where all that is.
 
         Raises:
             DataError: if the data hold a class the model does not know.
@@ -87,7 +88,7 @@ class Run:
         told, settings = screen or Screen(quiet=True), other_data(data, max_pixels, root)
         if root is not None and settings is None:
             move_data(self.folder, root, told)
-        return evaluate_run(self.folder, data=settings, split=split, device=device, screen=told)
+        return evaluate_run(self.folder, data=settings, split=split, device=device, images=images, screen=told)
 
     def predict(
         self,

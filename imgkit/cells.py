@@ -30,3 +30,8 @@ def parted(cell: str) -> list[str]:
     """The labels that `joined` was given, none of them empty."""
     parts = re.findall(r"(?:[^|\\]|\\.?)+", cell, re.DOTALL)
     return [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts]
+
+
+def visible(name: str) -> str:
+    r"""`name` as CSV files have it, which are UTF-8: bytes that are not are shown as `\udcXX`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -10,6 +10,7 @@ from imgkit.api import Run, finetune, scratch
 from imgkit.data.builtin import cache_folder
 from imgkit.report.collect import collect
 from imgkit.report.leaderboard import write_reports
+from imgkit.report.runs_page import write_runs_page
 from imgkit.report.table import print_runs
 from imgkit.screen import Screen
 from imgkit.terminal import make_console
@@ -68,7 +69,8 @@ def run(*, out: Path, smoke: bool, screen: Screen) -> Run:
     screen.line()
     found = collect(out)
     print_runs(found, make_console(sys.stdout))
-    screen.fact("Wrote", *(str(file) for file in write_reports(out, found)))
+    files = [write_runs_page(out, found), *write_reports(out, found)]
+    screen.fact("Wrote", *map(str, files))
     return done
 
 

@@ -1,6 +1,6 @@
 """The lines of log.txt, and of a pipe, that a program can read: one an epoch, and those of checkpoints.
 
-    Epoch 3: step=36 phase=all solved=false lr=0.0004 train_loss=0.412345 val/loss=0.512345 … best=true seconds=37.25
+    Epoch 3: step=36 phase=all solved=false lr=0.0004 train_loss=0.412345 … val/loss=0.512345 … best=true seconds=37.25
 
 A line of an epoch has the keys of its row in history.jsonl, in the same order. docs/run-folder.md says how
 they are read.

@@ -17,6 +17,8 @@ A bug raises something else and keeps its traceback (exit 1).
 """
 
 import difflib
+import errno
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,8 +128,20 @@ def disk_told(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        hint = "Free some space, or choose another --out."
-        raise DiskError(f"Cannot write {printable(str(place))}: {reason}.", hint) from error
+        raise DiskError(f"Cannot write {printable(str(place))}: {reason}.", _disk_hint(error, place)) from error
+
+
+def _disk_hint(error: OSError, place: Path) -> str:
+    """What to do about it: more room helps against nothing but a want of room."""
+    if error.errno == errno.ENOENT:
+        return f"Make its folder first:  mkdir -p {shlex.quote(printable(str(place.parent)))}"
+    if error.errno == errno.EISDIR:
+        return "It is a folder: name a file in it."
+    if error.errno in {errno.EEXIST, errno.ENOTDIR}:
+        return "A file is in the way, where a folder should be: choose another place."
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return "Mend the permissions, or choose another place."
+    return "Free some space, or choose another place."
 
 
 def did_you_mean(word: str, known: Iterable[str], n: int = 3) -> list[str]:
@@ -169,6 +183,8 @@ def memory_told(told: DeviceError) -> Iterator[None]:
 
 def printable(text: str) -> str:
     """`text` with control, bidirectional and undecodable characters made visible."""
+    if text.isascii() and text.isprintable():
+        return text  # most are, and some are long
     hidden = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x2028, 0x2029}
     return "".join(
         char

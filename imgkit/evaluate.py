@@ -1,6 +1,7 @@
 """Scores a network on a split, and stores what it answered."""
 
 import shlex
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from imgkit.calibration import Calibration
+from imgkit.cost import cost_of
 from imgkit.data.batches import eval_batches
 from imgkit.data.csv_table import header_of
 from imgkit.data.index import SPLITS, Index
@@ -21,7 +23,8 @@ from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
 from imgkit.device import choose_device, choose_workers, no_room
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
-from imgkit.evaluations import weights_label, write_evaluation
+from imgkit.evaluations import Beside, weights_label, write_evaluation
+from imgkit.evidence import Images
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
@@ -35,12 +38,13 @@ _BATCH = 32  # images a forward pass; results do not depend on it beyond roundin
 class Scores:
     """What a network answered: logits float32 (N, K), ids int64 (N,), in the order of the rows.
 
-    Targets are int64 (N,), or zeros and ones float32 (N, K) in a multi-label task.
+    Targets are int64 (N,), or zeros and ones float32 (N, K) in a multi-label task. `cost` is cost.json's, if known.
     """
 
     logits: npt.NDArray[np.float32]
     targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
     ids: npt.NDArray[np.int64]
+    cost: Mapping[str, Any] | None = None
 
 
 def score(
@@ -64,18 +68,22 @@ def score(
     batches = eval_batches(
         index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels
     )
-    done = 0
+    done, at_work, began = 0, 0.0, time.perf_counter()
     with memory_told(no_room(device, _BATCH)), torch.inference_mode():
         model = model.to(device).eval()
         for batch in batches:
+            given = time.perf_counter()
             images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
             logits.append(model(images.contiguous(memory_format=torch.channels_last)).float().cpu())  # device sync
+            at_work += time.perf_counter() - given
             targets.append(batch.targets)
             ids.append(batch.ids)
             done += len(batch.ids)
             if progress is not None:
                 progress(done, len(rows))
-    found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy())
+    seconds = time.perf_counter() - began
+    cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device)
+    found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy(), cost)
     assert np.array_equal(found.ids, rows), "every row is scored once, in order"
     return found
 
@@ -91,11 +99,13 @@ def store(
     calibration: Calibration | None = None,
     fit_loss: bool = True,
     unwritten: Callable[[DiskError], None] | None = None,
+    beside: Beside | None = None,
     **extra: object,
 ) -> dict[str, Any]:
-    """Write predictions, metrics and tables of one evaluation into `folder`; returns its metrics.
+    """Write predictions, metrics, tables and cost of one evaluation into `folder`; returns its metrics.
 
-    Without a `calibration` they are of the plain probabilities and, in a multi-label task, of thresholds 0.5.
+    Without a `calibration` they are of the plain probabilities and, in a multi-label task, of thresholds 0.5. `beside`
+    puts more files into the folder, see `write_evaluation`.
 
     Raises:
         DiskError: if the folder cannot be written and there is no `unwritten` to take the error.
@@ -114,6 +124,8 @@ def store(
         calibration=calibration,
         fit_loss=fit_loss,
         unwritten=unwritten,
+        cost=scores.cost,
+        beside=beside,
     )
 
 
@@ -123,6 +135,7 @@ def evaluate_run(
     data: DataSettings | None = None,
     split: str | None = None,
     device: str = "auto",
+    images: bool = True,
     screen: Screen,
 ) -> dict[str, Any]:
     """Score a finished run's model on one of its splits, or on other data by the names of its classes.
@@ -130,7 +143,7 @@ def evaluate_run(
     `data` names other data; a column, `on_bad` or `max_pixels` that it leaves open is the run's, a column of splits or
     groups where the table has it. Without `split`: of its own data the test split if there is one, else the validation
     split; of other data, all rows. A split of its own data is scored once: where that has been done, the stored metrics
-    are returned, and said to be.
+    are returned, and said to be. With `images` pictures and maps of some of them are stored, see `evidence`.
 
     Returns:
         The metrics, as written to `evaluations/NAME/metrics.json`; "folder" is where.
@@ -179,7 +192,9 @@ def evaluate_run(
             progress=progress,
         )
     about_it: dict[str, Any] = {"split": name, "where": where, "calibration": loaded.calibration, **weights}
-    metrics = store(place, scores, index, seed=recipe.seed, **about_it)
+    with screen.progress("pictures") as progress:
+        pictures = Images(loaded.model, index, rows, loaded.preprocessing, settings.max_pixels, progress)
+        metrics = store(place, scores, index, seed=recipe.seed, beside=pictures if images else None, **about_it)
     return metrics | {"folder": str(place)}
 
 

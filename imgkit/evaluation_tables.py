@@ -32,6 +32,7 @@ class Tables(NamedTuple):
     metrics: dict[str, Any]  # ready for JSON
     files: Mapping[str, Rows]  # CSV by name
     arrays: dict[str, npt.NDArray[Any]]  # of scores.safetensors
+    scored: Scored | ScoredSets  # with probabilities as predictions.csv has them
 
 
 def tables_of(
@@ -84,7 +85,7 @@ def _tables_of_labels(
         "per_class.csv": _class_rows(per_class(confusion, classes)),
         "confusion.csv": _confusion_rows(confusion, classes),
     }
-    return Tables("single", metrics, files, {"logits": logits})
+    return Tables("single", metrics, files, {"logits": logits}, scored)
 
 
 def _tables_of_sets(
@@ -111,7 +112,8 @@ def _tables_of_sets(
         "predictions.csv": _rows_of_sets(paths, scored, classes, wide=wide),
         "per_class.csv": _class_rows(per_label(scored, classes, thresholds)),
     }
-    return Tables("multilabel", metrics, files, {"logits": logits, "targets": scored.targets.astype(np.uint8)})
+    arrays: dict[str, npt.NDArray[Any]] = {"logits": logits, "targets": scored.targets.astype(np.uint8)}
+    return Tables("multilabel", metrics, files, arrays, scored)
 
 
 def _prediction_rows(

@@ -5,6 +5,8 @@ r"""The folder of one evaluation: text that a report reads, plus the raw scores.
     metrics.json         schema, task, split, step and the metrics
     per_class.csv        a row a class
     confusion.csv        counts, true class by predicted class; not in a multi-label task
+    cost.json            how fast the images were scored, and in how much memory, see `cost`
+    images.json, images/ in evaluations of the final weights: pictures and maps of some images, see `evidence`
 
 The metrics are computed from the numbers as predictions.csv has them, so anybody can compute them again from it; those
 under `uncalibrated` from the logits. A cell that holds a path or a class and starts with = + - @ TAB or CR (after any
@@ -30,13 +32,17 @@ from safetensors.numpy import load_file, save_file
 
 from imgkit.bounds import check_tensors
 from imgkit.calibration import Calibration
+from imgkit.cells import visible
 from imgkit.errors import DiskError, printable
 from imgkit.evaluation_tables import tables_of
 from imgkit.files import sync
-from imgkit.metrics import Ints
+from imgkit.metrics import Ints, Scored
+from imgkit.multilabel import ScoredSets
 from imgkit.run import sweep
 
 SCHEMA = 1
+Beside = Callable[[Path, Scored | ScoredSets], None]
+"""Puts more files into the folder of what was answered, before it takes its place; may raise an OSError."""
 _ASIDE = re.compile(r"^\.(.+)\.was-[0-9a-f]+-[0-9a-f]+$")
 
 
@@ -63,6 +69,8 @@ def write_evaluation(
     calibration: Calibration | None = None,
     fit_loss: bool = True,
     unwritten: Callable[[DiskError], None] | None = None,
+    cost: Mapping[str, Any] | None = None,
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """Write an evaluation of logits (N, K) as `folder`, in place of one that is there.
 
@@ -77,10 +85,10 @@ def write_evaluation(
         DivergedError: if the scores are not finite.
         DiskError: if the folder cannot be written and nobody takes it; what was there before stays.
     """
-    paths = [_visible(paths[row]) for row in range(len(targets))]
-    classes = [_visible(name) for name in classes]
+    paths = [visible(paths[row]) for row in range(len(targets))]
+    classes = [visible(name) for name in classes]
     if calibration is not None and calibration.thresholds is not None:
-        shown = {_visible(name): value for name, value in calibration.thresholds.items()}
+        shown = {visible(name): value for name, value in calibration.thresholds.items()}
         calibration = replace(calibration, thresholds=shown)
     tables = tables_of(paths, targets, logits, classes, calibration, seed, fit_loss=fit_loss)
     metrics = {"schema": SCHEMA, "task": tables.task, "split": split, "step": step, **extra, **tables.metrics}
@@ -94,6 +102,10 @@ def write_evaluation(
             _write_csv(temporary / name, rows)
         save_file(tables.arrays, temporary / "scores.safetensors")
         (temporary / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+        if cost is not None:
+            (temporary / "cost.json").write_text(json.dumps(cost, indent=1) + "\n")
+        if beside is not None:
+            beside(temporary, tables.scored)
         _put_in_place(temporary, folder)
     except (OSError, SafetensorError) as error:
         failure = DiskError(
@@ -118,6 +130,15 @@ def read_logits(folder: Path) -> npt.NDArray[np.float32] | None:
     return found
 
 
+def read_cost(folder: Path) -> dict[str, Any] | None:
+    """What cost.json of a stored evaluation holds; None where it cannot be read."""
+    try:
+        found = json.loads((folder / "cost.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _write_csv(file: Path, rows: Iterable[Sequence[str]]) -> None:
     with file.open("x", encoding="utf-8", newline="") as stream:
         # The usual CR LF ends a line: csv quotes a name with a CR or LF only where these end lines.
@@ -125,7 +146,7 @@ def _write_csv(file: Path, rows: Iterable[Sequence[str]]) -> None:
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    for place in (*temporary.iterdir(), temporary):
+    for place in (*temporary.rglob("*"), temporary):
         sync(place)
     if not folder.exists():
         temporary.rename(folder)
@@ -145,7 +166,3 @@ def _put_back(place: Path) -> None:
         if match := _ASIDE.match(entry.name):
             target = place / match[1]
             shutil.rmtree(entry, ignore_errors=True) if target.exists() else entry.rename(target)
-
-
-def _visible(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

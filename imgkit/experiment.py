@@ -18,7 +18,7 @@ from imgkit.duration import format_seconds
 from imgkit.epoch_log import loaded_line, saved_line, saved_within_line
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
 from imgkit.evaluate import store
-from imgkit.finish import finish
+from imgkit.finish import finish, write_page
 from imgkit.head import pictures_of, solve_phase
 from imgkit.plateau import remembered
 from imgkit.plugin_files import plugin_words
@@ -86,6 +86,7 @@ class Experiment:
                 step, total = self.progress.step, self.setup.plan.total_steps
                 why = self._limit.reached(step, total) if self.progress.time_up else ""
                 self._set_status("finished", reason=why, best=best)
+                write_page(self.folder, self.screen)
         except BaseException as error:
             self._say_why(error)
             raise
@@ -97,10 +98,8 @@ class Experiment:
             with checkpoint.fitting(self._checkpoints, found.step):
                 if found.state["fingerprint"] != self.setup.index.fingerprint:
                     index = self.folder.path / "data" / "index.csv"
-                    raise DataError(
-                        f"{index} is not the data that the checkpoint was trained on.",
-                        "Put the file back as it was, or start a new run.",
-                    )
+                    why = f"{index} is not the data that the checkpoint was trained on."
+                    raise DataError(why, "Put the file back as it was, or start a new run.")
                 self.progress = Progress(**found.state["progress"])
                 phase = self.setup.plan.phase_at(max(0, found.step - 1))
                 self.trainer.restore(found.model, found.train, found.state["optimizer"], phase)
@@ -179,6 +178,7 @@ class Experiment:
         now.step, now.lr = update.step, update.lr
         now.loss_sum += update.loss * update.images
         now.images += update.images
+        now.hits = now.hits.plus(update.hits)
         now.skipped += update.skipped
         if update.step % _LOG_EVERY == 0 or phase.ends_epoch(update.step):
             row = {

@@ -15,13 +15,15 @@ from imgkit.calibration import FEWEST, Calibration, calibrate
 from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
 from imgkit.evaluate import Scores, load_run_model, store
-from imgkit.evaluations import read_logits
+from imgkit.evaluations import read_cost, read_logits
+from imgkit.evidence import Images
 from imgkit.models.folder import how_it_loads, save_model_folder
 from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.plugin_files import plugin_words
 from imgkit.progress import best_row
 from imgkit.recipe.monitors import way
 from imgkit.recipe.plan import PhasePlan
+from imgkit.report.run_page import NAME, write_run_page
 from imgkit.report.words import guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
@@ -125,19 +127,24 @@ def _scored(
     if stored is None or stored.get("calibration") != calibration.to_dict():
         scores = _stored_scores(folder, setup, split, chosen.label)
         scores = scores or setup.score(load_run_model(folder).model, split, watched)
-        place, seed = folder.path / "evaluations" / name, setup.recipe.seed
-        return store(place, scores, setup.index, split=split, seed=seed, calibration=calibration, **chosen.about)
+        about: dict[str, Any] = {"split": split, "seed": setup.recipe.seed, "calibration": calibration, **chosen.about}
+        with watched(f"pictures of {split}") as progress:
+            # The network has had the chosen weights since they were exported.
+            limit = setup.recipe.data.max_pixels
+            pictures = Images(setup.model, setup.index, scores.ids, setup.preprocessing, limit, progress)
+            return store(folder.path / "evaluations" / name, scores, setup.index, beside=pictures, **about)
     return stored
 
 
 def _stored_scores(folder: RunFolder, setup: Setup, split: str, weights: str) -> Scores | None:
     """What the weights of that label answered on a split, if that is stored."""
     rows, name = setup.index.rows(split), f"{split}@{weights}"
-    logits = read_logits(folder.path / "evaluations" / name)
+    place = folder.path / "evaluations" / name
+    logits = read_logits(place)
     data = folder.evaluations().get(name, {}).get("data")
     if logits is None or len(logits) != len(rows) or data != setup.index.select(rows).fingerprint:
         return None
-    return Scores(logits, setup.index.select(rows).targets(), rows)
+    return Scores(logits, setup.index.select(rows).targets(), rows, read_cost(place))
 
 
 def _say_result(
@@ -163,10 +170,19 @@ def _say_result(
         screen.warn(f"No advice on this result: {type(error).__name__}: {error}")
     how = how_it_loads(setup.about["model"], setup.recipe.model.head)
     lines.append(f"Model   {folder.path / 'model'}  ({how})")
+    lines.append(f"Report  {folder.path / NAME}")
     name = "latest" if folder.is_latest else folder.address
     runs = shlex.quote(f"{folder.path.parent}/")
     following = [f"imgkit predict {shlex.quote(name)} PHOTOS/{plugin_words(folder)}", f"imgkit report {runs}"]
     screen.result(f"Done in {format_seconds(seconds)}", lines, following)
+
+
+def write_page(folder: RunFolder, screen: Screen) -> None:
+    """Write the page of a run that is finished; what goes wrong is said and stops nothing."""
+    try:
+        write_run_page(folder)
+    except Exception as error:  # all that the run made is on the disk: no fault of its page may call it failed
+        screen.warn(f"No {NAME}: {type(error).__name__}: {error}")
 
 
 def score_line(split: str, metrics: Mapping[str, Any]) -> str:

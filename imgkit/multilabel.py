@@ -5,7 +5,7 @@ that have support in the split, with `zero_division=0`. A label is answered wher
 threshold. All shares are fractions in [0, 1].
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -182,17 +182,22 @@ def bootstrap_sets(scored: ScoredSets, *, draws: int = DRAWS, seed: int = 0) -> 
     n = len(scored.targets)
     if n < FEWEST or not scored.targets.any():
         return {"f1_macro": None, "map": None}
-    rng, block = np.random.default_rng(seed), max(1, _BLOCK // n)
     numbers = {"f1_macro": np.empty(draws), "map": np.empty(map_draws(scored.targets, draws))}
-    for start in range(0, draws, block):
-        size = min(block, draws - start)
-        drawn = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)  # how often each image is in each draw
-        numbers["f1_macro"][start : start + size] = _f1_of(scored, times)
+    for start, times in redraws(n, draws, seed):
+        numbers["f1_macro"][start : start + len(times)] = _f1_of(scored, times)
         rest = times[: max(0, len(numbers["map"]) - start)]
         numbers["map"][start : start + len(rest)] = _map_of(scored, rest)
     values = {"f1_macro": _averages(scored)["f1_macro"], "map": mean_average_precision(scored)}
     return {name: _ends(found, values[name]) for name, found in numbers.items()}
+
+
+def redraws(n: int, draws: int, seed: int) -> Iterator[tuple[int, Counts]]:
+    """How often each of n images is in each draw of n with replacement, in blocks: the first draw, times (block, n)."""
+    rng, block = np.random.default_rng(seed), max(1, _BLOCK // n)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        drawn = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
+        yield start, np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
 
 
 def _ends(found: Floats, value: float) -> list[float] | None:

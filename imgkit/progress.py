@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgkit.hits import NO_HITS, Hits
 from imgkit.recipe.fields import Task
 from imgkit.recipe.monitors import MONITORS, way
 from imgkit.recipe.plan import PhasePlan
@@ -23,6 +24,7 @@ class Progress:
         lr: of the last update.
         loss_sum: sum of the losses of the epoch under way, each image's once.
         images: seen in the epoch under way.
+        hits: right answers on them.
         train_seconds: of the epoch under way, in updates alone.
         seconds: of the whole run when it was saved.
         closing_seconds: that the last evaluation and its checkpoint took.
@@ -39,12 +41,16 @@ class Progress:
     lr: float = 0.0
     loss_sum: float = 0.0
     images: int = 0
+    hits: Hits = NO_HITS
     train_seconds: float = 0.0
     seconds: float = 0.0
     closing_seconds: float = 0.0
     skipped: int = 0
     stopped_early: bool = False
     time_up: bool = False
+
+    def __post_init__(self) -> None:
+        self.hits = Hits(*self.hits)  # a list, as JSON has it
 
     @property
     def over(self) -> bool:
@@ -54,6 +60,7 @@ class Progress:
     def open_epoch(self) -> None:
         """Begin the sums of an epoch."""
         self.loss_sum, self.images, self.skipped, self.train_seconds = 0.0, 0, 0, 0.0
+        self.hits = NO_HITS
 
     def row(self, phase: PhasePlan, metrics: Mapping[str, Any], *, best: bool, seconds: float) -> dict[str, Any]:
         """The row of the epoch that ends now; `metrics` are those of validation, `seconds` those of the run so far."""
@@ -66,12 +73,18 @@ class Progress:
             "solved": solved,
             "lr": self.lr,
             "train_loss": self.loss_sum / self.images,
+            **({} if metrics["task"] == "multilabel" else self._shares()),
             **{f"val/{name}": metrics[name] for name in MONITORS[metrics["task"]] if name in metrics},
             "best": best,
             "seconds": seconds,
             "images_per_second": self.images / self.train_seconds if self.train_seconds else None,
             "skipped": self.skipped,
         }
+
+    def _shares(self) -> dict[str, float | None]:
+        """Top-1 and top-k on the training images of the epoch; None where nothing was counted."""
+        images, top1, topk = self.hits
+        return {"train/top1": top1 / images if images else None, "train/topk": topk / images if images else None}
 
     def left_s(self, total_steps: int) -> float | None:
         """Time to the end at the pace of the last epoch, its evaluation included; None after a solved head."""

@@ -21,8 +21,9 @@ from filelock import FileLock, Timeout
 
 from imgkit.bounds import read_json
 from imgkit.data.rows import exists
-from imgkit.errors import DiskError, UsageError, disk_told, printable, suggestion
+from imgkit.errors import DiskError, UsageError, disk_told, printable
 from imgkit.files import neighbour, sync, whole_file
+from imgkit.run_names import latest_run, no_such_run
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
@@ -121,14 +122,11 @@ class RunFolder:
             UsageError: if there is none; the message suggests the nearest name.
         """
         if name == "latest":
-            return cls(_latest(out, say))
+            return cls(latest_run(out, say))
         for path in (out / name, Path(name)):
             if (path / "run.json").is_file():
                 return cls(path)
-        raise UsageError(
-            f"There is no run called {printable(name)!r} in {out}{suggestion(name, _runs_in(out))}.",
-            f"The newest run is called latest; all of them: imgkit report {shlex.quote(str(out))}",
-        )
+        raise no_such_run(name, out)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -250,39 +248,9 @@ def check_place(out: Path, name: str | None) -> None:
         raise _taken(out / name)
 
 
-def _latest(out: Path, say: Callable[[str], None] | None) -> Path:
-    """The run that the file `latest` names; where its folder was removed, the newest that is left.
-
-    Raises:
-        UsageError: if there is none.
-    """
-    pointer, left = out / "latest", _runs_in(out)
-    name = pointer.read_text().strip() if pointer.is_file() else ""
-    if name in left:
-        return out / name
-    if not left:
-        raise UsageError(f"There is no run in {out}.", "Train one: imgkit finetune resnet50 --data PICTURES")
-    newest = max(left, key=lambda one: _begun_ns(out / one))
-    if say is not None:
-        gone = f"{pointer} names {printable(name)}, which is not there any more" if name else f"there is no {pointer}"
-        say(f"{gone}; the newest run is {newest}")
-    return out / newest
-
-
-def _begun_ns(run: Path) -> int:
-    """When a run began: its run.json is written again where its data were moved, its index never."""
-    index = run / "data" / "index.csv"
-    return (index if index.is_file() else run / "run.json").stat().st_mtime_ns
-
-
-def _runs_in(out: Path) -> list[str]:
-    """The names of the runs in a folder; of a run that is being made, none."""
-    entries = out.iterdir() if out.is_dir() else ()
-    return [entry.name for entry in entries if entry.name[:1] != "." and (entry / "run.json").is_file()]
-
-
 def _fits_a_line(name: str) -> bool:
-    return 0 < len(name) <= 200 and name.isprintable() and name not in {"latest", "report.md", "leaderboard.csv"}
+    taken = {"latest", "report.html", "report.md", "leaderboard.csv"}
+    return 0 < len(name) <= 200 and name.isprintable() and name not in taken
 
 
 @contextmanager

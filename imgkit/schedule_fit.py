@@ -60,7 +60,7 @@ def _short_of_patience(phase: PhasePlan, schedule: Plateau, warmup: int) -> list
     fits = f"patience = {most} or less, or " if most >= 0 else ""
     return [
         f"phase {phase.name!r}: its schedule 'plateau' with patience = {schedule.patience} never lowers the rate in "
-        f"{phase.epochs} epochs; it takes {fits}{needed} epochs"
+        f"{phase.epochs} epoch{'s' * (phase.epochs > 1)}; it takes {fits}{needed} epochs"
     ]
 
 

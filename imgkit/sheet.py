@@ -119,7 +119,11 @@ def thumbnail(file: Path, side: int, *, max_pixels: int) -> Image.Image:
     Raises:
         BadImage: if it cannot be read.
     """
-    image = load_image(file, max_pixels=max_pixels, min_side=2 * side)
+    return small(load_image(file, max_pixels=max_pixels, min_side=2 * side), side)
+
+
+def small(image: Image.Image, side: int) -> Image.Image:
+    """The picture with `side` pixels on its longer side; a small one is enlarged in squares."""
     scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)

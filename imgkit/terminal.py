@@ -14,8 +14,9 @@ from imgkit.errors import printable
 _ASCII = str.maketrans(
     {"·": "-", "★": "*", "─": "-", "–": "-", "×": "x", "→": ">", "…": "...", "✔": "+", "✗": "x", "≤": "<="}
 )
-_TYPED = re.compile(  # a command or a flag with its value, after two spaces or a colon, up to two spaces or the end
-    r"""(?:^|(?<=[ ]{2})|(?<=:[ ]))(?:(?:imgkit|pip)[ ](?=[a-z-])|--[a-z])(?:'[^']*'|"[^"]*"|[^ ]|[ ](?=[^ ]))*"""
+_TYPED = re.compile(  # a command, or a flag without a colon behind it, after two spaces or a colon, up to two spaces
+    r"""(?:^|(?<=[ ]{2})|(?<=:[ ]))(?:(?:imgkit|pip)[ ](?=[a-z-])|--[a-z](?![a-z-]*:))"""
+    r"""(?:'[^']*'|"[^"]*"|[^ ]|[ ](?=[^ ]))*"""
 )
 
 

@@ -18,6 +18,7 @@ from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DivergedError, UsageError
 from imgkit.features import load_solution
+from imgkit.hits import NO_HITS, Hits, hits_of
 from imgkit.keys import key, seed_everything
 from imgkit.loss_scale import WIDER, LossScale
 from imgkit.losses import Loss
@@ -36,7 +37,8 @@ _SMALLEST = 32  # px: most networks halve an image five times, so nothing is lef
 class Update:
     """What one optimizer update did. `step` counts updates done; `loss` is the mean over `images` images.
 
-    A `skipped` update changed no weight: its gradient overflowed in float16, and its norm is not finite.
+    A `skipped` update changed no weight: its gradient overflowed in float16, and its norm is not finite. `hits` are of
+    the pictures as they were trained on, before the update; of none where these were mixed or have sets of labels.
     """
 
     step: int
@@ -45,6 +47,7 @@ class Update:
     lr: float
     images: int
     skipped: bool = False
+    hits: Hits = NO_HITS
 
 
 class Trainer:
@@ -152,7 +155,7 @@ class Trainer:
         assert self._optimizer is not None
         train_mode(self.model, batch_norm=phase.settings.batch_norm)
         set_rates(self._optimizer, lr)
-        loss = self._backward(phase, batch, step, loss_of)
+        loss, hits = self._backward(phase, batch, step, loss_of)
         if self._loss_scale is not None:
             self._loss_scale.unscale(self._optimizer)
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
@@ -170,14 +173,14 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None and not overflowed:
             self.averaged.update(self.model, step=step)
-        return Update(step + 1, loss, norm, lr, len(batch.ids), overflowed)
+        return Update(step + 1, loss, norm, lr, len(batch.ids), overflowed, hits)
 
-    def _backward(self, phase: PhasePlan, batch: Batch, step: int, loss_of: Loss) -> float:
-        """Add up the gradient of the batch's mean loss, a micro-batch at a time; returns that loss.
+    def _backward(self, phase: PhasePlan, batch: Batch, step: int, loss_of: Loss) -> tuple[float, Hits]:
+        """Add up the gradient of the batch's mean loss, a micro-batch at a time; returns that loss, and the hits.
 
         Where the phase mixes pictures, it is the whole batch that is mixed, so that a micro-batch changes nothing.
         """
-        total, n = 0.0, len(batch.ids)
+        total, hits, n = 0.0, NO_HITS, len(batch.ids)
         mix = draw_mix(phase.augment, key(self.seed, "mix", step), self.preprocessing.size, phase.strength(step))
         others = None if mix is None else (partners(batch.images), partners(batch.targets))
         for part, rows in enumerate(_parts(n, phase.settings.micro_batch or n)):
@@ -194,8 +197,15 @@ class Trainer:
             scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
             with statistics_kept(self.model) if self._recomputes else nullcontext():
                 scaled.backward()
-            total += loss.item()  # device sync
-        return total
+            if targets.dtype == torch.int64:
+                part_loss, top1, topk = torch.cat(
+                    [loss.detach()[None], hits_of(logits, targets)]
+                ).tolist()  # device sync
+                hits = hits.plus(Hits(len(targets), int(top1), int(topk)))
+            else:
+                part_loss = loss.item()  # device sync
+            total += part_loss
+        return total, hits
 
     def _pixels(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> float32 on the device, normalised."""

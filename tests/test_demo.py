@@ -27,7 +27,10 @@ def test_without_the_packages_it_takes_the_digits_and_says_so(
     assert "pip install 'imgkit-timm[demo]'" in text
     assert "10 classes" in text
     assert "Held out" in text
-    assert f"{tmp_path}/runs/report.md" in text
+    assert f"{tmp_path}/runs/report.html {tmp_path}/runs/leaderboard.csv {tmp_path}/runs/report.md" in text
+    page = next((tmp_path / "runs").glob("*/report.html"))
+    assert f"Report {page}" in text
+    assert " · finished · " in page.read_text(encoding="utf-8"), "it is written when all else is done"
     assert (tmp_path / "runs" / "leaderboard.csv").is_file()
     assert "smoke run" in capsys.readouterr().out, "the table of the report"
 

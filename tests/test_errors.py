@@ -1,6 +1,8 @@
 """Every error that a user meets says what to do."""
 
 import ast
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,23 @@ def test_every_error_has_a_hint(file: str) -> None:
     ]
     bare = [f"{file}:{node.lineno}" for node in made if len(node.args) + len(node.keywords) < 2]
     assert bool(bare) == (file in WITHOUT), bare
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "Free some space, or choose another place."),
+        (errno.ENOENT, "Make its folder first:  mkdir -p 'my plots'"),
+        (errno.EISDIR, "It is a folder: name a file in it."),
+        (errno.EEXIST, "A file is in the way, where a folder should be: choose another place."),
+        (errno.ENOTDIR, "A file is in the way, where a folder should be: choose another place."),
+        (errno.EACCES, "Mend the permissions, or choose another place."),
+        (errno.EROFS, "Mend the permissions, or choose another place."),
+        (errno.EIO, "Free some space, or choose another place."),
+    ],
+)
+def test_what_the_disk_refuses_is_told_with_what_helps(number: int, hint: str) -> None:
+    with pytest.raises(errors.DiskError) as caught, errors.disk_told(Path("my plots/a.png")):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.message == f"Cannot write my plots/a.png: {os.strerror(number)}."
+    assert caught.value.hint == hint

@@ -252,7 +252,7 @@ def test_contents_are_compared_with_a_line_of_progress(run: imgkit.Run, seen: li
 
     shutil.rmtree(run.evaluate(split="val")["folder"])
     run.evaluate(split="val", screen=Watching(quiet=True))
-    assert labels == [("checking images", True), ("scoring", True)]
+    assert labels == [("checking images", True), ("scoring", True), ("pictures", True)]
 
 
 def test_columns_of_splits_and_groups_are_the_runs(tmp_path: Path, seen: list[dict[str, Any]], place: Path) -> None:
@@ -303,7 +303,7 @@ def test_rows_without_a_split_are_no_test(
 def test_larger_images_are_opened_where_that_is_asked_for(
     run: imgkit.Run, seen: list[dict[str, Any]], place: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"0\.0 megapixels, over the limit of 0\.001 .* --max-pixels"):
+    with pytest.raises(DataError, match=r"is [0-9,]+ pixels, over the limit of 1,000 .* --max-pixels"):
         run.evaluate(data=place / "in", max_pixels=1000)
     assert run.evaluate(data=place / "in", max_pixels=2000)["n"] == 30
     assert seen[-1]["max_pixels"] == 2000, "also while they are scored"
@@ -312,6 +312,6 @@ def test_larger_images_are_opened_where_that_is_asked_for(
     with pytest.raises(UsageError, match="max_pixels is not used: it is for other data"):
         run.evaluate(max_pixels=1000)
     (answer,) = run.predict(place / "in" / "a" / "0.png", max_pixels=1000)
-    assert "over the limit of 0.001" in answer.error
+    assert "over the limit of 1,000" in answer.error
     (answer,) = run.predict(place / "in" / "a" / "0.png")
     assert answer.error == ""

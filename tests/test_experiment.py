@@ -52,6 +52,8 @@ def test_every_epoch_is_evaluated_and_can_be_recomputed(done: imgkit.Run) -> Non
     for row in history:
         stored = done.metrics[f"val@{row['step']}"]
         assert all(row[f"val/{name}"] == stored[name] for name in MONITORS["single"] if name != "loss_calibrated")
+        assert (row["train/top1"] is None) == row["solved"]
+    assert 0 < history[-1]["train/top1"] <= history[-1]["train/topk"] <= 1
     script = [sys.executable, str(ROOT / "benchmarks" / "recompute_metrics.py")]
     for name in done.metrics:
         subprocess.run([*script, str(done.folder.path / "evaluations" / name)], check=True, capture_output=True)

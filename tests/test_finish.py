@@ -1,4 +1,5 @@
 import re
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,13 +12,15 @@ from oracle import SHORT, short_run
 import imgkit
 from imgkit import finish
 from imgkit.experiment import Experiment
-from imgkit.finish import _advice
+from imgkit.finish import _advice, write_page
 from imgkit.metrics import summarise, wilson
 from imgkit.progress import Progress
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import Plan, make_plan
 from imgkit.report.words import no_better_than_chance
+from imgkit.run import RunFolder
+from imgkit.screen import Screen
 
 CLASSES = ("cat", "dog")
 END = 10  # the last step of a plan
@@ -253,6 +256,13 @@ def test_advice_fits_the_phase_that_a_run_ended_in(order: tuple[str, ...], bette
         assert "more epochs may help" in said
     if not better and order[0] == "solved" and order[-1] != "solved":
         assert "Fine-tuning ended worse" in said
+
+
+def test_no_fault_of_the_page_fails_a_run(tmp_path: Path) -> None:
+    text = StringIO()
+    write_page(RunFolder(tmp_path), Screen(file=text))
+    assert "No report.html: DiskError: " in " ".join(text.getvalue().split())
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_no_fault_of_a_hint_fails_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

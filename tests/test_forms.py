@@ -50,6 +50,14 @@ def test_multihot_is_in_the_numeric_order_of_names() -> None:
     assert lines == [" ".join("01"[row == column] for column in range(6)) for row in range(6)]
 
 
+def test_zeros_before_a_number_do_not_count() -> None:
+    names = ("im0007.jpg", "im008.jpg", "im9.jpg", "im010.jpg", "im11.jpg", "im00100.jpg")
+    answers = [labelled(name, str(row)) for row, name in enumerate(names)]
+    wanted = [" ".join("01"[row == column] for column in range(6)) for row in range(6)]
+    for mixed in (answers, sorted(answers, key=lambda one: one.path), answers[::-1]):
+        assert written(write_multihot, mixed, labels="012345") == wanted
+
+
 def test_an_image_that_cannot_be_read_is_an_error_or_gets_what_was_asked_for() -> None:
     answers = [ranked("1.jpg", "eel", "cat"), unread("2.jpg"), ranked("3.jpg", "cat", "dog"), unread("4.jpg")]
     words = words_of(CLASSES, "index")

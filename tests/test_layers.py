@@ -18,6 +18,7 @@ LAYERS = [
         *(
             "data",
             "models",
+            "hits",
             "losses",
             "mixing",
             "class_weights",
@@ -28,18 +29,18 @@ LAYERS = [
             "device",
         ),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
-        *("weight_packages", "budget"),
+        *("weight_packages", "budget", "cam", "cost"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
-        *("solve", "scaled", "head_sgd", "run", "progress", "screen", "terminal"),
+        *("solve", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table"),
-        *("evaluation_tables", "evaluations", "plugin_files"),
+        *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        "studies",
+        *("studies", "evidence", "doctor"),
     ],
     ["api", "api_options", "api_study", "demo", "cli", "__init__", "__main__"],
 ]
@@ -47,10 +48,20 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
 TORCH_FREE = {
     *LAYERS[0],
-    *("recipe", "class_weights", "schedules", "schedule_fit", "plateau", "run", "plugin_files", "template"),
+    *(
+        "recipe",
+        "class_weights",
+        "schedules",
+        "schedule_fit",
+        "plateau",
+        "run",
+        "run_names",
+        "plugin_files",
+        "template",
+    ),
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
-    *("epoch_log", "epoch_table", "studies"),
+    *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("api", "api_options", "api_study", "cli", "__init__", "__main__"),
 }

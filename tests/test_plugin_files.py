@@ -11,6 +11,7 @@ import pytest
 from cli_run import Run
 from oracle import fingerprint
 from pictures import square
+from timm.models import _registry
 
 import imgkit.api
 from imgkit import plugin_files
@@ -44,6 +45,8 @@ PATH = list(sys.path)
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    forget()  # what tests of other files imported
+    _registry._model_entrypoints.pop("my_tiny_net", None)  # timm forgets no network
     yield
     forget()
 

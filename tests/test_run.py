@@ -27,7 +27,7 @@ def test_names_are_safe_sortable_and_never_shared(tmp_path: Path) -> None:
     assert all("-finetune-a-b-my-cells-" in name and "/" not in name for name in names)
 
 
-@pytest.mark.parametrize("name", ["..", "", "a/b", "latest", "report.md", "x" * 300, ".hidden", "-x", "new\nline"])
+@pytest.mark.parametrize("name", ["..", "", "a/b", "latest", "report.html", "x" * 300, ".hidden", "-x", "new\nline"])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a folder"):
         make(tmp_path, name)

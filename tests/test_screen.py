@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from imgkit.errors import DataError
+from imgkit.errors import DataError, UsageError
 from imgkit.screen import Screen
 from imgkit.terminal import clock, encodable, percent, wrap_line
 
@@ -399,6 +399,14 @@ def test_wrapping_keeps_every_word(text: str, width: int) -> None:
     for line in lines:
         typed = line[2:].strip()
         assert cell_len(line) <= width or " " not in typed or typed.startswith(("imgkit ", "pip ", "--"))
+
+
+def test_a_flag_that_a_message_is_about_is_nothing_to_type() -> None:
+    screen, file = shown(40)
+    screen.error(
+        UsageError("--max-size: budget.size: '1' has no unit; write '100MB' or '95MiB'", "Type:  --max-size 1MB")
+    )
+    assert max(map(len, file.getvalue().splitlines())) <= 40
 
 
 COMMANDS = (

@@ -9,7 +9,9 @@ from torch.nn.functional import cross_entropy
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DivergedError, UsageError
+from imgkit.hits import Hits
 from imgkit.losses import LabelFacts, Loss, make_loss
+from imgkit.metrics import score
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.task import for_task
@@ -62,6 +64,25 @@ def test_an_update_on_sets_of_labels_is_that_of_the_mean_over_images_and_labels(
     update = next(trainer.train(phase, iter([Batch(images, targets, torch.arange(6))]), phase.first_step))
     assert update.loss == pytest.approx(expected.item(), rel=1e-5)
     assert update.images == 6
+    assert update.hits == Hits()  # sets of labels have no first one
+
+
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_hits_are_counted_before_the_update_over_all_parts(micro_batch: int | None) -> None:
+    (*_, phase) = make_plan(load_recipe("scratch"), 7).phases
+    phase = replace(phase, settings=phase.settings.model_copy(update={"micro_batch": micro_batch, "ema": 0.0}))
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 8))
+    images, labels = torch.randint(256, (7, 3, 4, 4), dtype=torch.uint8), torch.randint(8, (7,))
+    preprocessing = Preprocessing((4, 4), 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    trainer = Trainer(
+        model, preprocessing=preprocessing, device=CPU, autocast=None, seed=0, loss_of=lambda phase: cross_entropy
+    )
+    ranks = score(model(preprocessing.normalise(images)).detach().double().numpy(), labels.numpy()).label_rank
+    trainer.begin(phase)
+    update = next(trainer.train(phase, iter([Batch(images, labels, torch.arange(7))]), phase.first_step))
+    assert update.hits == Hits(7, int((ranks == 1).sum()), int((ranks <= 5).sum()))
+    assert 0 < update.hits.top1 < update.hits.topk < 7
 
 
 @pytest.mark.parametrize("chosen", [{"mixup": 0.4}, {"cutmix": 1.0}])
@@ -92,6 +113,7 @@ def test_the_whole_batch_is_mixed_whatever_the_micro_batch(chosen: dict[str, flo
         trainer.begin(own)
         update = next(trainer.train(own, iter([Batch(images, given, torch.arange(7))]), own.first_step))
         found.append((update.loss, model[1].weight.detach().clone()))
+        assert update.hits == Hits()  # a mixed picture has no one label
         plain = torch.nn.functional.cross_entropy(before, targets, label_smoothing=0.1)
         assert abs(update.loss - plain.item()) > 1e-3
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)

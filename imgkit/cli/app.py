@@ -1,14 +1,16 @@
 """The command line: `imgkit COMMAND`. The commands are a thin skin over api.py; heavy imports wait inside them."""
 
 import os
+import shlex
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from imgkit import __version__
-from imgkit.cli import data, look, lr_find, plot, study, train
+from imgkit.cli import data, doctor, look, lr_find, plot, study, train
 from imgkit.errors import DeviceError, ImgkitError, UsageError, ran_out
 from imgkit.screen import Screen
 
@@ -43,6 +45,7 @@ lr_find.add_to(app)
 study.add_to(app)
 look.add_to(app)
 plot.add_to(app)
+doctor.add_to(app)
 
 
 def main() -> None:
@@ -60,7 +63,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except typer.TyperException as error:  # the command line is wrong
         if error.format_message():  # empty: the help was printed instead
-            Screen().error(UsageError(error.format_message(), _usage_hint(error)))
+            Screen().error(UsageError(_usage_fault(error), _usage_hint(error)))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_INTERRUPTED)
@@ -84,6 +87,18 @@ def _discard_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
+def _usage_fault(error: typer.TyperException) -> str:
+    """What is wrong with the command line; of a value, in the words that a recipe's faults have."""
+    from pydantic import ValidationError
+
+    from imgkit.recipe.problems import fault_of
+
+    cause, option = error.__cause__, getattr(error, "param", None)
+    if isinstance(cause, ValidationError) and option is not None:
+        return f"{option.opts[0]}: {fault_of(cause)}"
+    return error.format_message()
+
+
 def _usage_hint(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     path, message = context.command_path if context else "imgkit", error.format_message()
@@ -91,5 +106,8 @@ def _usage_hint(error: typer.TyperException) -> str:
         return (
             f"It always starts from random weights: leave it out. From others:  {path.removesuffix('scratch')}finetune"
         )
+    word: str = getattr(error.__context__, "option_name", "") or getattr(error, "option_name", "")
+    if "No such option" in message and Path(word).exists():
+        return f"The file of that name is  {shlex.quote(f'./{word}')}\nHelp:  {path} --help"
     newest = f"The newest run is called latest:  {path} latest\n" if "argument 'NAME'" in message else ""
     return f"{newest}Help:  {path} --help"

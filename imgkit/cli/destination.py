@@ -12,6 +12,17 @@ from imgkit.errors import disk_told
 from imgkit.files import whole_file
 
 
+def check_folder(file: Path | None) -> None:
+    """See that the folder of what will be written is there, before anything is answered.
+
+    Raises:
+        DiskError: if it is not.
+    """
+    if file is not None:
+        with disk_told(file):
+            (file.parent / "..").stat()  # the dots refuse a file in the folder's place
+
+
 @contextmanager
 def destination(out: Path | None, extension: str) -> Iterator[TextIO]:
     """A stream of UTF-8; a name that is not UTF-8 keeps its bytes.

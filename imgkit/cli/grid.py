@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imgkit.data.rows import count
 from imgkit.errors import BadImage, UsageError, printable
 from imgkit.screen import Screen
 
@@ -66,8 +67,8 @@ class Grid:
         from imgkit.sheet import Sheet, draw_sheet, in_rows, write_png
 
         write_png(draw_sheet(Sheet(in_rows(self._tiles, _COLUMNS), (_SIDE, _SIDE))), self._file)
-        which = f"the first {MOST} of {self._total:,}" if self._total > MOST else f"{self._total:,}"
-        Screen().line(f"Wrote {self._file} ({which} pictures)")
+        which = f"the first {MOST} of " if self._total > MOST else ""
+        Screen().line(f"Wrote {self._file} ({which}{count(self._total, 'picture')})")
 
 
 def _tile(answer: "Prediction", classes: Sequence[str] | None, max_pixels: int) -> "Tile":

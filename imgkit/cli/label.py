@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from imgkit.cli.destination import destination
+from imgkit.cli.destination import check_folder, destination
 from imgkit.cli.fill import fill_template, refuse_idle
 from imgkit.cli.forms import EXTENSION, Base, ClassesAs, Format, Vote, lines_of, refuse_unread
 from imgkit.cli.grid import Grid
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
-from imgkit.data.rows import same_file
+from imgkit.data.rows import count, same_file
 from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen
 from imgkit.terminal import encodable, make_console
@@ -84,6 +84,8 @@ def predict(
     _refuse_inputs(grid, inputs, "--grid")
     if grid is not None and out is not None and grid.resolve() == out.resolve():
         raise UsageError(f"--grid and --out are both {printable(str(out))}.", "Write them to two files.")
+    check_folder(out)
+    check_folder(grid)
     pictures = Grid(grid, run.folder, limit)
     asked: dict[str, Any] = {"max_pixels": limit, "device": device, "together_with": voters, "vote": vote or "mean"}
     if template is not None and out is not None:
@@ -183,8 +185,10 @@ def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> F
         return "csv"
     if out.suffix.lower() in {".jsonl", ".ndjson"}:
         return "jsonl"
-    text = "may hold any form" if out.suffix.lower() == ".zip" else "ends neither in .csv nor in .jsonl"
-    raise UsageError(f"--out {printable(str(out))} {text}.", "Add  --format csv")
+    shown = printable(str(out))
+    if out.suffix.lower() == ".zip":
+        raise UsageError(f"--out {shown} may hold any form.", "Say which:  --format csv")
+    raise UsageError(f"--out {shown} does not end in .csv or .jsonl, which say the form.", "Say it:  --format csv")
 
 
 def friendly_line(answer: "Prediction", task: str = "single") -> str:
@@ -235,4 +239,4 @@ def _say_count(total: int, failed: int, out: Path | None, hint: str = "", fill: 
         got = "" if fill is None else f" and got {fill!r}"
         screen.warn(f"{failed:,} of {total:,} files could not be read{got}")
     if out is not None:
-        screen.line(f"Wrote {out} ({total:,} rows)")
+        screen.line(f"Wrote {out} ({count(total, 'row')})")

@@ -1,4 +1,4 @@
-"""`imgkit evaluate`, `report`, `models` and `recipes`."""
+"""`imgkit evaluate`, `models` and `recipes`, and the order of the commands that look at things."""
 
 import csv
 import shlex
@@ -13,7 +13,8 @@ from rich.console import Console
 from imgkit.cells import bare
 from imgkit.cli.label import predict
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
-from imgkit.data.rows import count, listed
+from imgkit.cli.report import report
+from imgkit.data.rows import count
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, percent, print_columns
@@ -47,6 +48,7 @@ def evaluate(
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    no_images: Annotated[bool, typer.Option("--no-images", help="Store no pictures beside the scores.")] = False,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
@@ -71,36 +73,11 @@ def evaluate(
     run = api.open_run(name, out=runs, plugin=plugin or [], screen=Screen())
     shown = Screen(file=sys.stdout)
     other = None if data is None else DataSettings.model_validate({"path": data, **given})
-    metrics = run.evaluate(data=other, split=split, root=root, device=device, screen=Screen())
+    metrics = run.evaluate(data=other, split=split, root=root, device=device, images=not no_images, screen=Screen())
     print_metrics(metrics, shown)
     if data is None:
         named = shlex.quote(run.folder.address) + plugin_words(run.folder)
         shown.fact("Gap".ljust(10), gap(run.metrics, weights_label(metrics), named))
-
-
-def report(
-    path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder of runs, or one run.")] = "runs",
-) -> None:
-    """Compare runs: a table here, report.md and leaderboard.csv beside them; or show one run."""
-    from imgkit.report.collect import collect, other_formats
-    from imgkit.report.leaderboard import write_reports
-    from imgkit.report.table import print_run, print_runs
-    from imgkit.run import RunFolder
-
-    folder = Path(path)
-    if (not folder.is_dir() and path != "runs") or (folder / "run.json").exists():
-        out = folder.parent if len(folder.parts) > 1 else Path("runs")
-        print_run(RunFolder.open(folder.name, out, Screen().note), Screen(file=sys.stdout))
-        return
-    found, others = (collect(folder), other_formats(folder)) if folder.is_dir() else ([], [])
-    if others:
-        many = count(len(others), "run")
-        Screen().note(f"{many} of another format, which this imgkit does not read, left out: {listed(others)}")
-    if not found:
-        raise UsageError(f"There is no run in {printable(path)}.", "Train one:  imgkit demo")
-    print_runs(found, make_console(sys.stdout))
-    files = write_reports(folder, found)
-    Screen().fact("Wrote", *(str(file) for file in files))
 
 
 def recipes(

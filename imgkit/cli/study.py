@@ -66,4 +66,4 @@ def _list() -> None:
     for known, file in shipped.items():
         screen.fact(known.ljust(width), recipe_summary(file).removeprefix(f"{known}: "))
     screen.line()
-    screen.line("Print one:  imgkit study NAME --print     Run it:  imgkit study NAME --data PICTURES")
+    screen.line("Print one:  imgkit study NAME --print\nRun it:     imgkit study NAME --data PICTURES")

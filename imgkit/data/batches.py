@@ -9,11 +9,14 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -279,7 +282,24 @@ def _prepare_worker(number: int) -> None:
     # A signal to the whole group is for the main process: it finishes its step, saves, and ends the workers.
     for one in HEARD:
         signal.signal(one, signal.SIG_IGN)
+    sys.excepthook = _tell
     torch.set_num_threads(1)
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An error of a worker's threads; not that a batch was being handed over when the main process was killed."""
+    if not (isinstance(error, EOFError | ConnectionError) and _is_orphan()):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _is_orphan() -> bool:
+    """Whether the main process is gone; its pipes break a moment before the system gives this one another parent."""
+    main = parent_process()
+    for _ in range(20):
+        if main is None or os.getppid() != main.pid:
+            return main is not None
+        time.sleep(0.05)
+    return False
 
 
 def _worker_died(workers: int) -> DeviceError:

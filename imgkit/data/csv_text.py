@@ -112,7 +112,7 @@ def _parse(text: str, shown: str) -> tuple[list[str], list[Line]]:
             f"{shown}: row {row:,} cannot be read: {error}.", "Look for a quote that is not closed."
         ) from error
     if not rows:
-        raise DataError(f"{shown} is empty.", "It needs a header and one row per image.")
+        raise DataError(f"{shown} is empty.", "It needs a header, and rows below it.")
     header = [cell.strip() for cell in rows[0][1]]
     refuse_twins(header, shown)
     for number, cells in rows[1:]:

@@ -32,6 +32,7 @@ from PIL.Image import Transpose
 from imgkit.errors import BadImage, printable
 
 MAX_PIXELS = 64_000_000
+_SMALL = 100_000  # pixels below which a size is told in them, not in megapixels
 _ORIENTATION = 0x0112  # EXIF tag
 _PLUGINS = (
     JpegImagePlugin.JpegImageFile,  # also opens MPO, the JPEG with several pictures that phones write
@@ -129,8 +130,10 @@ def _decode(path: Path, file: BufferedReader, max_pixels: int, min_side: int | N
     width, height = image.size
     if width * height > max_pixels:
         trusted = f"if you trust it: --max-pixels {ceil(width * height / 1e6)}M"
-        limit = f"over the limit of {max_pixels / 1e6:g} ({trusted})"
-        raise BadImage(path, f"{width} x {height} is {width * height / 1e6:.1f} megapixels, {limit}")
+        size, most = f"{width * height / 1e6:.1f} megapixels", f"{max_pixels / 1e6:g}"
+        if width * height < _SMALL:
+            size, most = f"{width * height:,} pixels", f"{max_pixels:,}"
+        raise BadImage(path, f"{width} x {height} is {size}, over the limit of {most} ({trusted})")
     kind, mode = image.format or "", image.mode
     if min_side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
         image.draft(None, (min_side, min_side))

@@ -180,6 +180,18 @@ class Preprocessing:
         box = (left * x, top * y, min((left + width) * x, image.width), min((top + height) * y, image.height))
         return image.resize((width, height), filtering, box=box)
 
+    def seen(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """What of a picture of that size the network sees: left, top, right, bottom, in shares of its sides.
+
+        Below 0 and above 1 are the bars of a letterbox.
+        """
+        (high, wide), (rows, columns) = self.resized(height, width), self.size
+        left, top = round((wide - columns) / 2), round((high - rows) / 2)
+        if self.fit == "letterbox":
+            left = -((columns - wide) // 2) if wide < columns else left
+            top = -((rows - high) // 2) if high < rows else top
+        return left / wide, top / high, (left + columns) / wide, (top + rows) / high
+
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> float32 of the same shape, memory and device: (images / 255 - mean) / std."""
         mean, std = _constants(self.mean, self.std, images.device)

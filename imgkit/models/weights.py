@@ -253,8 +253,8 @@ def _cached(repository: str, names: tuple[str, ...]) -> Path | None:
 
 def _download(repository: str, names: tuple[str, ...], what: str, hint: str) -> Path:
     """Fetch the first of `names` that the repository has, into the hub's cache."""
-    endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    endpoint = _endpoint()
+    if _offline():
         raise WeightsError(f"{what}, and HF_HUB_OFFLINE is set.", hint)
     if not _answers(endpoint):
         raise WeightsError(f"{what}, and {urlsplit(endpoint).hostname} did not answer in {PROBE_SECONDS:g} s.", hint)
@@ -273,6 +273,19 @@ def _download(repository: str, names: tuple[str, ...], what: str, hint: str) -> 
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise WeightsError(f"{what}, and the download failed: {reason[0]}", hint) from error
     raise WeightsError(f"{what}, and the repository has none of {', '.join(names)}.", hint)
+
+
+def hub_answers() -> bool:
+    """Whether the hub, or the mirror in $HF_ENDPOINT, may be asked and opens a connection within `PROBE_SECONDS`."""
+    return not _offline() and _answers(_endpoint())
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def _answers(endpoint: str) -> bool:

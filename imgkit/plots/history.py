@@ -129,9 +129,7 @@ def _notes(names: Sequence[str], columns: Mapping[str, object]) -> tuple[str, ..
     missing = [name for name in names if f"val/{name}" in columns and f"train/{name}" not in columns]
     if not missing:
         return ()
-    return (
-        f"on train a run records the loss alone, not {', '.join(missing)}: of these there is the curve of val only",
-    )
+    return (f"on train this run recorded no {', '.join(missing)}: of these there is the curve of val only",)
 
 
 def _rates(rows: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> Rates | None:

@@ -53,7 +53,11 @@ def history_of_table(
         for name in places
         if "/" in name and (held_out == "test" or not name.startswith("test/"))
     }
-    found = {name: values for name, values in found.items() if not all(map(math.isnan, values))}
+    void = [name for name, values in found.items() if all(map(math.isnan, values))]
+    found = {name: values for name, values in found.items() if name not in void}
+    empty = [header[places[name if name in places else name.replace("val/", "test/")]] for name in void]
+    if empty:
+        notes.append(f"columns without a number, which are not plotted: {listed(empty)}")
     scores = [name for name in found if not name.endswith("/loss")]
     if scores:
         given = unit or _unit(found, scores, shown)
@@ -65,7 +69,8 @@ def history_of_table(
         notes.append("columns of val and of test: those of test are left out")
     rates = Rates(epochs, table.numbers("lr"), by_epoch=True) if "lr" in places else None
     if not found and rates is None:
-        raise DataError(f"{shown} has no column that can be drawn.", _how_to_name(header))
+        none = f": {listed(empty)} without a number" if empty else ""
+        raise DataError(f"{shown} has no column that can be drawn{none}.", _how_to_name(header))
     return History(
         title=file.name,
         epochs=epochs,
@@ -123,6 +128,7 @@ class _Table:
 def _places(header: Sequence[str], columns: Sequence[str], shown: str) -> tuple[dict[str, int], list[str]]:
     """Name to column, those that are given by name first, and a note on columns that are not used."""
     places: dict[str, int] = {}
+    all_columns = listed(header, len(header))
     for text in columns:
         name, _, column = text.partition("=")
         if name not in _NAMES:
@@ -130,11 +136,15 @@ def _places(header: Sequence[str], columns: Sequence[str], shown: str) -> tuple[
                 f"--columns {printable(text)!r}: {printable(name)!r} is not known{suggestion(name, _NAMES)}.",
                 f"Write NAME=COLUMN; names are {', '.join(_NAMES)}.",
             )
+        if not column:
+            raise UsageError(
+                f"--columns {printable(text)!r} names no column.", f"Write {name}=COLUMN; columns: {all_columns}."
+            )
         if column not in header:
             raise UsageError(
                 f"--columns {printable(text)!r}: {shown} has no column {printable(column)!r}"
                 f"{suggestion(column, header)}.",
-                f"Columns: {listed(header, len(header))}.",
+                f"Columns: {all_columns}.",
             )
         if name in places:
             raise UsageError(f"--columns names {name} twice.", "Name each once.")

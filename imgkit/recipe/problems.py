@@ -196,6 +196,12 @@ def check(type_: type[Table], values: Mapping[str, object]) -> tuple[Table | Non
         return None, {key: _plain(details, values.get(key)) for key, details in found.items()}
 
 
+def fault_of(error: ValidationError) -> str:
+    """What is wrong with one value that pydantic refused."""
+    details = error.errors(include_url=False)
+    return _plain(details, details[0]["input"])
+
+
 def _owners(table: Key, name: str) -> list[type[Strict]]:
     if table == ():
         return [Recipe]

@@ -20,7 +20,7 @@ from imgkit.run import DAMAGED, SCHEMA, RunFolder
 
 _SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
 _OF_EPOCH = ("train_loss", "val/loss", "val/top1", "val/map", "val/f1_macro", "images_per_second", "seconds")
-_PLACES = ("path", "more", "train", "val_path", "root")  # keys of [data] that say where the pictures lie
+PLACES = ("path", "more", "train", "val_path", "root")  # keys of [data] that say where the pictures lie
 _OWN_SPLIT = re.compile(r"^(test|val)@((\d+)(?:-mean\d+)?)$")  # an evaluation on the run's own data, not on other data
 
 
@@ -198,7 +198,7 @@ def read_details(folder: RunFolder) -> RunDetails:
         monitor = str((folder.read_json("status.json").get("best") or {}).get("metric", "val/f1_macro"))
         evaluations = folder.evaluations()
         for metrics in evaluations.values():
-            _score_of(metrics, "")
+            score_of(metrics, "")
         return RunDetails(
             classes=len(list(about["classes"])),
             images={str(split): int(n) for split, n in about["data"]["n"].items()},
@@ -279,23 +279,29 @@ def _likeness(folder: RunFolder, about: Mapping[str, Any]) -> str:
     if not file.exists():
         return ""
     recipe = tomllib.loads(file.read_text(encoding="utf-8"))
-    data = {key: value for key, value in recipe.get("data", {}).items() if key not in _PLACES}
+    data = {key: value for key, value in recipe.get("data", {}).items() if key not in PLACES}
     kept = {key: value for key, value in recipe.items() if key not in ("seed", "run")} | {"data": data}
     return json.dumps([about["model"], about["weights"]["sha256"], kept], sort_keys=True)
 
 
-def _score(evaluations: Mapping[str, Mapping[str, Any]], best: str | None) -> Score | None:
-    """The score of the best weights on test, else on val; of the newest where the best are not known."""
+def scored_splits(evaluations: Iterable[str], best: str | None) -> dict[str, str]:
+    """The evaluation of the best weights on "test" and "val", by split; the newest where the best are not known."""
     found = [(match[1], match[2], int(match[3]), name) for name in evaluations if (match := _OWN_SPLIT.match(name))]
     if best is not None:
         found = [entry for entry in found if entry[1] == best]
-    if not found:
-        return None
-    split, _, _, name = max(found, key=lambda entry: (entry[0] == "test", entry[2]))
-    return _score_of(evaluations[name], split)
+    newest = {split: max(entry[2] for entry in found if entry[0] == split) for split, *_ in found}
+    return {split: name for split, _, step, name in reversed(found) if step == newest[split]}
 
 
-def _score_of(metrics: Mapping[str, Any], split: str) -> Score:
+def _score(evaluations: Mapping[str, Mapping[str, Any]], best: str | None) -> Score | None:
+    """The score of the best weights on test, else on val."""
+    names = scored_splits(evaluations, best)
+    split = "test" if "test" in names else "val"
+    return score_of(evaluations[names[split]], split) if names else None
+
+
+def score_of(metrics: Mapping[str, Any], split: str) -> Score:
+    """The scores of `SHOWN` from metrics.json."""
     names, ends = SHOWN[metrics["task"]], metrics["intervals"]
     return Score(
         split=split,

@@ -79,7 +79,7 @@ def conduct(asked: Asked, screen: Screen, *, dry_run: bool = False, worker: Work
     many = f"{count(len(asked.study.variants), 'variant')} × {count(len(asked.study.seeds), 'seed')}"
     screen.fact("Study", f"{asked.study.name} · {many} · {done} of {count(len(runs), 'run')} finished")
     if changed:
-        screen.note(f"the file changed since the last time; {done} finished runs are as it asks for")
+        screen.note("the file changed since the last time" + ("; what is finished is as it asks for" if done else ""))
     new = list(dict.fromkeys(run.variant.name for run in runs if dry_run or found[run.name] == "new"))
     if new:
         screen.fact("Check", f"{count(len(new), 'variant')}: data, network and plan of each, before the first run")

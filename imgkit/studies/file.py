@@ -175,7 +175,8 @@ class _Reader:
 
     def _seeds(self, value: object) -> tuple[int, ...]:
         if not isinstance(value, list) or not value:
-            self.fault(("seeds",), "is missing; write seeds = [0, 1, 2]" if value is None else "expected whole numbers")
+            fault = "is missing" if value is None else f"expected a list of whole numbers, got {got(value)}"
+            self.fault(("seeds",), f"{fault}; write seeds = [0, 1, 2]")
             return ()
         seeds = tuple(self._count(("seeds",), one, least=0) for one in value)
         if len(set(seeds)) < len(seeds):

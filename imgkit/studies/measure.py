@@ -135,7 +135,7 @@ def _score_train(
     label, index = identity(folder)["label"], read_index(folder, about)
     rows = index.rows("train")
     if wanted is None or wanted >= len(rows):
-        evaluate_run(folder, split="train", device=recipe.run.device, screen=screen)
+        evaluate_run(folder, split="train", device=recipe.run.device, images=False, screen=screen)
         return f"train@{label}"
     name = f"train-{wanted}@{label}"
     place = folder.path / "evaluations" / name

@@ -26,6 +26,7 @@ COMMANDS = [
     "plot",
     "models",
     "recipes",
+    "doctor",
 ]
 
 
@@ -87,8 +88,9 @@ def test_version(imgkit: Run) -> None:
     [
         (["finetun"], ["No such command 'finetun'", "finetune", "Help:  imgkit --help"]),
         (["finetune", "x", "--epoch", "3"], ["--epoch", "--epochs", "Help:  imgkit finetune --help"]),
-        (["finetune", "x", "--epochs", "many"], ["--epochs", "integer"]),
-        (["finetune", "x", "--on-bad", "ignore"], ["stop", "skip"]),
+        (["finetune", "x", "--epochs", "many"], ["--epochs: expected a whole number, got 'many'"]),
+        (["finetune", "x", "--on-bad", "ignore"], ["--on-bad: 'ignore' is not one of 'stop', 'skip'"]),
+        (["predict", "x", "y", "--top-k", "0"], ["--top-k: must be at least 1, got '0'", "imgkit predict --help"]),
         (["scratch", "x", "--weights", "none"], ["--weights"]),
         (["evaluate"], ["NAME"]),
         (["data", "chek"], ["check"]),
@@ -101,6 +103,16 @@ def test_usage_errors_exit_2_with_a_suggestion(imgkit: Run, args: list[str], wor
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+def test_a_file_that_is_called_like_a_flag(imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-dash.png", "--two dashes.png"):
+        assert "The file of that name" not in imgkit("predict", "latest", name)[2]
+        (tmp_path / name).touch()
+        code, _, err = imgkit("predict", "latest", name)
+        quoted = f"'./{name}'" if " " in name else f"./{name}"
+        assert (code, f"The file of that name is  {quoted}\n" in err) == (2, True), err
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

@@ -66,7 +66,7 @@ def test_lines_for_people_have_a_grid_too(imgkit: Run, monkeypatch: pytest.Monke
     write_run(Path("runs"), "one")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     code, _, err = imgkit("predict", "one", "a.png", "--grid", "g.png")
-    assert (code, err) == (0, "Wrote g.png (1 pictures)\n")
+    assert (code, err) == (0, "Wrote g.png (1 picture)\n")
 
 
 def test_several_labels(imgkit: Run, shown: list[Sheet]) -> None:
@@ -120,7 +120,17 @@ def test_what_is_wrong_is_told_before_anything_is_read(imgkit: Run, args: list[s
 
 def test_a_grid_that_cannot_be_written_loses_no_answer(imgkit: Run) -> None:
     write_run(Path("runs"), "one")
-    code, _, err = imgkit("predict", "one", "a.png", "--out", "p.csv", "--grid", "no/g.png")
-    assert code == 7
-    assert "Cannot write no/g.png" in err
+    Path("g.png").mkdir()
+    code, _, err = imgkit("predict", "one", "a.png", "--out", "p.csv", "--grid", "g.png")
+    assert (code, err.splitlines()[-2:]) == (
+        7,
+        ["error: Cannot write g.png: Is a directory.", "  It is a folder: name a file in it."],
+    )
     assert len(Path("p.csv").read_text().splitlines()) == 2
+
+
+def test_without_its_folder_nothing_is_answered(imgkit: Run) -> None:
+    write_run(Path("runs"), "one")
+    code, out, err = imgkit("predict", "one", "a.png", "--grid", "no/g.png")
+    told = "error: Cannot write no/g.png: No such file or directory.\n  Make its folder first:  mkdir -p no\n"
+    assert (code, out, err) == (7, "", told)

@@ -135,7 +135,12 @@ def test_answers_take_the_place_of_old_ones_at_the_end(
 def test_a_place_that_cannot_be_written_exits_7(imgkit: Run) -> None:
     code, _, err = imgkit("predict", "one", "a.jpg", "--out", "gone/p.csv")
     assert code == 7
-    assert "Cannot write gone/p.csv: No such file or directory." in err
+    assert (
+        err == "error: Cannot write gone/p.csv: No such file or directory.\n  Make its folder first:  mkdir -p gone\n"
+    )
+    Path("file").touch()
+    code, _, err = imgkit("predict", "one", "a.jpg", "--out", "file/p.csv")
+    assert (code, "A file is in the way, where a folder should be" in err) == (7, True)
 
 
 def test_unknown_run_is_answered_with_the_nearest(imgkit: Run) -> None:
@@ -174,7 +179,9 @@ def test_the_format() -> None:
     assert choose_format(None, None, terminal=False) == "csv"
     assert choose_format(Path("a.CSV"), None, terminal=True) == "csv"
     assert choose_format(Path("a.txt"), "jsonl", terminal=True) == "jsonl"
-    with pytest.raises(UsageError, match=r"--out a\.txt ends neither in \.csv nor in \.jsonl\.\nAdd  --format csv"):
+    with pytest.raises(
+        UsageError, match=r"--out a\.txt does not end in \.csv or \.jsonl, which say .*\nSay it:  --format csv"
+    ):
         choose_format(Path("a.txt"), None, terminal=True)
 
 

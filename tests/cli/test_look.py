@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ def test_evaluate_prints_scores_and_the_weakest_classes(
     monkeypatch.setattr("imgkit.api.Run.evaluate", evaluate)
     code, out, _ = imgkit("evaluate", "latest", "--split", "val", "--data", "pets")
     assert code == 0
-    assert (asked["split"], asked["data"].path, asked["device"]) == ("val", "pets", "auto")
-    assert imgkit("evaluate", "latest", "--data", "pets", "--device", "cpu")[0] == 0
-    assert asked["device"] == "cpu"
+    assert (asked["split"], asked["data"].path, asked["device"], asked["images"]) == ("val", "pets", "auto", True)
+    assert imgkit("evaluate", "latest", "--data", "pets", "--device", "cpu", "--no-images")[0] == 0
+    assert (asked["device"], asked["images"]) == ("cpu", False)
     lines = [line.split() for line in out.splitlines()]
     assert ["Top-1", "90.0", "%", "(95", "%", "interval", "85.0", "to", "92.0)"] in lines
     assert ["Macro", "F1", "80.0", "%", "(95", "%", "interval", "74.0", "to", "83.0)"] in lines
@@ -59,64 +58,6 @@ def test_weakest_classes_of_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "per_class.csv").write_text("class,support,f1\na,many,0.1\n")
     with pytest.raises(DiskError, match=r"Remove .* and score again: imgkit evaluate"):
         weakest_classes(tmp_path / "per_class.csv")
-
-
-def test_report_of_many_writes_two_files(imgkit: Run, runs: Path) -> None:
-    code, out, err = imgkit("report", str(runs))
-    assert code == 0
-    assert "one" in out
-    assert "80.0 %" in out
-    assert err.startswith("Wrote ")
-    assert (runs / "report.md").is_file()
-    assert (runs / "leaderboard.csv").is_file()
-
-
-@pytest.mark.parametrize("name", ["runs/one", "one", "latest", "runs/latest", "./runs/one"])
-def test_report_of_one_writes_nothing(imgkit: Run, runs: Path, name: str) -> None:
-    before = sorted(runs.rglob("*"))
-    code, out, err = imgkit("report", name)
-    assert (code, err) == (0, "")
-    assert "val@10" in out
-    assert sorted(runs.rglob("*")) == before
-
-
-def test_a_broken_run_is_an_error_by_name_and_a_row_among_others(imgkit: Run, runs: Path) -> None:
-    write_run(runs, "two")
-    (runs / "one" / "evaluations" / "val@10" / "metrics.json").write_text("{")
-    code, out, err = imgkit("report", "runs/one")
-    assert (code, out) == (7, "")
-    assert "runs/one/evaluations/val@10/metrics.json cannot be read" in " ".join(err.split())
-    code, out, _ = imgkit("report", "runs")
-    assert code == 0
-    assert "broken:" in out
-    assert "metrics.json" in "".join(out.split())
-
-
-def test_runs_of_another_format_are_one_line(imgkit: Run, runs: Path) -> None:
-    for number in range(7):
-        write_run(runs, f"new{number}", schema=2)
-    code, out, err = imgkit("report", "runs")
-    assert code == 0
-    assert "new" not in out
-    assert "new" not in (runs / "report.md").read_text() + (runs / "leaderboard.csv").read_text()
-    left_out = "7 runs of another format, which this imgkit does not read, left out: new0, new1, new2, new3, new4"
-    assert f"note: {left_out} and 2 more" in " ".join(err.split())
-    shutil.rmtree(runs / "one")
-    code, _, err = imgkit("report", "runs")
-    assert code == 2
-    assert f"note: {left_out}" in " ".join(err.split())
-    assert "There is no run in runs." in err
-
-
-@pytest.mark.parametrize("args", [(), ("empty",)])
-def test_report_of_nothing_says_what_to_type(
-    imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    code, _, err = imgkit("report", *args)
-    assert code == 2
-    assert err == f"error: There is no run in {args[0] if args else 'runs'}.\n  Train one:  imgkit demo\n"
 
 
 def test_recipes_are_listed_and_printed(imgkit: Run) -> None:

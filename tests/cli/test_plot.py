@@ -28,7 +28,7 @@ def test_a_run_gets_its_plots(imgkit: Run, name: str) -> None:
     assert (code, out) == (0, "")
     assert svg_and_png(Path("runs/one/plots")) == {"loss", "delta-loss", "accuracy", "f1", "lr"}
     words = " ".join(err.split())
-    assert "on train a run records the loss alone" in words
+    assert "on train this run recorded no top1" in words
     assert "no worst-mistakes.png: nothing was scored yet" in words
     assert words.endswith("Wrote runs/one/plots/: loss, delta-loss, accuracy, f1, lr (.png, .svg)")
 

@@ -3,6 +3,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -202,7 +204,7 @@ def test_a_bad_file_reaches_the_caller_by_name(index: Index, workers: int, tmp_p
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_too_many_pixels(index: Index, workers: int) -> None:
-    with pytest.raises(BadImage, match="megapixels"):
+    with pytest.raises(BadImage, match="is 120 pixels, over the limit of 119"):
         list(eval_batches(index, ROWS, preprocessing=RULE, batch_size=2, workers=workers, max_pixels=119))
 
 
@@ -263,6 +265,38 @@ def test_signals_while_a_worker_starts_do_not_end_it(index: Index, monkeypatch: 
     found = list(training(index, 2, stop=6))
     assert len(found) == 6
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
+
+
+HANDED_OVER = """
+import multiprocessing, os, signal, sys, time
+from multiprocessing.connection import SocketClient
+from multiprocessing.reduction import DupFd
+from imgkit.data import batches
+
+def worker(pipe):
+    batches._prepare_worker(0)
+    pipe.send(DupFd(os.pipe()[0])._id)  # as torch hands a batch over
+    time.sleep(2)
+
+context = multiprocessing.get_context("fork")
+mine, other = context.Pipe()
+context.Process(target=worker, args=(other,), daemon=True).start()
+line = SocketClient(mine.recv()[0])
+time.sleep(0.2)
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+line.close()
+time.sleep(2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked there")
+@pytest.mark.parametrize("main", ["killed", "alive"])
+def test_a_worker_is_silent_where_the_main_process_was_killed(main: str) -> None:
+    done = subprocess.run([sys.executable, "-c", HANDED_OVER, main], capture_output=True, text=True, check=False)
+    told = "ConnectionResetError" in done.stderr or "EOFError" in done.stderr
+    assert told == (main == "alive"), done.stderr
+    assert done.returncode == (-signal.SIGKILL if main == "killed" else 0)
 
 
 def test_a_bug_keeps_its_traceback(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

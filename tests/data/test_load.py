@@ -335,7 +335,7 @@ def test_missing_files_of_a_table_are_skipped(make_folders: MakeFolders) -> None
 
 def test_max_pixels(make_folders: MakeFolders) -> None:
     root = make_folders({"cat": 2, "dog": 2}, side_px=20)
-    with pytest.raises(DataError, match=r"over the limit of 0.0003"):
+    with pytest.raises(DataError, match=r"over the limit of 300"):
         load(root, max_pixels=300)
 
 

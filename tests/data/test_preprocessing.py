@@ -52,6 +52,30 @@ def test_evaluation_rule_equals_timm(
         assert (ours.int() - theirs.int()).abs().max() <= 2
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(40, 200), st.integers(40, 200)),
+    wanted=st.tuples(st.integers(24, 48), st.integers(24, 48)),
+    crop_pct=st.sampled_from([0.7, 0.875, 1.0]),
+    fit=st.sampled_from(["crop", "squash", "letterbox"]),
+)
+def test_what_is_seen_is_where_the_pixels_came_from(
+    size: tuple[int, int], wanted: tuple[int, int], crop_pct: float, fit: str
+) -> None:
+    """Pictures whose grey level is their column, or their row, in shares of the side."""
+    preprocessing = rule(size=list(wanted), crop_pct=crop_pct, interpolation="bilinear", fit=fit)
+    width, height = size
+    left, top, right, bottom = preprocessing.seen(height, width)
+    for axis, side, (low, high) in ((1, width, (left, right)), (0, height, (top, bottom))):
+        level = np.broadcast_to((np.arange(side) + 0.5) / side, (height if axis else width, side))
+        image = Image.fromarray(np.rint(255 * (level if axis else level.T)).astype(np.uint8)).convert("RGB")
+        pixels = preprocessing(image)[0].double() / 255
+        middle = pixels[wanted[0] // 2] if axis else pixels[:, wanted[1] // 2]
+        expected = low + (np.arange(wanted[axis]) + 0.5) / wanted[axis] * (high - low)
+        inside = (expected > 0.1) & (expected < 0.9)  # away from the edges and from bars
+        assert np.abs(middle.numpy() - expected)[inside].max() < 1 / 255 + 1 / min(wanted) / 2
+
+
 def test_long_thin_pictures_cost_no_more() -> None:
     assert rule()(Image.new("RGB", (60_000, 1), (10, 20, 30))).shape == (3, 32, 32)
     assert rule()(Image.new("RGB", (1, 60_000), (10, 20, 30)))[:, 5, 5].tolist() == [10, 20, 30]

@@ -128,7 +128,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path, decoded: list[str]) -> Non
     run(path)
     assert len(decoded) == 4
     report = run(path, max_pixels=10)
-    assert "megapixels" in report.bad[0].reason
+    assert "1,920 pixels, over the limit of 10" in report.bad[0].reason
 
 
 @pytest.mark.parametrize("damage", ["file", "garbage", "locked"])

@@ -22,7 +22,7 @@ def test_columns_are_those_of_the_file(tmp_path: Path) -> None:
         "val/f1_macro": (0.4, 0.7, 0.6, 0.5),
     }
     (note,) = found.notes
-    assert note.startswith("on train a run records the loss alone, not top1, top5, f1_macro")
+    assert note.startswith("on train this run recorded no top1, top5, f1_macro: ")
 
 
 def test_scores_of_train_are_read_where_they_were_recorded(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_scores_of_train_are_read_where_they_were_recorded(tmp_path: Path) -> No
     found = history_of_run(plotted_run(tmp_path, history=rows))
     assert found.columns["train/top1"] == (0.0, 0.1, 0.2, pytest.approx(0.3))
     assert found.columns["train/top5"] == (0.2,) * 4
-    assert "not f1_macro" in found.notes[0]
+    assert "recorded no f1_macro" in found.notes[0]
 
 
 def test_phases_end_half_way_to_the_next_one(tmp_path: Path) -> None:

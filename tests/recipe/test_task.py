@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from recipe_values import loaded_recipes
 
 from imgkit.errors import RecipeError, UsageError
@@ -87,6 +87,7 @@ def test_columns_are_text_or_a_list(folder: Path, body: str, fault: str | None) 
     assert fault in str(caught.value)
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # drawing loads files
 @given(loaded_recipes())
 def test_a_single_label_recipe_stays_as_it_is(loaded: Loaded) -> None:
     losses = [loaded.recipe.loss, *(resolve(loaded.recipe, phase).loss for phase in loaded.recipe.phases)]
@@ -94,6 +95,7 @@ def test_a_single_label_recipe_stays_as_it_is(loaded: Loaded) -> None:
     assert for_task(loaded, "single") == (loaded, [])
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # drawing loads files
 @given(loaded_recipes())
 def test_adapted_recipes_serve_the_task_keep_their_smoothing_and_read_back(loaded: Loaded) -> None:
     assume(loaded.recipe.monitor.removeprefix("val/") in MONITORS["multilabel"])

@@ -256,7 +256,7 @@ def test_a_changed_file_is_told_before_anything_is_trained(tmp_path: Path) -> No
     said = io.StringIO()
     assert go(tmp_path, jobs, said).code == 0
     assert trained(jobs) == ["quick-seed0"]
-    assert "note: the file changed since the last time; 1 finished runs are as it asks for" in said.getvalue()
+    assert "note: the file changed since the last time; what is finished is as it asks for" in said.getvalue()
     assert "note: not of this study, and not in its tables: fast-seed0" in said.getvalue()
     assert {row["subject"] for row in csv_rows(tmp_path)} == {"quick", "slow"}
 

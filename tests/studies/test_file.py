@@ -110,7 +110,10 @@ def test_all_faults_come_at_once_with_file_line_and_key(tmp_path: Path) -> None:
         ),
         (HEAD.replace("1", "2", 1) + TWO, "schema: the file has schema 2, this imgkit reads schema 1"),
         (HEAD.replace("schema = 1\n", "") + TWO, "schema: is missing; write schema = 1 at the top"),
-        (HEAD.replace("[0, 1]", "[]") + TWO, "seeds: expected whole numbers"),
+        (
+            HEAD.replace("[0, 1]", "[]") + TWO,
+            "seeds: expected a list of whole numbers, got []; write seeds = [0, 1, 2]",
+        ),
         (HEAD + 'compare = "al"\n' + TWO, "compare: got 'al' (did you mean 'all'?); there are baseline, all"),
     ],
 )

@@ -84,6 +84,19 @@ def test_batch_norms_go_with_their_convolutions(tmp_path: Path) -> None:
     assert ", each with its batch norm (" in created.notes[-1]
 
 
+def test_a_narrow_one_starts_from_an_a_of_its_width(tmp_path: Path) -> None:
+    a = trained(tmp_path, width=0.125)
+    file = tmp_path / "a.safetensors"
+    own = started("vgg_d", f"part:{file}", options={"width": 0.125}).model.state_dict()
+    for layer, of in zip((*PLACES, *FC), (*FROM_A, *FC), strict=True):
+        assert own[f"{layer}.weight"].shape == a[f"{of}.weight"].shape
+        assert torch.equal(own[f"{layer}.weight"], a[f"{of}.weight"])
+    for options, wanted in (({}, "64, 128, 256"), ({"width": 0.25}, "16, 32, 64")):
+        told = rf"no configuration A, whose convolutions have {wanted}, .* but has convolutions of 8, 16, 32, 32, 64,"
+        with pytest.raises(WeightsError, match=told):
+            started("vgg_d", f"part:{file}", options=options)
+
+
 def test_an_a_of_other_names(tmp_path: Path) -> None:
     a = trained(tmp_path, head="paper")
     model = started("vgg_d", "none", options={"head": "paper"}).model

@@ -1,0 +1,99 @@
+"""One page over HTTP, for this machine alone: read-only, one file, whole at every request."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
+
+from imgkit.errors import UsageError
+
+HOST = "127.0.0.1"
+_HEADERS = {
+    "Cache-Control": "no-store",  # the next look is to see the next page
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@contextmanager
+def serving(page: Path, port: int = 0) -> Iterator[str]:
+    """Serve `page` on 127.0.0.1 while inside; gives the address.
+
+    A request is answered only where its Host is this address: a page of the web whose name leads here (DNS rebinding)
+    sends its own name, and reads nothing.
+
+    Args:
+        page: read anew at each request.
+        port: 0: any that is free.
+
+    Raises:
+        UsageError: if the port is taken or may not be used.
+    """
+
+    class Handler(_OnePage):
+        file = page
+
+    try:
+        server = ThreadingHTTPServer((HOST, port), Handler)  # binds; nothing is answered before serve_forever
+        Handler.hosts = frozenset(f"{name}:{server.server_port}" for name in (HOST, "localhost"))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"--port {port}: {reason}.", "Take another one, or leave --port out: any that is free is taken."
+        ) from error
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _OnePage(BaseHTTPRequestHandler):
+    file: Path
+    hosts: frozenset[str] = frozenset()  # what the Host of a request may be
+    server_version, sys_version = "imgkit", ""
+    timeout = 10  # seconds that a client may take for its request
+
+    def do_GET(self) -> None:
+        """The page at /, and nothing anywhere else."""
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        """The same without the page."""
+        self._answer(body=False)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in http.server
+        """Nothing: the terminal belongs to the person."""
+
+    def _answer(self, *, body: bool) -> None:
+        if not self._for_this_machine():
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Not this server")
+            return
+        if urlsplit(self.path).path != "/":
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        try:
+            content = self.file.read_bytes()
+        except OSError:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def _for_this_machine(self) -> bool:
+        named = self.headers.get_all("Host", [])
+        return len(named) == 1 and named[0].lower() in self.hosts

@@ -1,0 +1,64 @@
+"""Which run a name means: folders of runs, and the folders of studies in them."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from imgkit.errors import UsageError, printable, suggestion
+
+
+def runs_in(out: Path) -> list[str]:
+    """The names of the runs in a folder; of a run that is being made, none."""
+    entries = out.iterdir() if out.is_dir() else ()
+    return [entry.name for entry in entries if entry.name[:1] != "." and (entry / "run.json").is_file()]
+
+
+def latest_run(out: Path, say: Callable[[str], None] | None) -> Path:
+    """The run that the file `latest` names; where its folder was removed, the newest that is left.
+
+    Raises:
+        UsageError: if there is none; the message names those of studies.
+    """
+    pointer, left = out / "latest", runs_in(out)
+    name = pointer.read_text().strip() if pointer.is_file() else ""
+    if name in left:
+        return out / name
+    if not left:
+        hint = _of_studies(out, _runs_below(out)) or "Train one: imgkit finetune resnet50 --data PICTURES"
+        raise UsageError(f"There is no run in {out}.", hint)
+    newest = max(left, key=lambda one: _begun_ns(out / one))
+    if say is not None:
+        gone = f"{pointer} names {printable(name)}, which is not there any more" if name else f"there is no {pointer}"
+        say(f"{gone}; the newest run is {newest}")
+    return out / newest
+
+
+def no_such_run(name: str, out: Path) -> UsageError:
+    """What to say of a name that no run has; runs of studies are suggested by their folder and name."""
+    here, below = runs_in(out), _runs_below(out)
+    return UsageError(
+        f"There is no run called {printable(name)!r} in {out}{suggestion(name, [*here, *below])}.",
+        ("" if here else _of_studies(out, below))
+        or f"The newest run is called latest; all of them: imgkit report {shlex.quote(str(out))}",
+    )
+
+
+def _runs_below(out: Path) -> list[str]:
+    """`study/run` of the studies in a folder."""
+    folders = sorted(out.iterdir()) if out.is_dir() else []
+    studies = [folder for folder in folders if folder.name[:1] != "." and (folder / "study.toml").is_file()]
+    return [f"{study.name}/{name}" for study in studies for name in sorted(runs_in(study))]
+
+
+def _of_studies(out: Path, below: list[str]) -> str:
+    """How those are named; nothing where there are none."""
+    if not below:
+        return ""
+    folder = shlex.quote(str((out / below[0]).parent))
+    return f"There are runs of studies, such as {printable(below[0])}; all of that one:  imgkit report {folder}"
+
+
+def _begun_ns(run: Path) -> int:
+    """When a run began: its run.json is written again where its data were moved, its index never."""
+    index = run / "data" / "index.csv"
+    return (index if index.is_file() else run / "run.json").stat().st_mtime_ns
