@@ -59,7 +59,7 @@ def noticed(newest: Path, damages: Iterable[Damage]) -> Counter[str]:
         newest.mkdir()
         for file, content in whole.items():
             file.write_bytes(content)
-    return Counter(damages=0, missed=0, untold=0) | seen
+    return Counter({"damages": 0, "missed": 0, "untold": 0, **seen})  # a sum of counters drops what is zero
 
 
 def write(name: str, content: bytes) -> Damage:

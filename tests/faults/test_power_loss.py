@@ -90,7 +90,7 @@ def survive(record: Record, spare: Path, *, share: int = 1, stop: bool = False) 
         shutil.rmtree(spare)
         if stop and seen["lost"] + seen["wrong"]:
             break
-    return Counter(images=0, lost=0, wrong=0) | seen
+    return Counter({"images": 0, "lost": 0, "wrong": 0, **seen})  # a sum of counters drops what is zero
 
 
 def best_is_there(place: Path) -> bool:
@@ -155,7 +155,7 @@ def survive_begun(record: Record, spare: Path, *, share: int = 1) -> Counter[str
             right = told == [{"name": NAME}] * 2 and texts == ["text\n"] * 2 and same(found, sample(1))
             seen += Counter(wrong=not right)
         shutil.rmtree(spare)
-    return Counter(images=0, lost=0, wrong=0) | seen
+    return Counter({"images": 0, "lost": 0, "wrong": 0, **seen})  # a sum of counters drops what is zero
 
 
 def test_a_power_cut_costs_no_run_that_has_a_checkpoint(tmp_path: Path, tally: Tally, whole: bool) -> None:
