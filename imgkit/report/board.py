@@ -52,7 +52,10 @@ def leaderboard(ladder: Ladder, means: Iterable[tuple[RunSummary, Sequence[str]]
     task, tested = ladder.best.run.task, ladder.split == "test"
     titles = ["#rank", "run", *(f"#{title}" for title in SHOWN[task].values()), *["#macro F1 on val"] * tested]
     titles += ["network", "recipe", "seed", "#parameters", "#size", "#time", "status", "date"]
-    rows = [_row(Cell(str(rank), rank), trial.run, trial, tested) for rank, trial in enumerate(ladder.trials, start=1)]
+    rows = [
+        _row(Cell(str(rank), rank), trial.run, trial, tested)
+        for rank, trial in zip(ladder.ranks, ladder.trials, strict=True)
+    ]
     return Table(titles, rows + [_row(Cell(""), run, None, tested, names) for run, names in means])
 
 

@@ -177,13 +177,13 @@ def _wide(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _narrow(metrics: Mapping[str, Any]) -> list[str]:
-    """Classes have too few images for a bootstrap within each: simulated, of many such intervals fewer hold the truth."""
+    """Classes have too few images for a bootstrap within each: simulated, its interval holds the truth too seldom."""
     classes = int(metrics["classes_with_support"])
     if metrics["task"] == "multilabel" or int(metrics["n"]) >= FEW_EACH * classes:
         return []
     return [
-        f"There are {int(metrics['n']) / classes:.0f} images a class. The interval of macro F1 is narrower than 95 % then: "
-        "of many such intervals 80 to 93 in 100 hold the true value."
+        f"There are {int(metrics['n']) / classes:.0f} images a class. The interval of macro F1 is narrower than 95 % "
+        "then: of many such intervals 80 to 93 in 100 hold the true value."
     ]
 
 

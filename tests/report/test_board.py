@@ -52,6 +52,15 @@ def test_the_leaderboard_has_test_and_validation_apart(tmp_path: Path) -> None:
     assert "#macro F1 on val" not in board.leaderboard(lower, []).titles
 
 
+def test_equal_scores_share_a_rank(tmp_path: Path) -> None:
+    _, ladder, _ = arranged(tmp_path, [0.7, 0.9])
+    first, last = ladder.trials
+    table = board.leaderboard(Ladder("test", (first, last, last, first)), [])
+    assert [cell.text for cell in column(table, "#rank")] == ["1", "3", "3", "1"], "whatever the order"
+    table = board.leaderboard(Ladder("test", (first, first, last)), [])
+    assert [cell.value for cell in column(table, "#rank")] == [1, 1, 3]
+
+
 def test_the_table_of_differences_says_which_test_it_was(tmp_path: Path) -> None:
     _, ladder, found = arranged(tmp_path, [0.95, 0.6])
     far = McNemar(3, 40, 0.0001, exact=False)
