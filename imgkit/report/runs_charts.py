@@ -38,7 +38,7 @@ def draw_curves(ladder: Ladder) -> list[Markup]:
     charts = []
     for title, (unit, lines) in curves(ladder).items():
         words = f"By epoch, of {'the best ' if len(ladder.trials) > CURVES else ''}{len(lines)} runs."
-        charts.append(line_chart(title, words, lines, Axis("epoch"), Axis(unit)))
+        charts.append(line_chart(title, words, lines, Axis("epoch", whole=True), Axis(unit)))
     return charts
 
 

@@ -16,12 +16,14 @@ class Axis:
         low: where it begins; None: from the data.
         high: where it ends; None: from the data.
         log: whether equal ratios take equal room; the ends are above 0 then.
+        whole: whether there is nothing between whole numbers, as with epochs; no half is written beside it.
     """
 
     label: str
     low: float | None = None
     high: float | None = None
     log: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Scale:
         start: of the axis.
         stop: of the axis.
         log: as in `Axis`.
+        whole: as in `Axis`.
     """
 
     low: float
@@ -41,6 +44,7 @@ class Scale:
     start: float
     stop: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, value: float) -> float:
         """Where a value lies; one beyond an end lies at that end."""
@@ -60,7 +64,7 @@ class Scale:
         """Round values from the low end to the high one, at most `most` + 1 of them; powers of ten on a log scale."""
         if self.log:
             return _powers(self.low, self.high, most)
-        step = _step((self.high - self.low) / most)
+        step = _step((self.high - self.low) / most, whole=self.whole)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
@@ -77,16 +81,19 @@ def scale_of(axis: Axis, values: Iterable[float], start: float, stop: float) -> 
     if high <= low:
         half = min(0.5, abs(low) / 2) or 0.5  # to either side of a constant, so that a small one is not drawn as 0
         low, high = (low - half if axis.low is None else low), max(high, low + (half if axis.low is None else 1.0))
-    step = _step((high - low) / 5)
+    step = _step((high - low) / 5, whole=axis.whole)
     low = low if axis.low is not None else math.floor(low / step + 1e-9) * step
     high = high if axis.high is not None else math.ceil(high / step - 1e-9) * step
-    return Scale(low, high, start, stop)
+    return Scale(low, high, start, stop, whole=axis.whole)
 
 
-def _step(width: float) -> float:
-    """The smallest round number that is at least `width` > 0."""
+def _step(width: float, *, whole: bool) -> float:
+    """The smallest round number, or whole one, that is at least `width` > 0."""
     power = 10.0 ** math.floor(math.log10(width))
-    return next(power * step for step in _STEPS if power * step >= width * (1 - 1e-9))
+    found = next(power * step for step in _STEPS if power * step >= width * (1 - 1e-9))
+    if whole and not found.is_integer():
+        return max(1.0, 2 * found)  # 2.5 is the one above 1
+    return found
 
 
 def _powers(low: float, high: float, most: int) -> list[float]:

@@ -42,6 +42,16 @@ def test_one_value_or_none_still_makes_a_scale(values: list[float]) -> None:
     assert scale.high > scale.low
 
 
+@given(st.lists(st.integers(0, 100_000), min_size=1, max_size=9), st.booleans())
+def test_no_half_of_an_epoch_is_written(epochs: list[int], given_ends: bool) -> None:
+    ends = (min(epochs) - 0.5, max(epochs) + 0.5) if given_ends else (None, None)
+    scale = scale_of(Axis("epoch", *ends, whole=True), epochs, 0, 100)
+    ticks = scale.ticks()
+    assert 1 <= len(ticks) <= 8
+    assert all(float(tick).is_integer() for tick in ticks)
+    assert scale.low <= min(epochs) <= max(epochs) <= scale.high
+
+
 def test_a_small_constant_is_not_drawn_as_nothing() -> None:
     scale = scale_of(Axis("rate"), [1e-3, 1e-3], 0, 100)
     assert scale.low > 0
