@@ -1,6 +1,5 @@
 """Scores a network on a split, and stores what it answered."""
 
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -211,11 +210,10 @@ def load_run_model(folder: RunFolder) -> LoadedModel:
     """The best weights of a run.
 
     Raises:
-        UsageError: if the run has not been finished.
+        UsageError: if the run has not been finished; the message says whether it is being trained now.
     """
     if not folder.has_model:
-        hint = f"Finish it: imgkit resume {shlex.quote(folder.address)}"
-        raise UsageError(f"{folder.name} has no finished model yet.", hint)
+        raise folder.without_model()
     return load_model_folder(folder.path / "model")
 
 

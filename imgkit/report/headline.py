@@ -178,7 +178,7 @@ def _wide(metrics: Mapping[str, Any]) -> list[str]:
 
 def _narrow(metrics: Mapping[str, Any]) -> list[str]:
     """Classes have too few images for a bootstrap within each: simulated, its interval holds the truth too seldom."""
-    classes = int(metrics["classes_with_support"])
+    classes = int(metrics.get("classes_with_support", 0))
     if metrics["task"] == "multilabel" or int(metrics["n"]) >= FEW_EACH * classes:
         return []
     return [

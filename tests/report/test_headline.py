@@ -62,8 +62,8 @@ def test_few_images_a_class_make_the_interval_too_narrow(tmp_path: Path) -> None
     names = [f"class {number}" for number in range(20)]
     first, *_ = told(make_run(tmp_path, "few", classes=names, n=280, sure=2)).warnings
     assert first == (
-        "There are 14 images a class. The interval of macro F1 is narrower than 95 % then: of many such intervals 80 to "
-        "93 in 100 hold the true value."
+        "There are 14 images a class. The interval of macro F1 is narrower than 95 % then: of many such intervals 80 "
+        "to 93 in 100 hold the true value."
     )
     for folder in (make_run(tmp_path, "more", classes=names, n=300), make_run(tmp_path, "sets", sets=True, n=30)):
         assert not any("narrower" in text for text in told(folder).warnings)
