@@ -21,6 +21,7 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
 from imgkit.device import choose_device, choose_workers, no_room
+from imgkit.energy import Meter
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
 from imgkit.evaluations import Beside, weights_label, write_evaluation
 from imgkit.evidence import Images
@@ -67,7 +68,7 @@ def score(
     batches = eval_batches(
         index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels
     )
-    done, at_work, began = 0, 0.0, time.perf_counter()
+    done, at_work, meter, began = 0, 0.0, Meter(), time.perf_counter()
     with memory_told(no_room(device, _BATCH)), torch.inference_mode():
         model = model.to(device).eval()
         for batch in batches:
@@ -75,13 +76,14 @@ def score(
             images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
             logits.append(model(images.contiguous(memory_format=torch.channels_last)).float().cpu())  # device sync
             at_work += time.perf_counter() - given
+            meter.look()
             targets.append(batch.targets)
             ids.append(batch.ids)
             done += len(batch.ids)
             if progress is not None:
                 progress(done, len(rows))
     seconds = time.perf_counter() - began
-    cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device)
+    cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device, joules=meter.joules)
     found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy(), cost)
     assert np.array_equal(found.ids, rows), "every row is scored once, in order"
     return found
