@@ -4,9 +4,10 @@
     python benchmarks/pages.py --table          # the table alone, from the JSON
 
 Runs are folders of drawn scores (tests/report/page_runs.py): 10,000 images on validation and as many on test. What a
-page takes depends on the numbers of images and classes, and not on what a network learned. The pictures are drawn noise,
-which compresses worse than photographs, and the network that explains them has random weights. Sorting is measured in
-chromium where playwright is there (`pip install 'imgkit-timm[browser]'`), and left out otherwise. Takes two minutes.
+page takes depends on the numbers of images and classes, and not on what a network learned. The pictures are drawn
+noise, which compresses worse than photographs, and the network that explains them has random weights. Sorting is
+measured in chromium where playwright is there (`pip install 'imgkit-timm[browser]'`), and left out otherwise. Takes two
+minutes.
 """
 
 from __future__ import annotations
