@@ -38,7 +38,9 @@ def draw_curves(ladder: Ladder) -> list[Markup]:
     charts = []
     for title, (unit, lines) in curves(ladder).items():
         words = f"By epoch, of {'the best ' if len(ladder.trials) > CURVES else ''}{len(lines)} runs."
-        charts.append(line_chart(title, words, lines, Axis("epoch", whole=True), Axis(unit)))
+        epochs = [epoch for line in lines for epoch in line.x]
+        across = Axis("epoch", min(epochs) - 0.5, max(epochs) + 0.5, whole=True)  # no marker on the other axis
+        charts.append(line_chart(title, words, lines, across, Axis(unit)))
     return charts
 
 

@@ -29,7 +29,8 @@ def column(table: Table, title: str) -> list[Cell]:
 
 def test_numbers_as_people_read_them() -> None:
     assert board.points(Gap(-0.0123, (-0.0249, 0.0011))) == Cell("−1.2", -0.0123, "−2.5 to +0.1")
-    assert board.points(Gap(0.0001, (-0.0004, 0.02)), "3 pairs") == Cell("0.0", 0.0001, "0.0 to +2.0, 3 pairs")
+    assert board.points(Gap(0.0001, (-0.0004, 0.02)), "3 pairs") == Cell("0.0", 0.0001, "−0.0 to +2.0, 3 pairs")
+    assert board.points(Gap(-0.0001, (-0.0004, 0.0))) == Cell("0.0", -0.0001, "−0.0 to 0.0")
     assert board.points(Gap(0.05, None)) == Cell("+5.0", 0.05, "no interval")
     assert board.scored(Measured(0.925, (0.912, 0.938))) == Cell("92.5 %", 0.925, "91.2 to 93.8")
     assert board.scored(Measured(1.0, None)) == Cell("100.0 %", 1.0, "no interval")

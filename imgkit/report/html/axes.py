@@ -37,6 +37,7 @@ class Scale:
         stop: of the axis.
         log: as in `Axis`.
         whole: as in `Axis`.
+        step: from one tick to the next, of an axis that was fitted to it; 0: by the length of the axis.
     """
 
     low: float
@@ -45,6 +46,7 @@ class Scale:
     stop: float
     log: bool = False
     whole: bool = False
+    step: float = 0.0
 
     def __call__(self, value: float) -> float:
         """Where a value lies; one beyond an end lies at that end."""
@@ -61,10 +63,10 @@ class Scale:
         return self.start + min(1.0, max(0.0, share)) * (self.stop - self.start)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round values from the low end to the high one, at most `most` + 1 of them; powers of ten on a log scale."""
+        """Round values from the low end to the high one, about `most` of them; powers of ten on a log scale."""
         if self.log:
             return _powers(self.low, self.high, most)
-        step = _step((self.high - self.low) / most, whole=self.whole)
+        step = self.step or _step((self.high - self.low) / most, whole=self.whole)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
@@ -81,10 +83,15 @@ def scale_of(axis: Axis, values: Iterable[float], start: float, stop: float) -> 
     if high <= low:
         half = min(0.5, abs(low) / 2) or 0.5  # to either side of a constant, so that a small one is not drawn as 0
         low, high = (low - half if axis.low is None else low), max(high, low + (half if axis.low is None else 1.0))
-    step = _step((high - low) / 5, whole=axis.whole)
-    low = low if axis.low is not None else math.floor(low / step + 1e-9) * step
-    high = high if axis.high is not None else math.ceil(high / step - 1e-9) * step
-    return Scale(low, high, start, stop, whole=axis.whole)
+    step, ends = 0.0, (low, high)
+    # Ends that were moved outwards may ask for a longer step, which moves them again.
+    while step < (longer := _step((ends[1] - ends[0]) / 5, whole=axis.whole)):
+        step = longer
+        ends = (
+            low if axis.low is not None else math.floor(low / step + 1e-9) * step,
+            high if axis.high is not None else math.ceil(high / step - 1e-9) * step,
+        )
+    return Scale(*ends, start, stop, whole=axis.whole, step=step)
 
 
 def _step(width: float, *, whole: bool) -> float:
