@@ -114,9 +114,35 @@ def eval_batches(
         BadImage: at the batch that holds a file that cannot be read.
         DeviceError: if a worker process dies.
     """
-    listed: list[int] = rows.tolist()
-    places = ([(0, row, 0) for row in listed[i : i + batch_size]] for i in range(0, len(listed), batch_size))
-    return _load(_Pictures(index, preprocessing, 0, max_pixels), places, workers)
+    places = [(0, row, 0) for row in rows.tolist()]
+    return batches_at(
+        index, places, transform=preprocessing, seed=0, batch_size=batch_size, workers=workers, max_pixels=max_pixels
+    )
+
+
+def batches_at(
+    index: Index,
+    places: Sequence[Place],
+    *,
+    transform: TrainTransform | Preprocessing,
+    seed: int,
+    batch_size: int,
+    workers: int,
+    max_pixels: int,
+) -> Generator[Batch, None, None]:
+    """The pictures of any places in their order, made as `train_batches` or `eval_batches` make them; errors as theirs.
+
+    The last batch may be smaller.
+    """
+    taken = (list(places[i : i + batch_size]) for i in range(0, len(places), batch_size))
+    return _load(_Pictures(index, transform, seed, max_pixels), taken, workers)
+
+
+def augment_key(seed: int, place: Place) -> int:
+    """What the augmentation of one use of a picture is drawn from."""
+    epoch, row, use = place
+    again = (use,) if use else ()  # the first use has the key that it has where no picture comes twice
+    return key(seed, "aug", epoch, row, *again)
 
 
 def train_places(
@@ -177,7 +203,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
     max_pixels: int
 
     def __getitem__(self, place: Place) -> Sample | ImgkitError:
-        epoch, row, use = place
+        epoch, row, _ = place
         try:
             image = load_image(self.index.path(row), max_pixels=self.max_pixels, min_side=self.transform.min_side)
         except ImgkitError as error:
@@ -185,9 +211,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
         if isinstance(self.transform, Preprocessing):
             pixels = self.transform(image)
         else:
-            again = (use,) if use else ()  # the first use has the key that it has where no picture comes twice
-            strength = self.transform.ramp.strength(epoch)
-            pixels = self.transform(image, key(self.seed, "aug", epoch, row, *again), strength)
+            pixels = self.transform(image, augment_key(self.seed, place), self.transform.ramp.strength(epoch))
         return Sample(pixels, torch.from_numpy(self.index.target(row)), row)
 
 

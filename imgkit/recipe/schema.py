@@ -162,6 +162,7 @@ class RunSettings(Strict):
     deterministic: bool = False  # same bits in two runs: float32, deterministic kernels, one thread unless `threads`
     workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; None: from the number of cores
     threads: PositiveInt | None = None  # None: torch's own choice, or 1 in a deterministic run
+    feature_cache: bool = True  # features of pictures are kept for later runs, in $IMGKIT_CACHE, and taken from there
     tensorboard: bool = False  # also write TensorBoard events into the run
 
 
