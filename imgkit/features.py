@@ -83,6 +83,17 @@ def pooled(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return found.flatten(1)  # (B, D, 1, 1) -> (B, D) where the head is a convolution
 
 
+def answer(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Logits (B, K) of normalised images (B, C, H, W), or of the features (B, D) that `extract` gave of them."""
+    if images.dim() == 4:
+        logits: torch.Tensor = model(images.contiguous(memory_format=torch.channels_last))
+        return logits
+    head = head_layer(model)
+    shaped = images if isinstance(head, nn.Linear) else images[:, :, None, None]
+    found: torch.Tensor = head(shaped)
+    return found.flatten(1)
+
+
 def head_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
     """The last layer: a linear one, or a 1 x 1 convolution that amounts to one.
 

@@ -50,11 +50,8 @@ def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, wa
             f"{EPOCHS} passes over features in a temporary file)"
         )
         solution, done = _train(setup, phase, trunk, folder, watched), "trained"
-    known = total - trunk.computed
-    known_words = f" ({'all' if known == total else f'{known:,}'} kept by earlier runs)" if known else ""
-    screen.note(f"head {done} on {total:,} pictures × {width:,} features{known_words}, C = {solution.c:g}")
-    if trunk.store is not None and trunk.store.unkept:
-        screen.note(f"features are not kept for later runs: {trunk.store.unkept}")
+    told = trunk.told(total)
+    screen.note(f"head {done} on {total:,} pictures × {width:,} features{told}, C = {solution.c:g}")
     if not solution.converged:
         screen.warn(f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum")
     own, words = _LOSS[setup.index.task]

@@ -41,9 +41,9 @@ _SHARED = Path("/dev") / "shm"
 
 
 class Batch(NamedTuple):
-    """Pictures with their labels."""
+    """Pictures with their labels, or features of pictures."""
 
-    images: torch.Tensor  # uint8 (B, C, H, W), channels-last memory; C is 3, or 1 of greys
+    images: torch.Tensor  # uint8 (B, C, H, W), channels-last memory; C is 3, or 1 of greys; features: float32 (B, D)
     targets: torch.Tensor  # int64 (B,), -1 where unlabelled; multi-label: float32 (B, K), 1 for each label
     ids: torch.Tensor  # int64 (B,), rows of the index
 
@@ -70,6 +70,7 @@ def train_batches(
     workers: int,
     max_pixels: int,
     weights: Weights | None = None,
+    views: int = 0,
 ) -> Generator[Batch, None, None]:
     """The batches of steps `start`..`stop - 1` of a phase, in order; see `train_places`.
 
@@ -87,6 +88,7 @@ def train_batches(
         workers: processes that decode; 0 decodes in this one.
         max_pixels: a larger picture is refused before it is decoded.
         weights: how often each of `rows` is drawn, relative to the others, (n,); None: each once.
+        views: see `train_places`.
 
     Raises:
         BadImage: at the batch that holds a file that cannot be read.
@@ -101,6 +103,7 @@ def train_batches(
         start=start,
         stop=stop,
         weights=weights,
+        views=views,
     )
     return _load(_Pictures(index, transform, seed, max_pixels), places, workers)
 
@@ -155,12 +158,14 @@ def train_places(
     start: int,
     stop: int,
     weights: Weights | None = None,
+    views: int = 0,
 ) -> Iterator[list[Place]]:
     """What each step from `start` to `stop - 1` sees; no time is spent on the epochs before.
 
     Step s belongs to epoch e = first_epoch + s // steps_per_epoch and takes the next `batch_size` of
     rows[order(seed, e, n)], or of rows[picks(seed, e, bounds_of(weights))] where there are weights; the last step of an
-    epoch may find fewer.
+    epoch may find fewer. With `views`, that many pictures of each image come again: the places of epoch e name epoch
+    first_epoch + (e - first_epoch) % views, and a row that is drawn again is the same picture.
     """
     bounds = None if weights is None else bounds_of(weights)
     current: int | None = None
@@ -173,7 +178,10 @@ def train_places(
         here = slice(position * batch_size, (position + 1) * batch_size)
         taken: list[int] = visited[here].tolist()
         assert taken, "an epoch has no more steps than pictures"
-        yield [(epoch, row, use) for row, use in zip(taken, uses[here].tolist(), strict=True)]
+        if views:
+            yield [(first_epoch + (epoch - first_epoch) % views, row, 0) for row in taken]
+        else:
+            yield [(epoch, row, use) for row, use in zip(taken, uses[here].tolist(), strict=True)]
 
 
 def _uses(drawn: Ints) -> Ints:

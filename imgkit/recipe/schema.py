@@ -129,7 +129,8 @@ class PhaseSettings(Strict):
     name: Annotated[str, AfterValidator(_check_phase_name)]
     train: Annotated[str, AfterValidator(_check_part)]
     solver: Literal["logistic", "sgd"] = "sgd"  # logistic: the head, solved on features computed once
-    views: NonNegativeInt = 0  # with solver logistic: augmented pictures of each image, besides the evaluation's
+    views: NonNegativeInt = 0  # augmented pictures of each image that the head learns from: a solve besides the
+    # evaluation's, epochs in turn; 0: none, or in each epoch a new one
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     lr: PositiveFloat | None = None  # of the head group, at schedule factor 1
