@@ -13,12 +13,13 @@ from imgkit.errors import DeviceError, memory_told
 from imgkit.features import BY_SGD, Features, head_layer, together
 from imgkit.head_sgd import EPOCHS, Stored, train_head, write_features
 from imgkit.keys import key
+from imgkit.logistic import MAX_ITERATIONS
 from imgkit.recipe.plan import PhasePlan
 from imgkit.scaled import Floats
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Watched
-from imgkit.solve import MAX_BYTES, MAX_ITERATIONS, Solution, fits, machine_memory, solve_bytes, solve_head
+from imgkit.solve import MAX_BYTES, Solution, fits, machine_memory, solve_bytes, solve_head
 from imgkit.trunk import Trunk, Uses
 
 _LONG_S = 30.0  # of a solve, from which its time is told

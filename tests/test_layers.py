@@ -43,7 +43,7 @@ LAYERS = [
             "feature_store",
             "sheet",
         ),
-        *("solve", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
+        *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
     ],
