@@ -131,6 +131,11 @@ _NOT_IN_LR_FIND = (
     *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
     *("--from", "--out", "--name", "--dry-run", "--print-recipe", "--smoke"),
 )
+_IN_PROBE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--seed", "--weights", "--device", "--workers")
+_OF_PROBE = (
+    Option("--models", "", str, "The models again, with commas: --models resnet50,resnet18.", _RECIPE, metavar="NAMES"),
+    Option("--out", "", Path, "Folder for probe.csv and held-out.csv.", _RUN, Path("probe")),
+)
 _OF_LR_FIND = (
     Option("--steps", "", int, "Updates of the test, at most.", _RUN, 100),
     Option("--min-lr", "", float, "The first rate.", _RUN, 1e-7),
@@ -164,6 +169,16 @@ def check_signature() -> inspect.Signature:
 def lr_find_signature() -> inspect.Signature:
     """The signature of `lr-find`: MODEL, the options of a training that still mean something, and its own."""
     return _signature([*(option for option in OPTIONS if option.flag not in _NOT_IN_LR_FIND), *_OF_LR_FIND])
+
+
+def probe_signature() -> inspect.Signature:
+    """The signature of `probe`: MODELs, and those options that mean something where heads alone are solved."""
+    given = typer.Argument(metavar="MODEL...", help="timm models, such as resnet50 (imgkit models lists them).")
+    first = inspect.Parameter(
+        "networks", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
+    )
+    shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PROBE]
+    return inspect.Signature([first, *(option.parameter() for option in [*shared, *_OF_PROBE])])
 
 
 def _signature(options: Sequence[Option]) -> inspect.Signature:
