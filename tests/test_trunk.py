@@ -179,3 +179,12 @@ def test_too_many_features_are_not_held_in_memory(tmp_path: Path, monkeypatch: p
 def test_views_that_mean_nothing_are_refused(tmp_path: Path, sets: Sequence[str], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         train(tmp_path, *sets)
+
+
+def test_nothing_is_kept_where_it_is_not_wanted(tmp_path: Path) -> None:
+    sets = ("run.feature_cache=false",)
+    first, _ = train(tmp_path, *sets, name="first", recipe=SOLVED)
+    again, said = train(tmp_path, *sets, name="again", recipe=SOLVED)
+    kept, _ = train(tmp_path, name="kept", recipe=SOLVED)
+    assert "kept by earlier runs" not in said
+    assert fingerprint(first) == fingerprint(again) == fingerprint(kept)

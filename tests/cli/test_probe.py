@@ -39,6 +39,24 @@ def test_no_network(imgkit: Run) -> None:
     assert "imgkit probe resnet50 resnet18" in err
 
 
+def test_without_the_cache(imgkit: Run, tmp_path: Path) -> None:
+    for _ in range(2):
+        words = [
+            "probe",
+            "test_resnet",
+            *WORDS,
+            "--image-size",
+            "32",
+            "--no-feature-cache",
+            "--out",
+            str(tmp_path / "probe"),
+        ]
+        code, out, err = imgkit(*words)
+        assert code == 0, err
+        assert "kept by earlier runs" not in out
+        assert out.rstrip().endswith("--no-feature-cache")
+
+
 @pytest.mark.parametrize("flag", ["--lr", "--epochs", "--name", "--max-size"])
 def test_it_has_no_options_of_a_training(imgkit: Run, flag: str) -> None:
     code, _, err = imgkit("probe", "resnet50", flag, "1")
