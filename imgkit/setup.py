@@ -79,6 +79,7 @@ class Setup:
             workers=self.workers,
             max_pixels=self.recipe.data.max_pixels,
             weights=row_weights(self.index, rows, phase.settings.sampler),
+            views=phase.views,
         )
 
     def no_memory(self, phase: PhasePlan) -> DeviceError:
