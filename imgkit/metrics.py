@@ -20,6 +20,7 @@ Ints = npt.NDArray[np.int64]
 DRAWS = 2000  # of the bootstrap
 FEWEST = 30  # images below which a bootstrap says nothing; assumed, the usual rule of thumb
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
+_SAME = 1e-9  # between draws that agree
 _BLOCK = 4_000_000  # scores ranked at once
 
 
@@ -85,8 +86,8 @@ def summarise(
 
     `loss`, `ece` and `brier` are those of `reliability`. `topk` counts labels of rank <= `k` = min(TOPK, K). Macro and
     weighted values average over the classes with support; micro ones pool them. `chance` is what guessing gives.
-    `intervals` hold 95 %: Wilson's (1927) for `top1`; for `f1_macro` a percentile bootstrap of `draws` draws stratified
-    by true class, or None where that says nothing (see `bootstrap_f1`).
+    `intervals` hold 95 %: Wilson's (1927) for `top1`; for `f1_macro` Wilson's with the deviation of `draws` draws
+    within each true class, or None where that says nothing (see `bootstrap_f1`).
 
     Raises:
         DataError: if there is no image, or one without a label.
@@ -163,7 +164,7 @@ def per_class(confusion: Ints, classes: Sequence[str]) -> list[dict[str, str | i
     ]
 
 
-def wilson(k: int, n: int) -> tuple[float, float]:
+def wilson(k: float, n: float) -> tuple[float, float]:
     """Wilson's score interval (1927), 95 %, of a share of k in n > 0."""
     share = k / n
     centre = share + _Z**2 / (2 * n)
@@ -172,35 +173,56 @@ def wilson(k: int, n: int) -> tuple[float, float]:
     return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
 
 
-def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float] | None:
-    """Percentile bootstrap (Efron 1979), 95 %, of macro F1, stratified by true class, from counts (K, K).
+def wilson_of_draws(value: float, drawn: Floats, bias: float, unseen: float = 0.0) -> tuple[float, float] | None:
+    """Wilson's interval of a mean of shares, from its redraws (draws,) and by how much these are too great.
 
-    Drawing a class's images with replacement is a multinomial draw on its row of the confusion matrix. The draws are
-    `rng = numpy.random.default_rng(seed)`, then for each class with support, in order,
-    `rng.multinomial(support, cells / support, size=draws)` over the row's non-zero cells; the ends are numpy's 2.5 and
-    97.5 percentiles, moved outwards where needed to contain the value itself (F1 is biased in small classes).
-
-    None below `FEWEST` images, and where every draw is the same: nothing was confused, or one image a class.
+    That is `wilson(c * n, n)` of the centre c = value - bias, no further than 0 or 1, and the effective number of
+    images n = value * (1 - value) / (numpy's `var` of the redraws + `unseen`) (Korn & Graubard 1998); moved outwards
+    where needed to contain the value itself. None where the redraws do not differ, and of a value of 0 or 1.
     """
-    support = confusion.sum(axis=1)
+    variance = float(drawn.var()) if len(drawn) else 0.0
+    if variance < _SAME**2 or not 0.0 < value < 1.0:
+        return None
+    n = value * (1 - value) / (variance + unseen)
+    low, high = wilson(min(1.0, max(0.0, value - bias)) * n, n)
+    return min(low, value), max(high, value)
+
+
+def bootstrap_f1(confusion: Ints, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float] | None:
+    """Interval, 95 %, of macro F1 from counts (K, K): Wilson's, with the deviation of a bootstrap within each class.
+
+    Percentiles of draws hold the truth too seldom where classes are small: draws of n images vary like n - 1, those of
+    a class without mistakes (or hits) not at all, and F1 is biased there and skewed near 0 and 1. So n - 1 images of a
+    class are drawn and counted n / (n - 1) times (Rao & Wu 1988), from its row and m more: m = 1, or 3 for a class
+    without a hit (the rule of three), of which q = (sum of recalls + 1/2) / (classes + 1), over those with support, are
+    hits and the others spread evenly over all other classes. With `rng = numpy.random.default_rng(seed)`, for each
+    class with support, in order: `rng.multinomial(max(1, n - 1), [hits + m * q, *mistakes, m * (1 - q)] / (n + m),
+    size=draws)` over the row's non-zero mistakes, in order. The bias is the mean F1 of the draws less the F1 of their
+    mean counts; the ends are those of `wilson_of_draws`.
+
+    None below `FEWEST` images, and where nothing was confused or nothing hit: a value of 1 or 0.
+    """
+    support, found = confusion.sum(axis=1), np.diagonal(confusion)
     if support.sum() < FEWEST:
         return None
-    rng = np.random.default_rng(seed)
-    hits, predicted = np.zeros((draws, len(confusion)), dtype=np.int64), np.zeros((draws, len(confusion)), np.int64)
-    kept = np.flatnonzero(support)
+    rng, kept = np.random.default_rng(seed), np.flatnonzero(support)
+    likely = ((found[kept] / support[kept]).sum() + 0.5) / (len(kept) + 1)
+    hits, predicted = np.zeros((draws, len(confusion))), np.zeros((draws, len(confusion)))
+    anywhere = np.zeros((draws, 1))  # false answers of every class
     for row in kept:
-        cells = np.flatnonzero(confusion[row])
-        drawn = rng.multinomial(support[row], confusion[row, cells] / support[row], size=draws)  # (draws, cells)
-        predicted[:, cells] += drawn
-        if confusion[row, row]:
-            hits[:, row] = drawn[:, np.searchsorted(cells, row)]
-    f1 = 2 * hits[:, kept] / (support[kept] + predicted[:, kept])  # (draws, classes with support)
-    means = f1.mean(axis=1)
-    if np.ptp(means) < 1e-9:
-        return None
-    low, high = np.percentile(means, [2.5, 97.5])
-    value = _averages(confusion)["f1_macro"]
-    return min(float(low), value), max(float(high), value)
+        n, more = int(support[row]), 1 if found[row] else 3
+        others = np.flatnonzero(confusion[row] * (np.arange(len(confusion)) != row))
+        cells = np.array([found[row] + more * likely, *confusion[row, others], more * (1 - likely)]) / (n + more)
+        drawn = rng.multinomial(max(1, n - 1), cells, size=draws) * (n / max(1, n - 1))  # (draws, cells)
+        each = drawn[:, -1:] / max(1, len(confusion) - 1)
+        hits[:, row] = drawn[:, 0]
+        predicted[:, row] += drawn[:, 0] - each[:, 0]
+        predicted[:, others] += drawn[:, 1:-1]
+        anywhere += each
+    hits, size = hits[:, kept], (support + predicted + anywhere)[:, kept]
+    means = (2 * hits / size).mean(axis=1)
+    bias = means.mean() - (2 * hits.mean(axis=0) / size.mean(axis=0)).mean()
+    return wilson_of_draws(_averages(confusion)["f1_macro"], means, float(bias))
 
 
 def check_labelled(n: int, unlabelled: int) -> None:

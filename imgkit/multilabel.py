@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgkit.metrics import DRAWS, FEWEST, Shares, check_finite, check_labelled, shares, wilson
+from imgkit.metrics import DRAWS, FEWEST, Shares, check_finite, check_labelled, shares, wilson, wilson_of_draws
 from imgkit.probabilities import Floats, calibration_error
 
 Bools = npt.NDArray[np.bool_]
@@ -22,7 +22,6 @@ NEAREST = 1e-12  # of a probability to 0 or 1, in the loss: as near as predictio
 _CELLS = 20_000_000  # redrawn labels that the interval of mAP may cost: about a second
 _FEWEST_DRAWS = 100  # of mAP
 _BLOCK = 4_000_000  # redrawn images at once
-_ENDS = [2.5, 97.5]
 
 
 class ScoredSets(NamedTuple):
@@ -171,24 +170,33 @@ def map_draws(targets: Bools, draws: int) -> int:
 
 
 def bootstrap_sets(scored: ScoredSets, *, draws: int = DRAWS, seed: int = 0) -> dict[str, list[float] | None]:
-    """Percentile bootstrap (Efron 1979), 95 %, of `f1_macro` and `map` over images.
+    """Intervals, 95 %, of `f1_macro` and `map`: Wilson's, with the deviation of a bootstrap over images.
 
     With `rng = numpy.random.default_rng(seed)`, each draw is `rng.integers(0, n, size=n)`: the images that it measures,
-    over the labels that have support among them. mAP takes the first `map_draws`. The ends are numpy's 2.5 and 97.5
-    percentiles over draws with support, moved outwards where needed to contain the value itself.
+    over the labels that have support in the split; one without support in the draw keeps its value. mAP takes the first
+    `map_draws`. The ends are `metrics.wilson_of_draws`, with the mean of the draws less the value as bias. Percentiles
+    of draws hold the truth too seldom: these see n - 1 of n images with a label, and of a label without mistakes
+    nothing. `unseen` is therefore what one image more of each of K labels would vary by if it were right by chance q =
+    (sum of the labels' values + 1/2) / (K + 1): q * (1 - q) * sum(w**2) / K**2, where it moves a label's value by at
+    most w = 2 / (images that have it + answers), that of its average precision by 1 / images that have it.
 
-    None below FEWEST images, where no label has support, and where every draw is the same.
+    None below FEWEST images, where no label has support, where every draw is the same, and of a value of 0 or 1.
     """
-    n = len(scored.targets)
-    if n < FEWEST or not scored.targets.any():
+    n, kept = len(scored.targets), scored.targets.any(axis=0)
+    if n < FEWEST or not kept.any():
         return {"f1_macro": None, "map": None}
-    numbers = {"f1_macro": np.empty(draws), "map": np.empty(map_draws(scored.targets, draws))}
+    told = ScoredSets(*(part[:, kept] for part in scored))
+    f1, ap = (measure(told, np.ones((1, n), dtype=np.int64)) for measure in (_f1_of, _ap_of))
+    f1_means, ap_means = np.empty(draws), np.empty(map_draws(scored.targets, draws))
     for start, times in redraws(n, draws, seed):
-        numbers["f1_macro"][start : start + len(times)] = _f1_of(scored, times)
-        rest = times[: max(0, len(numbers["map"]) - start)]
-        numbers["map"][start : start + len(rest)] = _map_of(scored, rest)
-    values = {"f1_macro": _averages(scored)["f1_macro"], "map": mean_average_precision(scored)}
-    return {name: _ends(found, values[name]) for name, found in numbers.items()}
+        f1_means[start : start + len(times)] = _means(_f1_of(told, times), f1)
+        rest = times[: max(0, len(ap_means) - start)]
+        ap_means[start : start + len(rest)] = _means(_ap_of(told, rest), ap)
+    support, predicted = told.targets.sum(axis=0), told.predicted.sum(axis=0)
+    return {
+        "f1_macro": _interval(f1[0], f1_means, 2 / (support + predicted)),
+        "map": _interval(ap[0], ap_means, 1 / support),
+    }
 
 
 def redraws(n: int, draws: int, seed: int) -> Iterator[tuple[int, Counts]]:
@@ -200,42 +208,34 @@ def redraws(n: int, draws: int, seed: int) -> Iterator[tuple[int, Counts]]:
         yield start, np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
 
 
-def _ends(found: Floats, value: float) -> list[float] | None:
-    told = found[~np.isnan(found)]
-    if not len(told) or np.ptp(told) < 1e-9:
-        return None
-    low, high = np.percentile(told, _ENDS)
-    return [min(float(low), value), max(float(high), value)]
+def _interval(values: Floats, means: Floats, most: Floats) -> list[float] | None:
+    """Of the mean of values (K,), from its redraws (draws,) and by how much an image more moves a value, (K,)."""
+    value, likely = float(values.mean()), float((values.sum() + 0.5) / (len(values) + 1))
+    unseen = likely * (1 - likely) * float(np.square(most).sum()) / len(values) ** 2
+    ends = wilson_of_draws(value, means, float(means.mean()) - value if len(means) else 0.0, unseen)
+    return None if ends is None else list(ends)
+
+
+def _means(drawn: Floats, values: Floats) -> Floats:
+    """Means (draws,) of the numbers of each row of drawn (draws, K), those of values (1, K) in place of NaN."""
+    means: Floats = np.where(np.isnan(drawn), values, drawn).mean(axis=1)
+    return means
 
 
 def _f1_of(scored: ScoredSets, times: Counts) -> Floats:
-    """Macro F1 (draws,) of images counted `times` (draws, N); NaN where no label has support."""
+    """F1 (draws, K) of images counted `times` (draws, N); NaN where a label has no support."""
     weights = times.astype(np.float64)
     hits, support, predicted = (
         weights @ part.astype(np.float64)  # (draws, N) @ (N, K), whole numbers
         for part in (scored.targets & scored.predicted, scored.targets, scored.predicted)
     )
-    f1 = np.divide(2 * hits, support + predicted, out=np.full_like(hits, np.nan), where=support > 0)
-    return _mean_of_told(f1)
+    return np.divide(2 * hits, support + predicted, out=np.full_like(hits, np.nan), where=support > 0)
 
 
-def _map_of(scored: ScoredSets, times: Counts) -> Floats:
-    """Mean average precision (draws,) of images counted `times` (draws, N); NaN where no label has support."""
-    if not len(times):
-        return np.empty(0)
-    kept = np.flatnonzero(scored.targets.any(axis=0))
-    return _mean_of_told(
-        np.stack([_average_precisions(scored.probs[:, k], scored.targets[:, k], times) for k in kept], axis=1)
-    )
-
-
-def _mean_of_told(values: Floats) -> Floats:
-    """Means (draws,) of the numbers of each row of values (draws, K); NaN where there is none."""
-    told = ~np.isnan(values)
-    count = told.sum(axis=1)
-    total = np.where(told, values, 0.0).sum(axis=1)
-    means: Floats = np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
-    return means
+def _ap_of(scored: ScoredSets, times: Counts) -> Floats:
+    """Average precision (draws, K) of images counted `times` (draws, N); NaN where a label has no support."""
+    each = zip(scored.probs.T, scored.targets.T, strict=True)
+    return np.stack([_average_precisions(probs, present, times) for probs, present in each], axis=1)
 
 
 def _average_precisions(probs: Floats, present: Bools, times: Counts) -> Floats:
