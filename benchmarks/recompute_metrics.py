@@ -93,32 +93,45 @@ def check_rows(table: pd.DataFrame, classes: list[str], result: Comparison) -> N
         result.check(where + "label_rank", int(rank), 1 + earlier)
 
 
-def wilson(share: float, n: int) -> list[float]:
+def wilson(share: float, n: float) -> list[float]:
     z = 1.959963984540054
     root = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     ends = [(share + z * z / (2 * n) + sign * root) / (1 + z * z / n) for sign in (-1, 1)]
     return [max(0.0, ends[0]), min(1.0, ends[1])]
 
 
+def interval(value: float, variance: float, bias: float) -> list[float]:
+    """Wilson's around value - bias, of as many images as give a share of `value` that variance."""
+    low, high = wilson(min(max(value - bias, 0), 1), value * (1 - value) / variance)
+    return [min(low, value), max(high, value)]
+
+
 def bootstrap(counts: np.ndarray, value: float, draws: int, seed: int) -> list[float] | None:
-    """Redraw each class's images from its row of the confusion matrix, one F1 after another; None: too few of them."""
-    rng = np.random.default_rng(seed)
-    kept = [c for c in range(len(counts)) if counts[c].sum()]
+    """Redraw each class's images from its smoothed row of the confusion matrix, one F1 after another."""
+    if counts.sum() < 30 or value in (0, 1):
+        return None
+    rng, classes = np.random.default_rng(seed), range(len(counts))
+    support = [int(row.sum()) for row in counts]
+    kept = [c for c in classes if support[c]]
+    likely = (sum(counts[c, c] / support[c] for c in kept) + 0.5) / (len(kept) + 1)
     hits, guessed = np.zeros((draws, len(counts))), np.zeros((draws, len(counts)))
     for c in kept:
-        cells = [other for other in range(len(counts)) if counts[c, other]]
-        drawn = rng.multinomial(counts[c].sum(), counts[c, cells] / counts[c].sum(), size=draws)
-        for place, other in enumerate(cells):
-            guessed[:, other] += drawn[:, place]
-            if other == c:
-                hits[:, c] = drawn[:, place]
-    scores = [
-        np.mean([2 * hits[draw, c] / (counts[c].sum() + guessed[draw, c]) for c in kept]) for draw in range(draws)
-    ]
-    if counts.sum() < 30 or max(scores) - min(scores) < 1e-9:
+        wrong = [other for other in classes if counts[c, other] and other != c]
+        extra, size = (1 if counts[c, c] else 3), max(1, support[c] - 1)
+        weights = [counts[c, c] + extra * likely, *(counts[c, other] for other in wrong), extra * (1 - likely)]
+        drawn = rng.multinomial(size, np.array(weights) / (support[c] + extra), size=draws) * (support[c] / size)
+        hits[:, c] = drawn[:, 0]
+        guessed[:, c] += drawn[:, 0]
+        for place, other in enumerate(wrong):
+            guessed[:, other] += drawn[:, 1 + place]
+        for other in classes:
+            if other != c:
+                guessed[:, other] += drawn[:, -1] / (len(counts) - 1)
+    scores = [np.mean([2 * hits[draw, c] / (support[c] + guessed[draw, c]) for c in kept]) for draw in range(draws)]
+    if np.std(scores) < 1e-9:
         return None
-    low, high = np.percentile(scores, [2.5, 97.5])
-    return [min(low, value), max(high, value)]
+    middle = np.mean([2 * hits[:, c].mean() / (support[c] + guessed[:, c].mean()) for c in kept])
+    return interval(value, float(np.var(scores)), float(np.mean(scores) - middle))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -327,25 +340,40 @@ def average_precision(truth: np.ndarray, probs: np.ndarray) -> float:
 def bootstrap_of_sets(
     truth: np.ndarray, answers: np.ndarray, probs: np.ndarray, values: dict[str, float], drawn: dict[str, int]
 ) -> dict[str, list[float] | None]:
-    """Images drawn again, one draw after another."""
+    """Images drawn again, one draw after another; a label that none of them has keeps its value."""
     n, rng = len(truth), np.random.default_rng(drawn["seed"])
     if n < 30 or not truth.any():
         return {"f1_macro": None, "map": None}
+    kept = np.flatnonzero(truth.any(axis=0))
+    truth, answers, probs = truth[:, kept], answers[:, kept], probs[:, kept]
+
+    def f1(y: np.ndarray, p: np.ndarray) -> float:
+        return 2 * (y & p).sum() / (y.sum() + p.sum())
+
+    labels = range(len(kept))
+    each = {
+        "f1_macro": [f1(truth[:, k], answers[:, k]) for k in labels],
+        "map": [average_precision(truth[:, k], probs[:, k]) for k in labels],
+    }
     found: dict[str, list[float]] = {"f1_macro": [], "map": []}
     for draw in range(drawn["draws"]):
         rows = rng.integers(0, n, size=n)
         y, p = truth[rows], answers[rows]
-        kept = np.flatnonzero(y.any(axis=0))
-        if not len(kept):
-            continue
-        found["f1_macro"].append(np.mean(2 * (y & p).sum(axis=0)[kept] / (y.sum(axis=0) + p.sum(axis=0))[kept]))
+        found["f1_macro"].append(
+            np.mean([f1(y[:, k], p[:, k]) if y[:, k].any() else each["f1_macro"][k] for k in labels])
+        )
         if draw < drawn["map_draws"]:
-            found["map"].append(np.mean([average_precision(y[:, k], probs[rows, k]) for k in kept]))
+            told = [average_precision(y[:, k], probs[rows, k]) if y[:, k].any() else each["map"][k] for k in labels]
+            found["map"].append(np.mean(told))
+    support, answered = truth.sum(axis=0), answers.sum(axis=0)
+    moved = {"f1_macro": 2 / (support + answered), "map": 1 / support}
     ends: dict[str, list[float] | None] = {}
     for name, numbers in found.items():
-        low, high = np.percentile(numbers, [2.5, 97.5])
-        same = max(numbers) - min(numbers) < 1e-9
-        ends[name] = None if same else [min(low, values[name]), max(high, values[name])]
+        likely = (sum(each[name]) + 0.5) / (len(kept) + 1)
+        unseen = likely * (1 - likely) * float((moved[name] ** 2).sum()) / len(kept) ** 2
+        none = np.std(numbers) < 1e-9 or not 0 < values[name] < 1
+        bias = float(np.mean(numbers) - np.mean(each[name]))
+        ends[name] = None if none else interval(values[name], float(np.var(numbers)) + unseen, bias)
     return ends
 
 
