@@ -15,8 +15,6 @@ from imgkit.terminal import percent
 
 WIDE = 0.05
 """Half an interval above which it is called wide: two runs that differ by less can hardly be told apart."""
-FEW_EACH = 15
-"""Images a class, on average, below which an interval of macro F1 is said to be too narrow (tests/test_metrics.py)."""
 _NAMED = 8  # classes named in a sentence
 _BOTH = {"train": "the training images", "val": "the validation images"}
 
@@ -173,18 +171,7 @@ def _wide(metrics: Mapping[str, Any]) -> list[str]:
         return [
             f"There are too few images or mistakes for an interval of {title}: how far it can be trusted is not known."
         ]
-    return [*_narrow(metrics), *_wider((float(ends[1]) - float(ends[0])) / 2, title, int(metrics["n"]))]
-
-
-def _narrow(metrics: Mapping[str, Any]) -> list[str]:
-    """Classes have too few images for a bootstrap within each: simulated, its interval holds the truth too seldom."""
-    classes = int(metrics.get("classes_with_support", 0))
-    if metrics["task"] == "multilabel" or int(metrics["n"]) >= FEW_EACH * classes:
-        return []
-    return [
-        f"There are {int(metrics['n']) / classes:.0f} images a class. The interval of macro F1 is narrower than 95 % "
-        "then: of many such intervals 80 to 93 in 100 hold the true value."
-    ]
+    return _wider((float(ends[1]) - float(ends[0])) / 2, title, int(metrics["n"]))
 
 
 def _wider(half: float, title: str, n: int) -> list[str]:
@@ -220,12 +207,11 @@ def _notes(metrics: Mapping[str, Any], split: str, monitor: str, early_stop: int
         notes.append(f"Validation chose the weights by {monitor}{stopped}; the test images chose nothing.")
     drawn = metrics.get("bootstrap") or {}
     if drawn.get("draws"):
-        rest = "of exact sets" if metrics["task"] == "multilabel" else "of top-1"
         means = "macro F1 and mAP" if metrics["task"] == "multilabel" else "macro F1"
         kind = "over images" if metrics["task"] == "multilabel" else "within each class"
         notes.append(
-            f"Intervals are 95 %: that of {means} by a bootstrap {kind} of {int(drawn['draws']):,} draws with seed "
-            f"{drawn['seed']}, that {rest} Wilson's."
+            f"Intervals are 95 %, Wilson's; for {means} with the deviation of a bootstrap {kind}, {int(drawn['draws']):,} "
+            f"draws with seed {drawn['seed']}."
         )
     return notes
 
