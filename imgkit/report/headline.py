@@ -210,8 +210,8 @@ def _notes(metrics: Mapping[str, Any], split: str, monitor: str, early_stop: int
         means = "macro F1 and mAP" if metrics["task"] == "multilabel" else "macro F1"
         kind = "over images" if metrics["task"] == "multilabel" else "within each class"
         notes.append(
-            f"Intervals are 95 %, Wilson's; for {means} with the deviation of a bootstrap {kind}, {int(drawn['draws']):,} "
-            f"draws with seed {drawn['seed']}."
+            f"Intervals are 95 %, Wilson's; for {means} with the deviation of a bootstrap {kind}, "
+            f"{int(drawn['draws']):,} draws with seed {drawn['seed']}."
         )
     return notes
 

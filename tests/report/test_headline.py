@@ -35,8 +35,8 @@ def test_a_good_score_on_test_has_no_warning(tmp_path: Path) -> None:
         "test images chose nothing."
     )
     assert found.notes[1] == (
-        "Intervals are 95 %, Wilson's; for macro F1 with the deviation of a bootstrap within each class, 2,000 draws with "
-        "seed 3."
+        "Intervals are 95 %, Wilson's; for macro F1 with the deviation of a bootstrap within each class, 2,000 draws "
+        "with seed 3."
     )
 
 
