@@ -185,7 +185,7 @@ def bootstrap_sets(scored: ScoredSets, *, draws: int = DRAWS, seed: int = 0) -> 
     n, kept = len(scored.targets), scored.targets.any(axis=0)
     if n < FEWEST or not kept.any():
         return {"f1_macro": None, "map": None}
-    told = ScoredSets(*(part[:, kept] for part in scored))
+    told = ScoredSets(scored.targets[:, kept], scored.predicted[:, kept], scored.probs[:, kept])
     f1, ap = (measure(told, np.ones((1, n), dtype=np.int64)) for measure in (_f1_of, _ap_of))
     f1_means, ap_means = np.empty(draws), np.empty(map_draws(scored.targets, draws))
     for start, times in redraws(n, draws, seed):
