@@ -99,6 +99,13 @@ def test_the_page_is_a_file_beside_the_runs(runs: Path) -> None:
     assert file.stat().st_size < 200_000
 
 
+def test_the_page_names_the_folder_where_it_was_written_from_within(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    assert f"<h1>Runs in {runs.name}</h1>" in page(Path())
+
+
 def test_a_browser_looks_again_while_a_run_goes_on_or_is_watched(runs: Path) -> None:
     assert '<meta http-equiv="refresh"' not in page(runs)
     assert '<meta http-equiv="refresh" content="5">' in runs_page(runs, collect(runs), watched=True)
