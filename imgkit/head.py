@@ -138,6 +138,7 @@ def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:
         batch_size=_BATCH,
         workers=workers,
         max_pixels=max_pixels,
+        warn=setup.warn,
     )
     steps = math.ceil(len(rows) / _BATCH)
     yield from train_batches(
@@ -152,4 +153,5 @@ def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:
         stop=phase.views * steps,
         workers=workers,
         max_pixels=max_pixels,
+        warn=setup.warn,
     )

@@ -135,7 +135,9 @@ def prepare(
         "budget": about_limits(limits),
         "preprocessing": created.preprocessing.to_dict(),
     }
-    setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about, start)
+    setup = Setup(
+        loaded, index, plan, model, created.preprocessing, device, autocast, workers, about, start, screen.warn
+    )
     say_setup(setup, data, screen)
     if start is not None:
         start.say(plan, screen)
@@ -259,6 +261,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
         autocast=FORMATS[about["format"]["precision"]],
         workers=choose_workers(recipe.run.workers if workers is None else workers, device),
         about=about,
+        warn=screen.warn,
     )
 
 

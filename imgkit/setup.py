@@ -1,6 +1,7 @@
 """What a training works with, and what is said of it before the first step."""
 
-from collections.abc import Generator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,7 @@ class Setup:
     workers: int
     about: Mapping[str, Any]
     start: Start | None = None  # of a new run that begins at a checkpoint of another one
+    warn: Callable[[str], object] = warnings.warn  # told what went wrong and was mended
 
     @property
     def recipe(self) -> Recipe:
@@ -79,6 +81,7 @@ class Setup:
             workers=self.workers,
             max_pixels=self.recipe.data.max_pixels,
             weights=row_weights(self.index, rows, phase.settings.sampler),
+            warn=self.warn,
         )
 
     def no_memory(self, phase: PhasePlan) -> DeviceError:
@@ -98,6 +101,7 @@ class Setup:
                 workers=self.workers,
                 max_pixels=self.recipe.data.max_pixels,
                 progress=progress,
+                warn=self.warn,
             )
 
     def loss_of(self, phase: PhasePlan) -> Loss:
