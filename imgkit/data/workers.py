@@ -20,7 +20,7 @@ from itertools import chain
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -32,7 +32,7 @@ P = TypeVar("P")  # what a sample is made from
 S = TypeVar("S")
 T = TypeVar("T", bound=tuple[torch.Tensor, ...])
 PATIENCE = 300
-"""Waits of a second without a batch, and without a picture begun, after which a process is given up."""
+"""Waits of a second without a batch, and without a picture begun, after which processes are given up."""
 _WAIT_S = 1
 _PREFETCH = 2  # batches each worker holds ready
 _RESTARTS = 3  # in one pass over the data: more deaths are no accident
@@ -85,8 +85,11 @@ def load(
     left, deaths = iter(places), list[int]()
     while True:
         again, due = due, deque()
-        watch = _Watch(workers)
-        iterator = _start(pictures, _noted(chain(again, left), due), collate, watch)
+        try:
+            watch = _Watch(workers)
+            iterator = _start(pictures, _noted(chain(again, left), due), collate, watch)
+        except OSError as error:  # its queues need shared memory, files and processes
+            raise DeviceError(f"Loader processes cannot be started{_memory()}: {brief(error)}", _FEWER) from error
         try:
             for batch in _patient(iterator, watch, path):
                 due.popleft()
@@ -162,25 +165,65 @@ def _patient(
     iterator: Iterator[T | ImgkitError], watch: _Watch, path: Callable[[int], Path]
 ) -> Iterator[T | ImgkitError]:
     """What `iterator` gives; a process that dies or never comes back is an error."""
-    waits, before = 0, watch.now()
-    while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except (RuntimeError, EOFError, OSError) as error:  # which one depends on what the process was doing
-            if (died := _died(iterator, watch, path)) is not None:
-                raise died from error
-            if not str(error).startswith("DataLoader timed out"):
-                raise
-            now = watch.now()
-            waits, before = (waits + 1 if now == before else 0), now
+    with _Guard(iterator, watch) as guard:
+        while True:
+            guard.waiting = True
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except (RuntimeError, EOFError, OSError) as error:  # which one depends on what the process was doing
+                if guard.stuck is not None:
+                    raise _never_ends(guard.stuck, path) from error
+                if (died := _died(iterator, watch, path)) is not None:
+                    raise died from error
+                if not str(error).startswith("DataLoader timed out"):
+                    raise
+                continue
+            guard.waiting, guard.given = False, guard.given + 1
+            yield batch
+
+
+class _Guard:
+    """Kills the processes that keep this one waiting.
+
+    A thread does: this one may wait for a process that has a batch ready and cannot hand it over.
+
+    Attributes:
+        waiting: whether a batch is being waited for.
+        given: how many came.
+        stuck: the rows in hand as patience ended; None: it has not.
+    """
+
+    def __init__(self, iterator: object, watch: _Watch) -> None:
+        self.waiting, self.given = False, 0
+        self.stuck: list[int] | None = None
+        self._iterator, self._watch = iterator, watch
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True) if watch.workers else None
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look(self) -> None:
+        waits, before = 0, [0]
+        while not self._over.wait(_WAIT_S):
+            now = [self.given, *self._watch.now()] if self.waiting else []
+            waits = waits + 1 if now and now == before else 0  # waits and no time: a machine may sleep
+            before = now
             if waits >= PATIENCE:
-                _kill(iterator)
-                raise _never_ends(watch, path) from error
-            continue
-        waits = 0
-        yield batch
+                self.stuck = self._watch.busy()
+                _kill(self._iterator)
+                return
 
 
 def _start(
@@ -291,11 +334,10 @@ def _worker_died(watch: _Watch, code: int, row: int, path: Callable[[int], Path]
     )
 
 
-def _never_ends(watch: _Watch, path: Callable[[int], Path]) -> ImgkitError:
-    busy = watch.busy()
-    if busy:
-        return BadImage(path(busy[0]), f"its reading has not ended within {PATIENCE * _WAIT_S} s")
-    return DeviceError(f"No loader process gave a batch within {PATIENCE * _WAIT_S} s{_memory()}.", _FEWER)
+def _never_ends(rows: list[int], path: Callable[[int], Path]) -> ImgkitError:
+    if rows:
+        return BadImage(path(rows[0]), f"its reading has not ended within {PATIENCE * _WAIT_S:.0f} s")
+    return DeviceError(f"No loader process gave a batch within {PATIENCE * _WAIT_S:.0f} s{_memory()}.", _FEWER)
 
 
 def _memory() -> str:
