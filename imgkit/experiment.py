@@ -157,7 +157,7 @@ class Experiment:
         """Gradient updates of a phase from the current step on."""
         start = self.progress.step
         batches = self.setup.batches(phase, start - phase.first_step, phase.stop - phase.first_step)
-        with closing(batches), memory_told(self.setup.no_memory(phase)):
+        with closing(batches), memory_told(self.setup.no_memory(phase)), self.setup.files_told():
             began = asked = time.monotonic()
             for update in self.trainer.train(phase, batches, start, self._lowered):
                 self.progress.train_seconds += time.monotonic() - asked

@@ -1,7 +1,8 @@
 """What a training works with, and what is said of it before the first step."""
 
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import count
 from imgkit.data.sampling import row_weights
 from imgkit.device import out_of_memory
-from imgkit.errors import DeviceError
+from imgkit.errors import DeviceError, DivergedError, printable
 from imgkit.evaluate import Scores, score
 from imgkit.features import head_layer
 from imgkit.losses import LabelFacts, Loss, make_loss
@@ -37,6 +38,7 @@ from imgkit.screen import Screen
 from imgkit.signals import Watched
 
 _LARGE = 15_000_000  # parameters; measured: tf_efficientnet_lite0 (4.7) trains at 39 images a second on two cores
+_NAMED = 3  # files of a batch that diverged
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,18 @@ class Setup:
         """The error for an update of a phase that did not fit."""
         settings = phase.settings
         return out_of_memory(self.device, self.preprocessing.size, settings.batch_size, settings.micro_batch)
+
+    @contextmanager
+    def files_told(self) -> Iterator[None]:
+        """Name the files on which an update diverged."""
+        try:
+            yield
+        except DivergedError as error:
+            if not error.rows:
+                raise
+            names = [printable(str(self.index.path(row))) for row in error.rows[:_NAMED]]
+            more = f" and {len(error.rows) - _NAMED:,} more" * (len(error.rows) > _NAMED)
+            raise DivergedError(f"{error.message} Images: {', '.join(names)}{more}.", error.hint) from error
 
     def score(self, model: nn.Module, split: str, watched: Watched, *, what: str = "") -> Scores:
         """What `model` answers on a split, under a line of progress; `what` names the weights in it."""

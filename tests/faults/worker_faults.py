@@ -19,13 +19,8 @@ def killed(number: int) -> Callable[[], object]:
     return lambda: os.kill(os.getpid(), number)
 
 
-def crash() -> None:
-    faulthandler.disable()  # pytest has it tell where
-    ctypes.string_at(0)
-
-
 FAULTS: dict[str, Callable[[], object]] = {
-    "a crash": crash,
+    "a crash": lambda: ctypes.string_at(0),
     **{name: killed(signal.Signals[name]) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")},
     "an exit": lambda: os._exit(3),
     "a bug": lambda: 1 // 0,
@@ -51,5 +46,6 @@ class Faulty(Index):
         if row == self.bad and parent_process() is not None and not (self.mark and self.mark.exists()):
             if self.mark:
                 self.mark.touch()
+            faulthandler.disable()  # pytest has it tell where
             FAULTS[self.fault]()
         return super().path(row)
