@@ -287,7 +287,7 @@ class Experiment:
         """Write a checkpoint of this step.
 
         Raises:
-            DiskError: if it cannot be written.
+            DiskError, DeviceError: if it cannot be written, or memory runs out.
         """
         self._request.save = False  # one that comes from here on asks for the next
         now = self.progress
@@ -297,14 +297,15 @@ class Experiment:
             "optimizer": self.trainer.numbers(),
             "fingerprint": self.setup.index.fingerprint,
         }
-        checkpoint.save(
-            self._checkpoints,
-            Checkpoint(now.step, self.trainer.model.state_dict(), self.trainer.tensors(), state),
-            keep=self.setup.recipe.save.keep,
-            best=None if now.best is None else now.best["step"],
-            good=self._good_steps(),
-            warn=self.screen.warn,
-        )
+        with memory_told(self.setup.no_memory_to_save(now.step)):
+            checkpoint.save(
+                self._checkpoints,
+                Checkpoint(now.step, self.trainer.model.state_dict(), self.trainer.tensors(), state),
+                keep=self.setup.recipe.save.keep,
+                best=None if now.best is None else now.best["step"],
+                good=self._good_steps(),
+                warn=self.screen.warn,
+            )
         self._last_save_s, self._saved_step = time.monotonic(), now.step
         if not now.history or now.history[-1]["step"] != now.step:  # else the epoch's lines say so
             self.screen.event(saved_within_line(now.step))

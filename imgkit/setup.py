@@ -91,6 +91,16 @@ class Setup:
         settings = phase.settings
         return out_of_memory(self.device, self.preprocessing.size, settings.batch_size, settings.micro_batch)
 
+    def no_memory_to_save(self, step: int) -> DeviceError:
+        """The error for the checkpoint of a step for whose copies memory lacked."""
+        settings = self.plan.phase_at(max(0, step - 1)).settings
+        tried = settings.micro_batch or settings.batch_size
+        return DeviceError(
+            f"Out of memory while step {step} was saved; updates take {tried} images at once.",
+            "The checkpoints before it are whole. Close other programs, then: imgkit resume\nOr start again with "
+            f"--micro-batch {max(1, tried // 2)}: the same batch of {settings.batch_size} in smaller parts.",
+        )
+
     @contextmanager
     def files_told(self) -> Iterator[None]:
         """Name the files on which an update diverged."""
