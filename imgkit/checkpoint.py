@@ -335,7 +335,7 @@ def _trash(*places: Path) -> None:
         _sync_folder(parent)
     for trash in trashes:
         reached("prune")
-        shutil.rmtree(trash)
+        trash.unlink() if trash.is_symlink() else shutil.rmtree(trash)  # of a link, what it leads to stays
 
 
 def _put_back(folder: Path) -> None:
