@@ -152,7 +152,8 @@ What imgkit promises, and what it was put through. The table is written by `make
 Measured on {found["date"]}: {machine["system"]}, {machine["cores"]} cores ({machine["processor"]}),
 {machine["memory_gib"]:g} GiB, {libraries}; {found["minutes"]:g} minutes.
 
-Kills and resumes have a page of their own: [determinism](determinism.md).
+Kills and resumes have a page of their own: [determinism](determinism.md). What is trusted, and what is not:
+[security](security.md).
 
 **How a power cut is tried.** The file operations of a save are recorded. What was written and not synced may be on the
 disk or not, or half, or zeros; each name that was given, changed or removed in a folder that was not synced after it
