@@ -91,6 +91,20 @@ class Setup:
         settings = phase.settings
         return out_of_memory(self.device, self.preprocessing.size, settings.batch_size, settings.micro_batch)
 
+    def least_room(self) -> int:
+        """Bytes that the run takes of the disk at least: two checkpoints, the old and the new one, and the model.
+
+        What an optimizer keeps is counted as one number a parameter that trains, which each but plain SGD has.
+        """
+        model, numbers = self.about["parameters"], [0]
+        for phase in self.plan.phases:
+            kept = model if phase.settings.ema > 0.0 else 0
+            if phase.lr is not None:
+                set_trainable(self.model, phase.train)
+                kept += sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+            numbers.append(kept)
+        return 4 * (2 * (model + max(numbers)) + model)
+
     def no_memory_to_save(self, step: int) -> DeviceError:
         """The error for the checkpoint of a step for whose copies memory lacked."""
         settings = self.plan.phase_at(max(0, step - 1)).settings
