@@ -83,6 +83,40 @@ FAMILIES = {
         {"files": 40, "refused": 40},
         {"most_s": 1.15, "most_mib": 300},
     ),
+    "T-X3": Family(
+        "Names, labels, paths, cells, comments and recipe values made to become more than text on a page",
+        "{payloads} texts, each in every place; in {pages} pages and {comments} pictures {new} became an element, an "
+        "attribute, a request to the network or a hidden character",
+        "test_html.py",
+        {"payloads": 30, "pages": 80, "comments": 90},
+        {"new": 0},
+    ),
+    "T-W": Family(
+        "Loader processes that are killed, crash, end, are stopped or never come back from a file; shared memory that "
+        "is too small; files that crash the decoder in the scan",
+        "{faults} faults; after {other} of them a run went on to other bits, {unnamed} were not told with what there "
+        "was to name, {hangs} hung",
+        "test_workers.py",
+        {"faults": 60},
+        {"hangs": 0, "unnamed": 0, "other": 0},
+    ),
+    "T-N": Family(
+        "NaN and infinities in images, labels, loss, gradient, weights, averages, moments; float16 that overflows; "
+        "batches of one class; a rate of 10^9",
+        "{faults} trainings with {kinds} kinds; {late} stopped later than two steps after, {untold} without step or "
+        "images; {infinite} tensors on the disk were not finite",
+        "test_numbers.py",
+        {"kinds": 8, "faults": 60},
+        {"late": 0, "untold": 0, "infinite": 0},
+    ),
+    "T-O": Family(
+        "Memory that runs out in the first update, a later one, the optimizer, a score, a save, before there is a run",
+        "{faults} times in {places} places of a training; {untold} did not say how many images were too many and what "
+        "to do, {lost} cost a checkpoint, {changed} changed the batch or said to",
+        "test_out_of_memory.py",
+        {"places": 4, "faults": 20},
+        {"untold": 0, "lost": 0, "changed": 0},
+    ),
     "mutants": Family(
         "The proof of the proof: what protects is taken away, one thing at a time",
         "{caught} of {caught} were noticed by the tests above",
@@ -118,7 +152,8 @@ What imgkit promises, and what it was put through. The table is written by `make
 Measured on {found["date"]}: {machine["system"]}, {machine["cores"]} cores ({machine["processor"]}),
 {machine["memory_gib"]:g} GiB, {libraries}; {found["minutes"]:g} minutes.
 
-Kills and resumes have a page of their own: [determinism](determinism.md).
+Kills and resumes have a page of their own: [determinism](determinism.md). What is trusted, and what is not:
+[security](security.md).
 
 **How a power cut is tried.** The file operations of a save are recorded. What was written and not synced may be on the
 disk or not, or half, or zeros; each name that was given, changed or removed in a folder that was not synced after it

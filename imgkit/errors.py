@@ -19,7 +19,7 @@ A bug raises something else and keeps its traceback (exit 1).
 import difflib
 import errno
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,9 +95,14 @@ class DeviceError(ImgkitError):
 
 
 class DivergedError(ImgkitError):
-    """The loss or the weights are no longer finite."""
+    """The loss or the weights are no longer finite.
+
+    Attributes:
+        rows: of the index, on which it showed; those whose own answers are not finite, where that is known.
+    """
 
     exit_code = 6
+    rows: Sequence[int] = ()
 
 
 class DiskError(ImgkitError):

@@ -169,7 +169,7 @@ class RunFolder:
         for place in (self.path / part for part in _PARTS):
             for entry in place.iterdir() if place.is_dir() else ():
                 if _LEFTOVER.match(entry.name):
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                    _remove(entry)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write `name` so that it is always either the old or the new content."""
@@ -291,7 +291,12 @@ def sweep(place: Path) -> None:
     for entry in place.iterdir() if os.access(place, os.R_OK) else ():
         with suppress(OSError):  # another process may remove it, too
             if _LEFTOVER.match(entry.name) and time.time() - entry.lstat().st_mtime > _LEFT_S:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    """A file, or a folder with all that is in it; of a link, the link alone."""
+    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def goes_on(status: Mapping[str, Any]) -> bool:

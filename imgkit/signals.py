@@ -60,3 +60,11 @@ def hear_signals() -> Iterator[Request]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV`; of a number that has no name, the number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

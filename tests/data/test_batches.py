@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgkit.data import batches
+from imgkit.data import batches, workers
 from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Batch, Place, eval_batches, train_batches, train_places
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, PathTable
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.errors import BadImage, DeviceError
+from imgkit.errors import BadImage
 from imgkit.keys import key, order
 from imgkit.recipe.augment import AugmentSettings
 
@@ -161,7 +161,7 @@ def test_resuming_from_any_step_gives_the_tail(index: Index, start: int, workers
 
 
 def test_spawned_workers_give_the_same(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "start_method", lambda: "spawn")
+    monkeypatch.setattr(workers, "start_method", lambda: "spawn")
     with closing(training(index, 1, start=2, stop=5)) as found:
         assert all(same(batch, naive(index, 2 + i)) for i, batch in enumerate(found))
 
@@ -226,20 +226,6 @@ def test_closing_ends_the_workers(index: Index) -> None:
     assert children() == before
 
 
-def test_a_killed_worker_is_one_line_that_says_what_to_do(index: Index) -> None:
-    before = children()
-    stream = training(index, 2, stop=400, batch_size=2)
-    next(stream)
-    os.kill(min(children() - before), signal.SIGKILL)
-    with pytest.raises(DeviceError) as caught:
-        list(stream)
-    assert "one of the 2 loader processes was killed" in caught.value.message
-    assert "shared memory" in caught.value.message
-    assert "\n" not in caught.value.message
-    assert "--workers 0" in caught.value.hint
-    assert children() == before
-
-
 def test_signals_to_the_group_do_not_end_the_workers(index: Index) -> None:
     before = children()
     with closing(training(index, 2, stop=60, batch_size=2)) as stream:
@@ -254,14 +240,14 @@ def test_signals_to_the_group_do_not_end_the_workers(index: Index) -> None:
 
 
 def test_signals_while_a_worker_starts_do_not_end_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare = batches._prepare_worker
+    prepare = workers._prepare_worker
 
-    def late(number: int) -> None:
+    def late(watch: workers._Watch, number: int) -> None:
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             os.kill(os.getpid(), one)
-        prepare(number)
+        prepare(watch, number)
 
-    monkeypatch.setattr(batches, "_prepare_worker", late)
+    monkeypatch.setattr(workers, "_prepare_worker", late)
     found = list(training(index, 2, stop=6))
     assert len(found) == 6
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
@@ -271,10 +257,10 @@ HANDED_OVER = """
 import multiprocessing, os, signal, sys, time
 from multiprocessing.connection import SocketClient
 from multiprocessing.reduction import DupFd
-from imgkit.data import batches
+from imgkit.data import workers
 
 def worker(pipe):
-    batches._prepare_worker(0)
+    workers._prepare_worker(workers._Watch(1), 0)
     pipe.send(DupFd(os.pipe()[0])._id)  # as torch hands a batch over
     time.sleep(2)
 
