@@ -1,11 +1,12 @@
 """T-D5: whatever is typed, the user's own files stay as they are: bytes, names, dates."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 import typer
 from forked import forked
 from oracle import short_run
@@ -16,15 +17,17 @@ from study_worker import LISTED, PLUGIN, forking, write_study
 from tally import Tally, share
 from watched_files import Touched, touched_by, typed
 
-from imgkit import api, checkpoint, demo
+from imgkit import checkpoint, demo
 from imgkit.cli.app import app
-from imgkit.data import scan
+from imgkit.data import decode
+from imgkit.data.decode import Decoded
 
 FAMILY = "T-D5"
 SMALL = ("--set", "model.image_size=32", "--set", "run.workers=0", "--set", "train.batch_size=8", "--smoke")
 DATA = ("--data", "../mine/pictures")
 TABLE = ("--data", "../mine/table.csv")
 NETWORK = ("test_resnet", "--weights", "../mine/weights.safetensors")
+FILL = ("predict", "ready", "../mine/pictures", "--fill", "?", "--template", "../mine/template.csv")
 
 # Each command as it is typed in a folder beside the user's own, `mine`.
 TYPED: dict[str, list[tuple[str, ...]]] = {
@@ -47,7 +50,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     "predict": [
         ("predict", "ready", "../mine/pictures", "--out", "answers.csv", "--grid", "grid.png"),
         ("predict", "ready", "../mine/table.csv", "--out", "answers.jsonl"),
-        ("predict", "ready", "../mine/pictures", "--template", "../mine/template.csv", "--out", "filled.csv"),
+        (*FILL, "--out", "filled.csv"),
         ("predict", "ready", "../mine/pictures", "--format", "competition", "--class-order", "../mine/order.txt"),
     ],
     "report": [("report",), ("report", "ready")],
@@ -72,7 +75,9 @@ AMONG_THEM: list[tuple[str, ...]] = [
     ("predict", "ready", "../mine/pictures", "--out", "answers.csv", "--grid", "../mine/pictures/train/cat/0.png"),
     ("predict", "ready", "../mine/table.csv", "--out", "../mine/table.csv"),
     ("predict", "ready", "../mine/table.csv", "--out", "answers.csv", "--grid", "../mine/pictures/train/cat/0.png"),
-    ("predict", "ready", "../mine/pictures", "--template", "../mine/template.csv", "--out", "../mine/template.csv"),
+    (*FILL, "--out", "../mine/template.csv"),
+    (*FILL, "--out", "../mine/elsewhere/train/cat/0.png"),
+    (*FILL[:2], "../mine/table.csv", *FILL[3:], "--out", "../mine/elsewhere/train/cat/0.png"),
 ]
 
 
@@ -88,6 +93,7 @@ def belongings(mine: Path) -> None:
         picture.save(file, exif=exif) if file.suffix == ".jpg" else picture.save(file)
         rows.append(f"{file.relative_to(mine)},{label},{split}")
     (mine / "pictures" / "train" / "cat" / "link.png").symlink_to("0.png")
+    (mine / "elsewhere").symlink_to("pictures")
     cut = (mine / "pictures" / "train" / "cat" / "4.jpg").read_bytes() + b"trailing"
     (mine / "pictures" / "train" / "cat" / "4.jpg").write_bytes(cut)  # what others mend in place
     for name in ("train/cat/.hidden.png", "notes.txt", "Thumbs.db"):
@@ -145,10 +151,12 @@ def at_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def type_in(home: Path, words: tuple[str, ...], log: Path) -> tuple[Touched, list[str]]:
-    """What a command did, and what of the user's files it has changed, or tried to."""
+def harm(home: Path, words: tuple[str, ...], log: Path, tree_hash: TreeHash) -> tuple[Touched, list[str]]:
+    """What a command did, and what of the user's files it changed, tried to change, or left changed."""
+    before = tree_hash(home / "mine")
     found = touched_by(typed(*words), log)
-    return found, found.below(home / "mine", found.changed)
+    changed = found.below(home / "mine", found.changed)
+    return found, changed + ["the hash of all"] * (tree_hash(home / "mine") != before)
 
 
 def test_every_command_has_a_case() -> None:
@@ -170,13 +178,10 @@ QUICK = ["data check", "evaluate", "predict", "plot", "report", "data preview"]
 def test_the_users_files_stay_as_they_are(
     at_work: Path, tmp_path: Path, tree_hash: TreeHash, tally: Tally, command: str
 ) -> None:
-    before = tree_hash(at_work / "mine")
-    files = len([file for file in (at_work / "mine").rglob("*") if file.is_file()])
+    files = sum(file.is_file() for file in (at_work / "mine").rglob("*"))
     for number, words in enumerate(TYPED[command]):
-        found, changed = type_in(at_work, words, tmp_path / f"log{number}")
-        assert found.code == 0, found.text.decode()
-        assert changed == [], words
-        assert tree_hash(at_work / "mine") == before, words
+        found, changed = harm(at_work, words, tmp_path / f"log{number}", tree_hash)
+        assert (found.code, changed) == (0, []), f"{words} {found.text.decode()}"
         tally.count(FAMILY, commands=1, files=files, changed=0)
 
 
@@ -184,8 +189,48 @@ def test_the_users_files_stay_as_they_are(
 def test_nothing_is_put_among_the_pictures(
     at_work: Path, tmp_path: Path, tree_hash: TreeHash, tally: Tally, words: tuple[str, ...]
 ) -> None:
-    before = tree_hash(at_work / "mine")
-    found, changed = type_in(at_work, words, tmp_path / "log")
+    found, changed = harm(at_work, words, tmp_path / "log", tree_hash)
     assert (found.code, changed) == (2, []), found.text.decode()
-    assert tree_hash(at_work / "mine") == before
-    tally.count(FAMILY, refused=1)
+    tally.count(FAMILY, commands=1, refused=1, changed=0)
+
+
+# What protects, taken away: the check above must notice.
+
+
+def mending(path: Path, **options: Any) -> Decoded:  # noqa: ANN401
+    """Saves a JPEG again, as some tools do of one with bytes behind its end."""
+    picture = decode.read_image(path, **options)
+    if path.read_bytes().endswith(b"trailing"):
+        picture.image.save(path)
+    return picture
+
+
+def touching(path: Path, **options: Any) -> Decoded:  # noqa: ANN401
+    """Leaves the content and changes the date."""
+    os.utime(path, ns=(1, 1))
+    return decode.read_image(path, **options)
+
+
+def unlooked(*_: object, **__: object) -> None:
+    """No refusal."""
+
+
+MUTANTS: dict[str, tuple[str, Callable[..., object], tuple[str, ...]]] = {
+    "a decoder that mends": ("imgkit.data.scan.read_image", mending, ("data", "check", "../mine/pictures")),
+    "a decoder that touches": ("imgkit.data.scan.read_image", touching, ("data", "check", "../mine/pictures")),
+    "runs beside pictures": ("imgkit.data.sources.refuse_inside", unlooked, AMONG_THEM[0]),
+    "a sheet over a picture": ("imgkit.class_sheet.refuse_picture", unlooked, AMONG_THEM[8]),
+}
+
+
+@pytest.mark.parametrize("name", share(MUTANTS, list(MUTANTS)[:1]))
+def test_the_check_notices_what_is_missing(
+    home: Path, tmp_path: Path, tree_hash: TreeHash, tally: Tally, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for part in ("mine", "work"):
+        shutil.copytree(home / part, tmp_path / part, symlinks=True)
+    monkeypatch.chdir(tmp_path / "work")
+    target, replacement, words = MUTANTS[name]
+    monkeypatch.setattr(target, replacement)
+    assert harm(tmp_path, words, tmp_path / "log", tree_hash)[1] != []
+    tally.count("mutants", caught=1, escaped=0)
