@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgkit.cells import joined
 from imgkit.cli.destination import destination
-from imgkit.data.rows import count, listed, same_file
+from imgkit.data.rows import count, listed, refuse_picture, same_file
 from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen
 
@@ -76,6 +76,7 @@ def fill_template(
     cells: dict[str, list[str]] = {}
     unread = []
     files = dict.fromkeys(found.values())
+    refuse_picture(out, map(Path, files))
     for given in run.predict(files, top_k=len(classes), **asked):
         if given.error:
             unread.append(f"{given.path}: {given.error}")

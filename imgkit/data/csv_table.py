@@ -230,27 +230,34 @@ class Paths:
             raise DataError(
                 f"{self.shown}: row {row:,} is a URL: {printable(cell)}", "imgkit reads files; fetch them first."
             )
-        path = os.path.normpath(Path(self.root, cell))
-        if "\\" in cell and not os.path.lexists(path):
-            path = os.path.normpath(Path(self.root, cell.replace("\\", "/")))
-        inside = self.root.rstrip(os.sep) + os.sep
-        if not path.startswith(inside) or not self._real(path).startswith(self._real_root.rstrip(os.sep) + os.sep):
+        inside = self.inside(cell)
+        if inside is None:
             raise DataError(
                 f"{self.shown}: row {row:,} leads out of {printable(self.root)}: {printable(cell)}",
                 "Give the folder that holds all images with --root.",
             )
-        return path[len(inside) :].replace(os.sep, "/")
+        return inside
+
+    def inside(self, cell: str) -> str | None:
+        """The path relative to the root, POSIX; None where the cell leads out of it, by its text or through a link."""
+        path = os.path.normpath(Path(self.root, cell))
+        if "\\" in cell and not os.path.lexists(path):
+            path = os.path.normpath(Path(self.root, cell.replace("\\", "/")))
+        below = self.root.rstrip(os.sep) + os.sep
+        if not path.startswith(below) or not self._real(path).startswith(self._real_root.rstrip(os.sep) + os.sep):
+            return None
+        return path[len(below) :].replace(os.sep, "/")
 
     def _real(self, path: str) -> str:
         """`os.path.realpath`, with the folder part looked up once per folder."""
         try:
             if Path(path).is_symlink():
                 return os.path.realpath(path)
-        except OSError:  # a name too long for the file system: the scan will say so
+            parent, name = os.path.split(path)
+            if parent not in self._real_parents:
+                self._real_parents[parent] = os.path.realpath(parent)
+        except (OSError, ValueError):  # a name too long for the file system, or with NUL: whoever opens it will say so
             return path
-        parent, name = os.path.split(path)
-        if parent not in self._real_parents:
-            self._real_parents[parent] = os.path.realpath(parent)
         return f"{self._real_parents[parent].rstrip(os.sep)}{os.sep}{name}"
 
 
