@@ -291,17 +291,6 @@ def test_bad_files_skipped(make_folders: MakeFolders) -> None:
     assert load(root / "..", on_bad="skip", classes=("pictures",)).bad
 
 
-def test_the_whole_corpus_is_skipped_or_read(make_folders: MakeFolders) -> None:
-    root = make_folders({"cat": 2, "dog": 2})
-    cases = [case for case in corpus.cases(root / "cat") if case.path.suffix and "\0" not in case.path.name]
-    good = {case.path.name for case in cases if case.size is not None}
-    bad = {case.path.name for case in cases if case.size is None} - {"missing.jpg", "folder.jpg"}
-    data = load(root, on_bad="skip")
-    names = {Path(path).name for path in data.index.paths if path.startswith("cat/")}
-    assert names == good | {"0000.png", "0001.png"}
-    assert {Path(error.path).name for error in data.bad} == bad
-
-
 def test_a_class_lost_to_bad_files(make_folders: MakeFolders) -> None:
     root = make_folders({"train/cat": 2, "train/dog": 2, "val/owl": 1, "val/cat": 1})
     (root / "train" / "owl").mkdir()
