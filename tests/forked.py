@@ -58,11 +58,11 @@ def resident_mib() -> float:
 
 
 def spent_by(work: Callable[[], object]) -> tuple[object, float, float]:
-    """What `work` returns, and what it takes, in a fork: seconds of processor time, and MB beyond what is there."""
+    """What `work` returns, and what it takes, in a fork: seconds of processor time, and MiB beyond what is there."""
     before, began = resident_mib(), time.process_time()
     answer = work()
     seconds, peak_mib = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return answer, seconds, (peak_mib - before) * 2**20 / 1e6
+    return answer, seconds, peak_mib - before
 
 
 def give_up_root() -> None:

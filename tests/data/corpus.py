@@ -79,6 +79,26 @@ def cases(folder: Path) -> Iterator[Case]:
     yield from _not_files(folder)
 
 
+def largest(folder: Path) -> Iterator[Case]:
+    """Pictures of as many pixels as are allowed, of the kinds that take most to be made RGB."""
+    side, gray, red = (8000, 8000), (100, 100, 100), (220, 20, 20)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = Image.new("RGBA", side, (*red, 255))
+    unit = Image.fromarray(np.full(side, 0.5, dtype=np.float32))
+    for name, image, corner, options in (
+        ("deep-8000.png", Image.fromarray(np.full(side, 100 * 257, dtype=np.uint16)), gray, {"compress_level": 1}),
+        ("clear-8000.png", clear, red, {"compress_level": 1, "exif": turned}),
+        ("gray-alpha-8000.png", Image.new("LA", side, (100, 255)), gray, {"compress_level": 1}),
+        ("key-8000.png", Image.new("P", side), (255, 255, 255), {"compress_level": 1, "transparency": 0}),
+        ("unit-8000.tif", unit, (128, 128, 128), {"compression": "tiff_lzw"}),
+        ("cmyk-8000.jpg", Image.new("CMYK", side, (0, 0, 0, 155)), gray, {}),
+        ("turned-8000.jpg", Image.new("RGB", side, red), red, {"exif": turned}),
+    ):
+        image.save(folder / name, **options)
+        yield Case(folder / name, side, corner)
+
+
 Made = tuple[str, bytes, tuple[int, int] | None, tuple[int, int, int] | None, str]
 
 

@@ -11,8 +11,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from imgkit.data import decode
 from imgkit.data.decode import FORMATS, load_image, read_image
 from imgkit.errors import BadImage
+
+
+def test_strips_are_as_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = [case.path for case in corpus.cases(tmp_path) if case.size is not None]
+    whole = [load_image(path).tobytes() for path in good]
+    monkeypatch.setattr(decode, "_STRIP", 7 * corpus.SIZE[0])
+    changed = []
+
+    def noting(path: Path, image: Image.Image) -> Image.Image:
+        changed.append(image.height)
+        return strip(path, image)
+
+    strip = decode._strip_to_rgb
+    monkeypatch.setattr(decode, "_strip_to_rgb", noting)
+    assert [load_image(path).tobytes() for path in good] == whole
+    assert {7, corpus.SIZE[1] % 7} <= set(changed)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
