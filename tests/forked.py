@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from ctypes import CDLL, c_uint32, get_errno
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import SimpleNamespace
@@ -48,6 +50,26 @@ def answer_of(work: Callable[[], object], wait_s: float = 60.0) -> Any:  # noqa:
     code, text = forked(tell, wait_s)
     assert code == 0, f"ended with {code}"
     return json.loads(text)
+
+
+def resident_mib() -> float:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def spent_by(work: Callable[[], object]) -> tuple[object, float, float]:
+    """What `work` returns, and what it takes, in a fork: seconds of processor time, and MiB beyond what is there."""
+    before, began = resident_mib(), time.process_time()
+    answer = work()
+    seconds, peak_mib = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return answer, seconds, peak_mib - before
+
+
+def give_up_root() -> None:
+    """In a fork: be held by permissions, as users are, also where root runs the tests."""
+    version, own, none = 0x20080522, 0, 0  # of Linux, as capset(2) has it
+    head, sets = (c_uint32 * 2)(version, own), (c_uint32 * 6)(*[none] * 6)
+    assert os.geteuid() or CDLL(None, use_errno=True).capset(head, sets) == 0, os.strerror(get_errno())
 
 
 def read_in_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,23 @@ def test_class_names_are_lines_of_text(make_folders: MakeFolders, name: str) -> 
         load(make_folders({f"{name}x": 2, "dog": 2}))
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("Cat", "cat", "dog"), "'Cat', 'cat'. Each"),
+        (("\u00e9", "e\u0301", "dog"), "'\u00e9'"),
+        (("1", "01", "-1"), "'01', '1'. Each"),
+        (("Cat", "cat", "Dog", "dog"), "The same goes for 1 other group."),
+        (("1-2", "12"), ""),
+        (("-1", "1"), ""),
+        (("nan", "null", "none"), "2 classes are called nan, null."),
+    ],
+)
+def test_names_that_are_likely_a_mistake(make_folders: MakeFolders, names: tuple[str, ...], said: str) -> None:
+    warnings = load(make_folders(dict.fromkeys(names, 2))).warnings
+    assert [said in text for text in warnings if "differ only" in text or " called " in text] == [True] * bool(said)
+
+
 def test_class_with_one_image(make_folders: MakeFolders) -> None:
     data = load(make_folders({"cat": 1, "dog": 9, "owl": 9}))
     assert "1 class has one image in train: cat. Add images, or leave it out." in data.warnings
@@ -289,17 +306,6 @@ def test_bad_files_skipped(make_folders: MakeFolders) -> None:
         "1 file left out because they cannot be used, first cat/bad.jpg: not"
     )
     assert load(root / "..", on_bad="skip", classes=("pictures",)).bad
-
-
-def test_the_whole_corpus_is_skipped_or_read(make_folders: MakeFolders) -> None:
-    root = make_folders({"cat": 2, "dog": 2})
-    cases = [case for case in corpus.cases(root / "cat") if case.path.suffix and "\0" not in case.path.name]
-    good = {case.path.name for case in cases if case.size is not None}
-    bad = {case.path.name for case in cases if case.size is None} - {"missing.jpg", "folder.jpg"}
-    data = load(root, on_bad="skip")
-    names = {Path(path).name for path in data.index.paths if path.startswith("cat/")}
-    assert names == good | {"0000.png", "0001.png"}
-    assert {Path(error.path).name for error in data.bad} == bad
 
 
 def test_a_class_lost_to_bad_files(make_folders: MakeFolders) -> None:
