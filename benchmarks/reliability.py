@@ -39,6 +39,15 @@ class Family:
 
 
 FAMILIES = {
+    "T-K": Family(
+        "SIGKILL at random instants, at each named point of a save, as a run begins and as it ends; each life has "
+        "another number of workers",
+        "{kills} kills, {inside} of them inside a save, at {points} points three times or more; {mismatches} ends "
+        "differ in a bit, {repeated:g} steps at most were done again, {left} hidden files were left",
+        "test_kill.py",
+        {"kills": 200, "inside": 60, "points": 14},
+        {"mismatches": 0, "left": 0, "repeated": 2},
+    ),
     "T-K2": Family(
         "Power cuts: every state that a careless but honest disk may be left in by a save, a replacement, a save that "
         "makes room, and the start of a run",
