@@ -96,7 +96,7 @@ class Setup:
 
         What an optimizer keeps is counted as one number a parameter that trains, which each but plain SGD has.
         """
-        model, numbers = self.about["parameters"], [0]
+        model, numbers = int(self.about["parameters"]), [0]
         for phase in self.plan.phases:
             kept = model if phase.settings.ema > 0.0 else 0
             if phase.lr is not None:
