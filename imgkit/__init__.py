@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imgkit.api import Run, finetune, lr_find, open_run, resume, scratch
+    from imgkit.api_probe import probe
     from imgkit.api_study import study
     from imgkit.errors import ImgkitError
 
 __version__ = "0.1.0"
-__all__ = ["ImgkitError", "Run", "__version__", "finetune", "lr_find", "open_run", "resume", "scratch", "study"]
+__all__ = [
+    "ImgkitError",
+    "Run",
+    "__version__",
+    "finetune",
+    "lr_find",
+    "open_run",
+    "probe",
+    "resume",
+    "scratch",
+    "study",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -21,6 +33,10 @@ def __getattr__(name: str) -> object:
         from imgkit.errors import ImgkitError
 
         return ImgkitError
+    if name == "probe":
+        from imgkit.api_probe import probe
+
+        return probe
     if name == "study":
         from imgkit.api_study import study
 

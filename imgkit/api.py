@@ -197,7 +197,7 @@ def lr_find(
             "It takes 10 steps or more, and rates above 0 that grow: --steps 100 --min-lr 1e-7 --max-lr 1",
         )
     options["out"] = out = Path(options.get("out", "lr-find"))
-    with _prepared("lr_find", model, recipe, options) as (setup, _, screen):
+    with prepared("lr_find", model, recipe, options) as (setup, _, screen):
         from imgkit.range_test import run_range_test
 
         return run_range_test(setup, steps=steps, min_lr=min_lr, max_lr=max_lr, out=out, screen=screen)
@@ -205,7 +205,7 @@ def lr_find(
 
 def show_plan(verb: str, model: str, *, recipe: str, **options: Unpack[FinetuneOptions]) -> None:
     """Say what `finetune` or `scratch` would do: phases, steps, rates, sizes, images per class. Writes nothing."""
-    with _prepared(verb, model, recipe, options, dry_run=True) as (setup, _, screen):
+    with prepared(verb, model, recipe, options, dry_run=True) as (setup, _, screen):
         from imgkit.setup import plan_lines
 
         screen.fact("Plan", *plan_lines(setup))
@@ -243,7 +243,7 @@ def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: U
 
 
 def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
-    with _prepared(verb, model, recipe, options) as (setup, found, screen):
+    with prepared(verb, model, recipe, options) as (setup, found, screen):
         from imgkit.experiment import Experiment
         from imgkit.prepare import begin
 
@@ -256,7 +256,7 @@ def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
 
 
 @contextmanager
-def _prepared(
+def prepared(
     verb: str, model: str, recipe: str, options: Options, *, dry_run: bool = False
 ) -> Iterator[tuple["Setup", "LoadedData", Screen]]:
     """What training works with; what it sets for the whole process is given back when the block ends."""

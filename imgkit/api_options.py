@@ -107,7 +107,7 @@ def refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
         UsageError: naming the first that is not, and what there is.
     """
     known = {*(Options if verb == "scratch" else FinetuneOptions).__annotations__}
-    if verb == "lr_find":  # the rate is what it looks for, and there is no run
+    if verb in {"lr_find", "probe"}:  # the rate is what it looks for, or nothing is trained; and there is no run
         known -= {"lr", "epochs", "name", "smoke"}
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:

@@ -1,4 +1,4 @@
-"""What scoring cost: time and memory. They stand in cost.json, apart from the metrics, which repeat to the bit."""
+"""What scoring cost: time, memory, energy. They stand in cost.json, apart from the metrics, which repeat to the bit."""
 
 import sys
 from typing import Any
@@ -10,7 +10,9 @@ from imgkit.device import describe
 _SCHEMA = 1
 
 
-def cost_of(images: int, *, seconds: float, network_seconds: float, device: torch.device) -> dict[str, Any]:
+def cost_of(
+    images: int, *, seconds: float, network_seconds: float, device: torch.device, joules: float | None = None
+) -> dict[str, Any]:
     """What cost.json holds.
 
     Args:
@@ -18,7 +20,9 @@ def cost_of(images: int, *, seconds: float, network_seconds: float, device: torc
         seconds: from the first picture asked for to the last answer.
         network_seconds: of these, in which the network was at work; in the others it waited for pictures.
         device: where it was.
+        joules: that the processors took meanwhile, see `energy.Meter`; None where that is not known.
     """
+    energy = {} if joules is None else {"processor_joules": round(joules, 2)}
     return {
         "schema": _SCHEMA,
         "images": images,
@@ -28,6 +32,7 @@ def cost_of(images: int, *, seconds: float, network_seconds: float, device: torc
         "device": describe(device),
         "peak_memory": peak_memory(),
         "device_peak_memory": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        **energy,
     }
 
 

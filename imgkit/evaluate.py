@@ -1,6 +1,5 @@
 """Scores a network on a split, and stores what it answered."""
 
-import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
 from imgkit.device import choose_device, choose_workers, no_room
+from imgkit.energy import Meter
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
 from imgkit.evaluations import Beside, weights_label, write_evaluation
 from imgkit.evidence import Images
@@ -70,7 +70,7 @@ def score(
     batches = eval_batches(
         index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels, warn=warn
     )
-    done, at_work, began = 0, 0.0, time.perf_counter()
+    done, at_work, meter, began = 0, 0.0, Meter(), time.perf_counter()
     with memory_told(no_room(device, _BATCH)), torch.inference_mode():
         model = model.to(device).eval()
         for batch in batches:
@@ -78,13 +78,14 @@ def score(
             images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
             logits.append(model(images.contiguous(memory_format=torch.channels_last)).float().cpu())  # device sync
             at_work += time.perf_counter() - given
+            meter.look()
             targets.append(batch.targets)
             ids.append(batch.ids)
             done += len(batch.ids)
             if progress is not None:
                 progress(done, len(rows))
     seconds = time.perf_counter() - began
-    cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device)
+    cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device, joules=meter.joules)
     found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy(), cost)
     assert np.array_equal(found.ids, rows), "every row is scored once, in order"
     return found
@@ -214,11 +215,10 @@ def load_run_model(folder: RunFolder) -> LoadedModel:
     """The best weights of a run.
 
     Raises:
-        UsageError: if the run has not been finished.
+        UsageError: if the run has not been finished; the message says whether it is being trained now.
     """
     if not folder.has_model:
-        hint = f"Finish it: imgkit resume {shlex.quote(folder.address)}"
-        raise UsageError(f"{folder.name} has no finished model yet.", hint)
+        raise folder.without_model()
     return load_model_folder(folder.path / "model")
 
 

@@ -33,6 +33,7 @@ from imgkit.setup import Setup
 from imgkit.signals import Request, hear_signals
 from imgkit.time_limit import TimeLimit, epoch_notes
 from imgkit.trainer import Trainer, Update
+from imgkit.trunk import phase_batches
 
 _LOG_EVERY = 10  # updates between rows of steps.jsonl
 _TIME_AFTER = 10  # updates before the time left is estimated
@@ -156,7 +157,7 @@ class Experiment:
     def _updates(self, phase: PhasePlan) -> Iterator[Update]:
         """Gradient updates of a phase from the current step on."""
         start = self.progress.step
-        batches = self.setup.batches(phase, start - phase.first_step, phase.stop - phase.first_step)
+        batches = phase_batches(self.setup, phase, start, self.screen, self._watched)
         with closing(batches), memory_told(self.setup.no_memory(phase)), self.setup.files_told():
             began = asked = time.monotonic()
             for update in self.trainer.train(phase, batches, start, self._lowered):
@@ -292,11 +293,8 @@ class Experiment:
         self._request.save = False  # one that comes from here on asks for the next
         now = self.progress
         now.seconds = self._elapsed_s()
-        state = {
-            "progress": asdict(now),
-            "optimizer": self.trainer.numbers(),
-            "fingerprint": self.setup.index.fingerprint,
-        }
+        numbers, data = self.trainer.numbers(), self.setup.index.fingerprint
+        state = {"progress": asdict(now), "optimizer": numbers, "fingerprint": data}
         with memory_told(self.setup.no_memory_to_save(now.step)):
             checkpoint.save(
                 self._checkpoints,

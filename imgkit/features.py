@@ -1,6 +1,7 @@
 """The trunk as a fixed function: the features that the head sees, computed once; and the head that they are for."""
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ from imgkit.errors import UsageError
 from imgkit.models.freeze import classifier_names
 from imgkit.recipe.heads import by_sgd
 from imgkit.solve import Solution
+
+BATCH = 32
+"""Images at once where features are computed."""
 
 BY_SGD = f"Train the head by gradients (here where its phase is called head):\n{by_sgd('head')}"
 
@@ -25,38 +29,45 @@ class Features(NamedTuple):
 
 
 def extract(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    *,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
-    total: int = 0,
-) -> Iterator[Features]:
-    """The pooled features that the head layer sees, batch by batch; the whole model is left in evaluation mode.
+    model: nn.Module, batches: Iterable[Batch], *, preprocessing: Preprocessing, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """The pooled features that the head layer sees, float32 (B, D), batch by batch.
+
+    The whole model is left in evaluation mode. What it says of an image is the same to the last bit whichever images
+    are beside it, since it is always given `BATCH` of them: with fewer, kernels may add up in another order.
 
     Args:
         model: a timm model.
-        batches: the images.
+        batches: the images, at most `BATCH` at a time.
         preprocessing: normalises them.
         device: where the model is.
-        progress: called with (done, total) after each batch.
-        total: number of images, for `progress`.
 
     Raises:
         UsageError: if the model has no single linear head.
     """
     head_layer(model)
     model.eval()
-    done = 0
     for batch in batches:
+        n = len(batch.ids)
         with torch.inference_mode():
             images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
-            values = pooled(model, images).float().cpu()  # device sync
-        done += len(batch.ids)
-        if progress is not None:
-            progress(done, total)
-        yield Features(values, batch.targets, batch.ids)
+            if n < BATCH:
+                images = torch.cat([images, images[-1:].expand(BATCH - n, -1, -1, -1)])
+            images = images.contiguous(memory_format=torch.channels_last)
+            values = pooled(model, images)[:n].float().cpu()  # device sync
+        yield values
+
+
+def digest(model: nn.Module) -> str:
+    """SHA-256, hex, over names, types, shapes and bytes of all tensors of the trunk: all but the head layer's."""
+    head = {id(tensor) for tensor in head_layer(model).parameters()}
+    found = hashlib.sha256(type(model).__qualname__.encode())
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in head:
+            values = tensor.detach().cpu().contiguous()
+            found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            found.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def together(chunks: Iterable[Features]) -> Features:
@@ -70,6 +81,17 @@ def pooled(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     trunk: Any = model
     found: torch.Tensor = trunk.forward_head(trunk.forward_features(images), pre_logits=True)
     return found.flatten(1)  # (B, D, 1, 1) -> (B, D) where the head is a convolution
+
+
+def answer(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Logits (B, K) of normalised images (B, C, H, W), or of the features (B, D) that `extract` gave of them."""
+    if images.dim() == 4:
+        logits: torch.Tensor = model(images.contiguous(memory_format=torch.channels_last))
+        return logits
+    head = head_layer(model)
+    shaped = images if isinstance(head, nn.Linear) else images[:, :, None, None]
+    found: torch.Tensor = head(shaped)
+    return found.flatten(1)
 
 
 def head_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:

@@ -1,6 +1,5 @@
 """The solved head of a phase: from the pictures that it sees to weights."""
 
-import math
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -9,20 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from imgkit.data.augment import TrainTransform
-from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.duration import format_seconds
 from imgkit.errors import DeviceError, memory_told
-from imgkit.features import BY_SGD, Features, extract, head_layer, together
+from imgkit.features import BY_SGD, Features, head_layer, together
 from imgkit.head_sgd import EPOCHS, Stored, train_head, write_features
 from imgkit.keys import key
+from imgkit.logistic import MAX_ITERATIONS
 from imgkit.recipe.plan import PhasePlan
 from imgkit.scaled import Floats
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Watched
-from imgkit.solve import MAX_BYTES, MAX_ITERATIONS, Solution, fits, machine_memory, solve_bytes, solve_head
+from imgkit.solve import MAX_BYTES, Solution, fits, machine_memory, solve_bytes, solve_head
+from imgkit.trunk import Trunk, Uses
 
-_BATCH = 32  # images at once where features are computed
 _LONG_S = 30.0  # of a solve, from which its time is told
 _LOSS = {"single": ("cross_entropy", "cross-entropy"), "multilabel": ("bce", "the binary cross-entropy of each label")}
 
@@ -37,11 +36,12 @@ def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, wa
         WeightsError: if its features are not finite.
         DiskError: if there is no room for the file.
     """
+    trunk = Trunk(setup)
     total, width = pictures_of(setup, phase), head_layer(setup.model).weight.shape[1]
     classes = len(setup.index.classes)
     if fits(total, width, classes):
         with memory_told(DeviceError(f"Out of memory on {setup.device} while the head was solved.", BY_SGD)):
-            solution, done = _solve(setup, phase, screen, watched), "solved"
+            solution, done = _solve(setup, phase, trunk, screen, watched), "solved"
     else:
         sizes = total * width * 4, solve_bytes(total, width, classes), MAX_BYTES, machine_memory()
         size, solve, limit, memory = (f"{size / 2**30:.3g} GiB" for size in sizes)
@@ -50,8 +50,9 @@ def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, wa
             f"{limit} of features and half of the machine's {memory}: the head is trained by mini-batch SGD (Adam, "
             f"{EPOCHS} passes over features in a temporary file)"
         )
-        solution, done = _train(setup, phase, folder, watched), "trained"
-    screen.note(f"head {done} on {total:,} pictures × {width:,} features, C = {solution.c:g}")
+        solution, done = _train(setup, phase, trunk, folder, watched), "trained"
+    told = trunk.told(total)
+    screen.note(f"head {done} on {total:,} pictures × {width:,} features{told}, C = {solution.c:g}")
     if not solution.converged:
         screen.warn(f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum")
     own, words = _LOSS[setup.index.task]
@@ -66,13 +67,13 @@ def pictures_of(setup: Setup, phase: PhasePlan) -> int:
     return len(setup.index.rows("train")) * (1 + phase.views)
 
 
-def _solve(setup: Setup, phase: PhasePlan, screen: Screen, watched: Watched) -> Solution:
+def _solve(setup: Setup, phase: PhasePlan, trunk: Trunk, screen: Screen, watched: Watched) -> Solution:
     def left(seconds: float) -> None:
         if seconds > _LONG_S:
             screen.fact("Time", f"about {format_seconds(seconds)} more to solve the head")
 
     with watched("features") as progress:
-        features = together(_features(setup, phase, progress))
+        features = together(_features(setup, phase, trunk, progress))
     ids = features.ids.numpy()
     groups = ids if setup.index.groups is None else setup.index.groups[ids]  # an image's views are in one fold
     with watched("solving the head") as progress:
@@ -89,12 +90,12 @@ def _solve(setup: Setup, phase: PhasePlan, screen: Screen, watched: Watched) -> 
         )
 
 
-def _train(setup: Setup, phase: PhasePlan, folder: Path, watched: Watched) -> Solution:
+def _train(setup: Setup, phase: PhasePlan, trunk: Trunk, folder: Path, watched: Watched) -> Solution:
     size = pictures_of(setup, phase) * head_layer(setup.model).weight.shape[1] * 4  # float32
     file = folder / f".features.tmp-{os.getpid():x}-{secrets.token_hex(4)}"  # a resume removes what a kill left
     try:
         with watched("features") as progress:
-            stored = write_features(_features(setup, phase, progress), file, size)
+            stored = write_features(_features(setup, phase, trunk, progress), file, size)
         with watched("training the head") as progress:
             return train_head(
                 stored,
@@ -116,42 +117,19 @@ def _weights(setup: Setup, phase: PhasePlan, pictures: Features | Stored) -> Flo
     return weights
 
 
-def _features(setup: Setup, phase: PhasePlan, progress: Callable[[int, int], None]) -> Iterator[Features]:
-    return extract(
-        setup.model,
-        _pictures(setup, phase),
-        preprocessing=setup.preprocessing,
-        device=setup.device,
-        progress=progress,
-        total=pictures_of(setup, phase),
-    )
-
-
-def _pictures(setup: Setup, phase: PhasePlan) -> Iterator[Batch]:
+def _features(setup: Setup, phase: PhasePlan, trunk: Trunk, progress: Callable[[int, int], None]) -> Iterator[Features]:
     """Each training image as in evaluation, then `views` times augmented."""
-    rows = setup.index.rows("train")
-    workers, max_pixels = setup.workers, setup.recipe.data.max_pixels
-    yield from eval_batches(
-        setup.index,
-        rows,
-        preprocessing=setup.preprocessing,
-        batch_size=_BATCH,
-        workers=workers,
-        max_pixels=max_pixels,
-        warn=setup.warn,
+    rows: list[int] = setup.index.rows("train").tolist()
+    epochs = range(phase.first_epoch, phase.first_epoch + phase.views)
+    plain = Uses(setup.preprocessing, 0, [(0, row, 0) for row in rows])
+    views = Uses(
+        TrainTransform(setup.preprocessing, phase.augment),
+        key(setup.recipe.seed, "views"),  # other pictures than the first epoch's, which would teach it nothing
+        [(epoch, row, 0) for epoch in epochs for row in rows],
     )
-    steps = math.ceil(len(rows) / _BATCH)
-    yield from train_batches(
-        setup.index,
-        rows,
-        transform=TrainTransform(setup.preprocessing, phase.augment),
-        seed=key(setup.recipe.seed, "views"),  # other pictures than the first epoch's, which would teach it nothing
-        first_epoch=phase.first_epoch,
-        batch_size=_BATCH,
-        steps_per_epoch=steps,
-        start=0,
-        stop=phase.views * steps,
-        workers=workers,
-        max_pixels=max_pixels,
-        warn=setup.warn,
-    )
+    done = 0
+    for uses in (plain, views):
+        for features in trunk.features(uses):
+            done += len(features.ids)
+            progress(done, pictures_of(setup, phase))
+            yield features

@@ -152,7 +152,8 @@ def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:
     except WeightsError as error:
         if not dry_run:
             raise
-        screen.warn(f"{error.message} The plan is made without them.")
+        told = f"{error.message} The plan is made without them; a training would stop here."
+        screen.warn("\n".join([told, *([error.hint] if error.hint else [])]))
         return find_source(recipe.model.model_copy(update={"weights": "none"}))
 
 

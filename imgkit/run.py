@@ -105,6 +105,19 @@ class RunFolder:
         """Whether the files of `model/` are there that are needed to use it."""
         return all((self.path / "model" / name).is_file() for name in MODEL_FILES)
 
+    def without_model(self) -> UsageError:
+        """What to say where a model is asked for and there is none: a run that goes on cannot be resumed."""
+        status = self.read_json("status.json") if (self.path / "status.json").is_file() else None
+        called = shlex.quote(self.address)
+        if status is not None and goes_on(status):
+            gone = "" if status["host"] == socket.gethostname() else f"   If it is gone:  imgkit resume {called}"
+            return UsageError(
+                f"{self.name} is still running (process {status['pid']} on {status['host']}), at step "
+                f"{status['step']:,} of {status['total_steps']:,}: it has a model once it has ended.",
+                f"Wait for it; to follow it:  imgkit report {called} --watch{gone}",
+            )
+        return UsageError(f"{self.name} has no finished model yet.", f"Finish it: imgkit resume {called}")
+
     def announce(self) -> None:
         """Make this run the one that `latest` means."""
         replace_text(self.path.parent / "latest", self.name + "\n")
@@ -284,6 +297,26 @@ def sweep(place: Path) -> None:
 def _remove(entry: Path) -> None:
     """A file, or a folder with all that is in it; of a link, the link alone."""
     shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def goes_on(status: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote this status.json is still at work, as far as can be told from this machine."""
+    if status["state"] != "running":
+        return False
+    return status.get("host") != socket.gethostname() or _alive(int(status["pid"]))
+
+
+def _alive(pid: int) -> bool:
+    """Whether there is a process with this number on this machine."""
+    if os.name == "nt":
+        return True  # signal 0 would end it there
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _who() -> dict[str, str | int]:

@@ -4,7 +4,10 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from imgkit.data.rows import count
 from imgkit.errors import UsageError, printable, suggestion
+
+_NAMED = 5  # folders named in a hint
 
 
 def runs_in(out: Path) -> list[str]:
@@ -31,6 +34,22 @@ def latest_run(out: Path, say: Callable[[str], None] | None) -> Path:
         gone = f"{pointer} names {printable(name)}, which is not there any more" if name else f"there is no {pointer}"
         say(f"{gone}; the newest run is {newest}")
     return out / newest
+
+
+def no_runs(out: Path) -> UsageError:
+    """What to say of a folder of runs that holds none: which folders in it do, or how to train."""
+    folders = sorted(out.iterdir()) if out.is_dir() else []
+    below = [folder for folder in folders if folder.is_dir() and folder.name[:1] != "." and runs_in(folder)]
+    if not below:
+        return UsageError(f"There is no run in {printable(str(out))}.", "Train one:  imgkit demo")
+    shown = [shlex.quote(str(folder)) for folder in below[:_NAMED]]
+    more = f"   and {len(below) - _NAMED:,} more" if len(below) > _NAMED else ""
+    studies = all((folder / "study.toml").is_file() for folder in below)
+    kind = ("study", "studies") if studies else ("folder of runs", "folders of runs")
+    return UsageError(
+        f"There is no run in {printable(str(out))} itself, but {count(len(below), *kind)} in it.",
+        "Type:  " + "   or  ".join(f"imgkit report {printable(text)}" for text in shown) + more,
+    )
 
 
 def no_such_run(name: str, out: Path) -> UsageError:

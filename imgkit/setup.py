@@ -84,6 +84,7 @@ class Setup:
             max_pixels=self.recipe.data.max_pixels,
             weights=row_weights(self.index, rows, phase.settings.sampler),
             warn=self.warn,
+            views=phase.views,
         )
 
     def no_memory(self, phase: PhasePlan) -> DeviceError:

@@ -2,12 +2,11 @@
 
 import os
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import torch
 
 from imgkit.errors import WeightsError
 from imgkit.keys import key, splitmix64
+from imgkit.logistic import Fit, FitEach
 from imgkit.scaled import Floats, Ints, Scaled, finite_rows
 
 MAX_BYTES = 4 * 2**30  # of float32 features
@@ -23,11 +23,22 @@ _SHARE = 0.5  # of the machine's memory that a solve may take
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C, from strong to weak regularisation
 USUAL = 1e-2  # the C that won every time on solar cells; for data too small to choose by cross-validation
 FOLDS = 5
-MAX_ITERATIONS = 1000
 TOLERANCE = 1e-4  # of the solve, on the gradient; scikit-learn's own
 ROUGH = 1e-3  # of cross-validation: losses within 0.005 where neighbouring C differ by 0.03 or more
 _ROUGH_TIME = 0.4  # share of the time of a fit at TOLERANCE
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+class HeldOut(NamedTuple):
+    """What heads answered to images that they were not fitted to, each image once.
+
+    Attributes:
+        rows: of the features, int64 (n,), ascending.
+        logits: float32 (n, K), at the chosen C.
+    """
+
+    rows: Ints
+    logits: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +52,7 @@ class Solution:
         cv_loss: mean log-loss by cross-validation for each C tried; where the data are too few to be divided, the
             log-loss on the training images for the one C used, which after mini-batches is that of the last pass.
         converged: whether the last fit reached its tolerance within MAX_ITERATIONS; mini-batches have none.
+        held_out: of the cross-validation, where it was asked for and there was one.
     """
 
     weight: torch.Tensor
@@ -48,6 +60,7 @@ class Solution:
     c: float
     cv_loss: dict[float, float]
     converged: bool
+    held_out: HeldOut | None = None
 
 
 def solve_bytes(images: int, width: int, classes: int) -> int:
@@ -104,6 +117,7 @@ def solve_head(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
     left: Callable[[float], None] | None = None,
+    held_out: bool = False,
 ) -> Solution:
     """Logistic regression with an L2 penalty, on scaled features, as weights of a linear layer.
 
@@ -127,6 +141,7 @@ def solve_head(
         seed: of the folds.
         progress: called with (done, total) before each fit; it may raise, to stop.
         left: called once, after the fits of the first fold, with about how many seconds the others will take.
+        held_out: also return what the heads of the cross-validation answered.
 
     Raises:
         WeightsError: if the features are not finite.
@@ -144,7 +159,8 @@ def solve_head(
         fold = np.full(len(y), -1, dtype=np.int64)
         fold[sample] = fold_numbers(y[sample], None if groups is None else groups[sample], seed)
         told = _Told(progress or (lambda done, total: None), left or (lambda seconds: None))
-        return _solve(features.numpy(), y, weights, classes, fold, len(y) if plain is None else plain, told)
+        judges = (fold >= 0) & (np.arange(len(y)) < (len(y) if plain is None else plain))
+        return _solve(features.numpy(), y, weights, classes, fold, judges, told, held_out=held_out)
 
 
 def _sample(images: int, groups: Ints | None, seed: int) -> Ints:
@@ -226,21 +242,24 @@ def _solve(
     weights: Floats | None,
     classes: int,
     fold: Ints,
-    plain: int,
+    judges: npt.NDArray[np.bool_],
     told: _Told,
+    *,
+    held_out: bool,
 ) -> Solution:
-    """`solve_head` with the fold of each image: int64 (N,), -1 of one on which C is not chosen."""
+    """`solve_head` with the fold of each image, int64 (N,), -1 of one on which C is not chosen, and who judges it."""
     taken = Scaled.of(features)
     folds = int(fold.max()) + 1 if (fold > 0).any() else 0
     fits_each = classes if y.ndim == 2 else 1
     total = fits_each * (1 + len(STRENGTHS) * folds)
     done = iter(range(total))
 
-    def make(tolerance: float) -> "_Fit":
-        kind = _FitEach if y.ndim == 2 else _Fit
+    def make(tolerance: float) -> Fit:
+        kind = FitEach if y.ndim == 2 else Fit
         return kind(classes, tolerance, lambda: told.progress(next(done), total))
 
-    cv_loss = _cross_validate(taken, y, weights, fold, folds, plain, make, told.left)
+    answers = {c: np.empty((len(y), classes), np.float32) for c in STRENGTHS} if held_out else None
+    cv_loss = _cross_validate(taken, y, weights, fold, folds, judges, make, told.left, answers)
     c = min(cv_loss, key=lambda c: (cv_loss[c], c)) if cv_loss else USUAL
     fit, x = make(TOLERANCE), taken.rows()
     weight, bias = fit(x, y, weights, c)
@@ -252,63 +271,8 @@ def _solve(
         c,
         loss,
         fit.converged,
+        HeldOut(np.flatnonzero(judges), answers[c][judges]) if answers and cv_loss else None,
     )
-
-
-class _Fit:
-    """Fits of a multinomial regression one after another, each starting from the one before; `begin` before each."""
-
-    def __init__(self, classes: int, tolerance: float, begin: Callable[[], None]) -> None:
-        self.classes, self.tolerance, self.begin, self.converged = classes, tolerance, begin, True
-        self._models: dict[int, Any] = {}
-
-    def __call__(self, x: Floats, y: Ints, weights: Floats | None, c: float) -> tuple[Floats, Floats]:
-        """Weight (K, D) and bias (K,) on x (N, D) and y (N,), each image counted by weights (N,)."""
-        weight, bias = np.zeros((self.classes, x.shape[1])), np.zeros(self.classes)
-        present = np.unique(y)
-        self.converged = True
-        self.begin()
-        if len(present) > 1:
-            rows, shifts = self._regress(0, x, y, weights, c)
-            if len(present) == 2:  # scikit-learn has one row: the difference of the two
-                rows, shifts = np.concatenate([-rows, rows]) / 2, np.concatenate([-shifts, shifts]) / 2
-            weight[present], bias[present] = rows, shifts
-        if len(present) < self.classes:
-            from scipy.special import logsumexp
-
-            absent = np.setdiff1d(np.arange(self.classes), present)
-            level = logsumexp(x @ weight[present].T + bias[present], axis=1).mean()
-            bias[absent] = level - np.log(len(y) + 1)
-        return weight, bias
-
-    def _regress(self, number: int, x: Floats, y: Ints, weights: Floats | None, c: float) -> tuple[Floats, Floats]:
-        """Rows and shifts of scikit-learn's regression; `number` says which one it starts from."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-
-        made = LogisticRegression(tol=self.tolerance, max_iter=MAX_ITERATIONS, warm_start=True)
-        model = self._models.setdefault(number, made).set_params(C=c)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # reported in Solution.converged
-            model.fit(x, y, sample_weight=weights)
-        self.converged = self.converged and bool(model.n_iter_.max() < MAX_ITERATIONS)
-        return model.coef_, model.intercept_
-
-
-class _FitEach(_Fit):
-    """The same with one regression a label: y is (N, K), zeros and ones."""
-
-    def __call__(self, x: Floats, y: Ints, weights: Floats | None, c: float) -> tuple[Floats, Floats]:
-        weight, bias = np.zeros((self.classes, x.shape[1])), np.zeros(self.classes)
-        self.converged = True
-        for k in range(self.classes):
-            self.begin()
-            if y[:, k].min() < y[:, k].max():
-                rows, shifts = self._regress(k, x, y[:, k], weights, c)
-                weight[k], bias[k] = rows[0], shifts[0]
-            else:  # a prior of 1 in N + 1, or of N in N + 1
-                bias[k] = np.log(len(y)) * (1 if y[0, k] else -1)
-        return weight, bias
 
 
 def _cross_validate(
@@ -317,19 +281,20 @@ def _cross_validate(
     weights: Floats | None,
     fold: Ints,
     folds: int,
-    plain: int,
-    make: Callable[[float], _Fit],
+    judges: npt.NDArray[np.bool_],
+    make: Callable[[float], Fit],
     left: Callable[[float], None],
+    answers: dict[float, npt.NDArray[np.float32]] | None,
 ) -> dict[float, float]:
-    """Log-loss over all held-out plain images for each C; nothing where there is one fold."""
+    """Log-loss over all images that judge for each C, nothing where there is one fold; fills in `answers` (N, K)."""
     counted = np.ones(len(y)) if weights is None else weights
-    judges = (fold >= 0) & (np.arange(len(y)) < plain)
     sums, began = dict.fromkeys(STRENGTHS, 0.0), time.monotonic()
     for number in range(folds):
         out, into = np.flatnonzero((fold == number) & judges), np.flatnonzero((fold != number) & (fold >= 0))
-        losses = _held_out(taken, y, weights, into, out, make(ROUGH))
-        for c in STRENGTHS:
-            sums[c] += losses[c] * counted[out].sum()
+        for c, logits in _held_out(taken, y, weights, into, out, make(ROUGH)):
+            sums[c] += log_loss(logits, y[out], counted[out]) * counted[out].sum()
+            if answers is not None:
+                answers[c][out] = logits
         if number == 0:
             seconds = time.monotonic() - began
             last = seconds / len(STRENGTHS) / _ROUGH_TIME * len(y) / len(into)  # the fit to all images
@@ -337,12 +302,12 @@ def _cross_validate(
     return {c: total / counted[judges].sum() for c, total in sums.items()} if folds else {}
 
 
-def _held_out(taken: Scaled, y: Ints, weights: Floats | None, into: Ints, out: Ints, fit: _Fit) -> dict[float, float]:
-    """Log-loss over the rows `out` for each C, fitted to the rows `into`; their float64 copies end with the call."""
+def _held_out(
+    taken: Scaled, y: Ints, weights: Floats | None, into: Ints, out: Ints, fit: Fit
+) -> Iterator[tuple[float, Floats]]:
+    """Logits (n, K) of the rows `out` for each C, fitted to the rows `into`; their float64 copies end with the last."""
     inside, outside = taken.rows(into), taken.rows(out)
     counted = None if weights is None else weights[into]
-    losses = {}
     for c in STRENGTHS:
         weight, bias = fit(inside, y[into], counted, c)
-        losses[c] = log_loss(outside @ weight.T + bias, y[out], np.ones(len(out)) if weights is None else weights[out])
-    return losses
+        yield c, outside @ weight.T + bias

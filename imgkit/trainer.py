@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DivergedError, UsageError
-from imgkit.features import load_solution
+from imgkit.features import answer, load_solution
 from imgkit.hits import NO_HITS, Hits, hits_of
 from imgkit.keys import key, seed_everything
 from imgkit.loss_scale import WIDER, LossScale
@@ -193,7 +193,7 @@ class Trainer:
                 pixels = mix.images(pixels, self._pixels(others[0][rows]))
             autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
             with autocast, _one_image_told(phase):
-                logits = self.model(pixels.contiguous(memory_format=torch.channels_last))
+                logits = answer(self.model, pixels)
             if mix is not None and others is not None:
                 targets = mix.targets(targets, self._sent(others[1][rows]), logits.shape[1])
             loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
@@ -213,8 +213,9 @@ class Trainer:
         return total, hits
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) -> float32 on the device, normalised."""
-        return self.preprocessing.normalise(self._sent(images))
+        """uint8 (B, C, H, W) -> float32 on the device, normalised; features (B, D) -> the same on the device."""
+        sent = self._sent(images)
+        return self.preprocessing.normalise(sent) if sent.dtype == torch.uint8 else sent
 
     def _sent(self, values: Tensor) -> Tensor:
         return values.to(self.device, non_blocking=True)

@@ -19,6 +19,14 @@ def test_what_cost_json_holds() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_energy_is_left_out_where_it_is_not_known() -> None:
+    found = [
+        cost_of(8, seconds=2, network_seconds=1, device=torch.device("cpu"), joules=one) for one in (None, 12.3456)
+    ]
+    assert "processor_joules" not in found[0]
+    assert found[1]["processor_joules"] == 12.35
+
+
 def test_a_gpus_memory_is_told_beside_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgkit.cost.describe", str)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: {"cuda:1": 12345}[str(device)])

@@ -21,6 +21,7 @@ import imgkit
 from imgkit import evaluate
 from imgkit.data.load import LoadedData, load_data
 from imgkit.data.preprocessing import Preprocessing
+from imgkit.energy import Meter
 from imgkit.errors import DataError, DeviceError, UsageError
 from imgkit.recipe.schema import DataSettings
 from imgkit.screen import Screen
@@ -187,6 +188,26 @@ def test_a_network_too_large_for_the_device_is_told(place: Path) -> None:
             workers=0,
             max_pixels=10**6,
         )
+
+
+def test_energy_is_read_while_images_are_scored(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    for file, content in (("name", "package-0"), ("energy_uj", "1000000"), ("max_energy_range_uj", "9000000")):
+        (zone / file).write_text(content)
+
+    class Hungry(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            (zone / "energy_uj").write_text("3500000")
+            return images.mean(dim=(2, 3))[:, :2]
+
+    monkeypatch.setattr(evaluate, "Meter", lambda: Meter(tmp_path))
+    index = load_data(DataSettings(path=str(place / "in"), val=0.2)).index
+    rule = Preprocessing(size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+    cpu, rows = torch.device("cpu"), index.rows("val")
+    scores = evaluate.score(Hungry(), index, rows, preprocessing=rule, device=cpu, workers=0, max_pixels=10**6)
+    assert scores.cost is not None
+    assert scores.cost["processor_joules"] == 2.5
 
 
 def test_images_of_other_data_that_were_trained_on_are_told(

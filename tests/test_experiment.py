@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 import imgkit
 from imgkit import api, checkpoint, evaluations, setup
 from imgkit.data.batches import Batch
-from imgkit.errors import DataError, DeviceError, DiskError, DivergedError, UsageError
+from imgkit.errors import DataError, DeviceError, DiskError, DivergedError, UsageError, WeightsError
 from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
@@ -550,8 +550,15 @@ def test_a_dry_run_goes_without_weights_that_cannot_be_had(tmp_path: Path) -> No
     text = StringIO()
     api.show_plan("finetune", "resnet18", recipe="probe", data="synthetic:2x4", screen=Screen(file=text, width=1000))
     assert "warning: Cannot get the pretrained weights of resnet18" in text.getvalue()
-    assert "The plan is made without them." in text.getvalue()
+    assert "The plan is made without them; a training would stop here.\n" in text.getvalue()
     assert "Plan    head: train head, solved" in text.getvalue()
+    (tmp_path / "model.safetensors").touch()
+    text, options = StringIO(), {"recipe": "probe", "data": "synthetic:2x4", "weights": str(tmp_path)}
+    with pytest.raises(WeightsError, match="There is no file of weights") as stopped:
+        imgkit.finetune("resnet18", out=tmp_path / "runs", **options)
+    api.show_plan("finetune", "resnet18", screen=Screen(file=text, width=1000), **options)
+    assert f"         {stopped.value.hint}\n" in text.getvalue(), "what to type is told as a training tells it"
+    assert stopped.value.hint == f"It is a folder; write its file:  {tmp_path / 'model.safetensors'}"
 
 
 def test_signals_that_were_ignored_stay_so() -> None:

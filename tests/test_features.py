@@ -10,7 +10,7 @@ from torch import nn
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError
-from imgkit.features import check_solvable, extract, head_layer, left_by_a_solve, load_solution, pooled, together
+from imgkit.features import check_solvable, digest, extract, head_layer, left_by_a_solve, load_solution, pooled
 from imgkit.solve import solve_head
 
 FAMILIES = (
@@ -76,21 +76,46 @@ def test_features_are_what_the_head_multiplies(name: str) -> None:
     preprocessing = rule(model)
     batches = pictures(preprocessing)
     model.train()
-    calls: list[tuple[int, int]] = []
-    found = together(
-        extract(model, batches, preprocessing=preprocessing, device=CPU, progress=lambda *a: calls.append(a), total=5)
-    )
+    values = torch.cat(list(extract(model, batches, preprocessing=preprocessing, device=CPU)))
     assert not any(module.training for module in model.modules())
-    assert found.values.dtype == torch.float32
-    assert not found.values.requires_grad
-    assert found.ids.tolist() == [10, 11, 12, 13, 14]
-    assert found.targets.tolist() == [1, 2, 0, 1, 2]
-    assert calls == [(2, 5), (4, 5), (5, 5)]
-    solution = solve_head(found.values, found.targets, classes=3, seed=0)
+    assert values.dtype == torch.float32
+    assert not values.requires_grad
+    solution = solve_head(values, torch.cat([batch.targets for batch in batches]), classes=3, seed=0)
     load_solution(model, solution)
     with torch.inference_mode():
         logits = torch.cat([model(preprocessing.normalise(batch.images)) for batch in batches])
-    assert torch.allclose(logits, found.values @ solution.weight.T + solution.bias, atol=1e-4, rtol=1e-4)
+    assert torch.allclose(logits, values @ solution.weight.T + solution.bias, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_of_a_picture_do_not_depend_on_those_beside_it(name: str) -> None:
+    """To the last bit: what one run has kept is what another one would compute."""
+    model = make(name)
+    preprocessing = rule(model)
+    images = torch.cat([batch.images for batch in pictures(preprocessing, 70)])
+
+    def features(order: torch.Tensor, size: int) -> torch.Tensor:
+        batches = [Batch(images[ids], ids % 3, ids) for ids in order.split(size)]
+        return torch.cat(list(extract(model, batches, preprocessing=preprocessing, device=CPU)))
+
+    order = torch.randperm(70, generator=torch.Generator().manual_seed(0))
+    plain = features(torch.arange(70), 32)
+    assert torch.equal(plain[order], features(order, 32))
+    assert torch.equal(plain[order[:40]], features(order[:40], 9))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_digest_is_of_the_trunk_alone(name: str) -> None:
+    model = make(name)
+    before = digest(model)
+    nn.init.ones_(head_layer(model).weight)
+    assert digest(model) == before == digest(make(name))
+    for tensor in list(model.state_dict().values())[:-2]:
+        if tensor.is_floating_point():
+            tensor.view(-1)[-1] += 1
+            assert digest(model) != before
+            tensor.view(-1)[-1] -= 1
+            break
 
 
 def test_vgg_has_layers_of_its_own_before_the_head() -> None:

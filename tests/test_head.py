@@ -1,7 +1,7 @@
 """What the solve of a head is given."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from oracle import write_recipe
 
 import imgkit
 from imgkit import head
-from imgkit.data.batches import Batch, train_batches
+from imgkit.data.augment import TrainTransform
+from imgkit.data.batches import Batch, batches_at, train_batches
 from imgkit.scaled import Floats, Ints
 from imgkit.screen import Screen
 from imgkit.solve import Solution, solve_head
@@ -67,16 +68,17 @@ def test_the_first_epoch_sees_other_pictures_than_the_head_was_solved_on(
 ) -> None:
     seen: dict[str, list[torch.Tensor]] = {"views": [], "epoch": []}
 
-    def watched(kind: str) -> Callable[..., Iterator[Batch]]:
-        def batches(*args: object, **given: object) -> Iterator[Batch]:
-            for batch in train_batches(*args, **given):  # type: ignore[arg-type]
-                seen[kind] += list(batch.images.clone())
+    def watched(kind: str, made: Callable[..., Iterator[Batch]]) -> Callable[..., Iterator[Batch]]:
+        def batches(*args: object, **given: object) -> Generator[Batch, None, None]:
+            for batch in made(*args, **given):
+                if isinstance(given["transform"], TrainTransform):
+                    seen[kind] += list(batch.images.clone())
                 yield batch
 
         return batches
 
-    monkeypatch.setattr(head, "train_batches", watched("views"))
-    monkeypatch.setattr("imgkit.setup.train_batches", watched("epoch"))
+    monkeypatch.setattr("imgkit.trunk.batches_at", watched("views", batches_at))
+    monkeypatch.setattr("imgkit.setup.train_batches", watched("epoch", train_batches))
     imgkit.finetune(
         "test_resnet",
         recipe=write_recipe(tmp_path),

@@ -29,20 +29,20 @@ LAYERS = [
             "device",
         ),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
-        *("weight_packages", "budget", "cam", "cost"),
+        *("weight_packages", "budget", "cam", "cost", "energy"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
-        *("solve", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
-        *("epoch_log", "epoch_table"),
+        *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
+        *("epoch_log", "epoch_table", "feature_store"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        *("studies", "evidence", "doctor"),
+        *("studies", "evidence", "doctor", "trunk", "ranking"),
     ],
-    ["api", "api_options", "api_study", "demo", "cli", "__init__", "__main__"],
+    ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
@@ -63,7 +63,7 @@ TORCH_FREE = {
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
     *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
-    *("api", "api_options", "api_study", "cli", "__init__", "__main__"),
+    *("api", "api_options", "api_study", "api_probe", "cli", "__init__", "__main__"),
 }
 TORCH_NEEDED = {"studies.measure"}  # of what is free otherwise: imported where models are looked at
 TORCH_FREE_DATA = [
@@ -172,6 +172,7 @@ def test_public_names() -> None:
         "finetune",
         "lr_find",
         "open_run",
+        "probe",
         "resume",
         "scratch",
         "study",

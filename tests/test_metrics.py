@@ -205,21 +205,64 @@ def test_bootstrap_agrees_with_resampling_images() -> None:
     assert ours[1] - ours[0] > 0.05
 
 
-def test_bootstrap_covers_the_true_value() -> None:
-    rates = np.array([[0.8, 0.15, 0.05], [0.1, 0.7, 0.2], [0.05, 0.25, 0.7]])
-    sizes = np.array([120, 80, 60])
-    expected = rates * sizes[:, None]
-    truth = np.mean(2 * np.diag(expected) / (sizes + expected.sum(axis=0)))
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(200):
-        interval = bootstrap_f1(
-            np.array([rng.multinomial(n, row) for n, row in zip(sizes, rates, strict=True)]), draws=300
-        )
-        assert interval is not None
-        low, high = interval
-        inside += low <= truth <= high
-    assert 0.88 <= inside / 200 <= 0.99
+def answered(classes: int, right: float) -> np.ndarray:
+    """How often each class is given each answer, (K, K); later classes are worse, and mistakes are uneven."""
+    shares = np.empty((classes, classes))
+    for code in range(classes):
+        hits = right - 0.2 * code / classes
+        others = np.roll(np.linspace(1, 2, classes), code) * (np.arange(classes) != code)
+        shares[code] = (1 - hits) * others / others.sum()
+        shares[code, code] = hits
+    return shares
+
+
+def coverage(support: list[int], right: float, *, times: int, draws: int = 500) -> tuple[float, float]:
+    """Of `times` drawn test sets, how many intervals of macro F1 and of top-1 hold what the population has."""
+    shares, sizes = answered(len(support), right), np.array(support)
+    expected = shares * sizes[:, None]
+    f1 = np.mean(2 * np.diag(expected) / (sizes + expected.sum(axis=0)))
+    top1 = np.trace(expected) / sizes.sum()
+    sets = np.stack([np.random.default_rng([7, row]).multinomial(n, shares[row], times) for row, n in enumerate(sizes)])
+    inside, told = np.zeros(2), np.zeros(2)
+    for seed, counts in enumerate(sets.transpose(1, 0, 2)):  # (K, times, K) -> times x (K, K)
+        for at, (truth, ends) in enumerate(
+            [(f1, bootstrap_f1(counts, draws=draws, seed=seed)), (top1, wilson(int(np.trace(counts)), sizes.sum()))]
+        ):
+            if ends is not None:
+                told[at] += 1
+                inside[at] += ends[0] <= truth <= ends[1]
+    assert told.min() >= 0.99 * times
+    held = inside / told
+    return float(held[0]), float(held[1])
+
+
+def test_ninety_five_of_a_hundred_intervals_hold_the_true_value() -> None:
+    assert coverage([120, 80, 60], 0.85, times=1500) == pytest.approx((0.95, 0.95), abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("support", "right"),
+    [
+        ([100, 100], 0.95),
+        ([80, 80, 80], 0.95),
+        ([200, 100, 50], 0.9),
+        ([20, 30, 60, 90, 100], 0.8),
+        ([50] * 10, 0.97),
+        ([30, 60, 120, 240] * 2, 0.9),
+        ([50] * 15, 0.85),
+    ],
+)
+def test_ninety_five_of_a_hundred_intervals_hold_the_true_value_more_often(support: list[int], right: float) -> None:
+    assert coverage(support, right, times=1500) == pytest.approx((0.95, 0.95), abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("each", "least", "most"), [(10, 0.90, 0.935), (5, 0.78, 0.87)])
+def test_with_few_images_in_each_of_many_classes_that_of_f1_is_too_narrow(each: int, least: float, most: float) -> None:
+    f1, top1 = coverage([each] * 100, 0.75, times=250)
+    assert least <= f1 <= most, "as docs/metrics.md says, and a page warns"
+    assert top1 == pytest.approx(0.95, abs=0.03)
 
 
 def test_the_seed_draws_the_bootstrap() -> None:

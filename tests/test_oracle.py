@@ -43,6 +43,7 @@ FEATURES = {
     "no crop": ("augment.crop=none",),
     "scale jitter": ("augment.crop=none", "augment.scale_jitter=[0.9,1.2]"),
     "views": ("phases.head.views=2", "augment.crop=none", "augment.scale_jitter=[0.9,1.2]"),
+    "head in turns": ("phases.head.solver=sgd", "phases.head.views=2", "phases.head.lr=1e-2", "phases.head.epochs=3"),
     "flips": ("augment.hflip=0.1", "augment.vflip=0.6"),
     "dropout": ("model.drop_rate=0.3",),
     "balanced sampler": ("train.sampler=balanced",),

@@ -3,11 +3,12 @@ import os
 import shutil
 import time
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
 from imgkit.errors import DiskError, UsageError
-from imgkit.run import RunFolder, replace_text
+from imgkit.run import RunFolder, goes_on, replace_text
 
 
 def make(out: Path, name: str | None = None) -> RunFolder:
@@ -158,6 +159,31 @@ def test_the_lock_names_its_holder(tmp_path: Path) -> None:
     process.join()
     with folder.lock():
         assert os.getpid()
+
+
+def test_a_run_without_a_model_says_whether_it_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a b")
+    folder.path.mkdir()
+    folder.set_status("running", step=1200, total_steps=4000)
+    told = folder.without_model()
+    assert told.message == (
+        f"a b is still running (process {os.getpid()} on {gethostname()}), at step 1,200 of 4,000: it has a model once "
+        "it has ended."
+    )
+    assert told.hint == f"Wait for it; to follow it:  imgkit report '{folder.path}' --watch"
+    status = folder.read_json("status.json")
+    assert goes_on(status)
+    assert goes_on(status | {"host": "elsewhere", "pid": 2**31 - 1}), "its processes cannot be seen from here"
+    folder.write_json("status.json", status | {"host": "elsewhere"})
+    assert folder.without_model().hint.endswith(f"   If it is gone:  imgkit resume '{folder.path}'")
+    folder.write_json("status.json", status | {"pid": 2**31 - 1})
+    for _ in range(2):
+        told = folder.without_model()
+        assert told.message == "a b has no finished model yet."
+        assert told.hint == f"Finish it: imgkit resume '{folder.path}'"
+        folder.set_status("stopped", step=1200, total_steps=4000)
+    (folder.path / "status.json").unlink()
+    assert folder.without_model().message == "a b has no finished model yet."
 
 
 def test_rows_stop_at_a_line_cut_by_a_kill(tmp_path: Path) -> None:

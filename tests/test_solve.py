@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 import imgkit.solve as subject
 from imgkit.errors import WeightsError
+from imgkit.logistic import Fit
 from imgkit.scaled import Floats
 from imgkit.solve import (
     STRENGTHS,
@@ -77,7 +78,7 @@ def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_solve_takes_what_is_reckoned(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
     """Of numpy's memory: without the float32 features, which are there before."""
     monkeypatch.setattr("imgkit.scaled._BLOCK", 2**14)
-    monkeypatch.setattr(subject, "MAX_ITERATIONS", 3)
+    monkeypatch.setattr("imgkit.logistic.MAX_ITERATIONS", 3)
     features, targets = blobs(4000, 128, classes)
     tracemalloc.start()
     try:
@@ -93,13 +94,13 @@ def test_a_solve_takes_what_is_reckoned(monkeypatch: pytest.MonkeyPatch, classes
 
 def test_c_is_chosen_on_a_draw_and_the_last_fit_sees_all(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    regress = subject._Fit._regress
+    regress = Fit._regress
 
-    def spy(self: subject._Fit, number: int, x: Floats, *rest: Any) -> tuple[Floats, Floats]:  # noqa: ANN401
+    def spy(self: Fit, number: int, x: Floats, *rest: Any) -> tuple[Floats, Floats]:  # noqa: ANN401
         sizes.append(len(x))
         return regress(self, number, x, *rest)
 
-    monkeypatch.setattr(subject._Fit, "_regress", spy)
+    monkeypatch.setattr(Fit, "_regress", spy)
     features, targets = blobs(90, 10, 3)
     whole = solve_head(features, targets, classes=3, seed=0)
     assert sizes == [72] * 20 + [90]
@@ -254,7 +255,7 @@ def test_not_finite() -> None:
 
 
 def test_a_fit_that_is_cut_short_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "MAX_ITERATIONS", 2)
+    monkeypatch.setattr("imgkit.logistic.MAX_ITERATIONS", 2)
     assert not solve_head(*blobs(60, 30, 3), classes=3, seed=0).converged
 
 

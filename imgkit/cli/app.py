@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from imgkit import __version__
-from imgkit.cli import data, doctor, look, lr_find, plot, study, train
+from imgkit.cli import data, doctor, look, lr_find, plot, probe, study, train
 from imgkit.errors import DeviceError, ImgkitError, UsageError, ran_out
 from imgkit.screen import Screen
 
@@ -42,6 +42,7 @@ def _start(
 data.add_to(app)
 train.add_to(app)
 lr_find.add_to(app)
+probe.add_to(app)
 study.add_to(app)
 look.add_to(app)
 plot.add_to(app)

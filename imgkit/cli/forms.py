@@ -59,33 +59,30 @@ class Lines:
         form: "competition" or "multihot".
         classes: in the order of indices or columns.
         words: what `competition` writes for each class.
-        k: classes in each of its lines.
         fill: for images that cannot be read; None: an error.
     """
 
     form: Format
     classes: Sequence[str]
     words: Mapping[str, str]
-    k: int
     fill: str | None
 
-    def write(self, answers: Iterable["Prediction"], stream: TextIO) -> Iterator["Prediction"]:
-        """Write the answers, and pass them on."""
+    def write(self, answers: Iterable["Prediction"], stream: TextIO, k: int) -> Iterator["Prediction"]:
+        """Write the answers, `k` classes a line where the form has several, and pass them on."""
         from imgkit.forms import write_guesses, write_multihot
 
         if self.form == "competition":
-            return write_guesses(answers, stream, words=self.words, k=self.k, fill=self.fill)
+            return write_guesses(answers, stream, words=self.words, k=k, fill=self.fill)
         return write_multihot(answers, stream, labels=self.classes, fill=self.fill)
 
 
-def lines_of(form: Format, run: "RunFolder", given: Mapping[str, Any], k: int) -> Lines | None:
+def lines_of(form: Format, run: "RunFolder", given: Mapping[str, Any]) -> Lines | None:
     """What a run's answers are in a competition's form, told on stderr; None where `form` is none of these.
 
     Args:
         form: as typed.
         run: that answers.
         given: option as typed to its value.
-        k: classes that are told of each image.
 
     Raises:
         UsageError: if the run is of the other task, or the options do not fit its classes.
@@ -122,4 +119,4 @@ def lines_of(form: Format, run: "RunFolder", given: Mapping[str, Any], k: int) -
         Screen().note(f"columns are in the order of {printable(where)}, lines in the numeric order of the names")
     elif kind == "index":
         Screen().note(f"indices count the lines of {printable(where)} from {base}: {printable(classes[0])} is {base}")
-    return Lines(form, classes, words, k, fill)
+    return Lines(form, classes, words, fill)

@@ -99,8 +99,8 @@ def predict(
             f"Leave it out, or give a table of images ({' '.join(TABLES)}).",
         )
     about = run.folder.read_json("run.json")
+    lines = None if form is None else lines_of(form, run.folder, given)  # may refuse, so before any note
     told = _classes_told(top_k, form, len(about["classes"]))
-    lines = None if form is None else lines_of(form, run.folder, given, told)
     answers = _begun(run.predict(inputs, top_k=told, image_col=image_col, root=root, **asked))
     answers = pictures.watched(answers)
     hint = _ELSEWHERE if root is None and any(map(is_table, inputs)) else ""
@@ -111,7 +111,9 @@ def predict(
         return
     labels = about["classes"] if about["task"] == "multilabel" else None
     with destination(out, EXTENSION[form]) as stream:
-        rows = lines.write(answers, stream) if lines else _write_rows(answers, stream, form, top_k and told, labels)
+        rows = (
+            lines.write(answers, stream, told) if lines else _write_rows(answers, stream, form, top_k and told, labels)
+        )
         total, failed = _counts(rows)
     pictures.write()
     _say_count(total, failed, out, hint, fill)

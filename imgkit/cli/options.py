@@ -111,6 +111,7 @@ OPTIONS = (
     ),
     Option("--device", "run.device", str, "auto, cpu, cuda, cuda:N or mps.", _MACHINE),
     Option("--workers", "run.workers", int, "Processes that load images.", _MACHINE),
+    Option("--no-feature-cache", "run.feature_cache", bool, "Keep no features, and take none that are kept.", _MACHINE),
     Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
     Option("--name", "", str, "Name of the run's folder (else from time, model, data).", _RUN),
     Option("--dry-run", "", bool, "Show the plan and stop: nothing is trained.", _RUN, False),
@@ -130,6 +131,12 @@ _OF_PREVIEW = (
 _NOT_IN_LR_FIND = (
     *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
     *("--from", "--out", "--name", "--dry-run", "--print-recipe", "--smoke"),
+)
+_MACHINES = ("--device", "--workers", "--no-feature-cache")
+_IN_PROBE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--seed", "--weights", *_MACHINES)
+_OF_PROBE = (
+    Option("--models", "", str, "The models again, with commas: --models resnet50,resnet18.", _RECIPE, metavar="NAMES"),
+    Option("--out", "", Path, "Folder for probe.csv and held-out.csv.", _RUN, Path("probe")),
 )
 _OF_LR_FIND = (
     Option("--steps", "", int, "Updates of the test, at most.", _RUN, 100),
@@ -166,6 +173,16 @@ def lr_find_signature() -> inspect.Signature:
     return _signature([*(option for option in OPTIONS if option.flag not in _NOT_IN_LR_FIND), *_OF_LR_FIND])
 
 
+def probe_signature() -> inspect.Signature:
+    """The signature of `probe`: MODELs, and those options that mean something where heads alone are solved."""
+    given = typer.Argument(metavar="MODEL...", help="timm models, such as resnet50 (imgkit models lists them).")
+    first = inspect.Parameter(
+        "networks", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
+    )
+    shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PROBE]
+    return inspect.Signature([first, *(option.parameter() for option in [*shared, *_OF_PROBE])])
+
+
 def _signature(options: Sequence[Option]) -> inspect.Signature:
     model = typer.Argument(
         metavar="MODEL", help="A timm model, such as resnet50 (imgkit models lists them).", show_default=False
@@ -182,7 +199,7 @@ def typed(flags: Mapping[str, tuple[str, object]]) -> list[str]:
         word
         for flag, value in flags.values()
         for one in (value if isinstance(value, list) else [value])
-        for word in (flag, str(one))
+        for word in ((flag,) if one is False else (flag, str(one)))
     ]
 
 
@@ -206,6 +223,8 @@ def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS
         key = option.key
         if option.flag == "--val" and (share := _share(value)) is not None:
             key, value = "data.val", share
+        elif option.flag == "--no-feature-cache":
+            value = False
         elif option.flag == "--data" and isinstance(value, list):
             value, *more = value
             flags |= {"data.path": ("--data", value)} | ({"data.more": ("--data", more)} if more else {})

@@ -12,6 +12,7 @@ import typer
 from imgkit.data.rows import count, listed
 from imgkit.errors import UsageError, printable
 from imgkit.run import RunFolder
+from imgkit.run_names import no_runs
 from imgkit.screen import Screen
 from imgkit.terminal import make_console
 
@@ -42,7 +43,7 @@ def report(
             raise UsageError("--baseline is of many runs, and this is one.", hint)
         _one(folder, watched=watch, port=(port or 0) if serve else None)
     else:
-        _many(folder, path, baseline, watched=watch, port=(port or 0) if serve else None)
+        _many(folder, baseline, watched=watch, port=(port or 0) if serve else None)
 
 
 def _one(folder: Path, *, watched: bool, port: int | None) -> None:
@@ -61,7 +62,7 @@ def _one(folder: Path, *, watched: bool, port: int | None) -> None:
     )
 
 
-def _many(folder: Path, path: str, baseline: str | None, *, watched: bool, port: int | None) -> None:
+def _many(folder: Path, baseline: str | None, *, watched: bool, port: int | None) -> None:
     from imgkit.report.collect import collect, other_formats
     from imgkit.report.leaderboard import write_reports
     from imgkit.report.runs_page import write_runs_page
@@ -74,7 +75,7 @@ def _many(folder: Path, path: str, baseline: str | None, *, watched: bool, port:
         many = count(len(others), "run")
         Screen().note(f"{many} of another format, which this imgkit does not read, left out: {listed(others)}")
     if not found:
-        raise UsageError(f"There is no run in {printable(path)}.", "Train one:  imgkit demo")
+        raise no_runs(folder)
     if baseline is not None:
         find_baseline(arrange(folder, found), baseline, folder)  # what is wrong with it is told before the table
     print_runs(found, make_console(sys.stdout))

@@ -62,7 +62,7 @@ def _command(verb: str) -> Callable[..., None]:
 
 def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
     use_given_plugins(given)
-    flags, recipe = _flags(given), given["recipe"] or _parents_recipe(given) or verb
+    flags, recipe = flags_of(given), given["recipe"] or _parents_recipe(given) or verb
     sets: list[str] = given["set"] or []
     if given["print_recipe"]:
         _print_recipe(verb, recipe, model, flags, sets)
@@ -106,11 +106,12 @@ def use_given_plugins(given: Mapping[str, Any]) -> None:
 
 def model_and_flags(recipe: str, model: str | None, given: Mapping[str, Any]) -> "tuple[str, dict[str, Flag]]":
     """The model, which may be the recipe's own, and the recipe values of the options that were given."""
-    flags = _flags(given)
+    flags = flags_of(given)
     return model or model_of(recipe, flags, given["set"] or []), flags
 
 
-def _flags(given: Mapping[str, Any]) -> "dict[str, Flag]":
+def flags_of(given: Mapping[str, Any]) -> "dict[str, Flag]":
+    """The recipe values of the options that were given, with how each is spelt."""
     from imgkit.recipe.load import Flag
 
     return {key: Flag(flag, value) for key, (flag, value) in recipe_flags(given).items()}

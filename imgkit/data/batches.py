@@ -30,9 +30,9 @@ Warn = Callable[[str], object]
 
 
 class Batch(NamedTuple):
-    """Pictures with their labels."""
+    """Pictures with their labels, or features of pictures."""
 
-    images: torch.Tensor  # uint8 (B, C, H, W), channels-last memory; C is 3, or 1 of greys
+    images: torch.Tensor  # uint8 (B, C, H, W), channels-last memory; C is 3, or 1 of greys; features: float32 (B, D)
     targets: torch.Tensor  # int64 (B,), -1 where unlabelled; multi-label: float32 (B, K), 1 for each label
     ids: torch.Tensor  # int64 (B,), rows of the index
 
@@ -60,6 +60,7 @@ def train_batches(
     max_pixels: int,
     weights: Weights | None = None,
     warn: Warn = warnings.warn,
+    views: int = 0,
 ) -> Generator[Batch, None, None]:
     """The batches of steps `start`..`stop - 1` of a phase, in order; see `train_places`.
 
@@ -78,6 +79,7 @@ def train_batches(
         max_pixels: a larger picture is refused before it is decoded.
         weights: how often each of `rows` is drawn, relative to the others, (n,); None: each once.
         warn: told where a process died and its batch was read again.
+        views: see `train_places`.
 
     Raises:
         BadImage: at the batch that holds a file that cannot be read.
@@ -92,6 +94,7 @@ def train_batches(
         start=start,
         stop=stop,
         weights=weights,
+        views=views,
     )
     return load(_Pictures(index, transform, seed, max_pixels), places, _collate, workers, index.path, warn)
 
@@ -112,9 +115,43 @@ def eval_batches(
         BadImage: at the batch that holds a file that cannot be read.
         DeviceError: if worker processes die again and again.
     """
-    listed: list[int] = rows.tolist()
-    places = ([(0, row, 0) for row in listed[i : i + batch_size]] for i in range(0, len(listed), batch_size))
-    return load(_Pictures(index, preprocessing, 0, max_pixels), places, _collate, workers, index.path, warn)
+    places = [(0, row, 0) for row in rows.tolist()]
+    return batches_at(
+        index,
+        places,
+        transform=preprocessing,
+        seed=0,
+        batch_size=batch_size,
+        workers=workers,
+        max_pixels=max_pixels,
+        warn=warn,
+    )
+
+
+def batches_at(
+    index: Index,
+    places: Sequence[Place],
+    *,
+    transform: TrainTransform | Preprocessing,
+    seed: int,
+    batch_size: int,
+    workers: int,
+    max_pixels: int,
+    warn: Warn = warnings.warn,
+) -> Generator[Batch, None, None]:
+    """The pictures of any places in their order, made as `train_batches` or `eval_batches` make them; errors as theirs.
+
+    The last batch may be smaller.
+    """
+    taken = (list(places[i : i + batch_size]) for i in range(0, len(places), batch_size))
+    return load(_Pictures(index, transform, seed, max_pixels), taken, _collate, workers, index.path, warn)
+
+
+def augment_key(seed: int, place: Place) -> int:
+    """What the augmentation of one use of a picture is drawn from."""
+    epoch, row, use = place
+    again = (use,) if use else ()  # the first use has the key that it has where no picture comes twice
+    return key(seed, "aug", epoch, row, *again)
 
 
 def train_places(
@@ -127,12 +164,14 @@ def train_places(
     start: int,
     stop: int,
     weights: Weights | None = None,
+    views: int = 0,
 ) -> Iterator[list[Place]]:
     """What each step from `start` to `stop - 1` sees; no time is spent on the epochs before.
 
     Step s belongs to epoch e = first_epoch + s // steps_per_epoch and takes the next `batch_size` of
     rows[order(seed, e, n)], or of rows[picks(seed, e, bounds_of(weights))] where there are weights; the last step of an
-    epoch may find fewer.
+    epoch may find fewer. With `views`, that many pictures of each image come again: the places of epoch e name epoch
+    first_epoch + (e - first_epoch) % views, and a row that is drawn again is the same picture.
     """
     bounds = None if weights is None else bounds_of(weights)
     current: int | None = None
@@ -145,7 +184,10 @@ def train_places(
         here = slice(position * batch_size, (position + 1) * batch_size)
         taken: list[int] = visited[here].tolist()
         assert taken, "an epoch has no more steps than pictures"
-        yield [(epoch, row, use) for row, use in zip(taken, uses[here].tolist(), strict=True)]
+        if views:
+            yield [(first_epoch + (epoch - first_epoch) % views, row, 0) for row in taken]
+        else:
+            yield [(epoch, row, use) for row, use in zip(taken, uses[here].tolist(), strict=True)]
 
 
 def _uses(drawn: Ints) -> Ints:
@@ -167,7 +209,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
     max_pixels: int
 
     def __getitem__(self, place: Place) -> Sample | ImgkitError:
-        epoch, row, use = place
+        epoch, row, _ = place
         reading(row)
         try:
             image = load_image(self.index.path(row), max_pixels=self.max_pixels, min_side=self.transform.min_side)
@@ -176,9 +218,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
         if isinstance(self.transform, Preprocessing):
             pixels = self.transform(image)
         else:
-            again = (use,) if use else ()  # the first use has the key that it has where no picture comes twice
-            strength = self.transform.ramp.strength(epoch)
-            pixels = self.transform(image, key(self.seed, "aug", epoch, row, *again), strength)
+            pixels = self.transform(image, augment_key(self.seed, place), self.transform.ramp.strength(epoch))
         return Sample(pixels, torch.from_numpy(self.index.target(row)), row)
 
 

@@ -1,7 +1,7 @@
 """A history from a table that another tool wrote: a row an epoch.
 
 Columns are `epoch`, `phase`, `lr`, `best`, and for the splits train, val and test `SPLIT/loss`, `SPLIT/top1`,
-`SPLIT/top5`, `SPLIT/map`, `SPLIT/f1_macro`, `SPLIT/f1_micro`; `_` may stand for `/`. Without any column of val, those
+`SPLIT/top5`, `SPLIT/map`, `SPLIT/f1_macro`, `SPLIT/f1_micro`; `_` may stand for `/`. Without any number of val, those
 of test are what training is compared with. Only `epoch` has to be there, and one that can be drawn.
 """
 
@@ -47,17 +47,18 @@ def history_of_table(
     table = _Table(shown, header, lines, places)
     epochs = table.numbers("epoch")
     _check_epochs(epochs, table)
-    held_out = "val" if any(name.startswith("val/") for name in places) else "test"
-    found = {
-        name.replace("test/", "val/"): table.numbers(name)
-        for name in places
-        if "/" in name and (held_out == "test" or not name.startswith("test/"))
-    }
-    void = [name for name, values in found.items() if all(map(math.isnan, values))]
-    found = {name: values for name, values in found.items() if name not in void}
-    empty = [header[places[name if name in places else name.replace("val/", "test/")]] for name in void]
+    numbers = {name: table.numbers(name) for name in places if "/" in name}
+    empty = [name for name, values in numbers.items() if all(map(math.isnan, values))]
     if empty:
-        notes.append(f"columns without a number, which are not plotted: {listed(empty)}")
+        notes.append(f"columns without a number, which are not plotted: {listed(header[places[one]] for one in empty)}")
+    told = {name: values for name, values in numbers.items() if name not in empty}
+    validated, tested = (any(name.startswith(split) for name in told) for split in ("val/", "test/"))
+    held_out = "val" if validated or not tested else "test"
+    found = {
+        name.replace("test/", "val/"): values
+        for name, values in told.items()
+        if held_out == "test" or not name.startswith("test/")
+    }
     scores = [name for name in found if not name.endswith("/loss")]
     if scores:
         given = unit or _unit(found, scores, shown)
@@ -65,11 +66,11 @@ def history_of_table(
         notes += [] if unit else [_said(given, shown)]
         part = 100.0 if given == "percent" else 1.0
         found |= {name: tuple(value / part for value in found[name]) for name in scores}
-    if held_out == "val" and any(name.startswith("test/") for name in places):
+    if validated and tested:
         notes.append("columns of val and of test: those of test are left out")
     rates = Rates(epochs, table.numbers("lr"), by_epoch=True) if "lr" in places else None
     if not found and rates is None:
-        none = f": {listed(empty)} without a number" if empty else ""
+        none = f": {listed(header[places[one]] for one in empty)} without a number" if empty else ""
         raise DataError(f"{shown} has no column that can be drawn{none}.", _how_to_name(header))
     return History(
         title=file.name,

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from imgkit.errors import suggestion
@@ -27,6 +27,7 @@ from imgkit.recipe.toml import value_text
 
 _FORM = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\s*=\s*(?P<value>.*?)\s*", re.DOTALL)
 _OTHER = {"epochs": "steps", "steps": "epochs"}
+_SHORT = ("lr", "epochs")  # keys without a section: of the only phase that takes gradient steps
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def apply_given(draft: Draft, flags: Mapping[str, Flag], sets: Sequence[str]) ->
     A new `name` of a loss or a schedule takes out the other keys that the file gives it; `epochs` takes out `steps`
     and the other way round.
     """
-    by_set = [assignment for text in sets for assignment in _parse_set(draft, text)]
+    by_set = _of_phase(draft, [assignment for text in sets for assignment in _parse_set(draft, text)])
     by_flag = [
         Assignment(key, plain(_as_text(flag.value), key), flag.spelling)
         for path, flag in flags.items()
@@ -96,7 +97,7 @@ def _assign(draft: Draft, new: Assignment, chosen: Mapping[Key, Assignment]) -> 
 
 def _flag_keys(draft: Draft, path: str, flag: Flag, by_set: Sequence[Assignment]) -> list[Key]:
     """The keys of a flag; `lr` and `epochs` mean those of the only phase that takes gradient steps."""
-    if path not in ("lr", "epochs"):
+    if path not in _SHORT:
         key = tuple(path.split("."))
         fault = _address_fault(draft, key)
         draft.problems += [Problem(Place(flag.spelling), key, fault)] if fault else []
@@ -114,6 +115,18 @@ def _flag_keys(draft: Draft, path: str, flag: Flag, by_set: Sequence[Assignment]
         text = f"every phase is solved on features and has no {path}; leave it out, or choose a recipe that trains"
     draft.problems.append(Problem(Place(flag.spelling), (), text))
     return []
+
+
+def _of_phase(draft: Draft, by_set: Sequence[Assignment]) -> list[Assignment]:
+    """The sets, with `lr` and `epochs` at the phase that the flags of these names mean."""
+    found = []
+    for one in by_set:
+        if one.key in {(name,) for name in _SHORT}:
+            keys = _flag_keys(draft, one.key[0], Flag("--set", "none" if one.remove else one.value), by_set)
+        else:
+            keys = [one.key]
+        found += [replace(one, key=key) for key in keys]
+    return found
 
 
 def _parse_set(draft: Draft, text: str) -> Iterator[Assignment]:

@@ -137,9 +137,9 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
     if all(phase.solver == "logistic" for phase in recipe.phases):
         found |= _unread_of_solves(len(recipe.phases))
     for phase in recipe.phases:
-        if phase.solver != "logistic":
-            hint = f"Leave it out, or solve the phase: --set phases.{phase.name}.solver=logistic"
-            found[f"phases.{phase.name}.views"] = Unread(f"phase {phase.name!r} is not solved on features", hint)
+        if phase.train != "head":
+            reason = f"phase {phase.name!r} trains more than the head: its pictures are new ones in each epoch"
+            found[f"phases.{phase.name}.views"] = Unread(reason, "Leave it out, or train the head alone.")
         if stateless := _stateless(recipe, phase):
             hint = "Leave it out: there is no state that it could keep or reset."
             found[f"phases.{phase.name}.optimizer_state"] = Unread(stateless, hint)
@@ -151,7 +151,7 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
                     reason, "Leave it out, or move it to a phase that trains."
                 )
             elif key not in used:
-                found[f"phases.{phase.name}.{written}"] = Unread(*_NEEDS[key])
+                found[f"phases.{phase.name}.{written}"] = _need(key, [phase])
     return found
 
 
@@ -211,6 +211,7 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     effective = isinstance(settings.loss, ClassWeighted) and settings.loss.class_weights == "effective"
     used -= set() if effective else {"loss.class_weights_beta"}
     used -= {"schedule.step_on"} if _holds(settings.schedule) else set()
+    used -= {"augment.ramp"} if phase.views else set()
     if phase.train == "head":
         used -= {"train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "model.drop_path"}
     return {key for key in used if _may_read(phase, key)}
@@ -282,4 +283,11 @@ def _why_common(recipe: Recipe, training: list[PhaseSettings], key: str) -> Unre
                 change = f"{written}={value_text(getattr(getattr(recipe, section), name))}"
                 reason = f"phase {phase.name!r} has its own value"
                 return Unread(reason, f"Change the phase instead: --set phases.{phase.name}.{change}")
+    return _need(key, training)
+
+
+def _need(key: str, phases: list[PhaseSettings]) -> Unread:
+    """What `key` of a section lacks in the phases that could read it."""
+    if key == "augment.ramp" and any(phase.views for phase in phases):
+        return Unread("the same views come again, so they cannot grow stronger", "Leave it out, or set views = 0.")
     return Unread(*_NEEDS[key])

@@ -23,7 +23,8 @@ class PhasePlan:
         name: as in the recipe.
         train: what trains: "head", "last:N" or "all".
         solver: "sgd", or "logistic": the head is solved in one step and no epoch.
-        views: augmented pictures of each image that a solve sees besides the evaluation's.
+        views: augmented pictures of each image that the head learns from: a solve besides the evaluation's, epochs in
+            turn; 0: none, or in each epoch a new one.
         first_step: updates done before the phase.
         steps: updates of the phase, at least 1.
         steps_per_epoch: updates in one pass over the training images; 1 in a solved phase.
@@ -191,7 +192,7 @@ def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epo
         optimizer_state=phase.optimizer_state,
         settings=train,
         augment=settings.augment,
-        ramp=_ramp(settings.augment, first_epoch, steps, steps_per_epoch),
+        ramp=Ramp() if phase.views else _ramp(settings.augment, first_epoch, steps, steps_per_epoch),
         loss=settings.loss,
         schedule=settings.schedule,
     )

@@ -129,7 +129,8 @@ class PhaseSettings(Strict):
     name: Annotated[str, AfterValidator(_check_phase_name)]
     train: Annotated[str, AfterValidator(_check_part)]
     solver: Literal["logistic", "sgd"] = "sgd"  # logistic: the head, solved on features computed once
-    views: NonNegativeInt = 0  # with solver logistic: augmented pictures of each image, besides the evaluation's
+    views: NonNegativeInt = 0  # augmented pictures of each image that the head learns from: a solve besides the
+    # evaluation's, epochs in turn; 0: none, or in each epoch a new one
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     lr: PositiveFloat | None = None  # of the head group, at schedule factor 1
@@ -162,6 +163,7 @@ class RunSettings(Strict):
     deterministic: bool = False  # same bits in two runs: float32, deterministic kernels, one thread unless `threads`
     workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; None: from the number of cores
     threads: PositiveInt | None = None  # None: torch's own choice, or 1 in a deterministic run
+    feature_cache: bool = True  # features of pictures are kept for later runs, in $IMGKIT_CACHE, and taken from there
     tensorboard: bool = False  # also write TensorBoard events into the run
 
 

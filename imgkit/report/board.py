@@ -52,7 +52,10 @@ def leaderboard(ladder: Ladder, means: Iterable[tuple[RunSummary, Sequence[str]]
     task, tested = ladder.best.run.task, ladder.split == "test"
     titles = ["#rank", "run", *(f"#{title}" for title in SHOWN[task].values()), *["#macro F1 on val"] * tested]
     titles += ["network", "recipe", "seed", "#parameters", "#size", "#time", "status", "date"]
-    rows = [_row(Cell(str(rank), rank), trial.run, trial, tested) for rank, trial in enumerate(ladder.trials, start=1)]
+    rows = [
+        _row(Cell(str(rank), rank), trial.run, trial, tested)
+        for rank, trial in zip(ladder.ranks, ladder.trials, strict=True)
+    ]
     return Table(titles, rows + [_row(Cell(""), run, None, tested, names) for run, names in means])
 
 
@@ -212,7 +215,7 @@ def scored(measured: Measured, none: str = "no interval") -> Cell:
 
 def points(gap: Gap, small: str = "") -> Cell:
     """`−1.2` and under it `−2.4 to +0.1`, in points of a hundred."""
-    ends = "no interval" if gap.interval is None else f"{_signed(gap.interval[0])} to {_signed(gap.interval[1])}"
+    ends = "no interval" if gap.interval is None else " to ".join(_signed(end, near="−0.0") for end in gap.interval)
     return Cell(_signed(gap.value), gap.value, f"{ends}, {small}" if small else ends)
 
 
@@ -221,6 +224,12 @@ def p_words(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _signed(value: float) -> str:
+def _signed(value: float, near: str = "0.0") -> str:
+    """Points with their sign; `near` is what stands for less than nothing that rounds to it.
+
+    An end of an interval keeps its sign there: whether it lies below zero is what the verdict hangs on.
+    """
     text = f"{100 * value:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    if text in ("+0.0", "-0.0"):
+        return near if value < 0 else "0.0"
+    return text.replace("-", "−")

@@ -1,9 +1,7 @@
 """Reads run folders: text only, one summary each; a broken folder becomes a row with a reason."""
 
 import json
-import os
 import re
-import socket
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from imgkit.duration import format_seconds
 from imgkit.errors import DiskError, printable
 from imgkit.evaluations import weights_label
 from imgkit.recipe.fields import Task
-from imgkit.run import DAMAGED, SCHEMA, RunFolder
+from imgkit.run import DAMAGED, SCHEMA, RunFolder, goes_on
 
 _SILENT_S = 600.0  # a running run that has not written for so long is said to be silent
 _OF_EPOCH = ("train_loss", "val/loss", "val/top1", "val/map", "val/f1_macro", "images_per_second", "seconds")
@@ -323,23 +321,10 @@ def _pair(ends: Iterable[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _alive(pid: int) -> bool:
-    """Whether there is a process with this number on this machine."""
-    if os.name == "nt":
-        return True  # signal 0 would end it there
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True  # somebody else's
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
-
-
 def _status(status: Mapping[str, Any]) -> str:
     state, reason = str(status["state"]), str(status.get("reason") or "")
     if state == "running":
-        if status.get("host") == socket.gethostname() and not _alive(int(status["pid"])):
+        if not goes_on(status):
             return "killed"
         silent_s = (datetime.now(UTC) - datetime.fromisoformat(status["heartbeat"])).total_seconds()
         return f"running, silent for {format_seconds(silent_s)}" if silent_s > _SILENT_S else "running"

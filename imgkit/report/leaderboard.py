@@ -49,7 +49,7 @@ def write_reports(out: Path, runs: Sequence[RunSummary]) -> list[Path]:
 
 
 def csv_text(runs: Iterable[RunSummary]) -> str:
-    """All runs as CSV; fractions in [0, 1]; `rank` counts within the same fingerprint.
+    """All runs as CSV; fractions in [0, 1]; `rank` counts within the same fingerprint and split, see `ranks`.
 
     A row with several `seeds` is the mean over them, and its intervals are those of the mean.
     """
@@ -57,7 +57,7 @@ def csv_text(runs: Iterable[RunSummary]) -> str:
     rows = csv.writer(stream, lineterminator="\n")
     rows.writerow(CSV_COLUMNS)
     for group in groups(with_means(runs)):
-        for rank, run in enumerate(group, start=1):
+        for rank, run in zip(ranks(group), group, strict=True):
             rows.writerow([guarded(cell) for cell in _csv_cells(rank, run)])
     return stream.getvalue()
 
@@ -71,10 +71,22 @@ def markdown(runs: Sequence[RunSummary]) -> str:
         titles += ["parameters", "time", "status", "date"]
         lines.append("| " + " | ".join(titles) + " |")
         lines.append("|" + "---|" * len(titles))
-        for rank, run in enumerate(group, start=1):
+        for rank, run in zip(ranks(group), group, strict=True):
             lines.append("| " + " | ".join(_md(cell) for cell in _md_cells(rank, run)) + " |")
         lines.append("")
     return "\n".join([*lines, footnote(runs)]) + "\n"
+
+
+def ranks(group: Sequence[RunSummary]) -> list[int | None]:
+    """The rank of each run of a group: one more than the runs of its split that are better, so equal scores share one.
+
+    None for what takes no part. The scores of test and of validation are of other images, and each has a first.
+    """
+    merits = [None if run.score is None or not run.ranked else (run.score.split, run.score.merit) for run in group]
+    return [
+        None if own is None else 1 + sum(one is not None and one[0] == own[0] and one[1] > own[1] for one in merits)
+        for own in merits
+    ]
 
 
 def group_title(group: Sequence[RunSummary]) -> str:
@@ -104,7 +116,7 @@ def split_words(run: RunSummary) -> str:
     return "test" if run.score.split == "test" else "val, chose the weights"
 
 
-def _csv_cells(rank: int, run: RunSummary) -> list[str]:
+def _csv_cells(rank: int | None, run: RunSummary) -> list[str]:
     score = run.score
     numbers = [""] * (2 + 3 * len(_SCORES))
     if score is not None:
@@ -113,7 +125,7 @@ def _csv_cells(rank: int, run: RunSummary) -> list[str]:
         cells = ["" if value is None else f"{value:.6f}" for triple in scores for value in triple]
         numbers = [score.split, str(score.n), *cells]
     return [
-        str(rank) if run.ranked else "",
+        "" if rank is None else str(rank),
         run.name,
         run.model,
         run.recipe,
@@ -129,10 +141,10 @@ def _csv_cells(rank: int, run: RunSummary) -> list[str]:
     ]
 
 
-def _md_cells(rank: int, run: RunSummary) -> list[str]:
+def _md_cells(rank: int | None, run: RunSummary) -> list[str]:
     score = run.score
     return [
-        str(rank) if run.ranked else "",
+        "" if rank is None else str(rank),
         run.name,
         run.model,
         split_words(run),

@@ -74,7 +74,7 @@ def _chart(plot: Plot, history: History) -> Markup:
         plot.title,
         " ".join(words),
         series,
-        Axis("epoch", low, high),
+        Axis("epoch", low, high, whole=True),
         Axis(
             f"{_MEASURED.get(plot.name, plot.name)}{unit}",
             plot.log_from,

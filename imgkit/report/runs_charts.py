@@ -38,26 +38,28 @@ def draw_curves(ladder: Ladder) -> list[Markup]:
     charts = []
     for title, (unit, lines) in curves(ladder).items():
         words = f"By epoch, of {'the best ' if len(ladder.trials) > CURVES else ''}{len(lines)} runs."
-        charts.append(line_chart(title, words, lines, Axis("epoch"), Axis(unit)))
+        epochs = [epoch for line in lines for epoch in line.x]
+        across = Axis("epoch", min(epochs) - 0.5, max(epochs) + 0.5, whole=True)  # no marker on the other axis
+        charts.append(line_chart(title, words, lines, across, Axis(unit)))
     return charts
 
 
 def curves(ladder: Ladder) -> Mapping[str, tuple[str, list[Series]]]:
     """The unit and the lines of each number by title; a run that has a number at fewer than two epochs has no line."""
     found: dict[str, tuple[str, list[Series]]] = {}
-    for rank, trial in enumerate(ladder.trials[:CURVES], start=1):
+    for look, (rank, trial) in enumerate(zip(ladder.ranks[:CURVES], ladder.trials[:CURVES], strict=True)):
         history = trial.folder.history()
         for key, (title, unit, scale) in _NUMBERS.items():
             rows = [row for row in history if row.get(key) is not None]
             if len(rows) > 1:
                 x, y = [float(row["epoch"]) for row in rows], [scale * float(row[key]) for row in rows]
-                found.setdefault(title, (unit, []))[1].append(Series(f"{rank}. {trial.run.name}", x, y, rank - 1))
+                found.setdefault(title, (unit, []))[1].append(Series(f"{rank}. {trial.run.name}", x, y, look))
     return found
 
 
 def draw_costs(ladder: Ladder) -> list[Markup]:
     """Macro F1 against size, time and training images, where the runs differ in them."""
-    legend = [f"{rank}. {trial.run.name}" for rank, trial in enumerate(ladder.trials, start=1)]
+    legend = [f"{rank}. {trial.run.name}" for rank, trial in zip(ladder.ranks, ladder.trials, strict=True)]
     charts = []
     for cost in COSTS:
         points = against_cost(ladder, cost)
@@ -72,8 +74,8 @@ def against_cost(ladder: Ladder, cost: Cost) -> list[Point]:
     """The runs of which the cost is known; with more than `CURVES` runs all look alike."""
     few = len(ladder.trials) <= CURVES
     return [
-        _point(f"{rank}. {trial.run.name}", trial, x, rank - 1 if few else 0)
-        for rank, trial in enumerate(ladder.trials, start=1)
+        _point(f"{rank}. {trial.run.name}", trial, x, look if few else 0)
+        for look, (rank, trial) in enumerate(zip(ladder.ranks, ladder.trials, strict=True))
         if (x := cost.place(trial)) is not None
     ]
 

@@ -1,4 +1,4 @@
-"""One page over HTTP, for this machine alone: read-only, one file, whole at every request."""
+"""Pages over HTTP, for this machine alone: read-only, whole at every request, and nothing but pages of runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,11 +6,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from imgkit.errors import UsageError
 
 HOST = "127.0.0.1"
+PAGE = "report.html"
+"""Of a run, in its folder."""
 _HEADERS = {
     "Cache-Control": "no-store",  # the next look is to see the next page
     "X-Content-Type-Options": "nosniff",
@@ -22,7 +24,9 @@ _HEADERS = {
 
 @contextmanager
 def serving(page: Path, port: int = 0) -> Iterator[str]:
-    """Serve `page` on 127.0.0.1 while inside; gives the address.
+    """Serve `page` on 127.0.0.1 while inside, at /; gives the address.
+
+    The pages of the runs in its folder are at /NAME/report.html, where its links lead.
 
     A request is answered only where its Host is this address: a page of the web whose name leads here (DNS rebinding)
     sends its own name, and reads nothing.
@@ -35,7 +39,7 @@ def serving(page: Path, port: int = 0) -> Iterator[str]:
         UsageError: if the port is taken or may not be used.
     """
 
-    class Handler(_OnePage):
+    class Handler(_Pages):
         file = page
 
     try:
@@ -56,14 +60,14 @@ def serving(page: Path, port: int = 0) -> Iterator[str]:
         thread.join()
 
 
-class _OnePage(BaseHTTPRequestHandler):
+class _Pages(BaseHTTPRequestHandler):
     file: Path
     hosts: frozenset[str] = frozenset()  # what the Host of a request may be
     server_version, sys_version = "imgkit", ""
     timeout = 10  # seconds that a client may take for its request
 
     def do_GET(self) -> None:
-        """The page at /, and nothing anywhere else."""
+        """The page at /, those of runs beside it, and nothing anywhere else."""
         self._answer(body=True)
 
     def do_HEAD(self) -> None:
@@ -77,12 +81,9 @@ class _OnePage(BaseHTTPRequestHandler):
         if not self._for_this_machine():
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Not this server")
             return
-        if urlsplit(self.path).path != "/":
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
         try:
-            content = self.file.read_bytes()
-        except OSError:
+            content = _asked_for(self.path, self.file).read_bytes()
+        except (OSError, ValueError):  # not there, or a name that no file can have
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         self.send_response(HTTPStatus.OK)
@@ -97,3 +98,27 @@ class _OnePage(BaseHTTPRequestHandler):
     def _for_this_machine(self) -> bool:
         named = self.headers.get_all("Host", [])
         return len(named) == 1 and named[0].lower() in self.hosts
+
+
+def _asked_for(target: str, page: Path) -> Path:
+    """The file behind a request's target: the page, or that of a run whose folder lies in the page's own.
+
+    The run is looked up among the names that are there, so a name cannot be a way to somewhere else; a link that leads
+    out of the folder is not followed.
+
+    Raises:
+        OSError: if there is no such page.
+        ValueError: likewise.
+    """
+    try:
+        way = unquote(urlsplit(target).path, errors="strict")
+    except UnicodeDecodeError:
+        way = ""
+    if way == "/":
+        return page
+    for folder in page.parent.iterdir():
+        if way == f"/{folder.name}/{PAGE}" and not folder.name.startswith(".") and (folder / "run.json").is_file():
+            found = (folder / PAGE).resolve(strict=True)
+            if found == page.parent.resolve() / folder.name / PAGE and found.is_file():
+                return found
+    raise FileNotFoundError(target)

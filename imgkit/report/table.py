@@ -8,7 +8,7 @@ from rich.console import Console
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups, read_details, read_run
-from imgkit.report.leaderboard import footnote, group_title, millions, split_words
+from imgkit.report.leaderboard import footnote, group_title, millions, ranks, split_words
 from imgkit.report.seeds import with_means
 from imgkit.report.words import parent_words, scores
 from imgkit.run import RunFolder
@@ -28,7 +28,7 @@ _BESIDE_RUN = 52  # cells kept for the other columns before the run's name gets 
 def print_runs(runs: Sequence[RunSummary], console: Console) -> None:
     """One table for each data set and split; on a narrow screen columns of less weight are left out."""
     for group in groups(with_means(runs)):
-        rows = [_cells(rank, run) for rank, run in enumerate(group, start=1)]
+        rows = [_cells(rank, run) for rank, run in zip(ranks(group), group, strict=True)]
         title = encodable(printable(group_title(group)), console.encoding)
         console.print(title, style="bold", soft_wrap=True)
         chosen = _fitting(rows, console.width)
@@ -72,10 +72,10 @@ def _by_step(name: str) -> tuple[str, int]:
     return split, int(step) if step.isdecimal() else 0
 
 
-def _cells(rank: int, run: RunSummary) -> dict[str, str]:
+def _cells(rank: int | None, run: RunSummary) -> dict[str, str]:
     score = run.score
     cells = {
-        "#": str(rank) if run.ranked else "",
+        "#": "" if rank is None else str(rank),
         "run": run.name,
         "model": run.model,
         "scored on": split_words(run).split(",")[0],

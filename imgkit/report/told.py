@@ -147,6 +147,9 @@ def cost_facts(
     if cost:
         found["Scoring"] = f"{float(cost['images_per_second']):,.0f} images/s on {cost['device']}"
         memory = {"process": cost.get("peak_memory"), "device": cost.get("device_peak_memory")}
+        if cost.get("processor_joules") is not None and int(cost["images"]):
+            each = 1000 * float(cost["processor_joules"]) / int(cost["images"])
+            found["Energy of scoring"] = f"{each:,.3g} J a thousand images, of the processor, whatever else ran on it"
         most = [f"{int(size) / 2**20:,.0f} MiB ({name})" for name, size in memory.items() if size]
         if most:
             found["Most memory"] = " · ".join(most)

@@ -65,6 +65,12 @@ class Ladder:
         """The first one."""
         return self.trials[0]
 
+    @property
+    def ranks(self) -> list[int]:
+        """Of its trials: one more than those that are better, so equal scores share one."""
+        merits = [trial.score.merit for trial in self.trials]
+        return [1 + sum(one > merit for one in merits) for merit in merits]
+
 
 @dataclass(frozen=True)
 class Group:

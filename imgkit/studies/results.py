@@ -76,6 +76,7 @@ class Result:
         costs: by key of `COSTS`; what is not known is left out.
         model: the network.
         sample: which training images were scored; "" for all.
+        precision: the number format that it was trained in.
     """
 
     run: Planned
@@ -85,6 +86,7 @@ class Result:
     costs: Mapping[str, float]
     model: str
     sample: str
+    precision: str
 
     @property
     def unseen(self) -> str:
@@ -134,6 +136,7 @@ def _read(folder: RunFolder, run: Planned, entry: Mapping[str, Any]) -> Result:
         costs=costs,
         model=str(about["model"]),
         sample=str(found.get("train", {}).get("sample", "")),
+        precision=str(about["format"]["precision"]),
     )
 
 

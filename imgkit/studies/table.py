@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from imgkit.data.index import SPLITS
-from imgkit.data.rows import count
+from imgkit.data.rows import count, listed
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.run import replace_text
@@ -251,6 +251,12 @@ def footnotes(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
         notes.append(f"Seeds left out of comparisons, since their images differ: {', '.join(map(str, others))}.")
     if samples := sorted({one.sample for one in results if one.sample}):
         notes.append(f"Seen images: {'; '.join(samples)}.")
+    formats: dict[str, list[str]] = {}
+    for one in results:
+        formats.setdefault(one.precision, []).append(one.run.name)
+    if len(formats) > 1:
+        told = "; ".join(f"{name} in {listed(runs)}" for name, runs in formats.items())
+        notes.append(f"The number format is not the same in all runs: {told}. train.precision in [base] fixes it.")
     if results[0].task == "single" and results[0].k < 5:
         notes.append(f"There are only {results[0].k} classes, so top-{results[0].k} error is 0 always.")
     return notes

@@ -188,7 +188,7 @@ def _record(memory: Memory, out: Path, run: Planned, outcome: Outcome, screen: S
         when = datetime.now(UTC).isoformat(timespec="seconds")
         reason = outcome.words
         memory.failed[run.name] = {"code": outcome.exit_code, "reason": reason, "at": when}
-        screen.warn(f"{run.name} failed {reason}. The others go on.")
+        screen.warn(f"{run.name} failed {reason.removesuffix('.')}. The others go on.")
     memory.write(out)
 
 

@@ -19,6 +19,7 @@ COMMANDS = [
     "scratch",
     "resume",
     "lr-find",
+    "probe",
     "study",
     "evaluate",
     "predict",

@@ -143,6 +143,10 @@ def test_rows_of_labels_read_back(imgkit: Run, tmp_path: Path, monkeypatch: pyte
     assert "columns are in the order of runs/run/data/classes.txt, lines in the numeric order of the names" in flat(err)
     assert set(out) == {"0", "1", " ", "\n"}
 
+    code, out_, err = imgkit("predict", "run", "photos", "--format", "competition")
+    refused = "error: run answers any number of labels for each image, which competition is not for."
+    assert (code, out_, flat(err)) == (2, "", f"{refused} Write --format multihot")
+
     Path("order.txt").write_text("\n".join(reversed(classes)))
     code, mirrored, _ = imgkit("predict", "run", "photos", "--format", "multihot", "--class-order", "order.txt")
     assert (code, mirrored.splitlines()) == (0, [line[::-1] for line in out.splitlines()])

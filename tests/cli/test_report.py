@@ -112,6 +112,29 @@ def test_report_of_nothing_says_what_to_type(
     assert err == f"error: There is no run in {args[0] if args else 'runs'}.\n  Train one:  imgkit demo\n"
 
 
+def test_studies_below_are_named_with_what_to_type(
+    imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for study in ("loss", "my depth"):
+        write_run(tmp_path / "runs" / study, "one")
+        (tmp_path / "runs" / study / "study.toml").touch()
+    (tmp_path / "runs" / "notes").mkdir()
+    code, _, err = imgkit("report", "runs/")
+    assert (code, err) == (
+        2,
+        "error: There is no run in runs itself, but 2 studies in it.\n"
+        "  Type:  imgkit report runs/loss   or  imgkit report 'runs/my depth'\n",
+    )
+    assert imgkit("report", "runs/my depth")[0] == 0
+    for number in range(5):
+        write_run(tmp_path / "runs" / f"x{number}", "one")
+    _, _, err = imgkit("report")
+    assert "There is no run in runs itself, but 7 folders of runs in it." in err
+    assert err.count("imgkit report ") == 5
+    assert err.endswith("   and 2 more\n")
+
+
 def test_options_are_pinned(imgkit: Run) -> None:
     _, out, _ = imgkit("report", "--help")
     found = [word for word in out.split() if word.startswith("--")]

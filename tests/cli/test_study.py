@@ -76,6 +76,21 @@ def test_the_exit_code_is_that_of_a_run_that_failed(
     assert "warning: fast-seed0 failed with exit code 6" in err
 
 
+def test_lr_is_set_for_all_variants_as_in_the_base(
+    imgkit: Run, forks: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_study(tmp_path, LISTED.replace("lr = ", '"train.weight_decay" = '))
+    words = ["study", "small.toml", "--plugin", str(PLUGIN), "--dry-run", "--smoke"]
+    code, _, err = imgkit(*words, "--set", "lr=0.03")
+    assert code == 0, err
+    assert "lr 0.03" in err or "lr=0.03" in err
+    write_study(tmp_path, LISTED)
+    code, _, err = imgkit(*words, "--set", "lr=0.03")
+    assert code == 2
+    assert "and 0.03 by --set; give it once" in " ".join(err.split())
+
+
 def test_a_dry_run_writes_nothing(
     imgkit: Run, forks: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -376,9 +376,10 @@ def test_a_folder_that_cannot_be_listed_is_named(
             raise PermissionError(13, "Permission denied", str(path))
         return original(path)
 
-    monkeypatch.setattr("os.scandir", scandir)
-    with pytest.raises(DataError, match=f"{closed} cannot be listed: Permission denied"):
-        read(tmp_path)
+    with monkeypatch.context() as patch:  # undone before pytest removes the folder
+        patch.setattr("os.scandir", scandir)
+        with pytest.raises(DataError, match=f"{closed} cannot be listed: Permission denied"):
+            read(tmp_path)
 
 
 def test_marks_that_may_not_be_looked_at_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

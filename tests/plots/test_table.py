@@ -53,6 +53,17 @@ def test_the_example_needs_no_names_of_columns() -> None:
     assert by_hand.notes[-1] == "columns of val and of test: those of test are left out"
 
 
+def test_a_val_column_without_a_number_does_not_hide_test(tmp_path: Path) -> None:
+    file = table(tmp_path, "epoch,train_loss,val_loss,test_loss\n1,0.5,,0.6\n2,0.4,,0.5\n")
+    found = history_of_table(file)
+    assert (found.held_out, found.columns) == ("test", {"train/loss": (0.5, 0.4), "val/loss": (0.6, 0.5)})
+    assert found.notes == ("columns without a number, which are not plotted: val_loss",)
+    file = table(tmp_path, "epoch,train_loss,val_loss,test_loss\n1,0.5,0.7,\n2,0.4,0.6,\n")
+    found = history_of_table(file)
+    assert (found.held_out, found.columns["val/loss"]) == ("val", (0.7, 0.6))
+    assert found.notes == ("columns without a number, which are not plotted: test_loss",)
+
+
 def test_other_names_are_given(tmp_path: Path) -> None:
     file = table(tmp_path, "Ep;acc\n1;50\n2;60\n")
     found = history_of_table(file, columns=["epoch=Ep", "val/top1=acc"])

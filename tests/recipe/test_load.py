@@ -518,6 +518,20 @@ def test_lr_and_epochs_mean_the_only_phase_with_gradients() -> None:
     assert loaded.origins["phases.last.epochs"] == "--epochs (replaces steps = 5)"
 
 
+def test_a_set_of_lr_and_epochs_means_what_the_flags_mean() -> None:
+    loaded = load(SOLVED + ALL, "lr=0.25", "epochs=7")
+    assert (loaded.recipe.phases[1].lr, loaded.recipe.phases[1].epochs) == (0.25, 7)
+    assert loaded.origins["phases.all.lr"] == "--set"
+    [line] = lines_of(ALL + LAST, "lr=0.1")
+    assert line == (
+        "--set: the recipe has 2 phases with lr; say which: --set phases.all.lr=0.1 or --set phases.last.lr=0.1"
+    )
+    [line] = lines_of(ALL, "lr=0.5", lr=("--lr", 0.1))
+    assert line == "--set: phases.all.lr: is 0.1 by --lr and 0.5 by --set; give it once"
+    [line] = lines_of(ALL, "lr=fast")
+    assert line.startswith("--set: phases.all.lr: ")
+
+
 def test_lr_is_refused_where_it_has_no_one_meaning() -> None:
     [line] = lines_of(ALL + LAST, lr=("--lr", 0.1))
     assert line == (

@@ -199,8 +199,8 @@ def test_keys_that_need_another_one(prefix: str, text: str, reason: str, hint: s
 def test_any_shipped_solve_can_be_trained_instead(name: str) -> None:
     sets = ["phases.head.solver=sgd", "phases.head.lr=1e-3", "phases.head.epochs=2"]
     assert make_plan(load_recipe(name, sets=sets), 64).phases[0].solver == "sgd"
-    with pytest.raises(RecipeError, match=r"phases.head.views = 2 \(--set\) is not used: phase 'head' is not solved"):
-        make_plan(load_recipe(name, sets=[*sets, "phases.head.views=2"]), 64)
+    with pytest.raises(RecipeError, match=r"phases.head.views = 2 \(--set\) is not used: phase 'head' trains more"):
+        make_plan(load_recipe(name, sets=[*sets, "phases.head.views=2", "phases.head.train=all"]), 64)
 
 
 CHOOSING = ["monitor=val/top1", "save.keep=all"]

@@ -29,7 +29,8 @@ def column(table: Table, title: str) -> list[Cell]:
 
 def test_numbers_as_people_read_them() -> None:
     assert board.points(Gap(-0.0123, (-0.0249, 0.0011))) == Cell("−1.2", -0.0123, "−2.5 to +0.1")
-    assert board.points(Gap(0.0001, (-0.0004, 0.02)), "3 pairs") == Cell("0.0", 0.0001, "0.0 to +2.0, 3 pairs")
+    assert board.points(Gap(0.0001, (-0.0004, 0.02)), "3 pairs") == Cell("0.0", 0.0001, "−0.0 to +2.0, 3 pairs")
+    assert board.points(Gap(-0.0001, (-0.0004, 0.0))) == Cell("0.0", -0.0001, "−0.0 to 0.0")
     assert board.points(Gap(0.05, None)) == Cell("+5.0", 0.05, "no interval")
     assert board.scored(Measured(0.925, (0.912, 0.938))) == Cell("92.5 %", 0.925, "91.2 to 93.8")
     assert board.scored(Measured(1.0, None)) == Cell("100.0 %", 1.0, "no interval")
@@ -50,6 +51,15 @@ def test_the_leaderboard_has_test_and_validation_apart(tmp_path: Path) -> None:
     write_scored_run(tmp_path, "untested", index_of(90), {"val": 0.9})
     lower = arrange(tmp_path, collect(tmp_path))[0].ladders[1]
     assert "#macro F1 on val" not in board.leaderboard(lower, []).titles
+
+
+def test_equal_scores_share_a_rank(tmp_path: Path) -> None:
+    _, ladder, _ = arranged(tmp_path, [0.7, 0.9])
+    first, last = ladder.trials
+    table = board.leaderboard(Ladder("test", (first, last, last, first)), [])
+    assert [cell.text for cell in column(table, "#rank")] == ["1", "3", "3", "1"], "whatever the order"
+    table = board.leaderboard(Ladder("test", (first, first, last)), [])
+    assert [cell.value for cell in column(table, "#rank")] == [1, 1, 3]
 
 
 def test_the_table_of_differences_says_which_test_it_was(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from page_runs import make_run
 from payloads import PAYLOADS
 
 from imgkit.report.run_page import write_run_page
+from imgkit.run import RunFolder
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -169,3 +170,33 @@ def test_a_thousand_classes_stay_quick(visit: Any) -> None:  # noqa: ANN401
         }"""
     )
     assert seconds < 10, "eight sorts and four searches; a busy machine is allowed for"
+
+
+def test_a_page_that_is_read_again_keeps_its_readers_place(visit: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    page = visit(classes=[f"class {number}" for number in range(40)], n=400, sure=2.0)
+    folder = RunFolder(tmp_path / "one")
+    folder.set_status("running", step=40, total_steps=80, best=folder.read_json("status.json")["best"])
+    write_run_page(folder)
+    page.reload()
+    table = page.locator("table.sortable").nth(1)
+    for _ in range(2):
+        table.get_by_role("button", name="recall").click()
+    page.get_by_label("Find a class").first.fill("class 1")
+    details = page.locator("details")
+    opened = [number for number in range(details.count()) if number % 2]
+    for number in opened:
+        details.nth(number).evaluate("one => { one.open = true; }")
+    page.evaluate("scrollTo({ top: 1234, behavior: 'instant' })")
+    shown = column(page, 1, 0)
+
+    rows = folder.history()
+    folder.append_row("history.jsonl", {**rows[-1], "epoch": 5, "step": 50, "best": False})
+    with page.expect_event("load", timeout=20_000):  # by its own clock, five seconds
+        write_run_page(folder)
+    assert page.evaluate("scrollY") == 1234
+    assert table.get_by_role("button", name="recall").locator("xpath=..").get_attribute("aria-sort") == "ascending"
+    assert page.get_by_label("Find a class").first.input_value() == "class 1"
+    assert column(page, 1, 0) == shown
+    assert 3 <= len(shown) < 40
+    assert [number for number in range(details.count()) if details.nth(number).evaluate("one => one.open")] == opened
+    assert len(column(page, 0, 0)) == 5, "the new epoch is there"

@@ -58,6 +58,17 @@ def test_few_images_make_the_interval_wide_or_leave_none(tmp_path: Path) -> None
     )
 
 
+def test_few_images_a_class_make_the_interval_too_narrow(tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(20)]
+    first, *_ = told(make_run(tmp_path, "few", classes=names, n=280, sure=2)).warnings
+    assert first == (
+        "There are 14 images a class. The interval of macro F1 is narrower than 95 % then: of many such intervals 80 "
+        "to 93 in 100 hold the true value."
+    )
+    for folder in (make_run(tmp_path, "more", classes=names, n=300), make_run(tmp_path, "sets", sets=True, n=30)):
+        assert not any("narrower" in text for text in told(folder).warnings)
+
+
 @pytest.mark.parametrize(("sets", "guess"), [(False, "always giving one answer"), (True, "how frequent labels are")])
 def test_what_guessing_may_give_is_told(tmp_path: Path, sets: bool, guess: str) -> None:
     warnings = told(make_run(tmp_path, n=60, sure=0.0, sets=sets)).warnings

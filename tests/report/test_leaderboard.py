@@ -29,6 +29,19 @@ def test_csv_has_one_row_a_run_ranked_within_its_data(tmp_path: Path) -> None:
     assert rows["smoke"]["status"] == "smoke, finished"
 
 
+def test_equal_scores_share_a_rank_and_each_split_has_a_first(tmp_path: Path) -> None:
+    for name, f1 in (("a", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7)):
+        write_run(tmp_path, name, f1=f1, split="test")
+        write_run(tmp_path, f"{name}-val", f1=f1)
+    write_run(tmp_path, "smoke", f1=0.99, smoke=True)
+    runs = collect(tmp_path)
+    wanted = {"a": "1", "b": "2", "c": "2", "d": "4"}
+    wanted |= {f"{name}-val": rank for name, rank in wanted.items()} | {"smoke": ""}
+    assert {row["run"]: row["rank"] for row in rows_of(runs)} == wanted
+    cells = [[part.strip() for part in line.split("|")] for line in markdown(runs).splitlines() if "resnet50" in line]
+    assert {row[2]: row[1] for row in cells} == wanted
+
+
 def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
     write_run(tmp_path, "=cmd()", data="@SUM(A1)", model="+1", recipe="-1")
     (row,) = rows_of(collect(tmp_path))

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from page_reader import read_page, text_of
@@ -41,3 +42,11 @@ def test_epochs_as_a_table(tmp_path: Path) -> None:
     ]
     assert cells[1] == ["2", "all", "0.0005", "0.5000", "0.5500", "60.0", "60.0", "321", "★"]
     assert cells[-1] == ["5", "all", "", "", "0.2500", "", "", "", ""]
+
+
+def test_epochs_are_whole(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    folder.write_rows("history.jsonl", folder.history()[:2])
+    for chart in charts_of(folder):
+        beside = re.findall(r'text-anchor="middle">([\d.]+)</text>', chart)
+        assert beside == ["1", "2"]

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,8 @@ def test_costs_that_differ_are_drawn_with_intervals(tmp_path: Path) -> None:
     (ladder.trials[0].folder.path / "model" / "model.safetensors").write_bytes(b"x" * 2**20)
     again = arrange(tmp_path, collect(tmp_path))[0].ladders[0]
     assert [point.x for point in against_cost(again, COSTS[1])] == [1.0]
+
+
+def test_epochs_are_whole(tmp_path: Path) -> None:
+    for chart in draw_curves(ladder_of(tmp_path, 2, epochs=2)):
+        assert re.findall(r'text-anchor="middle">([\d.]+)</text>', chart) == ["1", "2"]

@@ -2,7 +2,7 @@ import http.client
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -15,6 +15,14 @@ def page(tmp_path: Path) -> Path:
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "report.html").write_text("<p>é one")
     return tmp_path / "report.html"
+
+
+def run_beside(page: Path, name: str, text: str = "<p>run") -> Path:
+    folder = page.parent / name
+    folder.mkdir(parents=True)
+    for file, content in (("run.json", "{}"), ("report.html", text), ("predictions.csv", "secret")):
+        (folder / file).write_text(content)
+    return folder
 
 
 @pytest.fixture
@@ -54,6 +62,52 @@ def test_nothing_else_is_there(port: int, path: str) -> None:
     assert status == 404
     assert b"secret.txt" not in body
     assert b"<li>" not in body, "no list of the folder"
+
+
+@pytest.mark.parametrize("name", ["one", "a b", "ü", "100%", "a%2fb", "a?b#c", "one.."])
+def test_the_pages_of_runs_are_where_the_links_lead(port: int, page: Path, name: str) -> None:
+    run_beside(page, name)
+    link = f"/{quote(name)}/report.html"  # as report/board.py writes it
+    status, body, headers = ask(port, link)
+    assert (status, body) == (200, b"<p>run")
+    assert (headers["Content-Type"], headers["X-Content-Type-Options"]) == ("text/html; charset=utf-8", "nosniff")
+    assert ask(port, link, Host="evil.example")[0] == 421
+    assert ask(port, link, method="HEAD")[:2] == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/one/predictions.csv", "/one/run.json", "/one/", "/one", "/one/report.html/", "//outside/report.html"),
+        *("/one/../secret.txt", "/one/../report.html", "/../outside/report.html", "/one/../one/report.html"),
+        *("/..%2foutside/report.html", "/%2e%2e/outside/report.html", "/%2e%2e%2foutside%2freport.html"),
+        *("/one%2f..%2f..%2foutside/report.html", "/%252e%252e/outside/report.html", "/..%5coutside/report.html"),
+        *("/one/report.html%00", "/one%00/report.html", "/%ff/report.html", "/./one/report.html", "/report.html"),
+        *("/.hidden/report.html", "/plain/report.html", "/one/deeper/report.html", "/linked/report.html"),
+        *("/page-linked/report.html", "/no-page/report.html", "/" + "a" * 5000 + "/report.html"),
+    ],
+)
+def test_nothing_but_pages_of_runs_directly_below_is_there(tmp_path: Path, path: str) -> None:
+    outside = run_beside(tmp_path / "outside" / "report.html", "", "secret")
+    page = tmp_path / "runs" / "report.html"
+    one = run_beside(page, "one")
+    page.write_text("all runs")
+    for name in (".hidden", "one/deeper"):
+        run_beside(page, name, "secret")
+    (run_beside(page, "plain", "secret") / "run.json").unlink()
+    (run_beside(page, "no-page") / "report.html").unlink()
+    (page.parent / "linked").symlink_to(outside, target_is_directory=True)
+    linked = run_beside(page, "page-linked")
+    (linked / "report.html").unlink()
+    (linked / "report.html").symlink_to(outside / "report.html")
+    with serving(page) as address:
+        port = urlsplit(address).port or 0
+        assert ask(port, "/one/report.html")[1] == b"<p>run"
+        status, body, _ = ask(port, path)
+        assert status == 404
+        assert b"secret" not in body
+        (one / "run.json").unlink()
+        assert ask(port, "/one/report.html")[0] == 404, "a run no more"
 
 
 @pytest.mark.parametrize(

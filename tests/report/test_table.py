@@ -52,6 +52,13 @@ def test_scores_and_states_are_on_every_screen(runs: Path) -> None:
             assert part in text
 
 
+def test_equal_scores_share_a_rank(tmp_path: Path) -> None:
+    for name, f1 in (("one", 0.9), ("two", 0.8), ("three", 0.8), ("four", 0.7)):
+        write_run(tmp_path, name, f1=f1)
+    rows = [line.split() for line in printed(tmp_path, 200).splitlines() if "resnet50" in line]
+    assert {row[1]: row[0] for row in rows} == {"one": "1", "two": "2", "three": "2", "four": "4"}
+
+
 def test_wide_screens_show_more(runs: Path) -> None:
     assert "23.6 M" not in printed(runs, 80).split("data bbbbbbbb")[0]
     assert "23.6 M" in printed(runs, 200).split("data bbbbbbbb")[0]

@@ -98,6 +98,9 @@ def test_cost_and_environment_are_told(tmp_path: Path) -> None:
         "File of the weights": "2.5 MB",
         "Budget: size": "40.0 MB, at most 50MB (--max-size)",
     }
+    assert "Energy of scoring" not in facts
+    more = dict(cost_facts(folder, about, history, {**cost, "images": 400, "processor_joules": 12.3}))
+    assert more["Energy of scoring"] == "30.8 J a thousand images, of the processor, whatever else ran on it"
     assert "Scoring" not in dict(cost_facts(folder, about, [], None))
     found = dict(environment_facts({**about, "plugins": [{"file": "mine.py", "sha256": "ab"}]}))
     assert found["Command"] == "imgkit finetune resnet18 --data animals/"

@@ -26,7 +26,8 @@ def leave(out: Path, name: str, **best: object) -> Planned:
             folder.write_json(f"{part}/metrics.json", {**SCORES, "top1": 0.5 + 0.1 * ("mean" in part)})
     for file in ("config.json", "model.safetensors", "preprocessing.json", "calibration.json"):
         (folder.path / "model" / file).touch()
-    folder.write_json("run.json", {"task": "single", "created": "2026", "parameters": 10, "model": "resnet18"})
+    about = {"task": "single", "created": "2026", "parameters": 10, "model": "resnet18"}
+    folder.write_json("run.json", about | {"format": {"precision": "bfloat16"}})
     folder.write_text("history.jsonl", '{"seconds": 2.0}\n{"seconds": 5.0}\n')
     folder.set_status("finished", step=8, total_steps=8, best={"step": 8, **best})
     return run
@@ -37,6 +38,7 @@ def test_scores_are_those_of_the_weights_that_were_kept(tmp_path: Path) -> None:
     one, mean = read_results(tmp_path, runs, Memory())
     assert (one.splits["val"].values["top1"], mean.splits["val"].values["top1"]) == (0.5, 0.6)
     assert (one.splits["val"].values["topk_error"], one.splits["val"].n, one.k) == (0.25, 5, 5)
+    assert one.precision == "bfloat16"
     assert one.costs == {"parameters": 10.0, "epoch_s": 2.5}, "what was not measured is left out"
 
 

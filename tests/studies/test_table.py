@@ -42,7 +42,14 @@ def planned(name: str, seed: int) -> Planned:
 
 
 def result(
-    name: str, seed: int, score: float, *, task: Task = "single", splits: str = "train val test", data: str = "d"
+    name: str,
+    seed: int,
+    score: float,
+    *,
+    task: Task = "single",
+    splits: str = "train val test",
+    data: str = "d",
+    precision: str = "float32",
 ) -> Result:
     """A result whose scores are all `score`, on train 0.1 more."""
     values = {split: {one.key: score + 0.1 * (split == "train") for one in SCORES[task]} for split in splits.split()}
@@ -54,6 +61,7 @@ def result(
         costs={"parameters": 1e6, "epoch_s": 61.0 + seed, "batch_s": 0.04, "size_bytes": 2**20},
         model="resnet18",
         sample="",
+        precision=precision,
     )
 
 
@@ -110,6 +118,17 @@ def test_without_a_test_split_val_is_unseen_and_flatters() -> None:
     rows = rows_of(study("a", "b"), results)
     assert {row.split for row in rows if row.kind in ("gap", "difference")} == {"val"}
     assert "There is no test split: val chose the weights, so its scores flatter." in footnotes(rows, results)
+
+
+def test_runs_in_other_number_formats_are_named() -> None:
+    results = [result("a", seed, 0.5) for seed in (0, 1)]
+    rows = rows_of(study("a"), results)
+    assert "number format" not in " ".join(footnotes(rows, results))
+    results.append(result("b", 0, 0.6, precision="bfloat16"))
+    told = "float32 in a-seed0, a-seed1; bfloat16 in b-seed0. train.precision in [base] fixes it."
+    assert f"The number format is not the same in all runs: {told}" in footnotes(
+        rows_of(study("a", "b"), results), results
+    )
 
 
 def test_a_multi_label_study_has_its_own_scores() -> None:

@@ -99,13 +99,18 @@
     const labelOf = (table) => table.closest(".region")?.getAttribute("aria-label");
     const headersOf = (table) => [...table.tHead.rows[table.tHead.rows.length - 1].cells];
     const tables = [...document.querySelectorAll("table.sortable")];
-    const folds = [...document.querySelectorAll("details")];
-    const words = [...document.querySelectorAll('input[type="search"]')];
+    // By what stays of their summaries while counts grow: "What was asked for otherwise: 3 values".
+    const folds = new Map();
+    for (const one of document.querySelectorAll("details")) {
+      const name = one.querySelector("summary").textContent.replace(/\d+/g, "");
+      folds.set(`${name} ${[...folds.keys()].filter((key) => key.startsWith(name)).length}`, one);
+    }
+    const searchOf = (table) => table.closest(".region").previousElementSibling?.querySelector('input[type="search"]');
     addEventListener("pagehide", () => {
       const place = {
         top: scrollY,
-        open: folds.filter((one) => one.open).map((one) => one.textContent.slice(0, 200)),
-        words: words.map((one) => one.value),
+        open: [...folds].filter(([, one]) => one.open).map(([name]) => name),
+        words: tables.map((table) => [labelOf(table), searchOf(table)?.value ?? ""]),
         sorted: tables.map((table) => {
           const column = headersOf(table).findIndex((one) => ways.includes(one.getAttribute("aria-sort")));
           return [labelOf(table), column, column < 0 ? "" : headersOf(table)[column].getAttribute("aria-sort")];
@@ -116,7 +121,7 @@
     let place = null;
     try { place = JSON.parse(sessionStorage.getItem(key)); } catch { /* none, or not ours */ }
     if (place) {
-      for (const one of folds) if (place.open.includes(one.textContent.slice(0, 200))) one.open = true;
+      for (const name of place.open) if (folds.has(name)) folds.get(name).open = true;
       for (const [label, column, way] of place.sorted) {
         const table = tables.find((one) => labelOf(one) === label);
         const header = table && headersOf(table)[column];
@@ -124,10 +129,13 @@
           header?.querySelector("button.sort")?.click();
         }
       }
-      words.forEach((one, at) => {
-        one.value = place.words[at] ?? "";
-        if (one.value) one.dispatchEvent(new Event("input"));
-      });
+      for (const [label, text] of place.words) {
+        const table = tables.find((one) => labelOf(one) === label);
+        const input = text && table && searchOf(table);
+        if (!input) continue;
+        input.value = text;
+        input.dispatchEvent(new Event("input"));
+      }
       scrollTo({ top: place.top, behavior: "instant" });
     }
   }

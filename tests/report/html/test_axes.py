@@ -19,7 +19,8 @@ def test_open_ends_hold_all_values_between_round_numbers(values: list[float]) ->
     assert places == sorted(places)
     assert all(10 <= place <= 110 for place in places)
     ticks = scale.ticks()
-    assert 2 <= len(ticks) <= 8
+    assert 3 <= len(ticks) <= 6
+    assert (ticks[0], ticks[-1]) == pytest.approx((scale.low, scale.high)), "both ends have their number"
     gaps = [after - before for before, after in pairwise(ticks)]
     assert max(gaps) == pytest.approx(min(gaps))
 
@@ -40,6 +41,16 @@ def test_a_log_scale_gives_equal_room_to_equal_ratios() -> None:
 def test_one_value_or_none_still_makes_a_scale(values: list[float]) -> None:
     scale = scale_of(Axis("x"), values, 0, 100)
     assert scale.high > scale.low
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1, max_size=9), st.booleans())
+def test_no_half_of_an_epoch_is_written(epochs: list[int], given_ends: bool) -> None:
+    ends = (min(epochs) - 0.5, max(epochs) + 0.5) if given_ends else (None, None)
+    scale = scale_of(Axis("epoch", *ends, whole=True), epochs, 0, 100)
+    ticks = scale.ticks()
+    assert 1 <= len(ticks) <= 8
+    assert all(float(tick).is_integer() for tick in ticks)
+    assert scale.low <= min(epochs) <= max(epochs) <= scale.high
 
 
 def test_a_small_constant_is_not_drawn_as_nothing() -> None:
