@@ -292,11 +292,8 @@ class Experiment:
         self._request.save = False  # one that comes from here on asks for the next
         now = self.progress
         now.seconds = self._elapsed_s()
-        state = {
-            "progress": asdict(now),
-            "optimizer": self.trainer.numbers(),
-            "fingerprint": self.setup.index.fingerprint,
-        }
+        numbers, data = self.trainer.numbers(), self.setup.index.fingerprint
+        state = {"progress": asdict(now), "optimizer": numbers, "fingerprint": data}
         with memory_told(self.setup.no_memory_to_save(now.step)):
             checkpoint.save(
                 self._checkpoints,

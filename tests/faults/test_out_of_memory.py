@@ -119,6 +119,18 @@ def test_what_does_not_fit_is_told_before_there_is_a_run(
     tally.count(FAMILY, faults=1, untold=0, lost=0, changed=0)
 
 
+def test_a_device_that_is_lost_ends_the_run_without_another_save(tmp_path: Path, oracle: str) -> None:
+    lost = RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronously reported")
+    with pytest.MonkeyPatch.context() as patch:
+        failing(patch, Trainer, "_backward", 8, lost)
+        with pytest.raises(
+            DeviceError, match=r"^The device no longer answers: CUDA error: unspecified launch failure\n"
+        ):
+            short_run(tmp_path, "data.test=0.2", "train.micro_batch=4")
+    assert checkpoint.steps(tmp_path / "runs" / "run" / "checkpoints")[-1] == 8
+    assert fingerprint(imgkit.resume("run", out=tmp_path / "runs")) == oracle
+
+
 # What protects, taken away: the check above must notice.
 
 
