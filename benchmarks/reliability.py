@@ -39,6 +39,15 @@ class Family:
 
 
 FAMILIES = {
+    "T-K": Family(
+        "SIGKILL at random instants, at each named point of a save, as a run begins and as it ends; each life has "
+        "another number of workers",
+        "{kills} kills, {inside} of them inside a save, at {points} points three times or more; {mismatches} ends "
+        "differ in a bit, {repeated:g} steps at most were done again, {left} hidden files were left",
+        "test_kill.py",
+        {"kills": 200, "inside": 60, "points": 14},
+        {"mismatches": 0, "left": 0, "repeated": 2},
+    ),
     "T-K2": Family(
         "Power cuts: every state that a careless but honest disk may be left in by a save, a replacement, a save that "
         "makes room, and the start of a run",
@@ -82,6 +91,25 @@ FAMILIES = {
         "test_greed.py",
         {"files": 40, "refused": 40},
         {"most_s": 1.15, "most_mib": 300},
+    ),
+    "T-S": Family(
+        "SIGTERM, Ctrl-C and SIGUSR1 while the images are scanned, the head is solved, in a step, in an evaluation, in "
+        "a save; a second Ctrl-C",
+        "{taken} of {signals} were taken as they should be: no step lost, no process left, {late_s:.1f} s beyond a "
+        "step and a save at most; {second} second ones, {second_s:.1f} s at most",
+        "test_stop_signals.py",
+        {"signals": 60, "taken": 60, "second": 4},
+        {"late_s": 2, "second_s": 2},
+    ),
+    "T-L": Family(
+        "Two commands on one run, at once and one later; two starts with one name; locks of dead processes; clocks and "
+        "time zones that change",
+        "of {pairs} pairs at once one worked and the other said who, {seconds:.1f} s after it began at most; so in "
+        "{late} later and {names} of one name; {mixed} mixed files; {stale} stale locks and {clocks} clocks in nobody's "
+        "way; {starts:,} names, none twice",
+        "test_locks.py",
+        {"pairs": 20, "late": 5, "names": 4, "stale": 4, "clocks": 4, "starts": 1000},
+        {"mixed": 0, "seconds": 2},
     ),
     "mutants": Family(
         "The proof of the proof: what protects is taken away, one thing at a time",

@@ -30,13 +30,14 @@ from imgkit.data.index import Index, Weights
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DeviceError, ImgkitError
 from imgkit.keys import bounds_of, key, order, picks
-from imgkit.signals import HEARD
+from imgkit.signals import HEARD, end_with_parent
 
 Ints = npt.NDArray[np.int64]
 Place = tuple[int, int, int]
 """(epoch, row, use): one use of one picture; `use` counts the earlier ones in the epoch."""
 
 _PREFETCH = 2  # batches each worker holds ready
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
 _SHARED = Path("/dev") / "shm"
 
 
@@ -282,6 +283,7 @@ def _prepare_worker(number: int) -> None:
     # A signal to the whole group is for the main process: it finishes its step, saves, and ends the workers.
     for one in HEARD:
         signal.signal(one, signal.SIG_IGN)
+    end_with_parent(_KILL)  # torch notices after seconds, in which this process would hold the run's lock
     sys.excepthook = _tell
     torch.set_num_threads(1)
 
