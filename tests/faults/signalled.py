@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from lives import leftovers
 from oracle import fingerprint, write_recipe
 
 from imgkit import checkpoint, open_run
@@ -22,12 +21,15 @@ from imgkit.errors import UsageError
 
 PLACES = {
     "scan": "imgkit.prepare.load_data",
+    "folder": "imgkit.prepare.begin",
     "solve": "imgkit.experiment.solve_phase",
     "step": "imgkit.trainer.Trainer._update",
     "evaluation": "imgkit.setup.Setup.score",
     "save": "imgkit.checkpoint.save",
+    "export": "imgkit.finish.export_best",
+    "page": "imgkit.experiment.write_page",
 }
-"""What a command does when the signal comes, and where that begins."""
+"""What a command does when the signal comes, and where that begins; with the page all else is done."""
 GRACE_S = 2.0  # besides a step and a save
 _LONGEST_S = 30.0
 
@@ -62,8 +64,8 @@ class Ended:
     orphans: bool
 
     def late_s(self) -> float:
-        """How much longer it took than its longest step and save."""
-        steps = [event.at_s for event in self.events if event.what == "update"]
+        """How much longer it took than its longest step and save before: those that a signal holds up excuse nothing."""
+        steps = [event.at_s for event in self.events if event.what == "update" and event.at_s <= self.sent_s]
         longest = max((after - before for before, after in itertools.pairwise(steps)), default=0.0)
         return self.took_s - longest  # between two updates there is a save, and now and then an evaluation
 
@@ -100,7 +102,7 @@ def faults(folder: Path, ended: Ended, number: int, whole: str) -> list[str]:
     """What is wrong with how the run in `folder` took one signal; `whole` is what it has to end with if it goes on."""
     after = [event for event in ended.events if event.at_s > ended.sent_s]
     updates = [event.step for event in after if event.what == "update"]
-    found = ["a process was left"] * ended.orphans + leftovers(folder / "runs")
+    found = ["a process was left"] * ended.orphans + [place.name for place in (folder / "runs").rglob(".*")]
     if number == signal.SIGUSR1:
         saves = [position for position, event in enumerate(after) if event.what == "save"]
         soon = not updates or (saves and sum(event.what == "update" for event in after[: saves[0]]) <= 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lives import End, life, start_or_resume
 from oracle import fingerprint
-from signalled import GRACE_S, PLACES, Moment, faults, send
+from signalled import GRACE_S, Moment, faults, send
 from tally import Tally, share
 
 from imgkit import open_run
@@ -17,8 +17,8 @@ from imgkit.experiment import Experiment
 
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT, "USR1": signal.SIGUSR1}
 TIMES = 4  # of each signal at each place
-CASES = [f"{place} {name}" for place in PLACES for name in SIGNALS]
-LENGTH_S = {"scan": 0.05, "solve": 0.2, "step": 0.02, "evaluation": 0.02, "save": 0.01}
+LENGTH_S = {"scan": 0.1, "folder": 0.02, "solve": 0.2, "step": 0.02, "evaluation": 0.02, "save": 0.01, "export": 0.02}
+CASES = [f"{place} {name}" for place in LENGTH_S for name in SIGNALS]
 MOST = {"step": 12, "evaluation": 3, "save": 3}  # beginnings in a run, but for the last ones
 
 
@@ -36,6 +36,24 @@ def test_a_signal_costs_no_step(tmp_path: Path, end: End, tally: Tally, whole: b
         if name != "USR1":
             tally.most("T-S", late_s=ended.late_s())
         tally.count("T-S", signals=1, taken=1)
+    if whole and name != "USR1":
+        assert_goes_on(tmp_path / str(time), end)
+
+
+def assert_goes_on(folder: Path, end: End) -> None:
+    """What was stopped ends as a run that nobody disturbed."""
+    assert life(partial(start_or_resume, folder, 0)) == 0
+    assert fingerprint(open_run("run", folder / "runs")) == end.print
+
+
+@pytest.mark.parametrize("name", share(("TERM", "INT"), quick=()))
+def test_a_signal_once_all_is_done_changes_nothing(tmp_path: Path, end: End, tally: Tally, name: str) -> None:
+    ended = send(tmp_path, Moment("page", 1, 0.0, 0), SIGNALS[name])
+    assert (ended.code, ended.orphans) == (0, False), ended
+    run = open_run("run", tmp_path / "runs")
+    assert run.folder.read_json("status.json")["state"] == "finished"
+    assert fingerprint(run) == end.print
+    tally.count("T-S", done=1)
 
 
 @pytest.mark.parametrize("place", share(("solve", "step", "evaluation", "save"), quick=("step",)))
@@ -44,8 +62,7 @@ def test_a_second_control_c_ends_it_at_once(tmp_path: Path, end: End, tally: Tal
     assert (ended.code, ended.orphans) == (130, False), ended
     assert ended.took_s <= GRACE_S
     assert "Stopped at once" in ended.said
-    assert life(partial(start_or_resume, tmp_path, 0)) == 0
-    assert fingerprint(open_run("run", tmp_path / "runs")) == end.print
+    assert_goes_on(tmp_path, end)
     tally.most("T-S", second_s=ended.took_s)
     tally.count("T-S", second=1)
 
