@@ -64,7 +64,7 @@ class Ended:
     orphans: bool
 
     def late_s(self) -> float:
-        """How much longer it took than its longest step and save before: those that a signal holds up excuse nothing."""
+        """How much longer it took than its longest step and save before it: what a signal holds up is no excuse."""
         steps = [event.at_s for event in self.events if event.what == "update" and event.at_s <= self.sent_s]
         longest = max((after - before for before, after in itertools.pairwise(steps)), default=0.0)
         return self.took_s - longest  # between two updates there is a save, and now and then an evaluation

@@ -218,9 +218,7 @@ def clock(offset: timedelta, zone: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
-def test_a_clock_that_is_moved_is_in_nobodys_way(
-    begun: Path, tmp_path: Path, end: End, tally: Tally, zone: str
-) -> None:
+def test_a_clock_that_is_moved_is_in_nobodys_way(begun: Path, tmp_path: Path, end: End, tally: Tally, zone: str) -> None:
     for days in (-400, 400):
         folder = copied(begun, tmp_path / str(days))
         with clock(timedelta(days=days), zone):
@@ -288,7 +286,9 @@ def test_the_check_notices_what_is_missing(
     tally.count("mutants", caught=1, escaped=0)
 
 
-def test_the_check_notices_names_without_chance(tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_notices_names_without_chance(
+    tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("imgkit.run.secrets.token_hex", lambda n: "00")
     monkeypatch.setattr(run, "_who", dict)
     with pytest.raises(AssertionError, match="ended with"):  # another start has the name
