@@ -126,6 +126,25 @@ FAMILIES = {
         {"places": 4, "faults": 20},
         {"untold": 0, "lost": 0, "changed": 0},
     ),
+    "T-S": Family(
+        "SIGTERM, Ctrl-C and SIGUSR1 while the images are scanned, the run's folder is made, the head is solved, in a "
+        "step, in an evaluation, in a save, in the export; once all is done; a second Ctrl-C",
+        "{taken} of {signals} were taken as they should be: no step lost, no process left, {late_s:.1f} s beyond a "
+        "step and a save at most; {done} came when all was done; {second} second ones, {second_s:.1f} s at most",
+        "test_stop_signals.py",
+        {"signals": 84, "taken": 84, "done": 2, "second": 4},
+        {"late_s": 2, "second_s": 2},
+    ),
+    "T-L": Family(
+        "Two commands on one run, at once and one later; two starts with one name; locks of dead processes; clocks and "
+        "time zones that change",
+        "of {pairs} pairs at once one worked and the other said who, {seconds:.1f} s after it began at most; so in "
+        "{late} later and {names} of one name; {mixed} mixed files; {stale} stale locks and {clocks} clocks in nobody's "
+        "way; {starts:,} names, none twice",
+        "test_locks.py",
+        {"pairs": 20, "late": 5, "names": 4, "stale": 4, "clocks": 4, "starts": 1000},
+        {"mixed": 0, "seconds": 2},
+    ),
     "mutants": Family(
         "The proof of the proof: what protects is taken away, one thing at a time",
         "{caught} of {caught} were noticed by the tests above",

@@ -1,7 +1,9 @@
-"""Signals only set a flag; the training loop looks at it between steps."""
+"""Signals only set a flag; the training loop looks at it between steps. Before it, they end a command cleanly."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,6 +18,7 @@ SAVE: Final = getattr(signal, "SIGUSR1", None)
 """Asks for a checkpoint; the run goes on. Windows has no such signal."""
 _HANG_UP: Final = getattr(signal, "SIGHUP", None)  # the terminal was closed
 HEARD: Final = tuple(one for one in (signal.SIGINT, signal.SIGTERM, _HANG_UP, SAVE) if one is not None)
+_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 _AT_ONCE: Final = b"\nStopped at once: what came after the last checkpoint is lost. imgkit resume goes on from there.\n"
 
 
@@ -44,6 +47,28 @@ class Request:
 
 
 @contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """While inside, SIGTERM and a closed terminal end a command as Ctrl-C does: what it began to write is removed.
+
+    The wish for a checkpoint is heard by a training alone, see `hear_signals`; it ends nothing before or after it.
+    Signals that are heard or ignored already stay so, and outside the main thread nothing is changed.
+    """
+    found = [number for number in HEARD if signal.getsignal(number) is signal.SIG_DFL]
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, _leave) for number in found if here}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    if number != SAVE:
+        raise SystemExit(128 + number)
+
+
+@contextmanager
 def hear_signals() -> Iterator[Request]:
     """While inside, the signals of HEARD only set a flag, except those ignored before, as nohup does with SIGHUP.
 
@@ -68,3 +93,9 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def end_with_parent(number: int) -> None:
+    """On Linux: be sent a signal when the process that started this one is gone, however that ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, number)

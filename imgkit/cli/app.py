@@ -13,6 +13,7 @@ from imgkit import __version__
 from imgkit.cli import data, doctor, look, lr_find, plot, probe, study, train
 from imgkit.errors import DeviceError, ImgkitError, UsageError, ran_out
 from imgkit.screen import Screen
+from imgkit.signals import ending_cleanly
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell would say
@@ -55,8 +56,9 @@ def main() -> None:
     A bug keeps its traceback and exits 1. IMGKIT_DEBUG=1 shows the traceback of the others too.
     """
     try:
-        code = app(prog_name="imgkit", standalone_mode=False)
-        sys.stdout.flush()
+        with ending_cleanly():
+            code = app(prog_name="imgkit", standalone_mode=False)
+            sys.stdout.flush()
     except ImgkitError as error:
         if os.environ.get("IMGKIT_DEBUG") == "1":
             raise

@@ -26,7 +26,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from imgkit.errors import BadImage, DeviceError, ImgkitError, brief, printable
-from imgkit.signals import HEARD, signal_name
+from imgkit.signals import HEARD, end_with_parent, signal_name
 
 P = TypeVar("P")  # what a sample is made from
 S = TypeVar("S")
@@ -36,6 +36,7 @@ PATIENCE = 300
 _WAIT_S = 1
 _PREFETCH = 2  # batches each worker holds ready
 _RESTARTS = 3  # in one pass over the data: more deaths are no accident
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
 _SHARED = Path("/dev") / "shm"
 _FEWER = "Use --workers 0, fewer workers, or give more shared memory (in Docker: --shm-size=2g)."
 _NONE = -1  # no row is in hand
@@ -303,6 +304,7 @@ def _prepare_worker(watch: _Watch, number: int) -> None:
     # A signal to the whole group is for the main process: it finishes its step, saves, and ends the workers.
     for one in HEARD:
         signal.signal(one, signal.SIG_IGN)
+    end_with_parent(_KILL)  # torch notices after seconds, in which this process would hold the run's lock
     sys.excepthook = _tell
     torch.set_num_threads(1)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import sklearn.linear_model  # noqa: F401  (imported here so that no forked life has to)
 import torch
@@ -35,6 +36,13 @@ Begin = Callable[[Path, int], object]
 """Starts the run called "run" in a folder, with so many workers."""
 Blow = tuple[tuple[str, int] | None, float | None]
 """How a life ends: at the n-th passing of a point, or after so many seconds; (None, None): by itself."""
+
+
+class End(NamedTuple):
+    """What a run that nobody disturbs ends with, and after how long."""
+
+    print: str
+    seconds: float
 
 
 def life(work: Callable[[], object], kill_after_s: float | None = None) -> int:

@@ -9,10 +9,9 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from lives import POINTS, SAVE_EVERY, Blow, kill_again_and_again, life, newest, start_or_resume
+from lives import POINTS, SAVE_EVERY, Blow, End, kill_again_and_again, life, newest, start_or_resume
 from oracle import fingerprint, short_run, write_recipe
 from tally import Tally, share
 
@@ -26,20 +25,6 @@ HITS = 5  # kills at each point
 ROUNDS, KILLS = ("first", "second", "third", "fourth"), 36  # of kills at random instants, in each
 FRESH_KILLS = 10
 TESTED, TESTED_DATA = ("data.test=0.25",), "synthetic:3x24"
-
-
-class End(NamedTuple):
-    """What a run that nobody disturbs ends with, and after how long."""
-
-    print: str
-    seconds: float
-
-
-@pytest.fixture(scope="module")
-def end(tmp_path_factory: pytest.TempPathFactory) -> End:
-    folder, began = tmp_path_factory.mktemp("oracle"), time.monotonic()
-    assert life(lambda: short_run(folder)) == 0
-    return End(fingerprint(open_run("run", folder / "runs")), time.monotonic() - began)
 
 
 def check(seen: Counter[str], tally: Tally) -> None:

@@ -1,7 +1,7 @@
 """T-X5: a table leads to no file outside of its root, and a name to no file outside of a run's folder."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
