@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,20 @@ def typed(*words: str) -> Callable[[], int]:
         return 0
 
     return command
+
+
+def each_ends_with(codes: Collection[int], commands: Iterable[Sequence[str]]) -> Callable[[], int]:
+    """Several commands as work for one fork, which ends with 0 if each ends with one of these codes."""
+
+    def work() -> int:
+        for words in commands:
+            code = typed(*words)()
+            if code not in codes:
+                print(f"{words} ended with {code}")
+                return 1
+        return 0
+
+    return work
 
 
 def _told(event: str, arguments: tuple[object, ...]) -> Iterator[tuple[str, str]]:
