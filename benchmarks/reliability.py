@@ -83,6 +83,31 @@ FAMILIES = {
         {"files": 40, "refused": 40},
         {"most_s": 1.15, "most_mib": 300},
     ),
+    "T-X4": Family(
+        "Names that a spreadsheet would compute or a terminal obey, and names that are no UTF-8, in every CSV file and "
+        "on the terminal of every command that shows them",
+        "{cells:,} cells, {formulas} of them a formula; {shown} commands, {raw} of which sent a raw control character",
+        "test_exports.py",
+        {"cells": 5000, "shown": 40},
+        {"formulas": 0, "raw": 0},
+    ),
+    "T-X5": Family(
+        "Tables whose paths lead out of their root, to devices, pipes or nowhere; names of runs that lead out of their "
+        "folder, listened to as files are opened, made and renamed",
+        "{cells} paths, {read} files read outside of the root; {names} names, {written} files written outside of a "
+        "run's folder",
+        "test_paths.py",
+        {"cells": 150, "names": 150, "commands": 7},
+        {"read": 0, "written": 0},
+    ),
+    "T-D5": Family(
+        "Every command, with pictures, tables, recipes, studies, templates, plugins and weights of a user's own, and "
+        "told to write among or over the pictures",
+        "{commands} commands and {files:,} files; {changed} changed in bytes, name or date, {refused} commands refused",
+        "test_read_only.py",
+        {"commands": 40, "files": 1000, "refused": 14},
+        {"changed": 0},
+    ),
     "mutants": Family(
         "The proof of the proof: what protects is taken away, one thing at a time",
         "{caught} of {caught} were noticed by the tests above",
