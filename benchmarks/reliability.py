@@ -139,11 +139,36 @@ FAMILIES = {
         "Two commands on one run, at once and one later; two starts with one name; locks of dead processes; clocks and "
         "time zones that change",
         "of {pairs} pairs at once one worked and the other said who, {seconds:.1f} s after it began at most; so in "
-        "{late} later and {names} of one name; {mixed} mixed files; {stale} stale locks and {clocks} clocks in nobody's "
-        "way; {starts:,} names, none twice",
+        "{late} later and {names} of one name; {mixed} mixed files; {stale} stale locks and {clocks} clocks in "
+        "nobody's way; {starts:,} names, none twice",
         "test_locks.py",
         {"pairs": 20, "late": 5, "names": 4, "stale": 4, "clocks": 4, "starts": 1000},
         {"mixed": 0, "seconds": 2},
+    ),
+    "T-X4": Family(
+        "Names that a spreadsheet would compute or a terminal obey, and names that are no UTF-8, in every CSV file and "
+        "on the terminal of every command that shows them",
+        "{cells:,} cells, {formulas} of them a formula; {shown} commands, {raw} of which sent a raw control character",
+        "test_exports.py",
+        {"cells": 5000, "shown": 40},
+        {"formulas": 0, "raw": 0},
+    ),
+    "T-X5": Family(
+        "Tables whose paths lead out of their root, to devices, pipes or nowhere; names of runs that lead out of their "
+        "folder, listened to as files are opened, made and renamed",
+        "{cells} paths, {read} files read outside of the root; {names} names, {written} files written outside of a "
+        "run's folder",
+        "test_paths.py",
+        {"cells": 150, "names": 150, "commands": 7},
+        {"read": 0, "written": 0},
+    ),
+    "T-D5": Family(
+        "Every command, with pictures, tables, recipes, studies, templates, plugins and weights of a user's own, and "
+        "told to write among or over the pictures",
+        "{commands} commands and {files:,} files; {changed} changed in bytes, name or date, {refused} commands refused",
+        "test_read_only.py",
+        {"commands": 40, "files": 1000, "refused": 14},
+        {"changed": 0},
     ),
     "mutants": Family(
         "The proof of the proof: what protects is taken away, one thing at a time",

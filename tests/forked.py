@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tty
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import CDLL, c_uint32, get_errno
@@ -116,3 +118,30 @@ def read_watched(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     fake = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(tensor_file, "subprocess", fake)
     return peaks
+
+
+def on_a_terminal(work: Callable[[], int], wait_s: float = 60.0) -> tuple[int, bytes]:
+    """Run `work` in a fork whose stdout and stderr are a terminal; its exit code, and the bytes that came there."""
+    reader, terminal = pty.openpty()
+    tty.setraw(terminal)  # so that nothing is added to a line end
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(int(wait_s))
+            for number in (1, 2):
+                os.dup2(terminal, number)
+            sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            code = work()
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    os.close(terminal)
+    text = b""
+    with suppress(OSError):  # what a terminal says that nobody writes to any more
+        while part := os.read(reader, 1 << 16):
+            text += part
+    os.close(reader)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text

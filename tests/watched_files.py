@@ -3,7 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +42,13 @@ class Touched:
         return sorted(name for name in names if Path(name).is_relative_to(os.path.realpath(folder)))
 
 
-def touched_by(work: Callable[[], int], log: Path, wait_s: float = 120.0) -> Touched:
-    """Do `work` in a fork that is listened to; `log` is a new file, outside of what is looked at."""
+def touched_by(work: Callable[[], int], wait_s: float = 120.0) -> Touched:
+    """Do `work` in a fork that is listened to."""
+    file, place = tempfile.mkstemp()
+    into = os.open(place, os.O_WRONLY | os.O_APPEND)  # so that lines of several processes stay whole
 
     def heard() -> int:
         sys.stderr = sys.stdout
-        into = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
         def hear(event: str, arguments: tuple[object, ...]) -> None:
             for kind, path in _told(event, arguments):
@@ -54,8 +57,13 @@ def touched_by(work: Callable[[], int], log: Path, wait_s: float = 120.0) -> Tou
         sys.addaudithook(hear)
         return work()
 
-    code, text = forked(heard, wait_s)
-    found = [json.loads(line) for line in log.read_text().splitlines()]
+    try:
+        code, text = forked(heard, wait_s)
+    finally:
+        os.close(into)
+        Path(place).unlink()
+    with os.fdopen(file) as lines:
+        found = [json.loads(line) for line in lines]
     read, changed = ({path for kind, path in found if kind == one} for one in ("read", "change"))
     return Touched(code, text, read, changed)
 
@@ -71,9 +79,26 @@ def typed(*words: str) -> Callable[[], int]:
             app.main()
         except SystemExit as end:
             return int(end.code or 0)
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+            return 1
         return 0
 
     return command
+
+
+def each_ends_with(codes: Collection[int], commands: Iterable[Sequence[str]]) -> Callable[[], int]:
+    """Several commands as work for one fork, which ends with 0 if each ends with one of these codes."""
+
+    def work() -> int:
+        for words in commands:
+            code = typed(*words)()
+            if code not in codes:
+                print(f"{words} ended with {code}")
+                return 1
+        return 0
+
+    return work
 
 
 def _told(event: str, arguments: tuple[object, ...]) -> Iterator[tuple[str, str]]:
@@ -98,7 +123,7 @@ def _named(path: str, arguments: tuple[object, ...], folder: int) -> str:
 
 
 def _of_descriptor(descriptor: int) -> str:
-    return os.readlink(f"/proc/self/fd/{descriptor}")
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
 def _text(path: object) -> str:

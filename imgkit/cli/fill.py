@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgkit.cells import joined
+from imgkit.cells import guarded_answer, joined
 from imgkit.cli.destination import destination
 from imgkit.data.rows import count, listed, refuse_picture, same_file
 from imgkit.errors import DataError, UsageError, printable
@@ -81,7 +81,7 @@ def fill_template(
         if given.error:
             unread.append(f"{given.path}: {given.error}")
         elif len(filled) == 1:
-            cells[given.path] = [joined(given.labels)]
+            cells[given.path] = [guarded_answer(joined(given.labels))]
         else:
             probs = dict(given.top)
             cells[given.path] = [f"{probs[name]:.6f}" for name in filled]
