@@ -170,6 +170,37 @@ FAMILIES = {
         {"commands": 40, "files": 1000, "refused": 14},
         {"changed": 0},
     ),
+    "T-D": Family(
+        "Bad and odd pictures: cut, damaged, bombs, other things by their content, odd formats, names, sizes, links, "
+        "and as large as is allowed; each by itself, in a data set, without the rights of root",
+        "{pictures} pictures, {bad} of them bad; {untold} misread or not told in one line that names the file; "
+        "{most_s:g} s of processor time and {most_mib} MiB at most",
+        "test_bad_pictures.py",
+        {"pictures": 60},
+        {"untold": 0, "most_s": 2, "most_mib": 500},
+    ),
+    "T-D tables": Family(
+        "Tables and trees with a mistake: encodings, quotes, columns, labels, splits, paths, links, names, classes",
+        "{cases} cases; {refused} refused before anything was begun, {read} read right; {untold} not told in one line",
+        "test_bad_tables.py",
+        {"cases": 40},
+        {"untold": 0},
+    ),
+    "T-D1": Family(
+        "Random trees whose splits, and other data for a trained model, lack or add classes or spell them otherwise",
+        "{trees} trees, {labels:,} labels; {wrong} went by anything but its name; {told:,} mismatches, all told",
+        "test_class_names.py",
+        {"trees": 200},
+        {"wrong": 0},
+    ),
+    "T-D2": Family(
+        "Copies, links and hard links across splits and labels, among files that differ in a byte or in packing alone",
+        "{files:,} files, {groups} groups of copies; {wrong} missed, made up or counted wrong; {most_s:g} s of "
+        "processor time",
+        "test_copies.py",
+        {"files": 2000},
+        {"wrong": 0, "most_s": 5},
+    ),
     "mutants": Family(
         "The proof of the proof: what protects is taken away, one thing at a time",
         "{caught} of {caught} were noticed by the tests above",
@@ -197,6 +228,8 @@ What imgkit promises, and what it was put through. The table is written by `make
 * A damaged checkpoint is noticed, named, and the one before it is used.
 * Opening a run's folder, a checkpoint or weights that someone gave you runs none of their code, and takes a second at
   most to refuse what is not worth reading.
+* A bad picture is named in one line before the first step; with `--on-bad skip` it stops nothing and is listed.
+* Labels go by name, never by position.
 
 | | what is done | what came of it | in |
 |---|---|---|---|
@@ -214,7 +247,9 @@ may be or not, in any combination. Each such state is written out as a folder an
 than 200, the plainest and a draw of the others.
 
 **What is not promised**: a disk that says "synced" and did not; the decoders of Pillow against pictures made to attack
-them; the same on Windows, which does not sync folders and limits no process.
+them, and what these take by themselves (of 64 megapixels, 1.0 GB for a WebP and 0.6 GB for a progressive JPEG with
+colour in full); that copies are found which differ in any byte, such as a picture that was saved anew; the same on
+Windows, which does not sync folders and limits no process.
 """
 
 

@@ -184,7 +184,8 @@ def _strip_to_rgb(path: Path, image: Image.Image) -> Image.Image:
         return Image.fromarray(np.rint(floats * 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
+        clear = image if image.mode == "RGBA" else image.convert("RGBA")
+        return Image.alpha_composite(opaque, clear).convert("RGB")
     return image.convert("RGB")
 
 
