@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +43,7 @@ main()
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended that would have the run, what it said, and after how long."""
+    """How a process ended that would have the run, what it said, and after how much of the processor's time."""
 
     pid: int
     code: int
@@ -72,16 +72,15 @@ def stopped(tmp_path: Path) -> Callable[[str], Path]:
 def at_once(works: list[Callable[[Path], object]], place: Path) -> list[Ended]:
     """Start processes, each of which is given a file for what it says; in the order in which they ended."""
     place.mkdir(exist_ok=True)
-    began = time.monotonic()
     left = {begin(lambda: work(place / f"{os.getpid()}")) for work in works}
     found: list[Ended] = []
     while left:
         for pid in list(left):
-            done, status = os.waitpid(pid, os.WNOHANG)
+            done, status, used = os.wait4(pid, os.WNOHANG)
             if done:
                 left.remove(pid)
                 said = " ".join((place / f"{pid}").read_text().split()) if (place / f"{pid}").is_file() else ""
-                found.append(Ended(pid, os.waitstatus_to_exitcode(status), said, time.monotonic() - began))
+                found.append(Ended(pid, os.waitstatus_to_exitcode(status), said, used.ru_utime + used.ru_stime))
         time.sleep(0.005)
     return found
 
@@ -94,7 +93,8 @@ def command(run: Path, file: Path) -> None:
 
 
 def fork(run: Path, file: Path) -> None:
-    """The same in a fork, which has imported all."""
+    """The same in a fork, which has imported all; it takes its time over each save."""
+    checkpoint.reached = lambda point: time.sleep(0.02)
     try:
         resume(str(run))
     except UsageError as error:
@@ -158,4 +158,143 @@ def test_of_two_that_resume_at_once_one_does(
         shutil.rmtree(run)
     assert fine(found, number)
     tally.count(FAMILY, **{"mixed": 0, "untold": 0, "late": 0, **found})
-    tally.most(FAMILY, slowest_s=round(slowest_s, 2))
+    tally.most(FAMILY, most_s=round(slowest_s, 2))
+
+
+def test_a_run_that_goes_on_is_left_alone(
+    stopped: Callable[[str], Path], tmp_path: Path, tally: Tally, tree_hash: TreeHash
+) -> None:
+    """By everything that would write to it, as people start it; the lock of a process that was killed is none."""
+    run = stopped("run")
+    taken = tmp_path / "taken"
+
+    def hold() -> None:
+        with RunFolder(run).lock():
+            taken.touch()
+            signal.pause()
+
+    holder = begin(hold)
+    while not taken.exists():
+        time.sleep(0.005)
+    before = tree_hash(run)
+    (late,) = at_once([partial(command, run)], tmp_path / "said")
+    assert late.code == REFUSED
+    assert f"is being written by process {holder} on {socket.gethostname()}." in late.said
+    assert "torch: False" in late.said
+    assert late.seconds <= MOST_S
+    with pytest.raises(UsageError, match=f"process {holder} on "):
+        resume(str(run))
+    assert tree_hash(run) == before
+    os.killpg(holder, signal.SIGKILL)
+    assert ended(holder) == -signal.SIGKILL
+    assert RunFolder(run).read_json("status.json")["pid"] == holder
+    assert resume(str(run)).folder.read_json("status.json")["state"] == "finished"
+    tally.count(FAMILY, refused=2, stale=1)
+
+
+# Time
+
+
+class Watch(datetime):
+    """A clock that somebody sets."""
+
+    ahead = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) + cls.ahead
+
+
+@contextmanager
+def clock(hours: float, zone: str) -> Iterator[None]:
+    """A machine whose clock is so far ahead, in another time zone."""
+    real = time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        patch.setattr(Watch, "ahead", timedelta(hours=hours))
+        patch.setattr(run_module, "datetime", Watch)
+        patch.setattr("imgkit.prepare.datetime", Watch)
+        patch.setattr(time, "time", lambda: real() + 3600 * hours)
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize(("hours", "zone"), [(-48, "Pacific/Kiritimati"), (-1, "UTC"), (9000, "America/Anchorage")])
+def test_a_run_goes_on_whatever_the_clock_says(
+    stopped: Callable[[str], Path], tmp_path: Path, tally: Tally, hours: float, zone: str
+) -> None:
+    expected, run = stopped("alone"), stopped("run")
+    resume(str(expected))
+    with clock(hours, zone):
+        now = Watch.now(UTC)
+        assert resume(str(run)).folder.read_json("status.json")["state"] == "finished"
+        with RunFolder.create(tmp_path / "runs", verb="v", model="m", data="d") as folder:
+            folder.write_text("run.json", "{}")
+        folder.announce()
+        assert RunFolder.open("latest", tmp_path / "runs").name == folder.name
+        stamp = datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+        assert timedelta(0) <= stamp + timedelta(seconds=1) - now < timedelta(seconds=60), "names are of UTC"
+    assert fingerprint(open_run(str(run))) == fingerprint(open_run(str(expected)))
+    assert written(run) == written(expected)
+    tally.count(FAMILY, clocks=1)
+
+
+# Names
+
+
+def names(out: Path, starts: int) -> None:
+    """Begin so many runs in `out`, each with a file of its own."""
+    for number in range(starts):
+        with RunFolder.create(out, verb="finetune", model="a/b", data="my cells/") as folder:
+            folder.write_text(f"{os.getpid()}-{number}.txt", "")
+
+
+def test_names_are_safe_sortable_and_never_shared(tmp_path: Path, tally: Tally, whole: bool) -> None:
+    each = STARTS // AT_ONCE if whole else 15
+    children = [begin(partial(names, tmp_path, each)) for _ in range(AT_ONCE)]
+    assert [ended(child) for child in children] == [0] * AT_ONCE
+    made = sorted(entry.name for entry in tmp_path.iterdir())
+    assert len(made) == each * AT_ONCE
+    assert all("-finetune-a-b-my-cells-" in name and "/" not in name for name in made)
+    files = [file.name for name in made for file in (tmp_path / name).glob("*.txt")]
+    assert len(files) == len(set(files)) == len(made), "each has the file of the start that made it, and no other"
+    tally.count(FAMILY, names=len(made))
+
+
+# What protects, taken away: the checks above must notice.
+
+
+@pytest.mark.parametrize("what", ["lock", "holder"])
+def test_the_check_notices_what_is_missing(
+    stopped: Callable[[str], Path], tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    run = stopped("run")
+    expected = shutil.copytree(run, run.with_name("alone"))
+    resume(str(expected))
+    if what == "lock":
+        monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, timeout: None)
+    else:
+        monkeypatch.setattr(run_module, "_who", lambda: {"host": socket.gethostname(), "pid": 1})
+    found = seen(at_once([partial(fork, run)] * 2, tmp_path / "said"), run, expected)
+    assert found["untold"] == 1
+    assert (found["ran"] != 1 or found["mixed"] > 0) == (what == "lock")
+    tally.count("mutants", caught=1, escaped=0)
+
+
+def test_the_check_notices_names_without_a_draw(
+    tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two starts of one millisecond would be refused for each other's name."""
+    monkeypatch.setattr(run_module.secrets, "token_hex", lambda n: "00")
+    monkeypatch.setattr(run_module, "datetime", Still)
+    assert ended(begin(partial(names, tmp_path, 2))) == REFUSED
+    tally.count("mutants", caught=1, escaped=0)
+
+
+class Still(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return cls(2026, 11, 29, tzinfo=tz)
