@@ -20,7 +20,7 @@ import sklearn.linear_model  # noqa: F401  (imported here so that no forked life
 from forked import begin, ended
 from oracle import fingerprint, short_run
 from pictures import TreeHash
-from tally import Tally
+from tally import Tally, share
 
 import imgkit.experiment  # noqa: F401  (likewise)
 from imgkit import checkpoint, open_run, resume
@@ -31,6 +31,7 @@ from imgkit.run import RunFolder
 FAMILY = "T-L"
 PAIRS, STARTS, AT_ONCE = 20, 1000, 4
 MOST_S = 2.0
+CLOCKS = {"Pacific/Kiritimati": -48.0, "UTC": -1.0, "Asia/Kolkata": -9000.0, "America/Anchorage": 9000.0}
 LOGS = ("history.jsonl", "steps.jsonl")
 REFUSED = UsageError("").exit_code
 COMMAND = """
@@ -51,28 +52,39 @@ class Ended:
     seconds: float
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> Callable[[str], Path]:
-    """Runs that were stopped halfway, by name; of each, its folder."""
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that was "stopped" early, and the same one as it ends "alone"."""
+    place = tmp_path_factory.mktemp("runs")
 
     def stop(point: str) -> None:
         if point == "before prune":
             raise Interrupted("stop", signal=15)
 
-    def make(name: str) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(checkpoint, "reached", stop)
-            with pytest.raises(Interrupted):
-                short_run(tmp_path, name=name)
-        return tmp_path / "runs" / name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGKIT_CACHE", str(place / "cache"))
+        patch.setattr(checkpoint, "reached", stop)
+        with pytest.raises(Interrupted):
+            short_run(place, name="stopped")
+    shutil.copytree(place / "runs" / "stopped", place / "runs" / "alone")
+    resume(str(place / "runs" / "alone"))
+    return place / "runs"
 
-    return make
+
+@pytest.fixture
+def run(runs: Path, tmp_path: Path) -> Path:
+    """A copy of the run that was stopped."""
+    return shutil.copytree(runs / "stopped", tmp_path / "runs" / "run")
 
 
 def at_once(works: list[Callable[[Path], object]], place: Path) -> list[Ended]:
     """Start processes, each of which is given a file for what it says; in the order in which they ended."""
     place.mkdir(exist_ok=True)
-    left = {begin(lambda: work(place / f"{os.getpid()}")) for work in works}
+
+    def told(work: Callable[[Path], object]) -> None:
+        work(place / f"{os.getpid()}")
+
+    left = {begin(partial(told, work)) for work in works}
     found: list[Ended] = []
     while left:
         for pid in list(left):
@@ -87,9 +99,8 @@ def at_once(works: list[Callable[[Path], object]], place: Path) -> list[Ended]:
 
 def command(run: Path, file: Path) -> None:
     """`imgkit resume` as people start it, from the first import on."""
-    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), sys.__stderr__.fileno() if sys.__stderr__ else 2)
-    os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), 2)
-    os.execv(sys.executable, [sys.executable, "-c", COMMAND, "resume", str(run)])
+    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), 2)
+    os.execv(sys.executable, [sys.executable, "-c", COMMAND, "resume", str(run)])  # noqa: S606
 
 
 def fork(run: Path, file: Path) -> None:
@@ -143,17 +154,13 @@ def fine(found: Counter[str], pairs: int) -> bool:
 
 
 @pytest.mark.timeout(900)
-def test_of_two_that_resume_at_once_one_does(
-    stopped: Callable[[str], Path], tmp_path: Path, tally: Tally, whole: bool
-) -> None:
-    expected, before = stopped("alone"), stopped("before")
-    resume(str(expected))
+def test_of_two_that_resume_at_once_one_does(runs: Path, tmp_path: Path, tally: Tally, whole: bool) -> None:
     number, work = (PAIRS, command) if whole else (2, fork)
     found, slowest_s = Counter[str](), 0.0
     for _ in range(number):
-        run = shutil.copytree(before, tmp_path / "runs" / "run", dirs_exist_ok=True)
+        run = shutil.copytree(runs / "stopped", tmp_path / "run")
         pair = at_once([partial(work, run)] * 2, tmp_path / "said")
-        found += seen(pair, run, expected)
+        found += seen(pair, run, runs / "alone")
         slowest_s = max(slowest_s, pair[0].seconds)
         shutil.rmtree(run)
     assert fine(found, number)
@@ -161,11 +168,8 @@ def test_of_two_that_resume_at_once_one_does(
     tally.most(FAMILY, most_s=round(slowest_s, 2))
 
 
-def test_a_run_that_goes_on_is_left_alone(
-    stopped: Callable[[str], Path], tmp_path: Path, tally: Tally, tree_hash: TreeHash
-) -> None:
+def test_a_run_that_goes_on_is_left_alone(run: Path, tmp_path: Path, tally: Tally, tree_hash: TreeHash) -> None:
     """By everything that would write to it, as people start it; the lock of a process that was killed is none."""
-    run = stopped("run")
     taken = tmp_path / "taken"
 
     def hold() -> None:
@@ -220,13 +224,9 @@ def clock(hours: float, zone: str) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.mark.parametrize(("hours", "zone"), [(-48, "Pacific/Kiritimati"), (-1, "UTC"), (9000, "America/Anchorage")])
-def test_a_run_goes_on_whatever_the_clock_says(
-    stopped: Callable[[str], Path], tmp_path: Path, tally: Tally, hours: float, zone: str
-) -> None:
-    expected, run = stopped("alone"), stopped("run")
-    resume(str(expected))
-    with clock(hours, zone):
+@pytest.mark.parametrize("zone", share(CLOCKS, ["America/Anchorage"]))
+def test_a_run_goes_on_whatever_the_clock_says(runs: Path, run: Path, tmp_path: Path, tally: Tally, zone: str) -> None:
+    with clock(CLOCKS[zone], zone):
         now = Watch.now(UTC)
         assert resume(str(run)).folder.read_json("status.json")["state"] == "finished"
         with RunFolder.create(tmp_path / "runs", verb="v", model="m", data="d") as folder:
@@ -235,8 +235,8 @@ def test_a_run_goes_on_whatever_the_clock_says(
         assert RunFolder.open("latest", tmp_path / "runs").name == folder.name
         stamp = datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
         assert timedelta(0) <= stamp + timedelta(seconds=1) - now < timedelta(seconds=60), "names are of UTC"
-    assert fingerprint(open_run(str(run))) == fingerprint(open_run(str(expected)))
-    assert written(run) == written(expected)
+    assert fingerprint(open_run(str(run))) == fingerprint(open_run(str(runs / "alone")))
+    assert written(run) == written(runs / "alone")
     tally.count(FAMILY, clocks=1)
 
 
@@ -267,24 +267,19 @@ def test_names_are_safe_sortable_and_never_shared(tmp_path: Path, tally: Tally, 
 
 @pytest.mark.parametrize("what", ["lock", "holder"])
 def test_the_check_notices_what_is_missing(
-    stopped: Callable[[str], Path], tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch, what: str
+    runs: Path, run: Path, tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    run = stopped("run")
-    expected = shutil.copytree(run, run.with_name("alone"))
-    resume(str(expected))
     if what == "lock":
         monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, timeout: None)
     else:
         monkeypatch.setattr(run_module, "_who", lambda: {"host": socket.gethostname(), "pid": 1})
-    found = seen(at_once([partial(fork, run)] * 2, tmp_path / "said"), run, expected)
+    found = seen(at_once([partial(fork, run)] * 2, tmp_path / "said"), run, runs / "alone")
     assert found["untold"] == 1
     assert (found["ran"] != 1 or found["mixed"] > 0) == (what == "lock")
     tally.count("mutants", caught=1, escaped=0)
 
 
-def test_the_check_notices_names_without_a_draw(
-    tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_check_notices_names_without_a_draw(tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two starts of one millisecond would be refused for each other's name."""
     monkeypatch.setattr(run_module.secrets, "token_hex", lambda n: "00")
     monkeypatch.setattr(run_module, "datetime", Still)
