@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from checkpoints import sample
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from page_reader import read_page
 from payloads import PAYLOADS
@@ -43,11 +43,21 @@ class Subject(NamedTuple):
     read: Callable[[Path, Content], None]
 
 
-def fuzz(subject: Subject, place: Path, *, examples: int, minutes: float = 0.0, first: int = 0) -> tuple[int, int]:
+def fuzz(
+    subject: Subject, place: Path, *, examples: int, minutes: float = 0.0, first: int = 0, shorten: bool = True
+) -> tuple[int, int]:
     """Have so many examples read, and then more until the time is up; returns how many, and how many were refused.
 
+    Args:
+        subject: what reads.
+        place: a folder for its files.
+        examples: at least.
+        minutes: at least.
+        first: another number draws other examples.
+        shorten: whether a content that makes the reader fall over is made as short as it may be, before it is told.
+
     Raises:
-        Exception: that of the shortest content which the reader neither takes nor refuses.
+        Exception: that of a content which the reader neither takes nor refuses.
     """
     began, done, refused, number = time.monotonic(), 0, 0, first
     while done < examples or time.monotonic() - began < 60 * minutes:
@@ -57,6 +67,8 @@ def fuzz(subject: Subject, place: Path, *, examples: int, minutes: float = 0.0, 
             max_examples=min(ROUND, examples - done) if done < examples else ROUND,
             deadline=None,
             database=None,
+            report_multiple_bugs=False,
+            phases=[Phase.generate, Phase.shrink] if shorten else [Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
         @given(content=subject.contents)

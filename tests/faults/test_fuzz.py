@@ -1,10 +1,14 @@
 """T-F: no content of a file makes its reader fall over: it is taken, or refused with an error of imgkit's own."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from fuzz import SUBJECTS, fuzz, page_template
 from tally import Tally
+
+from imgkit import checkpoint
+from imgkit.report.html import shell
 
 FAMILY = "T-F"
 EXAMPLES, QUICK = 20_000, 50
@@ -22,3 +26,20 @@ def test_no_content_makes_a_reader_fall_over(tmp_path: Path, tally: Tally, whole
     assert done >= least
     assert (refused > 0) == (name != "page"), "damages reach what the reader looks at"
     tally.count(FAMILY, examples=done, refused=refused, fallen=0)
+
+
+# What protects, taken away: the examples must notice.
+
+
+@pytest.mark.usefixtures("page_template")
+@pytest.mark.parametrize("name", ["state", "page"])
+def test_the_examples_notice_what_is_missing(
+    tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == "state":
+        monkeypatch.setattr(checkpoint, "fitting", lambda place, step: nullcontext())
+    else:
+        shell._environment().autoescape = False
+    with pytest.raises((TypeError, AssertionError)):
+        fuzz(SUBJECTS[name], tmp_path, examples=500, shorten=False)
+    tally.count("mutants", caught=1, escaped=0)
