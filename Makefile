@@ -2,15 +2,17 @@
 # make test    the tests, in minutes
 # make proof   those that take longer: kills of fresh processes, the whole option matrix
 # make campaign  every fault of tests/faults, in half an hour; figures for docs/reliability.md
+# make nightly MINUTES=30   a soak and a fuzz, of so many minutes each
 # make browser the pages of `imgkit report` in a real browser, where there is a chromium
 # make lint    style and types
 # make lock    requirements.lock anew: the newest versions that fit together, and the hash of each of their files
 # make audit   whether a known weakness lies in one of them (asks a service on the network)
 PYTHON ?= python3
 VENV ?= .venv
+MINUTES ?= 30
 BIN = $(VENV)/bin
 
-.PHONY: demo test proof browser campaign lint lock audit clean
+.PHONY: demo test proof browser campaign nightly lint lock audit clean
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
@@ -24,6 +26,9 @@ proof: $(VENV)/ready
 campaign: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m '' tests/faults --campaign-json benchmarks/reliability.json
 	$(BIN)/python benchmarks/reliability.py
+
+nightly: $(VENV)/ready
+	$(BIN)/pytest -n 2 -rP -m nightly tests/nightly --nightly-minutes $(MINUTES)
 
 browser: $(VENV)/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'

@@ -31,6 +31,7 @@ _LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
 _DRAFT = re.compile(r"^\.(.+)\.tmp-[0-9a-f]+-[0-9a-f]+$")
 _PARTS = ("", "data", "checkpoints", "evaluations")
 _HEARTBEAT_S = 5.0
+_LOCK_S = 0.5  # in which a process that has just taken the lock says who it is
 _LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
 SCHEMA = 1
 """The form of run.json."""
@@ -150,7 +151,7 @@ class RunFolder:
         """
         lock = FileLock(self.path / "run.lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_LOCK_S)
         except Timeout:
             holder = self.read_json("status.json") if (self.path / "status.json").is_file() else {}
             raise UsageError(
@@ -287,10 +288,15 @@ def _name(draft: Path, place: Path) -> None:
 
 
 def sweep(place: Path) -> None:
-    """Remove what writes that were killed over a day ago left in `place`, by its hidden names and its age."""
+    """Remove what writes that were killed over a day ago left in `place`, by its hidden names and its age.
+
+    What this process writes stays: the disk's clock may be another one.
+    """
+    own = f"-{os.getpid():x}-"
     for entry in place.iterdir() if os.access(place, os.R_OK) else ():
         with suppress(OSError):  # another process may remove it, too
-            if _LEFTOVER.match(entry.name) and time.time() - entry.lstat().st_mtime > _LEFT_S:
+            old = time.time() - entry.lstat().st_mtime > _LEFT_S
+            if old and own not in entry.name and _LEFTOVER.match(entry.name):
                 _remove(entry)
 
 

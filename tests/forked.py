@@ -42,6 +42,39 @@ def forked(work: Callable[[], int], wait_s: float = 60.0) -> tuple[int, bytes]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
 
 
+def begin(work: Callable[[], object]) -> int:
+    """Start `work` in a forked process group of its own, silently; returns its process id.
+
+    An error that a user can mend is the exit code that the command line has for it.
+    """
+    from imgkit.errors import ImgkitError
+
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            work()
+            code = 0
+        except ImgkitError as error:
+            code = error.exit_code
+        finally:
+            os._exit(code)
+    return child
+
+
+def ended(child: int, kill_after_s: float = 120.0) -> int:
+    """Wait for what `begin` started; its group is killed after a while. Returns its exit code, or minus the signal."""
+    end = time.monotonic() + kill_after_s
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.killpg(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def answer_of(work: Callable[[], object], wait_s: float = 60.0) -> Any:  # noqa: ANN401  (what JSON holds)
     """What `work` returns in a fork, by way of JSON."""
 

@@ -1,296 +1,295 @@
-"""T-L: two commands on one run: one works, the other says who does; no death, clock or time zone gets in the way."""
+"""T-L: of two that would go on with one run at once, one does; the other says at once who has it."""
 
 import os
-import random
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
+import filelock
 import pytest
-import torch
-from forked import answer_of
-from lives import End, leftovers, life, start_or_resume
-from oracle import fingerprint, write_recipe
-from signalled import Moment, send
-from tally import Tally
+import sklearn.linear_model  # noqa: F401  (imported here so that no forked life has to)
+from forked import begin, ended
+from oracle import fingerprint, short_run
+from pictures import TreeHash
+from tally import Tally, share
 
-from imgkit import open_run, run
-from imgkit.cli import app
+import imgkit.experiment  # noqa: F401  (likewise)
+from imgkit import checkpoint, open_run, resume
+from imgkit import run as run_module
+from imgkit.errors import ImgkitError, Interrupted, UsageError
 from imgkit.run import RunFolder
 
+FAMILY = "T-L"
+PAIRS, STARTS, AT_ONCE = 20, 1000, 4
 MOST_S = 2.0
-STARTS, AT_ONCE = 1000, 4
+CLOCKS = {"Pacific/Kiritimati": -48.0, "UTC": -1.0, "Asia/Kolkata": -9000.0, "America/Anchorage": 9000.0}
+LOGS = ("history.jsonl", "steps.jsonl")
+REFUSED = UsageError("").exit_code
+COMMAND = """
+import atexit, sys
+atexit.register(lambda: print("torch:", "torch" in sys.modules, file=sys.stderr))
+from imgkit.cli.app import main
+main()
+"""
 
 
-class Said(NamedTuple):
-    """How a command ended."""
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended that would have the run, what it said, and after how much of the processor's time."""
 
     pid: int
     code: int
+    said: str
     seconds: float
-    text: str
 
 
-@pytest.fixture(scope="session")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that was killed in the middle."""
-    folder = tmp_path_factory.mktemp("begun")
-    assert life(partial(start_or_resume, folder, 0, ("before prune", 4))) == -signal.SIGKILL
-    return folder
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that was "stopped" early, and the same one as it ends "alone"."""
+    place = tmp_path_factory.mktemp("runs")
+
+    def stop(point: str) -> None:
+        if point == "before prune":
+            raise Interrupted("stop", signal=15)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGKIT_CACHE", str(place / "cache"))
+        patch.setattr(checkpoint, "reached", stop)
+        with pytest.raises(Interrupted):
+            short_run(place, name="stopped")
+    shutil.copytree(place / "runs" / "stopped", place / "runs" / "alone")
+    resume(str(place / "runs" / "alone"))
+    return place / "runs"
 
 
 @pytest.fixture
-def killed(begun: Path, tmp_path: Path) -> Path:
-    return copied(begun, tmp_path / "killed")
+def run(runs: Path, tmp_path: Path) -> Path:
+    """A copy of the run that was stopped."""
+    return shutil.copytree(runs / "stopped", tmp_path / "runs" / "run")
 
 
-def copied(begun: Path, to: Path) -> Path:
-    shutil.copytree(begun, to)
-    return to
+def at_once(works: list[Callable[[Path], object]], place: Path) -> list[Ended]:
+    """Start processes, each of which is given a file for what it says; in the order in which they ended."""
+    place.mkdir(exist_ok=True)
 
+    def told(work: Callable[[Path], object]) -> None:
+        work(place / f"{os.getpid()}")
 
-def commands(folder: Path, *given: list[str], apart_s: float = 0.0) -> list[Said]:
-    """Run commands of imgkit in forks that begin at the same time, or one after another."""
-    children = []
-    at_s = time.monotonic() + 0.1
-    for number, words in enumerate(given):
-        child = os.fork()
-        if child == 0:
-            try:
-                _command(folder / f"said-{number}", at_s + number * apart_s, words)
-            finally:
-                os._exit(70)
-        children.append(child)
-    found = []
-    for number, child in enumerate(children):
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        told, _, seconds = (folder / f"said-{number}").read_text().rpartition("\n")
-        found.append(Said(child, code, float(seconds), " ".join(told.split())))
+    left = {begin(partial(told, work)) for work in works}
+    found: list[Ended] = []
+    while left:
+        for pid in list(left):
+            done, status, used = os.wait4(pid, os.WNOHANG)
+            if done:
+                left.remove(pid)
+                said = " ".join((place / f"{pid}").read_text().split()) if (place / f"{pid}").is_file() else ""
+                found.append(Ended(pid, os.waitstatus_to_exitcode(status), said, used.ru_utime + used.ru_stime))
+        time.sleep(0.005)
     return found
 
 
-def _command(said: Path, at_s: float, words: list[str]) -> None:
-    torch.set_num_threads(1)
-    with said.open("w") as stream:
-        sys.stdout = sys.stderr = stream
-        sys.argv = ["imgkit", *words]
-        time.sleep(max(0.0, at_s - time.monotonic()))
-        began, code = time.monotonic(), 0
-        try:
-            app.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        stream.write(f"\n{time.monotonic() - began}")
-    os._exit(code)
+def command(run: Path, file: Path) -> None:
+    """`imgkit resume` as people start it, from the first import on."""
+    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), 2)
+    os.execv(sys.executable, [sys.executable, "-c", COMMAND, "resume", str(run)])  # noqa: S606
 
 
-def faults(folder: Path, found: list[Said], whole: str) -> list[str]:
-    """What is wrong with how two commands shared the run in `folder`."""
-    works, other = sorted(found, key=lambda said: said.code)
-    wrong = [f"exit code {said.code}: {said.text}" for said, code in ((works, 0), (other, 2)) if said.code != code]
-    if f"is being written by process {works.pid} on {socket.gethostname()}." not in other.text:
-        wrong.append(f"not named: {works.pid}: {other.text}")
-    wrong += [f"{other.seconds:.1f} s"] * (other.seconds > MOST_S) + leftovers(folder / "runs")
-    if wrong:
-        return wrong
-    ended = open_run("run", folder / "runs")
-    epochs = [row["epoch"] for row in ended.folder.history()]
-    return ["mixed"] * (fingerprint(ended) != whole or epochs != list(range(len(epochs))))
+def fork(run: Path, file: Path) -> None:
+    """The same in a fork, which has imported all; it takes its time over each save."""
+    checkpoint.reached = lambda point: time.sleep(0.02)
+    try:
+        resume(str(run))
+    except UsageError as error:
+        file.write_text(error.message)
+        raise
 
 
-def resume(folder: Path) -> list[str]:
-    return ["resume", "run", "--runs", str(folder / "runs")]
+def written(run: Path) -> dict[str, object]:
+    """What two writers would mix: the names of all files, and the rows of both logs without their times."""
+    folder = RunFolder(run)
+    rows = [(row["step"], row.get("loss"), row.get("val/loss")) for name in LOGS for row in folder.rows(name)]
+    return {"files": sorted(str(file.relative_to(run)) for file in run.rglob("*")), "rows": rows}
 
 
-@pytest.mark.timeout(600)
-def test_of_two_commands_one_works(begun: Path, tmp_path: Path, end: End, tally: Tally, whole: bool) -> None:
-    for number in range(17 if whole else 1):
-        folder = copied(begun, tmp_path / str(number))
-        found = commands(folder, resume(folder), resume(folder))
-        assert faults(folder, found, end.print) == [], found
-        tally.most("T-L", seconds=max(found, key=lambda said: said.code).seconds)
-        tally.count("T-L", pairs=1, mixed=0)
+def seen(pair: list[Ended], run: Path, expected: Path) -> Counter[str]:
+    """What came of two that would have one run.
+
+    "ran": how many did; "mixed": the run is not as one alone would have made it; "untold": the other did not say
+    which process of which machine has it; "late": it took long, or imported torch for it.
+    """
+    ran, others = [one for one in pair if one.code == 0], [one for one in pair if one.code == REFUSED]
+    holder = f"is being written by process {ran[0].pid if ran else '?'} on {socket.gethostname()}."
+    try:
+        mixed = fingerprint(open_run(str(run))) != fingerprint(open_run(str(expected))) or (
+            written(run) != written(expected)
+        )
+    except ImgkitError:
+        mixed = True
+    return Counter(
+        pairs=1,
+        ran=len(ran),
+        mixed=mixed,
+        untold=len(others) != 1 or holder not in others[0].said,
+        late=any(one.seconds > MOST_S or "torch: True" in one.said for one in others),
+    )
 
 
-@pytest.mark.timeout(600)
-def test_a_run_that_goes_on_is_left_alone(begun: Path, tmp_path: Path, end: End, tally: Tally, whole: bool) -> None:
-    draw = random.Random(0)
-    for number in range(5 if whole else 1):
-        folder = copied(begun, tmp_path / str(number))
-        found = commands(folder, resume(folder), resume(folder), apart_s=draw.uniform(0.02, 0.3))
-        assert faults(folder, found, end.print) == [], found
-        tally.count("T-L", late=1, mixed=0)
+def fine(found: Counter[str], pairs: int) -> bool:
+    return {name: found[name] for name in ("pairs", "ran", "mixed", "untold", "late")} == {
+        "pairs": pairs,
+        "ran": pairs,
+        "mixed": 0,
+        "untold": 0,
+        "late": 0,
+    }
 
 
-@pytest.mark.campaign
-@pytest.mark.timeout(600)
-def test_of_two_fresh_processes_one_works(begun: Path, tmp_path: Path, end: End, tally: Tally) -> None:
-    """All that a user waits for: also that Python starts and imgkit is imported."""
-    for number in range(3):
-        folder = copied(begun, tmp_path / str(number))
-        found = fresh(folder, 2)
-        assert faults(folder, found, end.print) == [], found
-        tally.most("T-L", seconds=max(found, key=lambda said: said.code).seconds)
-        tally.count("T-L", pairs=1, mixed=0)
+@pytest.mark.timeout(900)
+def test_of_two_that_resume_at_once_one_does(runs: Path, tmp_path: Path, tally: Tally, whole: bool) -> None:
+    number, work = (PAIRS, command) if whole else (2, fork)
+    found, slowest_s = Counter[str](), 0.0
+    for _ in range(number):
+        run = shutil.copytree(runs / "stopped", tmp_path / "run")
+        pair = at_once([partial(work, run)] * 2, tmp_path / "said")
+        found += seen(pair, run, runs / "alone")
+        slowest_s = max(slowest_s, pair[0].seconds)
+        shutil.rmtree(run)
+    assert fine(found, number)
+    tally.count(FAMILY, **{"mixed": 0, "untold": 0, "late": 0, **found})
+    tally.most(FAMILY, most_s=round(slowest_s, 2))
 
 
-def fresh(folder: Path, n: int) -> list[Said]:
-    """So many `imgkit resume` at once, as a shell starts them."""
-    command = [sys.executable, "-m", "imgkit", *resume(folder)]
-    began = time.monotonic()
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(n)]
-    seconds: dict[int, float] = {}
-    while len(seconds) < n:
-        for process in processes:
-            if process.pid not in seconds and process.poll() is not None:
-                seconds[process.pid] = time.monotonic() - began
-        time.sleep(0.01)
-    texts = [" ".join(process.communicate()[1].decode().split()) for process in processes]
-    return [
-        Said(process.pid, process.returncode, seconds[process.pid], text)
-        for process, text in zip(processes, texts, strict=True)
-    ]
+def test_a_run_that_goes_on_is_left_alone(run: Path, tmp_path: Path, tally: Tally, tree_hash: TreeHash) -> None:
+    """By everything that would write to it, as people start it; the lock of a process that was killed is none."""
+    taken = tmp_path / "taken"
+
+    def hold() -> None:
+        with RunFolder(run).lock():
+            taken.touch()
+            signal.pause()
+
+    holder = begin(hold)
+    while not taken.exists():
+        time.sleep(0.005)
+    before = tree_hash(run)
+    (late,) = at_once([partial(command, run)], tmp_path / "said")
+    assert late.code == REFUSED
+    assert f"is being written by process {holder} on {socket.gethostname()}." in late.said
+    assert "torch: False" in late.said
+    assert late.seconds <= MOST_S
+    with pytest.raises(UsageError, match=f"process {holder} on "):
+        resume(str(run))
+    assert tree_hash(run) == before
+    os.killpg(holder, signal.SIGKILL)
+    assert ended(holder) == -signal.SIGKILL
+    assert RunFolder(run).read_json("status.json")["pid"] == holder
+    assert resume(str(run)).folder.read_json("status.json")["state"] == "finished"
+    tally.count(FAMILY, refused=2, stale=1)
 
 
-def test_a_fresh_process_names_the_holder(killed: Path, tally: Tally) -> None:
-    with open_run("run", killed / "runs").folder.lock():
-        (said,) = fresh(killed, 1)
-    assert said.code == 2
-    assert f"run is being written by process {os.getpid()} on {socket.gethostname()}." in said.text
-    assert said.seconds <= MOST_S
-    tally.most("T-L", seconds=said.seconds)
+# Time
 
 
-def test_of_two_starts_with_one_name_one_gets_it(tmp_path: Path, end: End, tally: Tally, whole: bool) -> None:
-    for number in range(4 if whole else 1):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        words = ["finetune", "test_resnet", "--recipe", write_recipe(folder), "--data", "synthetic:3x16"]
-        words += ["--name", "run", "--out", str(folder / "runs"), "--workers", "0"]
-        works, other = sorted(commands(folder, words, words), key=lambda said: said.code)
-        assert (works.code, other.code) == (0, 2), (works, other)
-        assert "There is a run called 'run' in" in other.text
-        assert [entry.name for entry in (folder / "runs").iterdir() if entry.name != "latest"] == ["run"]
-        assert fingerprint(open_run("run", folder / "runs")) == end.print
-        tally.count("T-L", names=1, mixed=0)
+class Watch(datetime):
+    """A clock that somebody sets."""
 
+    ahead = timedelta()
 
-def stale(folder: Path) -> int:
-    """Kill the main process of a run alone, as the system does where memory is short; the code of a resume at once."""
-    assert send(folder, Moment("step", 4, 0.0, 2), signal.SIGKILL, look=False).code == -signal.SIGKILL
-    return commands(folder, resume(folder))[0].code
-
-
-def test_the_lock_of_a_dead_process_is_none(tmp_path: Path, end: End, tally: Tally, whole: bool) -> None:
-    for number in range(4 if whole else 1):
-        folder = tmp_path / str(number)
-        assert stale(folder) == 0
-        assert fingerprint(open_run("run", folder / "runs")) == end.print
-        tally.count("T-L", stale=1)
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) + cls.ahead
 
 
 @contextmanager
-def clock(offset: timedelta, zone: str) -> Iterator[None]:
-    """Another time of day for names and ages, and another time zone."""
+def clock(hours: float, zone: str) -> Iterator[None]:
+    """A machine whose clock is so far ahead, in another time zone."""
     real = time.time
-
-    class Shifted(datetime):
-        @classmethod
-        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-            return datetime.now(UTC) + offset
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", zone)
         time.tzset()
-        patch.setattr(run, "datetime", Shifted)
-        patch.setattr(time, "time", lambda: real() + offset.total_seconds())
+        patch.setattr(Watch, "ahead", timedelta(hours=hours))
+        patch.setattr(run_module, "datetime", Watch)
+        patch.setattr("imgkit.prepare.datetime", Watch)
+        patch.setattr(time, "time", lambda: real() + 3600 * hours)
         yield
     time.tzset()
 
 
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
-def test_a_clock_that_is_moved_is_in_nobodys_way(
-    begun: Path, tmp_path: Path, end: End, tally: Tally, zone: str
-) -> None:
-    for days in (-400, 400):
-        folder = copied(begun, tmp_path / str(days))
-        with clock(timedelta(days=days), zone):
-            (said,) = commands(folder, resume(folder))
-        assert said.code == 0, said
-        assert fingerprint(open_run("run", folder / "runs")) == end.print
-        tally.count("T-L", clocks=1)
+@pytest.mark.parametrize("zone", share(CLOCKS, ["America/Anchorage"]))
+def test_a_run_goes_on_whatever_the_clock_says(runs: Path, run: Path, tmp_path: Path, tally: Tally, zone: str) -> None:
+    with clock(CLOCKS[zone], zone):
+        now = Watch.now(UTC)
+        assert resume(str(run)).folder.read_json("status.json")["state"] == "finished"
+        with RunFolder.create(tmp_path / "runs", verb="v", model="m", data="d") as folder:
+            folder.write_text("run.json", "{}")
+        folder.announce()
+        assert RunFolder.open("latest", tmp_path / "runs").name == folder.name
+        stamp = datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+        assert timedelta(0) <= stamp + timedelta(seconds=1) - now < timedelta(seconds=60), "names are of UTC"
+    assert fingerprint(open_run(str(run))) == fingerprint(open_run(str(runs / "alone")))
+    assert written(run) == written(runs / "alone")
+    tally.count(FAMILY, clocks=1)
 
 
-def names_of_starts(out: Path, n: int) -> list[str]:
-    """The names of so many runs, begun by several processes at once, in the middle of which the clock goes back."""
-
-    def starts() -> list[str]:
-        found = []
-        for number in range(n // AT_ONCE):
-            zone, back = ("Asia/Kolkata", -1) if number > n // AT_ONCE // 2 else ("UTC", 0)
-            with (
-                clock(timedelta(hours=back), zone),
-                RunFolder.create(out, verb="finetune", model="m", data="d") as folder,
-            ):
-                folder.write_json("run.json", {"pid": os.getpid()})
-            found.append(folder.name)
-        return found
-
-    return [name for names in at_once(starts, AT_ONCE) for name in names]
+# Names
 
 
-def at_once(work: Callable[[], list[str]], n: int) -> list[list[str]]:
-    """What so many forks answer."""
-    from concurrent.futures import ThreadPoolExecutor
+def names(out: Path, starts: int) -> None:
+    """Begin so many runs in `out`, each with a file of its own."""
+    for number in range(starts):
+        with RunFolder.create(out, verb="finetune", model="a/b", data="my cells/") as folder:
+            folder.write_text(f"{os.getpid()}-{number}.txt", "")
 
-    with ThreadPoolExecutor(n) as pool:
-        return list(pool.map(lambda _: answer_of(work), range(n)))
 
-
-def test_names_are_unique(tmp_path: Path, tally: Tally, whole: bool) -> None:
-    starts = STARTS if whole else 100
-    names = names_of_starts(tmp_path, starts)
-    assert len(set(names)) == len(names) == starts
-    assert {entry.name for entry in tmp_path.iterdir()} == set(names)
-    tally.count("T-L", starts=len(set(names)))
+def test_names_are_safe_sortable_and_never_shared(tmp_path: Path, tally: Tally, whole: bool) -> None:
+    each = STARTS // AT_ONCE if whole else 15
+    children = [begin(partial(names, tmp_path, each)) for _ in range(AT_ONCE)]
+    assert [ended(child) for child in children] == [0] * AT_ONCE
+    made = sorted(entry.name for entry in tmp_path.iterdir())
+    assert len(made) == each * AT_ONCE
+    assert all("-finetune-a-b-my-cells-" in name and "/" not in name for name in made)
+    files = [file.name for name in made for file in (tmp_path / name).glob("*.txt")]
+    assert len(files) == len(set(files)) == len(made), "each has the file of the start that made it, and no other"
+    tally.count(FAMILY, names=len(made))
 
 
 # What protects, taken away: the checks above must notice.
 
 
-@contextmanager
-def open_to_all(self: RunFolder) -> Iterator[None]:
-    yield
-
-
-@pytest.mark.parametrize("what", ["the lock", "who holds it", "workers that end"])
+@pytest.mark.parametrize("what", ["lock", "holder"])
 def test_the_check_notices_what_is_missing(
-    killed: Path, end: End, tally: Tally, monkeypatch: pytest.MonkeyPatch, what: str
+    runs: Path, run: Path, tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    if what == "workers that end":
-        monkeypatch.setattr("imgkit.data.batches.end_with_parent", lambda number: None)
-        assert stale(killed / "new") == 2
+    if what == "lock":
+        monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, timeout: None)
     else:
-        if what == "the lock":
-            monkeypatch.setattr(RunFolder, "lock", open_to_all)
-        else:
-            monkeypatch.setattr(run, "_who", lambda: {})
-        assert faults(killed, commands(killed, resume(killed), resume(killed)), end.print) != []
+        monkeypatch.setattr(run_module, "_who", lambda: {"host": socket.gethostname(), "pid": 1})
+    found = seen(at_once([partial(fork, run)] * 2, tmp_path / "said"), run, runs / "alone")
+    assert found["untold"] == 1
+    assert (found["ran"] != 1 or found["mixed"] > 0) == (what == "lock")
     tally.count("mutants", caught=1, escaped=0)
 
 
-def test_the_check_notices_names_without_chance(tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgkit.run.secrets.token_hex", lambda n: "00")
-    monkeypatch.setattr(run, "_who", dict)
-    with pytest.raises(AssertionError, match="ended with"):  # another start has the name
-        names_of_starts(tmp_path, 1000)
+def test_the_check_notices_names_without_a_draw(tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two starts of one millisecond would be refused for each other's name."""
+    monkeypatch.setattr(run_module.secrets, "token_hex", lambda n: "00")
+    monkeypatch.setattr(run_module, "datetime", Still)
+    assert ended(begin(partial(names, tmp_path, 2))) == REFUSED
     tally.count("mutants", caught=1, escaped=0)
+
+
+class Still(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return cls(2026, 11, 29, tzinfo=tz)
