@@ -35,10 +35,9 @@ from imgkit.calibration import Calibration
 from imgkit.cells import visible
 from imgkit.errors import DiskError, DivergedError, printable
 from imgkit.evaluation_tables import tables_of
-from imgkit.files import sync
+from imgkit.files import sweep, sync
 from imgkit.metrics import Ints, Scored
 from imgkit.multilabel import ScoredSets
-from imgkit.run import sweep
 
 SCHEMA = 1
 Beside = Callable[[Path, Scored | ScoredSets], None]

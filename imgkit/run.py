@@ -22,17 +22,15 @@ from filelock import FileLock, Timeout
 from imgkit.bounds import read_json
 from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, disk_told, printable
-from imgkit.files import neighbour, sync, whole_file
+from imgkit.files import is_leftover, neighbour, remove, sweep, sync, whole_file
 from imgkit.run_names import latest_run, no_such_run
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
-_LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
 _DRAFT = re.compile(r"^\.(.+)\.tmp-[0-9a-f]+-[0-9a-f]+$")
 _PARTS = ("", "data", "checkpoints", "evaluations")
 _HEARTBEAT_S = 5.0
 _LOCK_S = 0.5  # in which a process that has just taken the lock says who it is
-_LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
 SCHEMA = 1
 """The form of run.json."""
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessing.json", "calibration.json")
@@ -169,8 +167,8 @@ class RunFolder:
         """Remove what a killed write left behind. Call it only while holding the lock."""
         for place in (self.path / part for part in _PARTS):
             for entry in place.iterdir() if place.is_dir() else ():
-                if _LEFTOVER.match(entry.name):
-                    _remove(entry)
+                if is_leftover(entry.name):
+                    remove(entry)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write `name` so that it is always either the old or the new content."""
@@ -285,24 +283,6 @@ def _name(draft: Path, place: Path) -> None:
         if os.path.lexists(place):  # another start was quicker
             raise _taken(place) from None
         raise
-
-
-def sweep(place: Path) -> None:
-    """Remove what writes that were killed over a day ago left in `place`, by its hidden names and its age.
-
-    What this process writes stays: the disk's clock may be another one.
-    """
-    own = f"-{os.getpid():x}-"
-    for entry in place.iterdir() if os.access(place, os.R_OK) else ():
-        with suppress(OSError):  # another process may remove it, too
-            old = time.time() - entry.lstat().st_mtime > _LEFT_S
-            if old and own not in entry.name and _LEFTOVER.match(entry.name):
-                _remove(entry)
-
-
-def _remove(entry: Path) -> None:
-    """A file, or a folder with all that is in it; of a link, the link alone."""
-    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def goes_on(status: Mapping[str, Any]) -> bool:
