@@ -135,16 +135,6 @@ FAMILIES = {
         {"signals": 84, "taken": 84, "done": 2, "second": 4},
         {"late_s": 2, "second_s": 2},
     ),
-    "T-L": Family(
-        "Two commands on one run, at once and one later; two starts with one name; locks of dead processes; clocks and "
-        "time zones that change",
-        "of {pairs} pairs at once one worked and the other said who, {seconds:.1f} s after it began at most; so in "
-        "{late} later and {names} of one name; {mixed} mixed files; {stale} stale locks and {clocks} clocks in "
-        "nobody's way; {starts:,} names, none twice",
-        "test_locks.py",
-        {"pairs": 20, "late": 5, "names": 4, "stale": 4, "clocks": 4, "starts": 1000},
-        {"mixed": 0, "seconds": 2},
-    ),
     "T-X4": Family(
         "Names that a spreadsheet would compute or a terminal obey, and names that are no UTF-8, in every CSV file and "
         "on the terminal of every command that shows them",
@@ -201,6 +191,48 @@ FAMILIES = {
         {"files": 2000},
         {"wrong": 0, "most_s": 5},
     ),
+    "T-P": Family(
+        "Any position: phases of any length that go on at any step, with any workers and micro-batches; a run that "
+        "goes on from each of its steps",
+        "{places} orders, {cases} cases of batches and {resumed} resumed runs, {wrong} unlike the definition or the "
+        "whole run; {collisions} collisions among {keys:,} keys",
+        "test_purity.py",
+        {"places": 300, "cases": 300, "resumed": 40, "keys": 1_000_000},
+        {"wrong": 0, "collisions": 0},
+    ),
+    "T-L": Family(
+        "Two at once: pairs that resume one run, a killed holder, clocks set back and ahead, other time zones, many "
+        "starts",
+        "{ran} of {pairs} pairs: one ran, {untold} others did not name it, {late} took more than {most_s:g} s of "
+        "processor time or imported torch, {mixed} runs were mixed; {names:,} starts have names of their own",
+        "test_locks.py",
+        {"pairs": 20, "ran": 20, "names": 1000, "clocks": 4, "stale": 1, "refused": 2},
+        {"ran": 20, "untold": 0, "late": 0, "mixed": 0, "most_s": 2.0},
+    ),
+    "T-Z": Family(
+        "Sequences of trainings, kills, flipped bits, full disks, removed checkpoints and evaluations, with other "
+        "workers each time",
+        "{sequences} sequences of {lives:,} lives, {kills} of them killed, {flips} flips, {fills} full disks, "
+        "{deletions} removals, {evaluations} evaluations: {ends} ends, {mismatches} unlike the run that nothing befell",
+        "test_sequences.py",
+        {"sequences": 300, "ends": 300, "kills": 100, "flips": 50, "fills": 50, "deletions": 50, "evaluations": 50},
+        {"mismatches": 0},
+    ),
+    "T-V": Family(
+        "Formats of checkpoints: one of each is kept, and one of a later format",
+        "{read} read bit for bit, {refused} of a later format refused in a line that names both, {neither} neither",
+        "test_versions.py",
+        {"read": 1, "refused": 1},
+        {"neither": 0},
+    ),
+    "T-F": Family(
+        "Made-up contents: manifests, states and tensors of checkpoints, tables, indexes, recipes, studies, texts of "
+        "pages",
+        "{examples:,} contents, {refused:,} refused; {fallen} made a reader fall over",
+        "test_fuzz.py",
+        {"examples": 20_000},
+        {"fallen": 0},
+    ),
     "mutants": Family(
         "The proof of the proof: what protects is taken away, one thing at a time",
         "{caught} of {caught} were noticed by the tests above",
@@ -245,6 +277,9 @@ Kills and resumes have a page of their own: [determinism](determinism.md). What 
 disk or not, or half, or zeros; each name that was given, changed or removed in a folder that was not synced after it
 may be or not, in any combination. Each such state is written out as a folder and read; where an instant allows more
 than 200, the plainest and a draw of the others.
+
+**For longer**: `make nightly MINUTES=30` trains for so long and sees that memory, open files and threads do not
+grow, and has every reader read made-up contents for so long.
 
 **What is not promised**: a disk that says "synced" and did not; the decoders of Pillow against pictures made to attack
 them, and what these take by themselves (of 64 megapixels, 1.0 GB for a WebP and 0.6 GB for a progressive JPEG with

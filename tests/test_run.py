@@ -7,6 +7,7 @@ from socket import gethostname
 import pytest
 
 from imgkit.errors import DiskError, UsageError
+from imgkit.files import sweep
 from imgkit.run import RunFolder, goes_on, replace_text
 
 
@@ -78,6 +79,16 @@ def test_a_start_removes_old_leftovers_and_nothing_else(tmp_path: Path) -> None:
     make(tmp_path, "run")
     left = sorted(entry.name for entry in tmp_path.iterdir())
     assert left == [".mine", ".y.tmp-1f-0a1b2c3d", "latest", "run", "x.tmp-1f-0a1b2c3d"]
+
+
+def test_what_this_process_writes_is_no_leftover_whatever_its_age(tmp_path: Path) -> None:
+    """A disk's clock may be days behind."""
+    own, others = (tmp_path / f".x.tmp-{process:x}-0a1b2c3d" for process in (os.getpid(), os.getpid() + 1))
+    for place in (own, others):
+        place.mkdir()
+        os.utime(place, (0, 0))
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [own]
 
 
 def test_a_taken_name_is_refused_with_the_way_on(tmp_path: Path) -> None:

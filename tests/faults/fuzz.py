@@ -45,8 +45,8 @@ class Subject(NamedTuple):
 
 def fuzz(
     subject: Subject, place: Path, *, examples: int, minutes: float = 0.0, first: int = 0, shorten: bool = True
-) -> tuple[int, int]:
-    """Have so many examples read, and then more until the time is up; returns how many, and how many were refused.
+) -> dict[str, int]:
+    """Have so many examples read, and then more until the time is up; returns what came of them.
 
     Args:
         subject: what reads.
@@ -59,12 +59,12 @@ def fuzz(
     Raises:
         Exception: that of a content which the reader neither takes nor refuses.
     """
-    began, done, refused, number = time.monotonic(), 0, 0, first
-    while done < examples or time.monotonic() - began < 60 * minutes:
+    began, number, seen = time.monotonic(), first, {"examples": 0, "taken": 0, "refused": 0}
+    while seen["examples"] < examples or time.monotonic() - began < 60 * minutes:
 
         @seed(number)
         @settings(
-            max_examples=min(ROUND, examples - done) if done < examples else ROUND,
+            max_examples=min(ROUND, examples - seen["examples"]) if seen["examples"] < examples else ROUND,
             deadline=None,
             database=None,
             report_multiple_bugs=False,
@@ -73,16 +73,17 @@ def fuzz(
         )
         @given(content=subject.contents)
         def holds(content: Content) -> None:
-            nonlocal done, refused
+            seen["examples"] += 1
             try:
                 subject.read(place, content)
             except ImgkitError:
-                refused += 1
-            done += 1
+                seen["refused"] += 1
+            else:
+                seen["taken"] += 1
 
         holds()
         number += 1
-    return done, refused
+    return {**seen, "fallen": seen["examples"] - seen["taken"] - seen["refused"]}
 
 
 # Contents

@@ -22,10 +22,11 @@ __all__ = ["page_template"]
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_no_content_makes_a_reader_fall_over(tmp_path: Path, tally: Tally, whole: bool, name: str) -> None:
     least = EACH if whole else QUICK
-    done, refused = fuzz(SUBJECTS[name], tmp_path, examples=least)
-    assert done >= least
-    assert (refused > 0) == (name != "page"), "damages reach what the reader looks at"
-    tally.count(FAMILY, examples=done, refused=refused, fallen=0)
+    seen = fuzz(SUBJECTS[name], tmp_path, examples=least)
+    assert seen["examples"] >= least
+    assert seen["fallen"] == 0
+    assert (seen["refused"] > 0) == (name != "page"), "damages reach what the reader looks at"
+    tally.count(FAMILY, **seen)
 
 
 # What protects, taken away: the examples must notice.

@@ -64,8 +64,8 @@ def test_each_format_is_read_or_refused_by_name(tally: Tally) -> None:
     own = range(1, checkpoint.FORMAT + 1)
     assert outcomes == {**dict.fromkeys(own, "read"), LATER: "refused"}
     assert sum(file.stat().st_size for file in KEPT.rglob("*")) < 64 << 10
-    words = list(outcomes.values())
-    tally.count(FAMILY, read=words.count("read"), refused=words.count("refused"), neither=0)
+    read, refused = (list(outcomes.values()).count(word) for word in ("read", "refused"))
+    tally.count(FAMILY, read=read, refused=refused, neither=len(outcomes) - read - refused)
 
 
 def test_what_is_written_now_is_what_is_kept(tmp_path: Path) -> None:
