@@ -38,6 +38,14 @@ def _interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _scanned_here() -> Iterator[None]:
+    """Hundreds of scans decode in the tests' own process, which spares each a fork; tests of crashes fork again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imgkit.data.apart.FORKS", False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for this run of the tests, the same for all processes of pytest-xdist."""

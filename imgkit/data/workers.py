@@ -174,9 +174,10 @@ def _patient(
             except StopIteration:
                 return
             except (RuntimeError, EOFError, OSError) as error:  # which one depends on what the process was doing
-                if guard.stuck is not None:
+                died = _died(iterator, watch, path)
+                if guard.stuck is not None:  # looked at after that: it may be the guard who killed
                     raise _never_ends(guard.stuck, path) from error
-                if (died := _died(iterator, watch, path)) is not None:
+                if died is not None:
                     raise died from error
                 if not str(error).startswith("DataLoader timed out"):
                     raise

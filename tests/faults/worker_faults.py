@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imgkit.data.index import Index
 
-LONG_S = 6  # what hangs ends by itself, so that nothing is left of a test that fails
+LONG_S = 8  # what hangs ends by itself, so that nothing is left of a test that fails
 
 
 def killed(number: int) -> Callable[[], object]:
