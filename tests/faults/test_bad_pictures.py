@@ -50,7 +50,7 @@ def tried(case: Case, tree: Path) -> dict[str, Any]:
         seconds, mib = map(max, read_in, scanned_in)
         return {"alone": alone, "s": seconds, "mib": mib, **in_a_data_set(case.path, tree)}
 
-    found: dict[str, Any] = answer_of(work, wait_s=20)
+    found: dict[str, Any] = answer_of(work, wait_s=120)  # which only what hangs takes
     return found
 
 
