@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from imgkit.cells import bare
-from imgkit.data.csv_table import GUESSES, Paths, other_table
+from imgkit.data.csv_table import GUESSES, other_table
 from imgkit.data.csv_text import delimiter_of, written_by_imgkit
 from imgkit.data.folders import walk
 from imgkit.data.index import SPLITS
 from imgkit.data.rows import EXTENSIONS, absolute, listed
 from imgkit.data.sources import TABLES
+from imgkit.data.table_paths import Paths
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 
 if TYPE_CHECKING:

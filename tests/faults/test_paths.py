@@ -13,7 +13,7 @@ from tally import Tally, share
 from watched_files import Touched, each_ends_with, touched_by, typed
 
 from imgkit.data import decode
-from imgkit.data.csv_table import Paths
+from imgkit.data.table_paths import Paths
 
 FAMILY = "T-X5"
 SMALL = ("--set", "model.image_size=32", "--set", "run.workers=0", "--set", "train.batch_size=8", "--smoke")
