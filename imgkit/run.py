@@ -262,7 +262,7 @@ def check_place(out: Path, name: str | None) -> None:
 
 def _fits_a_line(name: str) -> bool:
     taken = {"latest", "report.html", "report.md", "leaderboard.csv"}
-    return 0 < len(name) <= 200 and name.isprintable() and name not in taken
+    return 0 < len(os.fsencode(name)) <= 200 and name.isprintable() and name not in taken
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The image column of a table: cells to paths below a root, and nowhere else."""
+"""Where the cells of a table's image column lead."""
 
 import os
 import re
