@@ -1,5 +1,6 @@
 """Scores a network on a split, and stores what it answered."""
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
+_CALLED = 100  # bytes of the name of other data that go into that of a folder
 _BATCH = 32  # images a forward pass; results do not depend on it beyond rounding
 
 
@@ -165,7 +167,7 @@ def evaluate_run(
     name, rows = _rows(index, split, splits, where, own=data is None)
     label = f"{name}@{weights_label(weights)}"
     if data is not None:  # folders of the same name elsewhere hold other images; a hidden name would be left out
-        called = Path(data.path or "data").name.lstrip(".") or "data"
+        called = os.fsencode(Path(data.path or "data").name.lstrip("."))[:_CALLED].decode("utf-8", "ignore") or "data"
         label = f"{called}-{index.fingerprint[:4]}-{label}"
     place = folder.path / "evaluations" / label
     if data is None:
