@@ -172,7 +172,7 @@ def test_every_command_has_a_case() -> None:
     assert all(words[: name.count(" ") + 1] == tuple(name.split()) for name, all_ in TYPED.items() for words in all_)
 
 
-QUICK = ["data check", "evaluate", "predict", "plot", "report", "data preview"]
+QUICK = ["data check", "evaluate", "predict", "report", "data preview"]
 
 
 @pytest.mark.parametrize("command", share(TYPED, QUICK))
