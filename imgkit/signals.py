@@ -18,6 +18,8 @@ SAVE: Final = getattr(signal, "SIGUSR1", None)
 """Asks for a checkpoint; the run goes on. Windows has no such signal."""
 _HANG_UP: Final = getattr(signal, "SIGHUP", None)  # the terminal was closed
 HEARD: Final = tuple(one for one in (signal.SIGINT, signal.SIGTERM, _HANG_UP, SAVE) if one is not None)
+_ENDS: Final = {128 + one: one for one in HEARD if one != SAVE}  # by exit code
+_AGAIN_S: Final = 0.01  # outside of what dropped it
 _DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 _AT_ONCE: Final = b"\nStopped at once: what came after the last checkpoint is lost. imgkit resume goes on from there.\n"
 
@@ -56,11 +58,27 @@ def ending_cleanly() -> Iterator[None]:
     found = [number for number in HEARD if signal.getsignal(number) is signal.SIG_DFL]
     here = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, _leave) for number in found if here}
+    hook = sys.unraisablehook
+    if here:
+        sys.unraisablehook = _ask_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ask_again(dropped: "sys.UnraisableHookArgs") -> None:
+    """Python drops what a signal raises while a forgotten generator is closed; then the signal comes once more."""
+    error = dropped.exc_value
+    code = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else getattr(error, "code", None)
+    if code not in _ENDS:
+        sys.__unraisablehook__(dropped)
+        return
+    again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), _ENDS[code]))
+    again.daemon = True
+    again.start()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

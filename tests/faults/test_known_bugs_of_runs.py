@@ -35,12 +35,12 @@ from imgkit.recipe.augment import AugmentSettings
 from imgkit.run import RunFolder
 
 BUGS = {
-    2: "tests/test_kill.py::test_killed_runs_end_with_the_same_bits",
+    2: "tests/faults/test_kill.py::test_kills_at_random_instants",
     3: "tests/faults/test_full_disk.py::test_a_real_disk_that_is_full",
     4: "test_a_cut_or_empty_checkpoint_is_one_line_and_the_one_before_is_used",
     5: "test_a_newer_folder_that_is_incomplete_is_passed_over",
     6: "test_two_writers_of_one_step_leave_it_whole",
-    7: "tests/test_oracle.py::test_resume_from_every_step",
+    7: "tests/faults/test_purity.py::test_resume_from_every_step",
     8: "test_a_resume_in_a_later_epoch_has_that_epochs_order",
     9: "test_a_resumed_epoch_is_trained_to_its_end_and_saved",
     10: "test_no_image_is_repeated_or_lost_over_a_resume",

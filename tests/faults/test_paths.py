@@ -268,5 +268,5 @@ def test_the_check_notices_a_name_that_is_not_looked_at(
     (place / "new").mkdir()
     words = [word.replace("{}", "../elsewhere") for word in MAKERS["finetune"]]
     found = touched_by(typed(*words))
-    assert changed_elsewhere(found, place / "new") != []
+    assert changed_elsewhere(found, place / "new") != [], found.text.decode()
     tally.count("mutants", caught=1, escaped=0)

@@ -46,6 +46,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     "scratch": [("scratch", "my_tiny_net", "--plugin", "../mine/my_plugin.py", *DATA, *SMALL)],
     "resume": [("resume", "stopped")],
     "lr-find": [("lr-find", *NETWORK, *DATA, *SMALL[:-1], "--steps", "10", "--out", "rates")],
+    "probe": [("probe", "test_resnet", *DATA, "--weights", "none", "--workers", "0", "--image-size", "32")],
     "study": [("study", "../mine/small.toml", *DATA, "--plugin", "../mine/my_plugin.py", "--smoke")],
     "evaluate": [("evaluate", "ready"), ("evaluate", "ready", *DATA, "--split", "val"), ("evaluate", "ready", *TABLE)],
     "predict": [

@@ -3,10 +3,13 @@
 import os
 import random
 import signal
+import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from forked import forked
 from lives import End, life, start_or_resume
 from oracle import fingerprint
 from signalled import GRACE_S, Moment, faults, send
@@ -14,6 +17,7 @@ from tally import Tally, share
 
 from imgkit import open_run
 from imgkit.experiment import Experiment
+from imgkit.signals import ending_cleanly
 
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT, "USR1": signal.SIGUSR1}
 TIMES = 4  # of each signal at each place
@@ -27,17 +31,17 @@ MOST = {"step": 12, "evaluation": 3, "save": 3}  # beginnings in a run, but for 
 def test_a_signal_costs_no_step(tmp_path: Path, end: End, tally: Tally, whole: bool, case: str) -> None:
     draw = random.Random(case)
     place, name = case.split()
-    for time in range(TIMES if whole else 1):
+    for turn in range(TIMES if whole else 1):
         moment = Moment(
             place, draw.randint(1, MOST.get(place, 1)), draw.uniform(0, LENGTH_S[place]), draw.choice([0, 2])
         )
-        ended = send(tmp_path / str(time), moment, SIGNALS[name])
-        assert faults(tmp_path / str(time), ended, SIGNALS[name], end.print) == [], (moment, ended)
+        ended = send(tmp_path / str(turn), moment, SIGNALS[name])
+        assert faults(tmp_path / str(turn), ended, SIGNALS[name], end.print) == [], (moment, ended)
         if name != "USR1":
             tally.most("T-S", late_s=ended.late_s())
         tally.count("T-S", signals=1, taken=1)
     if whole and name != "USR1":
-        assert_goes_on(tmp_path / str(time), end)
+        assert_goes_on(tmp_path / str(turn), end)
 
 
 def assert_goes_on(folder: Path, end: End) -> None:
@@ -67,6 +71,32 @@ def test_a_second_control_c_ends_it_at_once(tmp_path: Path, end: End, tally: Tal
     tally.count("T-S", second=1)
 
 
+def while_python_tidies_up(number: int) -> int:
+    """The exit code of a command that is signalled while a forgotten generator is closed."""
+
+    def forgotten() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            os.kill(os.getpid(), number)
+
+    try:
+        with ending_cleanly():
+            next(forgotten())
+            time.sleep(GRACE_S)
+    except SystemExit as end:
+        return int(str(end.code))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_a_signal_is_not_lost_while_python_tidies_up(tally: Tally, name: str) -> None:
+    assert forked(partial(while_python_tidies_up, SIGNALS[name]))[0] == 128 + SIGNALS[name]
+    tally.count("T-S", signals=1, taken=1)
+
+
 # What protects, taken away: the checks above must notice.
 
 
@@ -91,7 +121,13 @@ def test_the_check_notices_what_is_missing(
     tally.count("mutants", caught=1, escaped=0)
 
 
+def test_the_check_notices_signals_that_are_lost(tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgkit.signals._ask_again", lambda dropped: None)
+    assert forked(partial(while_python_tidies_up, signal.SIGTERM))[0] == 0
+    tally.count("mutants", caught=1, escaped=0)
+
+
 def test_the_check_notices_workers_that_stay(tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgkit.data.batches.end_with_parent", lambda number: None)
+    monkeypatch.setattr("imgkit.data.workers.end_with_parent", lambda number: None)
     assert send(tmp_path, Moment("step", 1, 0.0, 2), signal.SIGINT, signal.SIGINT, slow=True).orphans
     tally.count("mutants", caught=1, escaped=0)
