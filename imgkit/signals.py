@@ -19,7 +19,7 @@ SAVE: Final = getattr(signal, "SIGUSR1", None)
 _HANG_UP: Final = getattr(signal, "SIGHUP", None)  # the terminal was closed
 HEARD: Final = tuple(one for one in (signal.SIGINT, signal.SIGTERM, _HANG_UP, SAVE) if one is not None)
 _ENDS: Final = {128 + one: one for one in HEARD if one != SAVE}  # by exit code
-_AGAIN_S: Final = 0.01  # outside of what dropped it
+_AGAIN_S: Final = 0.1  # s, which is outside of what dropped it
 _DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 _AT_ONCE: Final = b"\nStopped at once: what came after the last checkpoint is lost. imgkit resume goes on from there.\n"
 
@@ -73,12 +73,11 @@ def _ask_again(dropped: "sys.UnraisableHookArgs") -> None:
     """Python drops what a signal raises while a forgotten generator is closed; then the signal comes once more."""
     error = dropped.exc_value
     code = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else getattr(error, "code", None)
-    if code not in _ENDS:
+    if code not in _ENDS or not hasattr(signal, "setitimer"):  # Windows has none
         sys.__unraisablehook__(dropped)
         return
-    again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), _ENDS[code]))
-    again.daemon = True
-    again.start()
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), _ENDS[code]))
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)  # no thread, in whose start the signal could be dropped again
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
