@@ -1,7 +1,7 @@
 # make demo    environment, install, a real fine-tuning on real photographs, report
 # make test    the tests, in minutes
 # make proof   those that take longer: kills of fresh processes, the whole option matrix
-# make campaign  every fault of tests/faults, in half an hour; figures for docs/reliability.md
+# make campaign  every fault of tests/faults, and its figures for docs/reliability.md
 # make nightly MINUTES=30   a soak and a fuzz, of so many minutes each
 # make browser the pages of `imgkit report` in a real browser, where there is a chromium
 # make lint    style and types

@@ -268,7 +268,7 @@ What imgkit promises, and what it was put through. The table is written by `make
 {chr(10).join(rows)}
 
 Measured on {found["date"]}: {machine["system"]}, {machine["cores"]} cores ({machine["processor"]}),
-{machine["memory_gib"]:g} GiB, {libraries}; {found["minutes"]:g} minutes.
+{machine["memory_gib"]:g} GiB, {libraries}; {60 * found["minutes"]:.0f} seconds.
 
 Kills and resumes have a page of their own: [determinism](determinism.md). What is trusted, and what is not:
 [security](security.md).
