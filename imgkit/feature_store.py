@@ -26,9 +26,8 @@ from safetensors.numpy import save
 
 from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError
-from imgkit.files import check_space, replace_bytes
+from imgkit.files import check_space, replace_bytes, sweep
 from imgkit.quantity import about_bytes, parse_bytes
-from imgkit.run import sweep
 
 Rows = npt.NDArray[np.float32]
 Compute = Callable[[Sequence[int]], Iterator[Rows]]
