@@ -1,14 +1,18 @@
 # make demo    environment, install, a real fine-tuning on real photographs, report
 # make test    the tests, in minutes
 # make proof   those that take longer: kills of fresh processes, the whole option matrix
-# make campaign  every fault of tests/faults, in half an hour; figures for docs/reliability.md
+# make campaign  every fault of tests/faults, and its figures for docs/reliability.md
+# make nightly MINUTES=30   a soak and a fuzz, of so many minutes each
 # make browser the pages of `imgkit report` in a real browser, where there is a chromium
 # make lint    style and types
+# make lock    requirements.lock anew: the newest versions that fit together, and the hash of each of their files
+# make audit   whether a known weakness lies in one of them (asks a service on the network)
 PYTHON ?= python3
 VENV ?= .venv
+MINUTES ?= 30
 BIN = $(VENV)/bin
 
-.PHONY: demo test proof browser campaign lint clean
+.PHONY: demo test proof browser campaign nightly lint lock audit clean
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
@@ -23,6 +27,9 @@ campaign: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m '' tests/faults --campaign-json benchmarks/reliability.json
 	$(BIN)/python benchmarks/reliability.py
 
+nightly: $(VENV)/ready
+	$(BIN)/pytest -n 2 -rP -m nightly tests/nightly --nightly-minutes $(MINUTES)
+
 browser: $(VENV)/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest -m slow tests/report/test_browser.py tests/report/test_accessible.py
@@ -32,10 +39,25 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet uv
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command 'make lock' --upgrade --constraint constraints.txt --extra demo --extra dev \
+		--output-file requirements.lock pyproject.toml
+	rm -r $(VENV)-lock
+
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
+	rm -r $(VENV)-audit
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-audit

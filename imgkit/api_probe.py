@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from imgkit.api import prepared
 from imgkit.api_options import FinetuneOptions
-from imgkit.errors import ImgkitError, UsageError
+from imgkit.errors import DeviceError, ImgkitError, UsageError, WeightsError
+from imgkit.model_names import resolve_name
+from imgkit.plugin_files import use_plugins
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ def probe(models: Sequence[str], *, recipe: str = "probe", **options: Unpack[Fin
     no run; writes probe.csv and held-out.csv. Features are kept: a training that solves its head finds them.
 
     Args:
-        models: timm's names. One that cannot be probed is told on the screen and left out, unless it is alone.
+        models: timm's names. One whose weights are not here, or whose head cannot be solved, is told on the screen and
+            left out, unless it is alone.
         recipe: a shipped recipe's name or a TOML file, for data, image size and class weights.
         **options: data, weights, image_size, seed, sets; out, the folder of the files, or probe/.
 
@@ -31,14 +34,17 @@ def probe(models: Sequence[str], *, recipe: str = "probe", **options: Unpack[Fin
         The networks, best first.
 
     Raises:
-        ImgkitError: the kind says what has to be mended; of the last network where none can be probed.
+        ImgkitError: the kind says what has to be mended; of the first network where none can be probed.
     """
     if isinstance(models, str) or not models:
         raise UsageError("probe takes a list of networks.", 'For example:  imgkit.probe(["resnet50", "resnet18"])')
+    use_plugins(options.get("plugin", ()), options.get("screen"))
+    for model in models:
+        resolve_name(model)  # a typo in the last one is told before the first one takes its time
     options["out"] = out = Path(options.get("out", OUT))
     screen = options.get("screen") or Screen(quiet=True)
     found: list[Probed] = []
-    faults: list[ImgkitError] = []
+    faults: dict[str, ImgkitError] = {}
     for number, model in enumerate(dict.fromkeys(models)):
         if number:  # what is said of the data and the machine is said once
             options["screen"] = Screen(quiet=True, file=io.StringIO())
@@ -48,12 +54,12 @@ def probe(models: Sequence[str], *, recipe: str = "probe", **options: Unpack[Fin
 
                 found.append(probe_network(setup, screen.progress))
                 index = setup.index
-        except ImgkitError as error:
-            faults.append(error)
-            if len(models) > 1:
-                screen.warn(f"{model} is left out: {error.message}")
+        except (WeightsError, UsageError, DeviceError) as error:
+            faults[model] = error
     if not found:
-        raise faults[-1]
+        raise next(iter(faults.values()))
+    for model, fault in faults.items():
+        screen.warn(f"{model} is left out: {fault.message}\n{fault.hint}")
     from imgkit.ranking import rank, write
 
     ranked = rank(found)

@@ -110,11 +110,13 @@ def save(
             aside = target.rename(folder / f".{target.name}.was-{os.getpid():x}-{secrets.token_hex(4)}")
             reached("replace")
         temporary.rename(target)
-    except OSError as error:
+    except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if aside is not None:
             with suppress(OSError):  # else `load` puts it back
                 aside.rename(target)
+        if not isinstance(error, OSError):
+            raise  # such as that memory ran out
         raise DiskError(
             f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {_reason(error, folder, size)}.",
             "The newest checkpoint and the best one are untouched. Free some space, then: imgkit resume",
@@ -333,7 +335,7 @@ def _trash(*places: Path) -> None:
         _sync_folder(parent)
     for trash in trashes:
         reached("prune")
-        shutil.rmtree(trash)
+        trash.unlink() if trash.is_symlink() else shutil.rmtree(trash)  # of a link, what it leads to stays
 
 
 def _put_back(folder: Path) -> None:

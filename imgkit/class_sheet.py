@@ -6,7 +6,7 @@ import numpy as np
 
 from imgkit.data.index import Index, Ints
 from imgkit.data.load import load_data
-from imgkit.data.rows import count
+from imgkit.data.rows import count, refuse_picture
 from imgkit.data.sources import find_data, refuse_inside
 from imgkit.errors import UsageError, printable
 from imgkit.recipe.schema import DataSettings
@@ -32,7 +32,7 @@ def write_class_sheet(settings: DataSettings, file: Path, *, rows: int | None, s
 
     Raises:
         DataError: as `load_data`.
-        UsageError: if there are no rows or too many, or `file` lies in the data.
+        UsageError: if there are no rows or too many, or `file` lies in the data or is a picture of them.
         DiskError: if the file cannot be written.
     """
     if rows is not None and not 1 <= rows <= MOST:
@@ -42,6 +42,7 @@ def write_class_sheet(settings: DataSettings, file: Path, *, rows: int | None, s
     refuse_inside(find_data(settings), settings.root, file, called="picture", beside="preview.png")
     with screen.progress("reading images") as progress:
         index = load_data(settings, progress=progress).index
+    refuse_picture(file, map(index.path, range(len(index))))
     shown = index.classes[: USUAL if rows is None else rows]
     counts = {split: index.counts(split) for split in _SPLITS}
     tiles = [

@@ -19,10 +19,11 @@ A bug raises something else and keeps its traceback (exit 1).
 import difflib
 import errno
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+_LOST = ("CUDA error", "HIP error", "CUDNN_STATUS", "cuDNN error", "CUBLAS_STATUS")
 _NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory")  # torch, on GPUs and on CPUs
 
 
@@ -95,9 +96,14 @@ class DeviceError(ImgkitError):
 
 
 class DivergedError(ImgkitError):
-    """The loss or the weights are no longer finite."""
+    """The loss or the weights are no longer finite.
+
+    Attributes:
+        rows: of the index, on which it showed; those whose own answers are not finite, where that is known.
+    """
 
     exit_code = 6
+    rows: Sequence[int] = ()
 
 
 class DiskError(ImgkitError):
@@ -172,13 +178,18 @@ def ran_out(error: BaseException) -> bool:
 
 @contextmanager
 def memory_told(told: DeviceError) -> Iterator[None]:
-    """Raise `told` instead where memory runs out inside."""
+    """Raise `told` instead where memory runs out inside; and where the device is lost, a DeviceError of its own."""
     try:
         yield
     except Exception as error:
-        if not ran_out(error):
-            raise
-        raise told from error
+        if ran_out(error):
+            raise told from error
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST):
+            raise DeviceError(
+                f"The device no longer answers: {brief(error)}",
+                "Nothing was saved after it. A training goes on from its last checkpoint:  imgkit resume",
+            ) from error
+        raise
 
 
 def printable(text: str) -> str:

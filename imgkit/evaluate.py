@@ -1,6 +1,8 @@
 """Scores a network on a split, and stores what it answered."""
 
+import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from torch import nn
 
 from imgkit.calibration import Calibration
 from imgkit.cost import cost_of
-from imgkit.data.batches import eval_batches
+from imgkit.data.batches import Warn, eval_batches
 from imgkit.data.csv_table import header_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
@@ -31,6 +33,7 @@ from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
+_CALLED = 100  # bytes of the name of other data that go into that of a folder
 _BATCH = 32  # images a forward pass; results do not depend on it beyond rounding
 
 
@@ -57,6 +60,7 @@ def score(
     workers: int,
     max_pixels: int,
     progress: Callable[[int, int], None] | None = None,
+    warn: Warn = warnings.warn,
 ) -> Scores:
     """Run `model`, moved to `device`, over rows of the index in evaluation mode and float32.
 
@@ -66,7 +70,7 @@ def score(
     """
     logits, targets, ids = [], [], []
     batches = eval_batches(
-        index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels
+        index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels, warn=warn
     )
     done, at_work, meter, began = 0, 0.0, Meter(), time.perf_counter()
     with memory_told(no_room(device, _BATCH)), torch.inference_mode():
@@ -163,7 +167,7 @@ def evaluate_run(
     name, rows = _rows(index, split, splits, where, own=data is None)
     label = f"{name}@{weights_label(weights)}"
     if data is not None:  # folders of the same name elsewhere hold other images; a hidden name would be left out
-        called = Path(data.path or "data").name.lstrip(".") or "data"
+        called = os.fsencode(Path(data.path or "data").name.lstrip("."))[:_CALLED].decode("utf-8", "ignore") or "data"
         label = f"{called}-{index.fingerprint[:4]}-{label}"
     place = folder.path / "evaluations" / label
     if data is None:
@@ -191,6 +195,7 @@ def evaluate_run(
             workers=choose_workers(recipe.run.workers, chosen),
             max_pixels=settings.max_pixels,
             progress=progress,
+            warn=screen.warn,
         )
     about_it: dict[str, Any] = {"split": name, "where": where, "calibration": loaded.calibration, **weights}
     with screen.progress("pictures") as progress:

@@ -33,12 +33,11 @@ from safetensors.numpy import load_file, save_file
 from imgkit.bounds import check_tensors
 from imgkit.calibration import Calibration
 from imgkit.cells import visible
-from imgkit.errors import DiskError, printable
+from imgkit.errors import DiskError, DivergedError, printable
 from imgkit.evaluation_tables import tables_of
-from imgkit.files import sync
+from imgkit.files import sweep, sync
 from imgkit.metrics import Ints, Scored
 from imgkit.multilabel import ScoredSets
-from imgkit.run import sweep
 
 SCHEMA = 1
 Beside = Callable[[Path, Scored | ScoredSets], None]
@@ -90,7 +89,11 @@ def write_evaluation(
     if calibration is not None and calibration.thresholds is not None:
         shown = {visible(name): value for name, value in calibration.thresholds.items()}
         calibration = replace(calibration, thresholds=shown)
-    tables = tables_of(paths, targets, logits, classes, calibration, seed, fit_loss=fit_loss)
+    try:
+        tables = tables_of(paths, targets, logits, classes, calibration, seed, fit_loss=fit_loss)
+    except DivergedError as error:
+        when = "" if step is None else f"After step {step}: "
+        raise DivergedError(when + error.message, error.hint) from error
     metrics = {"schema": SCHEMA, "task": tables.task, "split": split, "step": step, **extra, **tables.metrics}
 
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")

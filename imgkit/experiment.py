@@ -98,8 +98,7 @@ class Experiment:
         if found is not None:
             with checkpoint.fitting(self._checkpoints, found.step):
                 if found.state["fingerprint"] != self.setup.index.fingerprint:
-                    index = self.folder.path / "data" / "index.csv"
-                    why = f"{index} is not the data that the checkpoint was trained on."
+                    why = f"{self.folder.path / 'data/index.csv'} is not the data that the checkpoint was trained on."
                     raise DataError(why, "Put the file back as it was, or start a new run.")
                 self.progress = Progress(**found.state["progress"])
                 phase = self.setup.plan.phase_at(max(0, found.step - 1))
@@ -158,7 +157,7 @@ class Experiment:
         """Gradient updates of a phase from the current step on."""
         start = self.progress.step
         batches = phase_batches(self.setup, phase, start, self.screen, self._watched)
-        with closing(batches), memory_told(self.setup.no_memory(phase)):
+        with closing(batches), memory_told(self.setup.no_memory(phase)), self.setup.files_told():
             began = asked = time.monotonic()
             for update in self.trainer.train(phase, batches, start, self._lowered):
                 self.progress.train_seconds += time.monotonic() - asked
@@ -288,24 +287,22 @@ class Experiment:
         """Write a checkpoint of this step.
 
         Raises:
-            DiskError: if it cannot be written.
+            DiskError, DeviceError: if it cannot be written, or memory runs out.
         """
         self._request.save = False  # one that comes from here on asks for the next
         now = self.progress
         now.seconds = self._elapsed_s()
-        state = {
-            "progress": asdict(now),
-            "optimizer": self.trainer.numbers(),
-            "fingerprint": self.setup.index.fingerprint,
-        }
-        checkpoint.save(
-            self._checkpoints,
-            Checkpoint(now.step, self.trainer.model.state_dict(), self.trainer.tensors(), state),
-            keep=self.setup.recipe.save.keep,
-            best=None if now.best is None else now.best["step"],
-            good=self._good_steps(),
-            warn=self.screen.warn,
-        )
+        numbers, data = self.trainer.numbers(), self.setup.index.fingerprint
+        state = {"progress": asdict(now), "optimizer": numbers, "fingerprint": data}
+        with memory_told(self.setup.no_memory_to_save(now.step)):
+            checkpoint.save(
+                self._checkpoints,
+                Checkpoint(now.step, self.trainer.model.state_dict(), self.trainer.tensors(), state),
+                keep=self.setup.recipe.save.keep,
+                best=None if now.best is None else now.best["step"],
+                good=self._good_steps(),
+                warn=self.screen.warn,
+            )
         self._last_save_s, self._saved_step = time.monotonic(), now.step
         if not now.history or now.history[-1]["step"] != now.step:  # else the epoch's lines say so
             self.screen.event(saved_within_line(now.step))

@@ -26,7 +26,7 @@ from safetensors.numpy import save
 
 from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError
-from imgkit.files import check_space, replace_bytes
+from imgkit.files import check_space, replace_bytes, sweep
 from imgkit.quantity import about_bytes, parse_bytes
 
 Rows = npt.NDArray[np.float32]
@@ -73,6 +73,7 @@ class FeatureStore:
         self._places: dict[bytes, tuple[Path, int]] = {}
         self._rows_of = lru_cache(maxsize=_OPEN)(_rows_of)
         with suppress(OSError):
+            sweep(self.folder)
             for file in sorted(self.folder.glob("*.safetensors")):
                 self._places |= {name: (file, row) for row, name in enumerate(_names_of(file))}
             os.utime(self.folder)  # `_make_room` removes what was not used for longest

@@ -1,16 +1,20 @@
 """Files that are old or new but never half, and on the disk when that is said."""
 
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from imgkit.quantity import about_bytes
 
 _WINDOWS = os.name == "nt"
+_LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
+_LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
 
 
 @contextmanager
@@ -68,6 +72,29 @@ def replace_bytes(file: Path, content: bytes) -> None:
 def neighbour(place: Path) -> Path:
     """A hidden name beside `place`, to write under before the rename."""
     return place.with_name(f".{place.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a name is one that a write or a removal has until it is done."""
+    return _LEFTOVER.match(name) is not None
+
+
+def sweep(place: Path) -> None:
+    """Remove what writes that were killed over a day ago left in `place`, by its hidden names and its age.
+
+    What this process writes stays: the disk's clock may be another one.
+    """
+    own = f"-{os.getpid():x}-"
+    for entry in place.iterdir() if os.access(place, os.R_OK) else ():
+        with suppress(OSError):  # another process may remove it, too
+            old = time.time() - entry.lstat().st_mtime > _LEFT_S
+            if old and own not in entry.name and is_leftover(entry.name):
+                remove(entry)
+
+
+def remove(entry: Path) -> None:
+    """A file, or a folder with all that is in it; of a link, the link alone."""
+    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def sync(place: Path) -> None:

@@ -127,9 +127,9 @@ def _features(setup: Setup, phase: PhasePlan, trunk: Trunk, progress: Callable[[
         key(setup.recipe.seed, "views"),  # other pictures than the first epoch's, which would teach it nothing
         [(epoch, row, 0) for epoch in epochs for row in rows],
     )
-    done = 0
+    done, total = 0, pictures_of(setup, phase)
     for uses in (plain, views):
         for features in trunk.features(uses):
             done += len(features.ids)
-            progress(done, pictures_of(setup, phase))
+            progress(done, total)
             yield features

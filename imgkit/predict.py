@@ -17,8 +17,9 @@ from imgkit.data.csv_table import GUESSES, other_table
 from imgkit.data.csv_text import delimiter_of, written_by_imgkit
 from imgkit.data.folders import walk
 from imgkit.data.index import SPLITS
-from imgkit.data.rows import EXTENSIONS, listed
+from imgkit.data.rows import EXTENSIONS, absolute, listed
 from imgkit.data.sources import TABLES
+from imgkit.data.table_paths import Paths
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 
 if TYPE_CHECKING:
@@ -238,7 +239,8 @@ def expand_inputs(
         trained: how the model's run read its table.
 
     Raises:
-        DataError: if a table has no image column, a folder cannot be listed, or there is no folder `root`.
+        DataError: if a table has no image column or a path that leads out of where its paths start, a folder cannot be
+            listed, or there is no folder `root`.
     """
     if root is not None and not Path(root).is_dir():
         raise DataError(
@@ -257,9 +259,22 @@ def expand_inputs(
             if root is None and trained is not None and trained.owns(Path(text)):
                 start = trained.root
             cells = _cells_of_table(Path(text), image_col, None if trained is None else trained.image_col)
-            yield from (Input(cell, os.fspath(start / cell) if cell else "") for cell in cells)
+            yield from _below(start, cells, printable(text))
         else:
             yield Input(text, text)
+
+
+def _below(start: Path, cells: Iterable[str], shown: str) -> Iterator[Input]:
+    """The files that cells of a table mean; as in training, none of them is outside of `start`."""
+    paths = Paths(absolute(start), shown)
+    for cell in cells:
+        inside = paths.inside(cell) if cell else ""
+        if inside is None:
+            raise DataError(
+                f"{shown} leads out of {printable(paths.root)}: {printable(cell)}",
+                "Give the folder that holds all images with --root.",
+            )
+        yield Input(cell, os.fspath(start / inside) if cell else "")
 
 
 def is_table(text: str) -> bool:

@@ -1,11 +1,10 @@
 """Predictions as rows, CSV or lines of JSON, of either task: written as they come, and passed on."""
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
-from imgkit.cells import guarded, joined
+from imgkit.cells import Rows, guarded, joined
 from imgkit.predict import Prediction
 
 
@@ -15,7 +14,7 @@ def write_csv(predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1
     The header is path,label,prob,label_2,prob_2,…,error. A cell that a spreadsheet would take for a formula gets a
     leading apostrophe.
     """
-    rows = csv.writer(file, lineterminator="\n")
+    rows = Rows(file)
     more = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"prob_{rank}")]
     rows.writerow(["path", "label", "prob", *more, "error"])
     for given in predictions:
@@ -34,7 +33,7 @@ def write_sets_csv(
         labels: all of the model, in its order: each has a column with its probability.
         top_k: so many labels with their probabilities, the most likely first, instead of a column for each.
     """
-    rows = csv.writer(file, lineterminator="\n")
+    rows = Rows(file)
     ranks = [name for rank in range(1, (top_k or 0) + 1) for name in (f"label_{rank}", f"prob_{rank}")]
     rows.writerow(["path", "labels", *(ranks or (f"p:{name}" for name in labels)), "error"])
     for given in predictions:

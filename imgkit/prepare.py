@@ -26,10 +26,11 @@ from imgkit.device import (
     use_settings,
     versions,
 )
-from imgkit.errors import BadImage, DataError, DiskError, WeightsError, disk_told
+from imgkit.errors import BadImage, DataError, DiskError, WeightsError, disk_told, printable
 from imgkit.evaluate import check_files, read_index
 from imgkit.events import check_tensorboard
 from imgkit.features import check_solvable, left_by_a_solve
+from imgkit.files import check_space
 from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import learns_statistics, set_trainable
 from imgkit.models.recompute import set_grad_checkpointing
@@ -45,7 +46,7 @@ from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.shrink import shrink
 from imgkit.recipe.write import render
-from imgkit.run import SCHEMA, RunFolder
+from imgkit.run import SCHEMA, RunFolder, check_place
 from imgkit.screen import Screen
 from imgkit.setup import Setup, say_data, say_setup
 
@@ -135,7 +136,9 @@ def prepare(
         "budget": about_limits(limits),
         "preprocessing": created.preprocessing.to_dict(),
     }
-    setup = Setup(loaded, index, plan, model, created.preprocessing, device, autocast, workers, about, start)
+    setup = Setup(
+        loaded, index, plan, model, created.preprocessing, device, autocast, workers, about, start, screen.warn
+    )
     say_setup(setup, data, screen)
     if start is not None:
         start.say(plan, screen)
@@ -189,8 +192,10 @@ def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> Run
 
     Raises:
         UsageError: if `name` is taken.
-        DiskError: if it cannot be written.
+        DiskError: if it cannot be written, or the disk has no room for what the run will save.
     """
+    check_place(out, name)
+    _check_room(out, setup.least_room())
     model = setup.about["model"].split(".")[0]
     source = (setup.recipe.data.path or setup.index.root.name).rstrip("/").rsplit("/", 1)[-1]
     with RunFolder.create(out, verb=setup.about["verb"], model=model, data=source, name=name) as folder:
@@ -207,6 +212,18 @@ def begin(setup: Setup, data: LoadedData, *, out: Path, name: str | None) -> Run
         folder.write_json("run.json", {"created": created, "name": folder.name, **setup.about})
     folder.announce()
     return folder
+
+
+def _check_room(out: Path, least: int) -> None:
+    """See that the disk of `out`, which need not exist, has room for what a run saves at least."""
+    above = next(place for place in (out, *out.absolute().parents) if place.is_dir())
+    try:
+        check_space(above, least)
+    except OSError as error:
+        raise DiskError(
+            f"The run does not fit on the disk of {printable(str(out))}: {error}.",
+            "These are two checkpoints and the model. Free some space, or write elsewhere:  --out FOLDER",
+        ) from error
 
 
 def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Screen) -> Setup:
@@ -260,6 +277,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
         autocast=FORMATS[about["format"]["precision"]],
         workers=choose_workers(recipe.run.workers if workers is None else workers, device),
         about=about,
+        warn=screen.warn,
     )
 
 

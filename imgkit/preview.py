@@ -15,6 +15,7 @@ from imgkit.data.batches import Batch, eval_batches, train_batches
 from imgkit.data.index import Index
 from imgkit.data.load import load_data
 from imgkit.data.preprocessing import Preprocessing
+from imgkit.data.rows import refuse_picture
 from imgkit.errors import UsageError, printable
 from imgkit.models.create import create_model
 from imgkit.recipe.augment import Ramp
@@ -48,7 +49,8 @@ def write_sheet(loaded: Loaded, file: Path, *, rows: int, screen: Screen) -> Non
 
     Raises:
         ImgkitError: as `imgkit finetune` would before it trains.
-        UsageError: if there are no rows, or nothing of the recipe sees augmented pictures.
+        UsageError: if there are no rows, nothing of the recipe sees augmented pictures, or `file` is a picture of the
+            data.
         DiskError: if the file cannot be written.
     """
     if rows < 1:
@@ -58,6 +60,7 @@ def write_sheet(loaded: Loaded, file: Path, *, rows: int, screen: Screen) -> Non
     recipe = loaded.recipe
     with screen.progress("reading images") as progress:
         index = load_data(recipe.data, progress=progress).index
+    refuse_picture(file, map(index.path, range(len(index))))
     plan = make_plan(loaded, len(index.rows("train")))
     phase = next((phase for phase in reversed(plan.phases) if phase.augments), None)
     if phase is None:

@@ -22,16 +22,15 @@ from filelock import FileLock, Timeout
 from imgkit.bounds import read_json
 from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, disk_told, printable
-from imgkit.files import neighbour, sync, whole_file
+from imgkit.files import is_leftover, neighbour, remove, sweep, sync, whole_file
 from imgkit.run_names import latest_run, no_such_run
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
-_LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
 _DRAFT = re.compile(r"^\.(.+)\.tmp-[0-9a-f]+-[0-9a-f]+$")
 _PARTS = ("", "data", "checkpoints", "evaluations")
 _HEARTBEAT_S = 5.0
-_LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
+_LOCK_S = 0.5  # in which a process that has just taken the lock says who it is
 SCHEMA = 1
 """The form of run.json."""
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessing.json", "calibration.json")
@@ -150,7 +149,7 @@ class RunFolder:
         """
         lock = FileLock(self.path / "run.lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_LOCK_S)
         except Timeout:
             holder = self.read_json("status.json") if (self.path / "status.json").is_file() else {}
             raise UsageError(
@@ -168,8 +167,8 @@ class RunFolder:
         """Remove what a killed write left behind. Call it only while holding the lock."""
         for place in (self.path / part for part in _PARTS):
             for entry in place.iterdir() if place.is_dir() else ():
-                if _LEFTOVER.match(entry.name):
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                if is_leftover(entry.name):
+                    remove(entry)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write `name` so that it is always either the old or the new content."""
@@ -263,7 +262,7 @@ def check_place(out: Path, name: str | None) -> None:
 
 def _fits_a_line(name: str) -> bool:
     taken = {"latest", "report.html", "report.md", "leaderboard.csv"}
-    return 0 < len(name) <= 200 and name.isprintable() and name not in taken
+    return 0 < len(os.fsencode(name)) <= 200 and name.isprintable() and name not in taken
 
 
 @contextmanager
@@ -284,14 +283,6 @@ def _name(draft: Path, place: Path) -> None:
         if os.path.lexists(place):  # another start was quicker
             raise _taken(place) from None
         raise
-
-
-def sweep(place: Path) -> None:
-    """Remove what writes that were killed over a day ago left in `place`, by its hidden names and its age."""
-    for entry in place.iterdir() if os.access(place, os.R_OK) else ():
-        with suppress(OSError):  # another process may remove it, too
-            if _LEFTOVER.match(entry.name) and time.time() - entry.lstat().st_mtime > _LEFT_S:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def goes_on(status: Mapping[str, Any]) -> bool:

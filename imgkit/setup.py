@@ -1,6 +1,8 @@
 """What a training works with, and what is said of it before the first step."""
 
-from collections.abc import Generator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import count
 from imgkit.data.sampling import row_weights
 from imgkit.device import out_of_memory
-from imgkit.errors import DeviceError
+from imgkit.errors import DeviceError, DivergedError, printable
 from imgkit.evaluate import Scores, score
 from imgkit.features import head_layer
 from imgkit.losses import LabelFacts, Loss, make_loss
@@ -36,6 +38,7 @@ from imgkit.screen import Screen
 from imgkit.signals import Watched
 
 _LARGE = 15_000_000  # parameters; measured: tf_efficientnet_lite0 (4.7) trains at 39 images a second on two cores
+_NAMED = 3  # files of a batch that diverged
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Setup:
     workers: int
     about: Mapping[str, Any]
     start: Start | None = None  # of a new run that begins at a checkpoint of another one
+    warn: Callable[[str], object] = warnings.warn  # told what went wrong and was mended
 
     @property
     def recipe(self) -> Recipe:
@@ -80,12 +84,49 @@ class Setup:
             max_pixels=self.recipe.data.max_pixels,
             weights=row_weights(self.index, rows, phase.settings.sampler),
             views=phase.views,
+            warn=self.warn,
         )
 
     def no_memory(self, phase: PhasePlan) -> DeviceError:
         """The error for an update of a phase that did not fit."""
         settings = phase.settings
         return out_of_memory(self.device, self.preprocessing.size, settings.batch_size, settings.micro_batch)
+
+    def least_room(self) -> int:
+        """Bytes that the run takes of the disk at least: two checkpoints, the old and the new one, and the model.
+
+        What an optimizer keeps is counted as one number a parameter that trains, which each but plain SGD has.
+        """
+        model, numbers = int(self.about["parameters"]), [0]
+        for phase in self.plan.phases:
+            kept = model if phase.settings.ema > 0.0 else 0
+            if phase.lr is not None:
+                set_trainable(self.model, phase.train)
+                kept += sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+            numbers.append(kept)
+        return 4 * (2 * (model + max(numbers)) + model)
+
+    def no_memory_to_save(self, step: int) -> DeviceError:
+        """The error for the checkpoint of a step for whose copies memory lacked."""
+        settings = self.plan.phase_at(max(0, step - 1)).settings
+        tried = settings.micro_batch or settings.batch_size
+        return DeviceError(
+            f"Out of memory while step {step} was saved; updates take {tried} images at once.",
+            "The checkpoints before it are whole. Close other programs, then: imgkit resume\nOr start again with "
+            f"--micro-batch {max(1, tried // 2)}: the same batch of {settings.batch_size} in smaller parts.",
+        )
+
+    @contextmanager
+    def files_told(self) -> Iterator[None]:
+        """Name the files on which an update diverged."""
+        try:
+            yield
+        except DivergedError as error:
+            if not error.rows:
+                raise
+            names = [printable(str(self.index.path(row))) for row in error.rows[:_NAMED]]
+            more = f" and {len(error.rows) - _NAMED:,} more" * (len(error.rows) > _NAMED)
+            raise DivergedError(f"{error.message} Images: {', '.join(names)}{more}.", error.hint) from error
 
     def score(self, model: nn.Module, split: str, watched: Watched, *, what: str = "") -> Scores:
         """What `model` answers on a split, under a line of progress; `what` names the weights in it."""
@@ -99,6 +140,7 @@ class Setup:
                 workers=self.workers,
                 max_pixels=self.recipe.data.max_pixels,
                 progress=progress,
+                warn=self.warn,
             )
 
     def loss_of(self, phase: PhasePlan) -> Loss:

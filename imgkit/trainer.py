@@ -84,6 +84,7 @@ class Trainer:
         self._slots_of = ""
         self._loss_scale = LossScale(device) if autocast is torch.float16 else None
         self._recomputes = False
+        self._odd: list[int] = []  # rows whose answers were not finite
         self._count: int | Tensor = 0  # some of timm's optimizers count their steps in the group: adan, lamb
 
     @property
@@ -163,7 +164,9 @@ class Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
         overflowed = self._loss_scale is not None and not _finite(norm)
         if not (_finite(loss) and (_finite(norm) or overflowed)):
-            raise _diverged(loss, norm, step, phase, lr, self.preprocessing.size, self.autocast)
+            error = _diverged(loss, norm, step, phase, lr, self.preprocessing.size, self.autocast)
+            error.rows = self._odd or batch.ids.tolist()
+            raise error
         if self._loss_scale is None:
             self._optimizer.step()
         else:
@@ -205,6 +208,8 @@ class Trainer:
             else:
                 part_loss = loss.item()  # device sync
             total += part_loss
+            if not _finite(part_loss):
+                self._odd += batch.ids[rows][~logits.detach().isfinite().all(dim=1).cpu()].tolist()
         return total, hits
 
     def _pixels(self, images: Tensor) -> Tensor:

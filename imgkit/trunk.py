@@ -91,6 +91,7 @@ class Trunk:
                 batch_size=BATCH,
                 workers=setup.workers,
                 max_pixels=setup.recipe.data.max_pixels,
+                warn=setup.warn,
             )
             self.computed += len(chosen)
             with closing(batches):

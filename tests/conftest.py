@@ -13,6 +13,16 @@ from pictures import MakeFolders, TreeHash, square
 pytest_plugins = ["tally"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly-minutes", metavar="N", type=float, default=2.0, help="length of each of tests/nightly")
+
+
+@pytest.fixture(scope="session")
+def nightly_minutes(request: pytest.FixtureRequest) -> float:
+    """How long a soak or a fuzz may take."""
+    return float(request.config.getoption("nightly_minutes"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _unplugged() -> Iterator[None]:
     """No waiting for the disk: tests kill processes and never pull the plug, and the system keeps what was written."""
@@ -26,6 +36,14 @@ def _interruptible() -> None:
     """Ctrl-C is heard, here and by child processes, also where the tests run behind a `nohup` that ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scanned_here() -> Iterator[None]:
+    """Hundreds of scans decode in the tests' own process, which spares each a fork; tests of crashes fork again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imgkit.data.apart.FORKS", False)
+        yield
 
 
 @pytest.fixture(scope="session")

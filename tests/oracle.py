@@ -71,8 +71,11 @@ def short_run(folder: Path, *sets: str, data: str = "synthetic:3x16", name: str 
     )
 
 
-def fingerprint(run: Run) -> str:
-    """SHA-256 over weights, averages, optimizer, history and best of a run's newest checkpoint; times left out."""
+def fingerprint(run: Run, *, best: bool = True) -> str:
+    """SHA-256 over weights, averages, optimizer, history and best of a run's newest checkpoint; times left out.
+
+    Without `best`, so is which epoch was the best: what a full disk kept off it is not.
+    """
     found = checkpoint.load(run.folder.path / "checkpoints", lambda text: None)
     assert found is not None
     digest = hashlib.sha256(str(found.step).encode())
@@ -87,5 +90,10 @@ def fingerprint(run: Run) -> str:
     for row in state["progress"]["history"]:
         row.pop("seconds")
         row.pop("images_per_second")
+        if not best:
+            row.pop("best")
+    if not best:
+        state["progress"].pop("best")
+        state["progress"].pop("epochs_without_gain")
     digest.update(json.dumps(state, sort_keys=True).encode())
     return digest.hexdigest()

@@ -99,6 +99,13 @@ def test_other_data_are_read_by_class_name(done: imgkit.Run, make_folders: MakeF
         done.evaluate(data=str(make_folders({classes[0]: 2, "unknown": 2}, name="strange", side_px=32)))
 
 
+def test_other_data_may_be_called_what_fits_no_longer_name(done: imgkit.Run, make_folders: MakeFolders) -> None:
+    classes = done.folder.read_json("run.json")["classes"]
+    called = "ä" * 120  # 240 bytes, of the 255 that a file system takes
+    done.evaluate(data=str(make_folders({classes[2]: 3, classes[1]: 2}, name=called, side_px=32)))
+    assert [name for name in done.metrics if name.startswith("ä" * 50 + "-")]
+
+
 def test_predictions_keep_the_order_and_name_unreadable_files(done: imgkit.Run, tmp_path: Path) -> None:
     root = Path(done.folder.read_json("run.json")["data"]["root"])
     with (done.folder.path / "data" / "index.csv").open(newline="") as stream:

@@ -193,6 +193,18 @@ def test_two_that_write_at_once_harm_nothing() -> None:
     assert third.asked == []
 
 
+def test_what_a_killed_write_left_goes_after_a_day() -> None:
+    store = FeatureStore({})
+    through(store, NAMES, Computer(NAMES))
+    for name, days in ((".a.safetensors.tmp-1f-0a1b2c3d", 2), (".b.safetensors.tmp-1f-0a1b2c3d", 0)):
+        (store.folder / name).write_bytes(b"half")
+        os.utime(store.folder / name, (time.time() - days * 86_400,) * 2)
+    again = Computer(NAMES)
+    through(FeatureStore({}), NAMES, again)
+    assert again.asked == []
+    assert [file.name[:3] for file in store.folder.iterdir() if file.name.startswith(".")] == [".b."]
+
+
 def test_nothing_but_whole_files_lies_in_the_cache() -> None:
     store = FeatureStore({})
     through(store, NAMES, Computer(NAMES))

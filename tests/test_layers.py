@@ -77,6 +77,7 @@ TORCH_FREE_DATA = [
     "load",
     "folders",
     "csv_table",
+    "table_paths",
     "rows",
     "aspect",
     "classes",

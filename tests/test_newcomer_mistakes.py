@@ -313,7 +313,8 @@ def test_17_a_loss_that_is_not_a_number(told: Told, make_folders: MakeFolders) -
     args = ("--lr", "1e30", "--batch-size", "4", "--image-size", "32", "--workers", "0")
     said = told(6, "scratch", "test_resnet", "--data", "pets", "--set", "train.precision=float32", *args)
     assert "error: The loss is nan at step 2 of phase 'all', lr " in said
-    assert said.endswith(", in float32. Start again with a tenth of the rate: --set phases.all.lr=1e+29")
+    assert ", in float32. Images: " in said
+    assert said.endswith(". Start again with a tenth of the rate: --set phases.all.lr=1e+29")
     said = told(6, "scratch", "test_resnet", "--data", "pets", "--set", "train.precision=bfloat16", *args)
     assert said.endswith("1e+29, or with more exact numbers: --set train.precision=float32")
 

@@ -137,21 +137,6 @@ def test_every_feature_changes_the_weights(prints: Prints) -> None:
     assert len({prints(feature) for feature in FEATURES}) == len(FEATURES)
 
 
-def test_resume_from_every_step(tmp_path: Path) -> None:
-    """A run of 18 steps with a checkpoint after each: going on from any of them ends with the same bits."""
-    whole = short_run(tmp_path, "save.every_steps=1", "save.keep=all")
-    expected = fingerprint(whole)
-    place = whole.folder.path / "checkpoints"
-    every = checkpoint.steps(place)
-    assert every == list(range(1, every[-1] + 1))
-    for step in reversed(every[:-1]):
-        for later in checkpoint.steps(place):
-            if later > step:
-                (place / f"step-{later:08d}").rename(tmp_path / f"moved-{step}-{later}")
-        whole.folder.set_status("stopped", step=step, total_steps=every[-1])
-        assert fingerprint(resume("run", out=tmp_path / "runs")) == expected, f"from step {step}"
-
-
 TURNS = """
 schema = 1
 name = "turns"

@@ -184,8 +184,8 @@ def test_links_to_folders_are_followed_once_as_in_training(tmp_path: Path) -> No
 @pytest.mark.parametrize("column", [*GUESSES["image"], "Image"])
 def test_csv_gives_its_image_column_from_its_folder(tmp_path: Path, column: str) -> None:
     file = tmp_path / "list.csv"
-    file.write_text(f'\ufefflabel,{column}\ncat,"a, b.png"\ndog,/abs/c.png\n\nfox,\n', encoding="utf-8")
-    assert files_of(file) == [str(tmp_path / "a, b.png"), "/abs/c.png", ""], "one for each row"
+    file.write_text(f'\ufefflabel,{column}\ncat,"a, b.png"\ndog,{tmp_path}/c.png\n\nfox,\n', encoding="utf-8")
+    assert files_of(file) == [str(tmp_path / "a, b.png"), str(tmp_path / "c.png"), ""], "one for each row"
 
 
 def test_a_table_is_read_as_for_training(tmp_path: Path) -> None:
@@ -224,11 +224,21 @@ def test_a_column_or_root_that_was_asked_for_has_to_be_there(tmp_path: Path) -> 
 
 def test_answers_are_called_as_the_table_calls_them(tmp_path: Path) -> None:
     file = tmp_path / "list.csv"
-    file.write_text('path\na.png\n./a.png\n/abs/c.png\n""\n')
-    cells = ["a.png", "./a.png", "/abs/c.png", ""]
+    cells = ["a.png", "./a.png", str(tmp_path / "c.png"), ""]
+    file.write_text("\n".join(["path", *cells[:3], '""']))
     assert [one.given for one in expand_inputs([file])] == cells
     assert [one.given for one in expand_inputs([file], root=tmp_path)] == cells
     assert [one.file for one in expand_inputs([file])] == [str(tmp_path / cell) if cell else "" for cell in cells]
+
+
+def test_a_table_leads_to_no_file_outside_of_its_root(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    file = tmp_path / "in" / "list.csv"
+    file.write_text("path\n../a.png\n")
+    with pytest.raises(DataError, match=r"list\.csv leads out of .*/in: \.\./a\.png\n.*--root"):
+        files_of(file)
+    file.write_text(f"path\n{tmp_path}/a.png\n")
+    assert files_of(file, root=tmp_path) == [str(tmp_path / "a.png")]
 
 
 def test_tables_of_the_run_start_where_its_data_do(tmp_path: Path) -> None:

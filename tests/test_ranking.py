@@ -14,7 +14,7 @@ from test_trunk import Told
 
 import imgkit
 from imgkit import ranking
-from imgkit.errors import DataError, DeviceError, UsageError, WeightsError
+from imgkit.errors import DataError, DeviceError, RecipeError, UsageError, WeightsError
 from imgkit.ranking import Ranked
 
 NETWORKS = ["test_resnet", "test_vit", "test_efficientnet"]
@@ -112,21 +112,33 @@ def test_a_second_ranking_and_a_training_find_the_features(tmp_path: Path) -> No
     assert "(all kept by earlier runs)" in screen.said
 
 
-def test_a_network_that_cannot_be_had_is_left_out_and_the_others_are_ranked(tmp_path: Path) -> None:
-    ranked, said = probe(tmp_path, ["no_such_network", "test_resnet"])
+TWO_HEADS = "deit_tiny_distilled_patch16_224"
+
+
+def test_a_network_that_cannot_be_probed_is_left_out_and_the_others_are_ranked(tmp_path: Path) -> None:
+    ranked, said = probe(tmp_path, [TWO_HEADS, "test_resnet"])
     assert [one.probed.model for one in ranked] == ["test_resnet.r160_in1k"]
-    assert "no_such_network is left out:" in said
+    assert f"warning: {TWO_HEADS} is left out: " in said
+    assert "only a single linear head can be solved Train the head by gradients" in said, "and what to do about it"
 
 
-@pytest.mark.parametrize(
-    ("models", "kind"), [(["no_such_network"], UsageError), (["no_such", "none_either"], UsageError)]
-)
-def test_where_none_can_be_had_the_reason_is_the_error(
-    tmp_path: Path, models: list[str], kind: type[Exception]
-) -> None:
-    with pytest.raises(kind):
-        probe(tmp_path, models)
+def test_where_none_can_be_probed_the_reason_is_the_error_and_said_once(tmp_path: Path) -> None:
+    screen = Told()
+    with pytest.raises(UsageError, match="only a single linear head"):
+        imgkit.probe([TWO_HEADS], data="synthetic:3x20", out=tmp_path / "probe", sets=SETS, screen=screen)
+    with pytest.raises(DataError, match="nowhere"):
+        imgkit.probe(NETWORKS, data=str(tmp_path / "nowhere"), out=tmp_path / "probe", sets=SETS, screen=screen)
+    with pytest.raises(RecipeError, match="no_such_key"):
+        imgkit.probe(NETWORKS, data="synthetic:3x20", out=tmp_path / "probe", sets=["no_such_key=1"], screen=screen)
+    assert "left out" not in screen.said
     assert not (tmp_path / "probe").exists()
+
+
+def test_a_misspelt_name_is_told_before_the_first_network_takes_its_time(tmp_path: Path) -> None:
+    screen = Told()
+    with pytest.raises(UsageError, match="tset_vit"):
+        imgkit.probe(["test_resnet", "tset_vit"], data="synthetic:3x20", out=tmp_path / "probe", screen=screen)
+    assert screen.said == ""
 
 
 def test_weights_that_are_not_here(tmp_path: Path) -> None:

@@ -20,3 +20,22 @@ def test_the_second_control_c_says_what_is_lost() -> None:
     assert done.stderr == (
         "\nStopped at once: what came after the last checkpoint is lost. imgkit resume goes on from there.\n"
     )
+
+
+def test_a_command_ends_cleanly_before_a_training_listens() -> None:
+    script = (
+        "import os, signal\n"
+        "from imgkit.signals import ending_cleanly, hear_signals\n"
+        "with ending_cleanly():\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "    with hear_signals() as request:\n"
+        "        os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    try:\n"
+        "        print(request.save, request.stop)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    finally:\n"
+        "        print('tidied up')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "True 15\ntidied up\n", "")

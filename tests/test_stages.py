@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from lives import life
 from oracle import fingerprint, write_recipe
-from test_kill import life
 
 from imgkit import Run, checkpoint, finetune, open_run, resume
 from imgkit.data.batches import Batch

@@ -1,5 +1,6 @@
 """The command line: `imgkit COMMAND`. The commands are a thin skin over api.py; heavy imports wait inside them."""
 
+import errno
 import os
 import shlex
 import sys
@@ -11,8 +12,9 @@ import typer
 
 from imgkit import __version__
 from imgkit.cli import data, doctor, look, lr_find, plot, probe, study, train
-from imgkit.errors import DeviceError, ImgkitError, UsageError, ran_out
+from imgkit.errors import DeviceError, ImgkitError, UsageError, brief, ran_out
 from imgkit.screen import Screen
+from imgkit.signals import ending_cleanly
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell would say
@@ -55,8 +57,9 @@ def main() -> None:
     A bug keeps its traceback and exits 1. IMGKIT_DEBUG=1 shows the traceback of the others too.
     """
     try:
-        code = app(prog_name="imgkit", standalone_mode=False)
-        sys.stdout.flush()
+        with ending_cleanly():
+            code = app(prog_name="imgkit", standalone_mode=False)
+            sys.stdout.flush()
     except ImgkitError as error:
         if os.environ.get("IMGKIT_DEBUG") == "1":
             raise
@@ -73,6 +76,12 @@ def main() -> None:
             raise  # code of a plugin wants to end, and perhaps says why
         _discard_stdout()
         sys.exit(_BROKEN_PIPE)
+    except OSError as error:
+        if os.environ.get("IMGKIT_DEBUG") == "1" or error.errno != errno.ENAMETOOLONG:
+            raise
+        told_long = UsageError(f"A name is too long for a file: {brief(error.filename)}", "Give a shorter one.")
+        Screen().error(told_long)
+        sys.exit(told_long.exit_code)
     except (MemoryError, RuntimeError) as error:
         if os.environ.get("IMGKIT_DEBUG") == "1" or not ran_out(error):
             raise

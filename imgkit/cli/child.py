@@ -7,7 +7,6 @@
 RESULT gets {"result": ...}, or "kind", "message" and "hint" of what the user can mend.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -18,16 +17,16 @@ from typing import Any
 
 from imgkit.errors import ImgkitError
 from imgkit.screen import Screen
-
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
+from imgkit.signals import end_with_parent, ending_cleanly
 
 
 def main() -> None:
     """Do the job; exits with its code."""
-    _end_with_parent()
+    end_with_parent(signal.SIGTERM)  # as by Ctrl-C
     job, file = json.loads(sys.argv[1]), Path(sys.argv[2])
     try:
-        told: dict[str, Any] = {"result": do(job)}
+        with ending_cleanly():
+            told: dict[str, Any] = {"result": do(job)}
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except SystemExit as end:  # of a command, which has said what was wrong
@@ -88,12 +87,6 @@ def _command(words: list[str]) -> None:
 
 def _write(file: Path, told: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(told), encoding="utf-8")
-
-
-def _end_with_parent() -> None:
-    """On Linux: be asked to stop, as by Ctrl-C, when the process that started this one is gone, however that ended."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, TextIO
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from imgkit.errors import disk_told
+from imgkit.errors import disk_told, printable
 from imgkit.files import whole_file
 
 
@@ -29,14 +29,15 @@ def destination(out: Path | None, extension: str) -> Iterator[TextIO]:
 
     Args:
         out: the file; answers.zip becomes an archive that holds answers with `extension`, its bytes the same for the
-            same answers; None: stdout.
+            same answers; None: stdout; a terminal is
+            shown control characters as escapes.
         extension: ".csv", of what is written.
 
     Raises:
         DiskError: if it cannot be written.
     """
     if out is None:
-        with _text(sys.stdout.buffer) as stream:
+        with _text(sys.stdout.buffer, _Shown if sys.stdout.isatty() else io.TextIOWrapper) as stream:
             yield stream
         return
     with disk_told(out), whole_file(out, newline="") as file:
@@ -49,10 +50,17 @@ def destination(out: Path | None, extension: str) -> Iterator[TextIO]:
             yield stream
 
 
+class _Shown(io.TextIOWrapper):
+    """Lines on a terminal, which must not do what a name says."""
+
+    def write(self, text: str) -> int:
+        return super().write(printable(text.removesuffix("\n")) + "\n" * text.endswith("\n"))
+
+
 @contextmanager
-def _text(binary: IO[bytes]) -> Iterator[TextIO]:
+def _text(binary: IO[bytes], kind: type[io.TextIOWrapper] = io.TextIOWrapper) -> Iterator[TextIO]:
     """Text for a stream of bytes, which is not closed."""
-    wrapper = io.TextIOWrapper(binary, encoding="utf-8", errors="surrogateescape", newline="")
+    wrapper = kind(binary, encoding="utf-8", errors="surrogateescape", newline="")
     try:
         yield wrapper
         wrapper.flush()

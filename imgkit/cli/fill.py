@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgkit.cells import joined
+from imgkit.cells import guarded_answer, joined
 from imgkit.cli.destination import destination
-from imgkit.data.rows import count, listed, same_file
+from imgkit.data.rows import count, listed, refuse_picture, same_file
 from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen
 
@@ -76,11 +76,12 @@ def fill_template(
     cells: dict[str, list[str]] = {}
     unread = []
     files = dict.fromkeys(found.values())
+    refuse_picture(out, map(Path, files))
     for given in run.predict(files, top_k=len(classes), **asked):
         if given.error:
             unread.append(f"{given.path}: {given.error}")
         elif len(filled) == 1:
-            cells[given.path] = [joined(given.labels)]
+            cells[given.path] = [guarded_answer(joined(given.labels))]
         else:
             probs = dict(given.top)
             cells[given.path] = [f"{probs[name]:.6f}" for name in filled]

@@ -1,7 +1,7 @@
 """`imgkit predict`."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -13,7 +13,7 @@ from imgkit.cli.fill import fill_template, refuse_idle
 from imgkit.cli.forms import EXTENSION, Base, ClassesAs, Format, Vote, lines_of, refuse_unread
 from imgkit.cli.grid import Grid
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
-from imgkit.data.rows import count, same_file
+from imgkit.data.rows import count, refuse_picture, same_file
 from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen
 from imgkit.terminal import encodable, make_console
@@ -102,7 +102,7 @@ def predict(
     lines = None if form is None else lines_of(form, run.folder, given)  # may refuse, so before any note
     told = _classes_told(top_k, form, len(about["classes"]))
     answers = _begun(run.predict(inputs, top_k=told, image_col=image_col, root=root, **asked))
-    answers = pictures.watched(answers)
+    answers = pictures.watched(_spared(answers, {"--out": out, "--grid": grid}))
     hint = _ELSEWHERE if root is None and any(map(is_table, inputs)) else ""
     if form is None:
         counts = _counts(_write_lines(answers, about["task"]))
@@ -148,6 +148,19 @@ def _refuse_inputs(out: Path | None, inputs: Sequence[str], flag: str = "--out")
                 f"{flag} {printable(str(out))} lies inside {printable(given)}, which is never written to.",
                 f"Put it beside the pictures:  {flag} {out.name}",
             )
+
+
+def _spared(answers: Iterable["Prediction"], written: Mapping[str, Path | None]) -> Iterator["Prediction"]:
+    """The same answers; a table or stdin may name what is to be written, and that is an error as well.
+
+    Raises:
+        UsageError: if one of the pictures is a file that is in the way of what will be written.
+    """
+    there = {flag: file for flag, file in written.items() if file is not None and file.is_file()}
+    for answer in answers:
+        for flag, file in there.items():
+            refuse_picture(file, [Path(answer.file or answer.path)], flag)
+        yield answer
 
 
 def _write_rows(

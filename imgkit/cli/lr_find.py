@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from imgkit.cli.options import lr_find_signature, recipe_flags, typed
+from imgkit.cli.options import asked_again, lr_find_signature
 from imgkit.cli.train import command_line, model_and_flags, use_given_plugins
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns
@@ -78,9 +78,5 @@ def show(curve: "LrCurve", screen: Screen) -> None:
 
 def following(name: str, given: Mapping[str, Any], curve: "LrCurve") -> str:
     """The command that trains at the suggested rate, as it was asked for otherwise."""
-    words = typed(recipe_flags(given))
-    words += [word for file in given["plugin"] or [] for word in ("--plugin", str(file))]
-    words += ["--recipe", given["recipe"]] if given["recipe"] else []
-    words += [word for text in given["set"] or [] for word in ("--set", text)]
-    words += ["--set", f"phases.{curve.phase}.lr={curve.suggestion:.1e}"]
-    return shlex.join(["imgkit", "finetune", name, *words])
+    rate = ["--set", f"phases.{curve.phase}.lr={curve.suggestion:.1e}"]
+    return shlex.join(["imgkit", "finetune", name, *asked_again(given), *rate])

@@ -203,6 +203,14 @@ def typed(flags: Mapping[str, tuple[str, object]]) -> list[str]:
     ]
 
 
+def asked_again(given: Mapping[str, Any]) -> list[str]:
+    """What was asked for of data, recipe and machine, as words to type behind the next command."""
+    words = typed(recipe_flags(given))
+    words += [word for file in given["plugin"] or [] for word in ("--plugin", str(file))]
+    words += ["--recipe", given["recipe"]] if given["recipe"] else []
+    return words + [word for text in given["set"] or [] for word in ("--set", text)]
+
+
 def recipe_flags(given: Mapping[str, Any], options: tuple[Option, ...] = OPTIONS) -> dict[str, tuple[str, object]]:
     """Recipe key -> (the flag as typed, its value) for the options that were given.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from imgkit.cli.options import probe_signature, recipe_flags, typed
+from imgkit.cli.options import asked_again, probe_signature
 from imgkit.cli.train import command_line, flags_of, use_given_plugins
 from imgkit.errors import UsageError
 from imgkit.screen import Screen
@@ -50,9 +50,8 @@ def _probe(networks: Sequence[str], given: Mapping[str, Any]) -> None:
     )
     shown = Screen(file=sys.stdout)
     show(ranked, shown)
-    words = [ranked[0].probed.model, *typed(recipe_flags({**given, "recipe": None}))]
     shown.line()
-    shown.line(f"Next:  {shlex.join(['imgkit', 'finetune', *words])}")
+    shown.line(f"Next:  {shlex.join(['imgkit', 'finetune', ranked[0].probed.model, *asked_again(given)])}")
     Screen().fact("Wrote", f"{given['out']}/")
 
 

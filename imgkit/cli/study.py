@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imgkit.cli.train import smoke_asked
+from imgkit.errors import printable
 from imgkit.screen import Screen
 from imgkit.terminal import make_console
 
@@ -43,7 +44,10 @@ def study(
         _list()
         return 0
     if print_:
-        print(study_file(name).read_text(encoding="utf-8"), end="")
+        text = study_file(name).read_text(encoding="utf-8")
+        if sys.stdout.isatty():  # which must not do what a file of someone else says
+            text = "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+        print(text, end="")
         return 0
     screen = Screen()
     asked = ask(name, out=out, data=data, sets=sets or [], plugin=plugin or [], smoke=smoke_asked(smoke))

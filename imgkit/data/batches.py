@@ -4,40 +4,29 @@ What a step sees is computed from (seed, step); nothing of the loader is ever sa
 how far they read ahead cannot change a result.
 """
 
-import os
-import shutil
-import signal
-import sys
-import threading
-import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from imgkit.data.augment import TrainTransform
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, Weights
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.errors import DeviceError, ImgkitError
+from imgkit.data.workers import load, reading, shared
+from imgkit.errors import ImgkitError
 from imgkit.keys import bounds_of, key, order, picks
-from imgkit.signals import HEARD
 
 Ints = npt.NDArray[np.int64]
 Place = tuple[int, int, int]
 """(epoch, row, use): one use of one picture; `use` counts the earlier ones in the epoch."""
-
-_PREFETCH = 2  # batches each worker holds ready
-_SHARED = Path("/dev") / "shm"
+Warn = Callable[[str], object]
+"""Told what went wrong and was mended."""
 
 
 class Batch(NamedTuple):
@@ -71,6 +60,7 @@ def train_batches(
     max_pixels: int,
     weights: Weights | None = None,
     views: int = 0,
+    warn: Warn = warnings.warn,
 ) -> Generator[Batch, None, None]:
     """The batches of steps `start`..`stop - 1` of a phase, in order; see `train_places`.
 
@@ -89,10 +79,11 @@ def train_batches(
         max_pixels: a larger picture is refused before it is decoded.
         weights: how often each of `rows` is drawn, relative to the others, (n,); None: each once.
         views: see `train_places`.
+        warn: told where a process died and its batch was read again.
 
     Raises:
         BadImage: at the batch that holds a file that cannot be read.
-        DeviceError: if a worker process dies.
+        DeviceError: if worker processes die again and again.
     """
     places = train_places(
         rows,
@@ -105,21 +96,35 @@ def train_batches(
         weights=weights,
         views=views,
     )
-    return _load(_Pictures(index, transform, seed, max_pixels), places, workers)
+    return load(_Pictures(index, transform, seed, max_pixels), places, _collate, workers, index.path, warn)
 
 
 def eval_batches(
-    index: Index, rows: Ints, *, preprocessing: Preprocessing, batch_size: int, workers: int, max_pixels: int
+    index: Index,
+    rows: Ints,
+    *,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    workers: int,
+    max_pixels: int,
+    warn: Warn = warnings.warn,
 ) -> Generator[Batch, None, None]:
     """The pictures of `rows` in their order, without augmentation; the last batch may be smaller.
 
     Raises:
         BadImage: at the batch that holds a file that cannot be read.
-        DeviceError: if a worker process dies.
+        DeviceError: if worker processes die again and again.
     """
     places = [(0, row, 0) for row in rows.tolist()]
     return batches_at(
-        index, places, transform=preprocessing, seed=0, batch_size=batch_size, workers=workers, max_pixels=max_pixels
+        index,
+        places,
+        transform=preprocessing,
+        seed=0,
+        batch_size=batch_size,
+        workers=workers,
+        max_pixels=max_pixels,
+        warn=warn,
     )
 
 
@@ -132,13 +137,14 @@ def batches_at(
     batch_size: int,
     workers: int,
     max_pixels: int,
+    warn: Warn = warnings.warn,
 ) -> Generator[Batch, None, None]:
     """The pictures of any places in their order, made as `train_batches` or `eval_batches` make them; errors as theirs.
 
     The last batch may be smaller.
     """
     taken = (list(places[i : i + batch_size]) for i in range(0, len(places), batch_size))
-    return _load(_Pictures(index, transform, seed, max_pixels), taken, workers)
+    return load(_Pictures(index, transform, seed, max_pixels), taken, _collate, workers, index.path, warn)
 
 
 def augment_key(seed: int, place: Place) -> int:
@@ -193,14 +199,6 @@ def _uses(drawn: Ints) -> Ints:
     return uses
 
 
-def start_method() -> str:
-    """How workers are started: forked on Linux, in a hundredth of a second; elsewhere as Python does.
-
-    Workers never touch the device, so a fork is safe after CUDA has started.
-    """
-    return "fork" if sys.platform == "linux" else "spawn"
-
-
 @dataclass(frozen=True, eq=False)
 class _Pictures(Dataset[Sample | ImgkitError]):
     """Pictures by place. Holds arrays and one buffer of paths, which workers share without copying them."""
@@ -212,6 +210,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
 
     def __getitem__(self, place: Place) -> Sample | ImgkitError:
         epoch, row, _ = place
+        reading(row)
         try:
             image = load_image(self.index.path(row), max_pixels=self.max_pixels, min_side=self.transform.min_side)
         except ImgkitError as error:
@@ -221,80 +220,6 @@ class _Pictures(Dataset[Sample | ImgkitError]):
         else:
             pixels = self.transform(image, augment_key(self.seed, place), self.transform.ramp.strength(epoch))
         return Sample(pixels, torch.from_numpy(self.index.target(row)), row)
-
-
-def _load(pictures: _Pictures, places: Iterable[list[Place]], workers: int) -> Generator[Batch, None, None]:
-    """Batches of `places`, in order; closing the generator ends the workers."""
-    iterator = _start(pictures, places, workers)
-    try:
-        for batch in iterator:
-            if isinstance(batch, ImgkitError):
-                raise batch
-            yield batch
-    except (RuntimeError, EOFError, OSError) as error:  # which one depends on what the worker was doing
-        if not _has_died(iterator):
-            raise
-        raise _worker_died(workers) from error
-    finally:
-        _end(iterator)
-
-
-def _start(pictures: _Pictures, places: Iterable[list[Place]], workers: int) -> Iterator[Batch | ImgkitError]:
-    in_main = threading.current_thread() is threading.main_thread()
-    child_signal = getattr(signal, "SIGCHLD", None)  # Windows has none
-    with warnings.catch_warnings():
-        # More workers than cores, or a fork beside threads, is not wrong here.
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        loader: DataLoader[Sample | ImgkitError] = DataLoader(
-            pictures,
-            batch_sampler=places,
-            num_workers=workers,
-            collate_fn=_collate,
-            worker_init_fn=_prepare_worker,
-            prefetch_factor=_PREFETCH if workers else None,
-            multiprocessing_context=start_method() if workers else None,
-            generator=torch.Generator(),  # it would draw from the global one, for seeds that nothing reads
-        )
-        previous = signal.getsignal(child_signal) if child_signal else None
-        with _signals_held():
-            iterator: Iterator[Batch | ImgkitError] = iter(loader)
-        if child_signal and in_main:
-            # torch's handler raises in whatever code runs when a worker dies; `next` notices it too.
-            signal.signal(child_signal, previous)
-    return iterator
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Those for the main process wait meanwhile, and a worker inherits this: none finds it before it ignores them."""
-    hold = getattr(signal, "pthread_sigmask", None)  # Windows has none
-    if hold is None:
-        yield
-        return
-    before = hold(signal.SIG_BLOCK, HEARD)
-    try:
-        yield
-    finally:
-        hold(signal.SIG_SETMASK, before)
-
-
-def _end(iterator: Iterator[Batch | ImgkitError]) -> None:
-    # torch has no public way to end workers before the iterator is garbage, which a traceback can put off.
-    shut_down = getattr(iterator, "_shutdown_workers", None)
-    if shut_down is not None:
-        shut_down()
-    for worker in getattr(iterator, "_workers", ()):
-        if worker.is_alive():
-            worker.kill()
-
-
-def _has_died(iterator: Iterator[Batch | ImgkitError]) -> bool:
-    for worker in getattr(iterator, "_workers", ()):
-        worker.join(0.1)  # the broken pipe may be seen before the exit code
-        if worker.exitcode not in (None, 0):
-            return True
-    return False
 
 
 def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:
@@ -307,39 +232,4 @@ def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:
     # (C, H, W) views of (H, W, C) memory -> (B, H, W, C) memory -> (B, C, H, W) channels-last
     images = torch.stack([sample.image.permute(1, 2, 0) for sample in good]).permute(0, 3, 1, 2)
     targets = torch.stack([sample.target for sample in good])
-    return Batch(images, targets, torch.tensor([sample.row for sample in good], dtype=torch.int64))
-
-
-def _prepare_worker(number: int) -> None:
-    # A signal to the whole group is for the main process: it finishes its step, saves, and ends the workers.
-    for one in HEARD:
-        signal.signal(one, signal.SIG_IGN)
-    sys.excepthook = _tell
-    torch.set_num_threads(1)
-
-
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An error of a worker's threads; not that a batch was being handed over when the main process was killed."""
-    if not (isinstance(error, EOFError | ConnectionError) and _is_orphan()):
-        sys.__excepthook__(kind, error, trace)
-
-
-def _is_orphan() -> bool:
-    """Whether the main process is gone; its pipes break a moment before the system gives this one another parent."""
-    main = parent_process()
-    for _ in range(20):
-        if main is None or os.getppid() != main.pid:
-            return main is not None
-        time.sleep(0.05)
-    return False
-
-
-def _worker_died(workers: int) -> DeviceError:
-    memory = ""
-    if os.path.ismount(_SHARED):
-        usage = shutil.disk_usage(_SHARED)
-        memory = f" ({_SHARED} has {usage.free >> 20:,} of {usage.total >> 20:,} MiB free)"
-    return DeviceError(
-        f"one of the {workers} loader processes was killed, most often for lack of memory or of shared memory{memory}",
-        "Use --workers 0, fewer workers, or give more shared memory (in Docker: --shm-size=2g).",
-    )
+    return shared(Batch(images, targets, torch.tensor([sample.row for sample in good], dtype=torch.int64)))

@@ -14,6 +14,7 @@ from imgkit.data.rows import Row, Source, absolute, count, listed
 from imgkit.errors import DataError, printable
 from imgkit.recipe.schema import DataSettings
 
+_MISSING = {"nan", "null", "n/a", "<na>"}  # what programs write for an empty cell; "none" and "na" are often meant
 _FEW = 30  # images of a validation set: below, top-1 is open by more than 18 points
 
 
@@ -24,7 +25,7 @@ def class_map(rows: Sequence[Row], source: Source, settings: DataSettings) -> tu
         DataError: if there is no train, no label in it, one class only in a single-label task, a class outside train
             only, a name that cannot be a line of text, or another number of classes than `settings.classes`.
     """
-    _check_names(rows)
+    _check_names(rows, source)
     train = [row for row in rows if row.split in {"train", None}]
     if not train:
         raise DataError(f"{source.shown} has no usable image in train.", "Nothing can be learned without train.")
@@ -84,6 +85,35 @@ def single_warnings(index: Index) -> list[str]:
     return [f"{what} one image in train: {listed(single)}. {advice}"] if single else []
 
 
+def name_warnings(index: Index) -> list[str]:
+    """Names that are likely a mistake: two spellings of one class, and what programs write where a label is missing."""
+    alike: dict[str | float, list[str]] = {}
+    for name in index.classes:
+        alike.setdefault(_meaning(name), []).append(f"'{name}'")
+    twins = [names for names in alike.values() if len(names) > 1]
+    warnings = []
+    if twins:
+        more = f" The same goes for {count(len(twins) - 1, 'other group')}." if len(twins) > 1 else ""
+        warnings.append(
+            f"Classes that differ only in capitals, spaces, accents or the form of a number: {listed(twins[0])}. "
+            f"Each is learned as a class of its own; write them alike if they are one.{more}"
+        )
+    missing = [name for name in index.classes if name.casefold() in _MISSING]
+    if missing:
+        what = count(len(missing), "class is", "classes are")
+        warnings.append(f"{what} called {listed(missing)}. If that stands for a missing label, delete its images.")
+    return warnings
+
+
+def _meaning(name: str) -> str | float:
+    """The same for names that a person takes for one: '1' and '01', 'Cat' and 'cat ', but not '1' and '-1'."""
+    try:
+        number = float(name)
+    except ValueError:
+        return _plain(name, but="")
+    return number if np.isfinite(number) else name
+
+
 def label_notes(index: Index) -> list[str]:
     """How many labels the images of a multi-label task have, and how many have none."""
     if index.task == "single":
@@ -126,11 +156,12 @@ def validation_warnings(index: Index, *, share: float | None) -> list[str]:
     ]
 
 
-def _check_names(rows: Sequence[Row]) -> None:
+def _check_names(rows: Sequence[Row], source: Source) -> None:
     for name in sorted(_found(rows)):
         if len(name.splitlines()) != 1 or any(0xD800 <= ord(char) <= 0xDFFF for char in name):
             raise DataError(
-                f"The class name {printable(name)!r} holds a line break or bytes that are not UTF-8.", "Rename it."
+                f"{source.shown}: the class name {printable(name)!r} holds a line break or bytes that are not UTF-8.",
+                "Rename it.",
             )
 
 
@@ -166,9 +197,10 @@ def _same_but(unknown: Sequence[str], names: Collection[str]) -> str:
     return f"   (same as {printable(near)!r} but for capitals, spaces or accents?)" if near is not None else ""
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, but: str = "_-") -> str:
+    """Without capitals, accents, spaces and the characters of `but`."""
     letters = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(char for char in letters if not unicodedata.combining(char) and char not in " _-")
+    return "".join(char for char in letters if not unicodedata.combining(char) and char not in f" {but}")
 
 
 def _one_class(name: str, source: Source) -> DataError:

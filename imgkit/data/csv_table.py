@@ -1,7 +1,6 @@
 """A table of images: which column is which, and the rows with paths, labels, splits and groups."""
 
 import math
-import os
 import re
 import shlex
 from collections import Counter
@@ -13,6 +12,7 @@ from imgkit.data.csv_text import Line, filled, read_cells
 from imgkit.data.parquet import SUFFIX, read_parquet
 from imgkit.data.path_list import read_list
 from imgkit.data.rows import EXTENSIONS, Row, Source, absolute, count, exists, listed
+from imgkit.data.table_paths import Paths
 from imgkit.errors import DataError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
 from imgkit.recipe.task import task_of
@@ -28,7 +28,6 @@ CSV_SPLITS = {
 }  # fmt: skip
 _GROUP = re.compile(r"(group|patient|subject|person|case|animal|session|scene|video)([ _-]?(id|no|nr))?")
 _FLAGS_SHOWN = 12  # columns that a hint spells out
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ is a drive
 
 
 def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
@@ -202,56 +201,6 @@ def _meant(names: Sequence[str], header: Sequence[str], guess: str | None) -> li
         found.append(name if name in header else near[0] if near else usual)
         left = [other for other in left if other != found[-1]]
     return found
-
-
-class Paths:
-    """Cells of the image column to paths below a root.
-
-    Args:
-        root: absolute; nothing outside is read.
-        shown: the table's name for messages.
-    """
-
-    def __init__(self, root: Path, shown: str) -> None:
-        self.root = str(root)
-        self.shown = shown
-        self._real_root = os.path.realpath(root)
-        self._real_parents: dict[str, str] = {}
-
-    def relative(self, cell: str, row: int) -> str:
-        """The path relative to the root, POSIX.
-
-        Raises:
-            DataError: if the cell is empty, a URL, or leads out of the root, by its text or through a link.
-        """
-        if not cell.strip():
-            raise DataError(f"{self.shown}: row {row:,} has no image path.", "Fill it in or delete the row.")
-        if _URL.match(cell):
-            raise DataError(
-                f"{self.shown}: row {row:,} is a URL: {printable(cell)}", "imgkit reads files; fetch them first."
-            )
-        path = os.path.normpath(Path(self.root, cell))
-        if "\\" in cell and not os.path.lexists(path):
-            path = os.path.normpath(Path(self.root, cell.replace("\\", "/")))
-        inside = self.root.rstrip(os.sep) + os.sep
-        if not path.startswith(inside) or not self._real(path).startswith(self._real_root.rstrip(os.sep) + os.sep):
-            raise DataError(
-                f"{self.shown}: row {row:,} leads out of {printable(self.root)}: {printable(cell)}",
-                "Give the folder that holds all images with --root.",
-            )
-        return path[len(inside) :].replace(os.sep, "/")
-
-    def _real(self, path: str) -> str:
-        """`os.path.realpath`, with the folder part looked up once per folder."""
-        try:
-            if Path(path).is_symlink():
-                return os.path.realpath(path)
-        except OSError:  # a name too long for the file system: the scan will say so
-            return path
-        parent, name = os.path.split(path)
-        if parent not in self._real_parents:
-            self._real_parents[parent] = os.path.realpath(parent)
-        return f"{self._real_parents[parent].rstrip(os.sep)}{os.sep}{name}"
 
 
 def _rows(

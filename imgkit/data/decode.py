@@ -32,6 +32,7 @@ from PIL.Image import Transpose
 from imgkit.errors import BadImage, printable
 
 MAX_PIXELS = 64_000_000
+_STRIP = 1 << 18  # pixels whose format is changed at a time: beside a large picture and its RGB, little is held
 _SMALL = 100_000  # pixels below which a size is told in them, not in megapixels
 _ORIENTATION = 0x0112  # EXIF tag
 _PLUGINS = (
@@ -139,11 +140,11 @@ def _decode(path: Path, file: BufferedReader, max_pixels: int, min_side: int | N
         image.draft(None, (min_side, min_side))
     image.load()
     method = _UPRIGHT.get(_orientation(image))
-    rgb = _to_rgb(path, image)
+    image = _to_rgb(path, image)  # one name: at no time are there three copies of a large picture
     if method is not None:
-        rgb = rgb.transpose(method)
-    rgb.info = {}  # a second reader of the EXIF bytes would rotate again
-    return Decoded(rgb, kind, mode, width, height, method is not None)
+        image = image.transpose(method)
+    image.info = {}  # a second reader of the EXIF bytes would rotate again
+    return Decoded(image, kind, mode, width, height, method is not None)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -157,6 +158,20 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     """`image` as RGB by the rules of `load_image`."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    rows = max(1, _STRIP // image.width)
+    if image.height <= rows:
+        return _strip_to_rgb(path, image)
+    rgb = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        rgb.paste(_strip_to_rgb(path, image.crop(box)), box)
+    return rgb
+
+
+def _strip_to_rgb(path: Path, image: Image.Image) -> Image.Image:
+    """Some rows of a picture as RGB: each pixel is by itself."""
     if image.mode.startswith("I;16"):
         values: npt.NDArray[np.uint32] = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
@@ -169,8 +184,9 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
         return Image.fromarray(np.rint(floats * 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        clear = image if image.mode == "RGBA" else image.convert("RGBA")
+        return Image.alpha_composite(opaque, clear).convert("RGB")
+    return image.convert("RGB")
 
 
 def _other_kind(head: bytes) -> str:

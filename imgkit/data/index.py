@@ -244,6 +244,8 @@ def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, .
         offsets.append(len(codes))
         if task == "single" and offsets[-1] - offsets[-2] > 1:
             raise ValueError(f"{line[0]!r} has several labels")
+        if line[0].startswith("/") or ".." in line[0].split("/"):  # imgkit writes none such: somebody else has
+            raise ValueError(f"{line[0]!r} leads out of the data")
     groups = [line[3] for line in lines]
     return Index(
         root=root,

@@ -14,6 +14,7 @@ from imgkit.data.classes import (
     constant_warnings,
     label_notes,
     missing_notes,
+    name_warnings,
     single_warnings,
     validation_warnings,
 )
@@ -103,7 +104,7 @@ def load_data(
     labels = [tuple(code[label] for label in row.labels) for row in rows]
     splits, split_notes = _splits(rows, labels, source.task, settings, training=classes is None)
     index = _index(source, rows, facts, names, labels, splits)
-    warnings = single_warnings(index) + constant_warnings(index) if classes is None else []
+    warnings = name_warnings(index) + single_warnings(index) + constant_warnings(index) if classes is None else []
     if report.bad:
         first = _line(report.bad[0], source.root)
         warnings.append(f"{count(len(report.bad), 'file')} left out because they cannot be used, first {first}.")

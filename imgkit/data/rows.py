@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from imgkit.errors import printable
+from imgkit.errors import UsageError, printable
 
 if TYPE_CHECKING:  # it would bring pydantic, which `imgkit --help` does without
     from imgkit.recipe.fields import Task
@@ -68,6 +68,16 @@ def same_file(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except (OSError, ValueError):
         return False
+
+
+def refuse_picture(out: Path, pictures: Iterable[Path], flag: str = "--out") -> None:
+    """See that `out` is none of the pictures, which are never written to.
+
+    Raises:
+        UsageError: if it is one, by whatever spelling or link.
+    """
+    if exists(out) and any(same_file(picture, out) for picture in pictures):
+        raise UsageError(f"{flag} {printable(str(out))} is one of the pictures.", "Write to another file.")
 
 
 def is_folder(path: Path) -> bool:

@@ -14,9 +14,11 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from imgkit.data.apart import Apart
 from imgkit.data.builtin import cache_folder
 from imgkit.data.decode import read_image
 from imgkit.errors import BadImage
+from imgkit.signals import signal_name
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La", "F"})  # and I;16 in its byte orders
 _MIN_SIDE = 64  # a JPEG decoded smaller is still read to its last byte
@@ -94,6 +96,8 @@ def find_duplicates(hashes: Iterable[str | None]) -> tuple[tuple[int, ...], ...]
 def scan(files: Sequence[str], *, max_pixels: int, progress: Callable[[int, int], None] | None = None) -> ScanReport:
     """Open, decode and hash every file.
 
+    It is done in a process of its own where there is a fork: a file that crashes the decoder is a bad one like others.
+
     Good files are remembered in $IMGKIT_CACHE/scan.sqlite by path, size, modification time and `max_pixels`, and not
     read again while these are the same; bad files are always read again.
 
@@ -106,12 +110,12 @@ def scan(files: Sequence[str], *, max_pixels: int, progress: Callable[[int, int]
     bad: list[BadImage] = []
     examine = partial(_examine, max_pixels=max_pixels)
     threads = min(_THREADS, os.cpu_count() or 1)
-    with closing(_Cache()) as cache, ThreadPoolExecutor(threads) as pool:
+    with closing(_Cache()) as cache, Apart(examine, _crashed, threads) as apart:
         for start in range(0, len(files), _CHUNK):
             chunk = files[start : start + _CHUNK]
             known = [cache.get(file, max_pixels) for file in chunk]
             new = [file for file, fact in zip(chunk, known, strict=True) if fact is None]
-            examined = dict(zip(new, pool.map(examine, new), strict=True))
+            examined = dict(zip(new, apart.map(new), strict=True))
             cache.put({file: found for file, found in examined.items() if isinstance(found, _Examined)}, max_pixels)
             for file, fact in zip(chunk, known, strict=True):
                 found = examined.get(file)
@@ -181,6 +185,10 @@ def _examine(file: str, max_pixels: int) -> _Examined | BadImage:
         return BadImage(path, error.strerror or type(error).__name__)
     facts = FileFacts(size, digest, picture.format, picture.mode, picture.width, picture.height, picture.rotated)
     return _Examined(mtime_ns, facts)
+
+
+def _crashed(file: str, number: int) -> _Examined | BadImage:
+    return BadImage(file, f"its decoder crashes ({signal_name(number)})")
 
 
 def _mtime_ns(path: Path) -> int:

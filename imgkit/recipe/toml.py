@@ -94,7 +94,14 @@ def value_text(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(value_text(item) for item in value)}]"
     # JSON escapes what TOML must, but for DEL, and writes \uXXXX as TOML reads it.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(map(_visible, json.dumps(str(value), ensure_ascii=False)))
+
+
+def _visible(char: str) -> str:
+    """What a terminal would act on as an escape; a lone surrogate, which TOML cannot hold, stays."""
+    if printable(char) == char or 0xD800 <= ord(char) <= 0xDFFF:
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 def _statements(text: str) -> list[tuple[int, str]]:

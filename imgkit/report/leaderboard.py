@@ -1,11 +1,10 @@
 """leaderboard.csv and report.md: the same rows as on the terminal, as files."""
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from imgkit.cells import guarded
+from imgkit.cells import Rows, guarded
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups
@@ -54,7 +53,7 @@ def csv_text(runs: Iterable[RunSummary]) -> str:
     A row with several `seeds` is the mean over them, and its intervals are those of the mean.
     """
     stream = io.StringIO()
-    rows = csv.writer(stream, lineterminator="\n")
+    rows = Rows(stream)
     rows.writerow(CSV_COLUMNS)
     for group in groups(with_means(runs)):
         for rank, run in zip(ranks(group), group, strict=True):

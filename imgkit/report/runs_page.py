@@ -115,6 +115,7 @@ def runs_page(out: Path, runs: Sequence[RunSummary], baseline: str | None = None
     Raises:
         UsageError: if there is no such baseline, or it cannot be one.
     """
+    place = out.resolve().name if out.name in {"", ".."} else out  # the page may be read elsewhere
     groups = arrange(out, runs)
     base = None if baseline is None else find_baseline(groups, baseline, out)
     means, shas = [run for run in with_means(runs) if run.is_mean], Shas()
@@ -123,8 +124,8 @@ def runs_page(out: Path, runs: Sequence[RunSummary], baseline: str | None = None
     going = [run.name for run in runs if run.status.startswith("running")]
     return render(
         "runs.html.j2",
-        title=f"Runs in {out}",
-        heading=f"Runs in {out}",
+        title=f"Runs in {place}",
+        heading=f"Runs in {place}",
         summary=_summary(runs, groups, len(broken)),
         apart=_apart(groups, base),
         going=going,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from imgkit.budget import forward_seconds
+from imgkit.data.sources import find_data, refuse_inside
 from imgkit.device import choose_device, choose_workers, describe, no_room, settings_kept
 from imgkit.errors import memory_told
 from imgkit.evaluate import check_files, evaluate_run, load_run_model, read_index, score, store
@@ -47,6 +48,8 @@ def look_at_variants(asked: Asked, runs: list[Planned]) -> dict[str, dict[str, A
         first.setdefault(run.variant.name, run)
 
     def look(variant: Variant) -> tuple[str, dict[str, Any]]:
+        data = first[variant.name].loaded.recipe.data
+        refuse_inside(find_data(data), data.root, asked.out)
         with settings_kept():
             setup, _ = prepare(
                 _untimed(first[variant.name].loaded),

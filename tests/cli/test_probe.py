@@ -17,7 +17,8 @@ WORDS = ["--data", "synthetic:3x20", "--weights", "none", "--workers", "0"]
     ],
 )
 def test_a_table_and_what_to_type_next(imgkit: Run, tmp_path: Path, names: list[str]) -> None:
-    code, out, err = imgkit("probe", *names, *WORDS, "--image-size", "32", "--out", str(tmp_path / "probe"))
+    words = ["--image-size", "32", "--set", "data.val=0.3", "--out", str(tmp_path / "probe")]
+    code, out, err = imgkit("probe", *names, *WORDS, *words)
     assert code == 0, err
     lines = out.splitlines()
     assert lines[0].split() == ["network", "M", "macro", "F1,", "95", "%", "top-1", "minus", "the", "first"]
@@ -26,7 +27,7 @@ def test_a_table_and_what_to_type_next(imgkit: Run, tmp_path: Path, names: list[
     assert "Judged  60 images by 5-fold cross-validation" in out
     best = lines[1].split()[1]
     assert f"imgkit finetune {best}" in out
-    typed = "--data synthetic:3x20 --image-size 32 --weights none --workers 0"
+    typed = "--data synthetic:3x20 --image-size 32 --weights none --workers 0 --set data.val=0.3"
     assert " ".join(out.split("imgkit finetune ")[1].split()[1:]) == typed
     assert f"Wrote   {tmp_path}/probe/" in " ".join(err.split("\n"))
     assert sorted(file.name for file in (tmp_path / "probe").iterdir()) == ["held-out.csv", "probe.csv"]

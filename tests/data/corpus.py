@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 SIZE = (48, 40)  # width, height of the pictures that are not special in size
 
@@ -41,14 +41,21 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def png(width: int, height: int, bits: int = 8, colour: int = 0, body: bytes = b"") -> bytes:
-    """A PNG with any header and any pixel data."""
+def png(width: int, height: int, bits: int = 8, colour: int = 0, body: bytes = b"", text: bytes = b"") -> bytes:
+    """A PNG with any header and any pixel data, and perhaps a compressed text."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    comment = chunk(b"zTXt", b"comment\0\0" + text) if text else b""
+    return b"\x89PNG\r\n\x1a\n" + header + comment + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+
+
+def zeros(mebibytes: int) -> bytes:
+    """So many zeros, compressed."""
+    packer = zlib.compressobj(1)
+    return b"".join(packer.compress(bytes(1 << 20)) for _ in range(mebibytes)) + packer.flush()
 
 
 def exif_jpeg(orientation: int, size: tuple[int, int] = SIZE) -> bytes:
@@ -72,6 +79,26 @@ def cases(folder: Path) -> Iterator[Case]:
     yield from _not_files(folder)
 
 
+def largest(folder: Path) -> Iterator[Case]:
+    """Pictures of as many pixels as are allowed, of the kinds that take most to be made RGB."""
+    side, gray, red = (8000, 8000), (100, 100, 100), (220, 20, 20)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = Image.new("RGBA", side, (*red, 255))
+    unit = Image.fromarray(np.full(side, 0.5, dtype=np.float32))
+    for name, image, corner, options in (
+        ("deep-8000.png", Image.fromarray(np.full(side, 100 * 257, dtype=np.uint16)), gray, {"compress_level": 1}),
+        ("clear-8000.png", clear, red, {"compress_level": 1, "exif": turned}),
+        ("gray-alpha-8000.png", Image.new("LA", side, (100, 255)), gray, {"compress_level": 1}),
+        ("key-8000.png", Image.new("P", side), (255, 255, 255), {"compress_level": 1, "transparency": 0}),
+        ("unit-8000.tif", unit, (128, 128, 128), {"compression": "tiff_lzw"}),
+        ("cmyk-8000.jpg", Image.new("CMYK", side, (0, 0, 0, 155)), gray, {}),
+        ("turned-8000.jpg", Image.new("RGB", side, red), red, {"exif": turned}),
+    ):
+        image.save(folder / name, **options)
+        yield Case(folder / name, side, corner)
+
+
 Made = tuple[str, bytes, tuple[int, int] | None, tuple[int, int, int] | None, str]
 
 
@@ -91,16 +118,25 @@ def _broken() -> Iterator[Made]:
         yield _bad(f"cut{share}.jpg", jpeg[: len(jpeg) * share // 100])
     yield _bad("cut2.jpg", jpeg[:-2], "truncated")
     yield _bad("progressive.jpg", large[: len(large) // 2], "truncated")
+    sof, sos = jpeg.index(b"\xff\xc0"), jpeg.index(b"\xff\xda")
+    yield _bad("flip-header.jpg", _flipped(jpeg, sof + 4))  # bits a sample: 9 of 8
+    yield "flip-body.jpg", _flipped(jpeg, (sos + len(jpeg)) // 2), SIZE, None, ""  # JPEG has no checksum
     yield "trailing.jpg", jpeg + b"garbage" * 100, SIZE, (220, 20, 20), ""
     yield _bad("zeros.png", bytes(4096), "header is damaged")
     noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)  # so that 90 % is amid the pixels
     whole = encoded(Image.fromarray(noise), "PNG")
     for share in (10, 50, 90):
         yield _bad(f"cut{share}.png", whole[: len(whole) * share // 100])
-    yield _bad("crc.png", whole[:45] + bytes([whole[45] ^ 255]) + whole[46:])
+    yield _bad("crc.png", _flipped(whole, 45))
+    yield _bad("flip-header.png", _flipped(whole, 19))  # the width, which the checksum covers
     for kind in ("WEBP", "GIF", "BMP", "TIFF"):
         data = encoded(image, kind)
         yield _bad(f"cut.{kind.lower()}", data[: len(data) // 2])
+
+
+def _flipped(data: bytes, position: int) -> bytes:
+    """`data` with the last bit of one byte changed."""
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
 def _foreign() -> Iterator[Made]:
@@ -110,6 +146,8 @@ def _foreign() -> Iterator[Made]:
     yield _bad("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS")
     yield _bad("zip.png", b"PK\x03\x04" + bytes(100), "a ZIP archive")
     yield _bad("pickle.png", b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    yield _bad("program.jpg", b"\x7fELF\x02\x01\x01" + bytes(100), "header is damaged")
+    yield _bad("text.png", b"a picture of a cat\n", "header is damaged")
     yield _bad("drawing.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing")
     yield _bad("phone.jpg", b"\x00\x00\x00\x18ftypheic" + bytes(100), "a HEIC image")
     yield _bad("new.jpg", b"\x00\x00\x00\x18ftypavif" + bytes(100), "an AVIF image")
@@ -124,7 +162,10 @@ def _modes() -> Iterator[Made]:
     image = colours()
     red, white = (220, 20, 20), (255, 255, 255)
     gray = Image.new("L", SIZE, 100)
-    yield "cmyk.jpg", encoded(image.convert("CMYK"), "JPEG", quality=95), SIZE, red, ""
+    adobe = encoded(image.convert("CMYK"), "JPEG", quality=95)  # inverted, and marked so
+    marker = adobe.index(b"\xff\xee\x00\x0eAdobe")
+    yield "cmyk.jpg", adobe, SIZE, red, ""
+    yield "cmyk-unmarked.jpg", adobe[:marker] + adobe[marker + 16 :], SIZE, red, ""
     yield "cmyk.tif", encoded(image.convert("CMYK"), "TIFF"), SIZE, red, ""
     yield "gray.jpg", encoded(gray, "JPEG"), SIZE, (100, 100, 100), ""
     half = Image.merge("LA", (gray, Image.new("L", SIZE, 0)))
@@ -205,9 +246,7 @@ def _metadata() -> Iterator[Made]:
     yield "exif6.png", encoded(sideways, "PNG", exif=turned), SIZE, red, ""
     yield "exif6.webp", encoded(sideways, "WEBP", exif=turned.tobytes(), lossless=True), SIZE, red, ""
     yield "exif6.tif", encoded(sideways, "TIFF", exif=turned), SIZE, red, ""
-    text = PngImagePlugin.PngInfo()
-    text.add_text("comment", "a" * 20_000_000, zip=True)
-    yield _bad("text-bomb.png", encoded(image, "PNG", pnginfo=text))
+    yield _bad("text-bomb.png", png(1, 1, body=bytes(2), text=zeros(200)))
 
 
 def _names(folder: Path) -> Iterator[Case]:
@@ -233,5 +272,8 @@ def _not_files(folder: Path) -> Iterator[Case]:
     }.items():
         (folder / f"{name}.jpg").symlink_to(target)
         yield Case(folder / f"{name}.jpg", None)
+    (folder / "secret.jpg").write_bytes(exif_jpeg(1))
+    (folder / "secret.jpg").chmod(0)
+    yield Case(folder / "secret.jpg", None, reason="Permission denied")  # of all but root
     yield Case(folder / "missing.jpg", None, reason="No such file")
     yield Case(folder / "nul\0.jpg", None)

@@ -5,7 +5,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,123 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
+from loading import ROWS, RULE, TRANSFORM, N, naive, same, training, write_pictures
 
-from imgkit.data import batches
-from imgkit.data.augment import TrainTransform
-from imgkit.data.batches import Batch, Place, eval_batches, train_batches, train_places
+from imgkit.data import batches, workers
+from imgkit.data.batches import eval_batches, train_places
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, PathTable
-from imgkit.data.preprocessing import Preprocessing
-from imgkit.errors import BadImage, DeviceError
-from imgkit.keys import key, order
-from imgkit.recipe.augment import AugmentSettings
-
-RULE = Preprocessing((8, 8), 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-TRANSFORM = TrainTransform(RULE, AugmentSettings(vflip=0.5, jitter=(0.4, 0.4, 0.4, 0.1)))
-N, SEED = 13, 7
-ROWS = np.array([0, 1, 2, 4, 5, 6, 7, 8, 9, 11, 12])  # 3 and 10 are held out; 12 has no label
+from imgkit.errors import BadImage
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    names = [f"{i}.png" for i in range(N)]
-    for name in names:
-        Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(root / name)
-    counts = np.array([1] * (N - 1) + [0])
-    return Index(
-        root=root,
-        paths=PathTable.of(names),
-        classes=("a", "b", "c"),
-        codes=np.arange(N - 1) % 3,
-        offsets=np.concatenate([[0], np.cumsum(counts)]),
-        splits=np.zeros(N, dtype=np.int8),
-        groups=None,
-        sizes=np.ones(N, dtype=np.int64),
-        hashes=np.zeros((N, 32), dtype=np.uint8),
-    )
-
-
-def training(index: Index, workers: int = 0, start: int = 0, stop: int = 8, batch_size: int = 4) -> "Iterator[Batch]":
-    return train_batches(
-        index,
-        ROWS,
-        transform=TRANSFORM,
-        seed=SEED,
-        first_epoch=2,
-        batch_size=batch_size,
-        steps_per_epoch=-(-len(ROWS) // batch_size),
-        start=start,
-        stop=stop,
-        workers=workers,
-        max_pixels=10_000,
-    )
-
-
-def naive(index: Index, step: int, batch_size: int = 4) -> Batch:
-    steps_per_epoch = -(-len(ROWS) // batch_size)
-    epoch = 2 + step // steps_per_epoch
-    shuffled = [int(ROWS[i]) for i in order(SEED, epoch, len(ROWS))]
-    first = (step % steps_per_epoch) * batch_size
-    ids = shuffled[first : first + batch_size]
-    images = [TRANSFORM(load_image(index.path(row)), key(SEED, "aug", epoch, row)) for row in ids]
-    targets = [-1 if row == 12 else row % 3 for row in ids]
-    return Batch(torch.stack(images), torch.tensor(targets), torch.tensor(ids))
-
-
-def same(a: Batch, b: Batch) -> bool:
-    return all(torch.equal(x, y) and x.dtype == y.dtype for x, y in zip(a, b, strict=True))
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 def children() -> set[int]:
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
-
-
-# Pure order
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_places_follow_the_order_and_resume_anywhere(data: st.DataObject) -> None:
-    n = data.draw(st.integers(1, 60))
-    batch_size = data.draw(st.integers(1, n))
-    full = data.draw(st.booleans())
-    steps_per_epoch = n // batch_size if full else -(-n // batch_size)
-    stop = data.draw(st.integers(0, 3 * steps_per_epoch + 2))
-    start = data.draw(st.integers(0, stop))
-    seed, first_epoch = data.draw(st.integers(0, 2**63 - 1)), data.draw(st.integers(0, 5))
-    rows = np.random.default_rng(n).permutation(3 * n)[:n]
-
-    def places(first: int) -> list[list[Place]]:
-        return list(
-            train_places(
-                rows,
-                seed=seed,
-                first_epoch=first_epoch,
-                batch_size=batch_size,
-                steps_per_epoch=steps_per_epoch,
-                start=first,
-                stop=stop,
-            )
-        )
-
-    whole = places(0)
-    assert places(start) == whole[start:]
-    assert len(whole) == stop
-    flat = [place for step in whole for place in step]
-    assert len(set(flat)) == len(flat)  # each epoch sees a row at most once
-    assert all(type(number) is int for place in flat for number in place)  # the key tells int from int64
-    reference = []
-    for epoch in range(first_epoch, first_epoch + stop // steps_per_epoch + 1):
-        ids = [int(rows[i]) for i in order(seed, epoch, n)][: steps_per_epoch * batch_size]
-        reference += [(epoch, row, 0) for row in ids]
-    assert flat == reference[: len(flat)]
-    if not full:
-        assert {row for epoch, row, _ in flat if epoch == first_epoch} == set(rows.tolist()) or stop < steps_per_epoch
 
 
 def test_seeking_reads_nothing_of_the_steps_before() -> None:
@@ -142,26 +40,8 @@ def test_seeking_reads_nothing_of_the_steps_before() -> None:
 # Batches
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 4])
-def test_equal_to_the_naive_loop_with_any_workers(index: Index, workers: int) -> None:
-    state = torch.get_rng_state()
-    found = list(training(index, workers))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert len(found) == 8
-    assert [len(batch.ids) for batch in found[:3]] == [4, 4, 3]
-    assert all(same(batch, naive(index, step)) for step, batch in enumerate(found))
-    assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in found)
-
-
-@pytest.mark.parametrize(("start", "workers"), [(0, 2), (1, 0), (2, 2), (3, 0), (5, 1), (7, 0), (8, 0), (8, 2)])
-def test_resuming_from_any_step_gives_the_tail(index: Index, start: int, workers: int) -> None:
-    found = list(training(index, workers, start=start))
-    assert len(found) == 8 - start
-    assert all(same(batch, naive(index, start + i)) for i, batch in enumerate(found))
-
-
 def test_spawned_workers_give_the_same(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "start_method", lambda: "spawn")
+    monkeypatch.setattr(workers, "start_method", lambda: "spawn")
     with closing(training(index, 1, start=2, stop=5)) as found:
         assert all(same(batch, naive(index, 2 + i)) for i, batch in enumerate(found))
 
@@ -226,20 +106,6 @@ def test_closing_ends_the_workers(index: Index) -> None:
     assert children() == before
 
 
-def test_a_killed_worker_is_one_line_that_says_what_to_do(index: Index) -> None:
-    before = children()
-    stream = training(index, 2, stop=400, batch_size=2)
-    next(stream)
-    os.kill(min(children() - before), signal.SIGKILL)
-    with pytest.raises(DeviceError) as caught:
-        list(stream)
-    assert "one of the 2 loader processes was killed" in caught.value.message
-    assert "shared memory" in caught.value.message
-    assert "\n" not in caught.value.message
-    assert "--workers 0" in caught.value.hint
-    assert children() == before
-
-
 def test_signals_to_the_group_do_not_end_the_workers(index: Index) -> None:
     before = children()
     with closing(training(index, 2, stop=60, batch_size=2)) as stream:
@@ -254,14 +120,14 @@ def test_signals_to_the_group_do_not_end_the_workers(index: Index) -> None:
 
 
 def test_signals_while_a_worker_starts_do_not_end_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare = batches._prepare_worker
+    prepare = workers._prepare_worker
 
-    def late(number: int) -> None:
+    def late(watch: workers._Watch, number: int) -> None:
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             os.kill(os.getpid(), one)
-        prepare(number)
+        prepare(watch, number)
 
-    monkeypatch.setattr(batches, "_prepare_worker", late)
+    monkeypatch.setattr(workers, "_prepare_worker", late)
     found = list(training(index, 2, stop=6))
     assert len(found) == 6
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
@@ -271,10 +137,10 @@ HANDED_OVER = """
 import multiprocessing, os, signal, sys, time
 from multiprocessing.connection import SocketClient
 from multiprocessing.reduction import DupFd
-from imgkit.data import batches
+from imgkit.data import workers
 
 def worker(pipe):
-    batches._prepare_worker(0)
+    workers._prepare_worker(workers._Watch(1), 0)
     pipe.send(DupFd(os.pipe()[0])._id)  # as torch hands a batch over
     time.sleep(2)
 

@@ -179,6 +179,9 @@ def test_csv_has_no_formula_cell(tmp_path: Path) -> None:
         f"{HEADER}\na,cat,train,,1,{'x' * 64}\n",
         f"{HEADER}\na,cat,train,,1,{'0' * 62}\n",
         f'{HEADER}\na,"cat\ncat",train,,1,{"0" * 64}\n',
+        f"{HEADER}\n../a,cat,train,,1,{'0' * 64}\n",
+        f"{HEADER}\nb/../../a,cat,train,,1,{'0' * 64}\n",
+        f"{HEADER}\n/etc/a,cat,train,,1,{'0' * 64}\n",
     ],
 )
 def test_foreign_csv(tmp_path: Path, text: str) -> None:

@@ -33,9 +33,9 @@ def test_a_list_without_a_header(tmp_path: Path) -> None:
 
 
 def test_predict_reads_it_too(tmp_path: Path) -> None:
-    file = write(tmp_path / "any.TXT", "a.jpg 0", "", "sub/b c.PNG 1 2", "/abs/d.jpg 1")
+    file = write(tmp_path / "any.TXT", "a.jpg 0", "", "sub/b c.PNG 1 2", "sub/d.jpg 1")
     found = list(expand_inputs([file, "e.jpg"]))
-    assert [one.given for one in found] == ["a.jpg", "sub/b c.PNG", "/abs/d.jpg", "e.jpg"]
+    assert [one.given for one in found] == ["a.jpg", "sub/b c.PNG", "sub/d.jpg", "e.jpg"]
     assert [one.file for one in found] == [str(tmp_path / one.given) for one in found[:-1]] + ["e.jpg"]
     trained = Trained(file, tmp_path / "in", None)
     assert next(expand_inputs([file], trained=trained)).file == str(tmp_path / "in" / "a.jpg")

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import sqlite3
-import time
 from pathlib import Path
 
 import corpus
@@ -72,22 +71,6 @@ def test_duplicates_against_all_pairs(hashes: list[str | None]) -> None:
     pairs = {(i, j) for group in groups for i in group for j in group if i < j}
     n = range(len(hashes))
     assert pairs == {(i, j) for i in n for j in n if i < j and hashes[i] is not None and hashes[i] == hashes[j]}
-
-
-def test_all_exact_duplicates_of_a_large_tree(tmp_path: Path) -> None:
-    contents = []
-    for number in range(450):
-        pixels = np.full((4, 4, 3), (number % 256, number // 256, 0), dtype=np.uint8)
-        contents.append(corpus.encoded(Image.fromarray(pixels), "PNG"))
-    files = []
-    for number, content in enumerate([*contents, *contents[:50]]):
-        path = tmp_path / f"{number:04d}.png"
-        path.write_bytes(content)
-        files.append(str(path))
-    start = time.monotonic()
-    report = scan(files, max_pixels=100)
-    assert report.duplicates == tuple((number, 450 + number) for number in range(50))
-    assert time.monotonic() - start < 5
 
 
 def test_progress(tmp_path: Path) -> None:

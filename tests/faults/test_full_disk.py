@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from disk_faults import NUMBERS, largest_file, on_small_disk, refused, short_fil
 from oracle import short_run
 from tally import Tally
 
-from imgkit import checkpoint
+from imgkit import checkpoint, files
 from imgkit.checkpoint import Checkpoint
 from imgkit.errors import DiskError
 
@@ -202,6 +203,34 @@ def test_a_run_whose_saves_fail_ends_with_the_same_bits(
     assert same(ends[0], replace(ends[1], state=ends[0].state))
     assert "Training goes on." in " ".join(capsys.readouterr().err.split())
     tally.count("T-E", runs=1)
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_has_a_folder(
+    tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two checkpoints and the model; one byte less, with a tenth over, is too little."""
+    asked: list[int] = []
+    check = files.check_space
+
+    def noted(folder: Path, size: int) -> None:
+        asked.append(size)
+        check(folder, size)
+
+    monkeypatch.setattr("imgkit.prepare.check_space", noted)
+    run = short_run(tmp_path / "fits")
+    places = [*run.folder.path.glob("checkpoints/step-*")]
+    saved = max(sum(file.stat().st_size for file in place.iterdir()) for place in places)
+    model = (run.folder.path / "model" / "model.safetensors").stat().st_size
+    assert saved < asked[0] < 2 * saved + model
+    free = asked[0] * 11 // 10 - 1
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda place: SimpleNamespace(free=free))
+    with pytest.raises(
+        DiskError, match=r"does not fit on the disk of .*runs: too little room, .* needed, .* free"
+    ) as error:
+        short_run(tmp_path / "full")
+    assert "--out FOLDER" in error.value.hint
+    assert not (tmp_path / "full" / "runs").exists()
+    tally.count("T-E", failures=1, lost=0, left=0, untold=0)
 
 
 # What protects, taken away: the checks above must notice.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import sample
-from forked import answer_of, read_watched
+from forked import answer_of, read_watched, resident_mib
 from malice import Make, greedy_json, greedy_safetensors, greedy_torch
 from tally import Tally, share
 
@@ -61,10 +61,6 @@ def cost(
 
     found: dict[str, float | str] = answer_of(work)
     return found
-
-
-def resident_mib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def refused_cheaply(found: dict[str, float | str]) -> bool:

@@ -204,7 +204,7 @@ ELSEWHERE = {
     "save.keep": "test_checkpoint.py::test_keep_all",
     "save.keep_best": "test_average.py::test_the_k_best_are_kept_beside_the_newest",
     "save.average_best": "test_average.py::test_the_mean_becomes_the_model_only_where_it_is_better",
-    "save.every_steps": "test_oracle.py::test_resume_from_every_step",
+    "save.every_steps": "faults/test_purity.py::test_resume_from_every_step",
     "save.every_minutes": "test_experiment.py::test_a_checkpoint_comes_when_the_minutes_are_over",
     "run.device": "test_device.py::test_a_device_that_is_none",
     "run.workers": "test_oracle.py::test_same_bits_with_workers_and_after_a_resume",

@@ -5,6 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgkit.errors import printable
 from imgkit.recipe.toml import key_lines, value_text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -70,3 +71,10 @@ def test_dotted_and_quoted_keys() -> None:
         ("x", "z", 1, "q"): 10,
     }  # fmt: skip
     assert {steps: found[steps] for steps in expected} == expected
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_texts_read_back_and_hold_nothing_that_a_terminal_acts_on(text: str) -> None:
+    written = value_text(text)
+    assert tomllib.loads(f"a = {written}") == {"a": text}
+    assert printable(written) == written

@@ -93,8 +93,8 @@ def test_what_signals_ask_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent is gone")
 def test_a_job_ends_with_the_study_however_that_ends() -> None:
-    child = "from imgkit.cli.child import _end_with_parent\n_end_with_parent()\nprint('up', flush=True)\n"
-    child += "import time\ntime.sleep(60)\n"
+    child = "import signal\nfrom imgkit.signals import end_with_parent\nend_with_parent(signal.SIGTERM)\n"
+    child += "print('up', flush=True)\nimport time\ntime.sleep(60)\n"
     parent = (
         "import subprocess, sys, os, time\n"
         f"one = subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True, stdout=subprocess.PIPE)\n"

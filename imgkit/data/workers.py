@@ -1,0 +1,350 @@
+"""The processes that load batches: started, watched, replaced where one dies, ended.
+
+What a batch holds is a function of its places, so that fresh processes read it again to the same bits. Each process
+tells which row it has in hand, and whoever dies over a picture or never comes back from it is known by that.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import c_int64
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from imgkit.errors import BadImage, DeviceError, ImgkitError, brief, printable
+from imgkit.signals import HEARD, end_with_parent, signal_name
+
+P = TypeVar("P")  # what a sample is made from
+S = TypeVar("S")
+T = TypeVar("T", bound=tuple[torch.Tensor, ...])
+PATIENCE = 300
+"""Waits of a second without a batch, and without a picture begun, after which processes are given up."""
+_WAIT_S = 1
+_PREFETCH = 2  # batches each worker holds ready
+_RESTARTS = 3  # in one pass over the data: more deaths are no accident
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
+_SHARED = Path("/dev") / "shm"
+_FEWER = "Use --workers 0, fewer workers, or give more shared memory (in Docker: --shm-size=2g)."
+_NONE = -1  # no row is in hand
+
+
+class _Died(DeviceError):
+    """A process died; `row` is what it had in hand, or -1."""
+
+    row = _NONE
+
+
+def start_method() -> str:
+    """How processes are started: forked on Linux, in a hundredth of a second; elsewhere as Python does.
+
+    They never touch the device, so a fork is safe after CUDA has started.
+    """
+    return "fork" if sys.platform == "linux" else "spawn"
+
+
+def load(
+    pictures: Dataset[S],
+    places: Iterable[list[P]],
+    collate: Callable[[Sequence[S]], T | ImgkitError],
+    workers: int,
+    path: Callable[[int], Path],
+    warn: Callable[[str], object],
+) -> Generator[T, None, None]:
+    """Batches of `places`, in order; closing the generator ends the processes.
+
+    Where one dies, fresh ones go on with the batch that is due, and `warn` is told: most often memory was short for a
+    moment. The second death over one row is that file's fault. No batch is read in this process instead: what killed
+    another one would kill the run.
+
+    Args:
+        pictures: samples by place.
+        places: of each batch.
+        collate: makes a batch of samples, or tells the error among them.
+        workers: processes; 0: this one.
+        path: the file of a row.
+        warn: told what was done again.
+
+    Raises:
+        BadImage: a file that cannot be read, kills whoever reads it, or never ends.
+        DeviceError: if processes die for other reasons, or batches cannot be handed over.
+    """
+    due: deque[list[P]] = deque()  # asked of processes and not given yet, the next one first
+    left, deaths = iter(places), list[int]()
+    while True:
+        again, due = due, deque()
+        try:
+            watch = _Watch(workers)
+            iterator = _start(pictures, _noted(chain(again, left), due), collate, watch)
+        except OSError as error:  # its queues need shared memory, files and processes
+            raise DeviceError(f"Loader processes cannot be started{_memory()}: {brief(error)}", _FEWER) from error
+        try:
+            for batch in _patient(iterator, watch, path):
+                due.popleft()
+                if isinstance(batch, ImgkitError):
+                    raise batch
+                yield batch
+            return
+        except _Died as died:
+            if died.row != _NONE and died.row in deaths:
+                raise BadImage(path(died.row), "loader processes die of reading it, again and again") from died
+            deaths.append(died.row)
+            if len(deaths) > _RESTARTS:
+                raise DeviceError(died.message, died.hint) from died
+            told = f"{died.message}. Fresh ones read the batch again, to the same bits."
+        finally:
+            _end(iterator)
+        warn(told)
+
+
+def _noted(places: Iterable[list[P]], due: deque[list[P]]) -> Iterator[list[P]]:
+    for one in places:
+        due.append(one)
+        yield one
+
+
+class _Watch:
+    """The row that each process has in hand, and how many it took up, in memory that it shares with this one."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        # There is one more cell than needed: an array of none cannot be shared.
+        self.cells = get_context(start_method()).RawArray(c_int64, [*[_NONE, 0] * workers, 0])
+
+    def row(self, number: int) -> int:
+        return int(self.cells[2 * number])
+
+    def now(self) -> list[int]:
+        return list(self.cells)
+
+    def busy(self) -> list[int]:
+        """The rows that are in hand."""
+        return [row for row in map(self.row, range(self.workers)) if row != _NONE]
+
+
+_watch: _Watch | None = None  # in a loader process
+
+
+def reading(row: int) -> None:
+    """Tell the main process that this one now has `row` in hand; -1: none any more."""
+    info = get_worker_info()
+    if _watch is not None and info is not None:
+        _watch.cells[2 * info.id] = row
+        _watch.cells[2 * info.id + 1] += 1
+
+
+def shared(batch: T) -> T | DeviceError:
+    """`batch` in memory that the main process can read, if this is a loader process.
+
+    torch would do it in a thread of its own, where an error is printed and nobody hears of it: the main process would
+    wait for ever.
+    """
+    reading(_NONE)
+    if _watch is not None:
+        try:
+            for tensor in batch:
+                tensor.share_memory_()
+        except (RuntimeError, OSError) as error:
+            return DeviceError(f"A batch cannot be handed over by a loader process{_memory()}: {brief(error)}", _FEWER)
+    return batch
+
+
+def _patient(
+    iterator: Iterator[T | ImgkitError], watch: _Watch, path: Callable[[int], Path]
+) -> Iterator[T | ImgkitError]:
+    """What `iterator` gives; a process that dies or never comes back is an error."""
+    with _Guard(iterator, watch) as guard:
+        while True:
+            guard.waiting = True
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except (RuntimeError, EOFError, OSError) as error:  # which one depends on what the process was doing
+                died = _died(iterator, watch, path)
+                if guard.stuck is not None:  # looked at after that: it may be the guard who killed
+                    raise _never_ends(guard.stuck, path) from error
+                if died is not None:
+                    raise died from error
+                if not str(error).startswith("DataLoader timed out"):
+                    raise
+                continue
+            guard.waiting, guard.given = False, guard.given + 1
+            yield batch
+
+
+class _Guard:
+    """Kills the processes that keep this one waiting.
+
+    A thread does: this one may wait for a process that has a batch ready and cannot hand it over.
+
+    Attributes:
+        waiting: whether a batch is being waited for.
+        given: how many came.
+        stuck: the rows in hand as patience ended; None: it has not.
+    """
+
+    def __init__(self, iterator: object, watch: _Watch) -> None:
+        self.waiting, self.given = False, 0
+        self.stuck: list[int] | None = None
+        self._iterator, self._watch = iterator, watch
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True) if watch.workers else None
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look(self) -> None:
+        waits, before = 0, [0]
+        while not self._over.wait(_WAIT_S):
+            now = [self.given, *self._watch.now()] if self.waiting else []
+            waits = waits + 1 if now and now == before else 0  # waits and no time: a machine may sleep
+            before = now
+            if waits >= PATIENCE:
+                self.stuck = self._watch.busy()
+                _kill(self._iterator)
+                return
+
+
+def _start(
+    pictures: Dataset[S],
+    places: Iterable[list[P]],
+    collate: Callable[[Sequence[S]], T | ImgkitError],
+    watch: _Watch,
+) -> Iterator[T | ImgkitError]:
+    in_main = threading.current_thread() is threading.main_thread()
+    child_signal = getattr(signal, "SIGCHLD", None)  # Windows has none
+    with warnings.catch_warnings():
+        # More workers than cores, or a fork beside threads, is not wrong here.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        loader: DataLoader[S] = DataLoader(
+            pictures,
+            batch_sampler=places,
+            num_workers=watch.workers,
+            collate_fn=collate,
+            worker_init_fn=partial(_prepare_worker, watch),
+            prefetch_factor=_PREFETCH if watch.workers else None,
+            multiprocessing_context=start_method() if watch.workers else None,
+            generator=torch.Generator(),  # it would draw from the global one, for seeds that nothing reads
+            timeout=_WAIT_S if watch.workers else 0,
+        )
+        previous = signal.getsignal(child_signal) if child_signal else None
+        with _signals_held():
+            iterator: Iterator[T | ImgkitError] = iter(loader)
+        if child_signal and in_main:
+            # torch's handler raises in whatever code runs when a worker dies; `next` notices it too.
+            signal.signal(child_signal, previous)
+    return iterator
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Those for the main process wait meanwhile, and a worker inherits this: none finds it before it ignores them."""
+    hold = getattr(signal, "pthread_sigmask", None)  # Windows has none
+    if hold is None:
+        yield
+        return
+    before = hold(signal.SIG_BLOCK, HEARD)
+    try:
+        yield
+    finally:
+        hold(signal.SIG_SETMASK, before)
+
+
+def _end(iterator: object) -> None:
+    # torch has no public way to end workers before the iterator is garbage, which a traceback can put off.
+    shut_down = getattr(iterator, "_shutdown_workers", None)
+    if shut_down is not None:
+        shut_down()
+    _kill(iterator)
+
+
+def _kill(iterator: object) -> None:
+    for worker in getattr(iterator, "_workers", ()):
+        if worker.is_alive():
+            worker.kill()
+
+
+def _died(iterator: object, watch: _Watch, path: Callable[[int], Path]) -> _Died | None:
+    """The error of the first process that has died; None while all live."""
+    for number, worker in enumerate(getattr(iterator, "_workers", ())):
+        worker.join(0.1)  # the broken pipe may be seen before the exit code
+        if worker.exitcode not in (None, 0):
+            died = _worker_died(watch, worker.exitcode, watch.row(number), path)
+            died.row = watch.row(number)
+            return died
+    return None
+
+
+def _prepare_worker(watch: _Watch, number: int) -> None:
+    global _watch  # noqa: PLW0603  (a process has one)
+    _watch = watch
+    # A signal to the whole group is for the main process: it finishes its step, saves, and ends the workers.
+    for one in HEARD:
+        signal.signal(one, signal.SIG_IGN)
+    end_with_parent(_KILL)  # torch notices after seconds, in which this process would hold the run's lock
+    sys.excepthook = _tell
+    torch.set_num_threads(1)
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An error of a worker's threads; not that a batch was being handed over when the main process was killed."""
+    if not (isinstance(error, EOFError | ConnectionError) and _is_orphan()):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _is_orphan() -> bool:
+    """Whether the main process is gone; its pipes break a moment before the system gives this one another parent."""
+    main = parent_process()
+    for _ in range(20):
+        if main is None or os.getppid() != main.pid:
+            return main is not None
+        time.sleep(0.05)
+    return False
+
+
+def _worker_died(watch: _Watch, code: int, row: int, path: Callable[[int], Path]) -> _Died:
+    """The error for a process that ended with `code`: minus a signal, or its exit status."""
+    how = f"was killed ({signal_name(-code)})" if code < 0 else f"ended (exit status {code})"
+    while_ = "" if row == _NONE else f" while it read {printable(str(path(row)))}"
+    return _Died(
+        f"one of the {watch.workers} loader processes {how}{while_}, most often for lack of memory or of shared memory"
+        f"{_memory()}",
+        _FEWER,
+    )
+
+
+def _never_ends(rows: list[int], path: Callable[[int], Path]) -> ImgkitError:
+    if rows:
+        return BadImage(path(rows[0]), f"its reading has not ended within {PATIENCE * _WAIT_S:.0f} s")
+    return DeviceError(f"No loader process gave a batch within {PATIENCE * _WAIT_S:.0f} s{_memory()}.", _FEWER)
+
+
+def _memory() -> str:
+    if not os.path.ismount(_SHARED):
+        return ""
+    usage = shutil.disk_usage(_SHARED)
+    return f" ({_SHARED} has {usage.free >> 20:,} of {usage.total >> 20:,} MiB free)"
