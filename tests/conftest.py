@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders, one for each test: `mktemp` would look through all that are there for a free one."""
+    base = tmp_path_factory.mktemp("caches")
+    return (base / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMGKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+def _alone(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = next(_caches)
+    cache.mkdir()
+    monkeypatch.setenv("IMGKIT_CACHE", str(cache))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("IMGKIT_DATA", raising=False)
     torch = sys.modules.get("torch")

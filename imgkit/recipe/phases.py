@@ -127,12 +127,13 @@ def override_keys(phase: PhaseSettings) -> dict[str, str]:
 def unread(recipe: Recipe) -> dict[str, Unread]:
     """Keys whose values no phase reads, given or not: full key ("train.ema", "phases.head.ema") to the reason."""
     found: dict[str, Unread] = {}
+    from_section = {phase.name: _from_section(recipe, phase) for phase in recipe.phases}
     for key in _common_keys(recipe):
         readers = [phase for phase in recipe.phases if _may_read(phase, key)]
         if not readers:
             reason = f"every phase of {recipe.name!r} is solved on features"
             found[key] = Unread(reason, "Leave it out, or choose a recipe that trains, such as finetune.")
-        elif not any(key in _from_section(recipe, phase) for phase in readers):
+        elif not any(key in from_section[phase.name] for phase in readers):
             found[key] = _why_common(recipe, readers, key)
     if all(phase.solver == "logistic" for phase in recipe.phases):
         found |= _unread_of_solves(len(recipe.phases))
