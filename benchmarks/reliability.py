@@ -213,7 +213,8 @@ FAMILIES = {
         "Sequences of trainings, kills, flipped bits, full disks, removed checkpoints and evaluations, with other "
         "workers each time",
         "{sequences} sequences of {lives:,} lives, {kills} of them killed, {flips} flips, {fills} full disks, "
-        "{deletions} removals, {evaluations} evaluations: {ends} ends, {mismatches} unlike the run that nothing befell",
+        "{deletions} removals, {refusals} evaluations that came too soon: {ends} ends, {evaluations} of them scored, "
+        "{mismatches} unlike the run that nothing befell",
         "test_sequences.py",
         {"sequences": 300, "ends": 300, "kills": 100, "flips": 50, "fills": 50, "deletions": 50, "evaluations": 50},
         {"mismatches": 0},
