@@ -10,6 +10,7 @@ from imgkit.report.collect import SHOWN, Measured, RunSummary
 from imgkit.report.compare import Gap
 from imgkit.report.configurations import Configuration
 from imgkit.report.differences import Difference, Differences
+from imgkit.report.headline import WIDE
 from imgkit.report.leaderboard import millions
 from imgkit.report.recipe_diff import Differing
 from imgkit.report.trials import Ladder, Trial, Tried
@@ -17,7 +18,6 @@ from imgkit.report.words import NO_INTERVAL
 from imgkit.terminal import percent
 
 _SHORT = 2  # keys named beside a run's name
-_WIDE = 0.05  # of macro F1, half the interval of the best run, from which it is said
 RIGHT: Mapping[str, str] = {"single": "top-1", "multilabel": "exact sets"}
 """What McNemar's test is of, by task."""
 
@@ -156,7 +156,7 @@ def notes_of(ladder: Ladder, found: Differences, tried: Tried) -> list[str]:
     interval = ladder.best.score.measured["f1_macro"].interval
     if interval is None:
         notes.append(f"The best run has no interval: {NO_INTERVAL}.")
-    elif interval[1] - interval[0] > 2 * _WIDE:
+    elif interval[1] - interval[0] > 2 * WIDE:
         notes.append(
             f"The interval of the best run is wide, {100 * (interval[1] - interval[0]):.0f} points: with {n:,} images "
             "runs have to be far apart to be told apart."

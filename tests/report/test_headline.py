@@ -29,7 +29,7 @@ def test_a_good_score_on_test_has_no_warning(tmp_path: Path) -> None:
     assert (found.evaluation, found.split, found.n, found.warnings) == ("test@40", "test", 900, ())
     assert [figure.title for figure in found.figures] == ["macro F1", "top-1"]
     assert all(figure.interval.startswith("95 % interval ") for figure in found.figures)
-    assert found.guessing == "Always answering 'cat' gives 33.3 %."
+    assert found.guessing == "Always answering 'cat' gives top-1 33.3 % · macro F1 16.7 %."
     assert found.notes[0] == (
         "Validation chose the weights by val/f1_macro and would have ended training after 3 epochs without a gain; the "
         "test images chose nothing."
