@@ -43,7 +43,7 @@ def guessing(metrics: Mapping[str, Any]) -> str:
         given = " · ".join(f"{titles[name]} {percent(value)}" for name, value in scores.items())
         return f"always answering {chance['majority_class']!r} gives {given}"
     names, most = chance["set"], f"{titles['subset_accuracy']} {percent(chance['subset_accuracy'])}"
-    answer = " + ".join(map(repr, names)) if len(names) <= _NAMED else f"the most frequent {len(names):,} labels"
+    answer = " + ".join(map(repr, names)) if len(names) <= _NAMED else f"the most frequent set ({len(names):,} labels)"
     return (
         f"always answering {answer or 'no label'} gives {most}, every label {titles['f1_macro']} "
         f"{percent(chance['f1_macro'])}, and scores that are all the same {titles['map']} {percent(chance['map'])}"

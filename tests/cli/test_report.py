@@ -56,6 +56,17 @@ def test_report_of_one_writes_its_page_alone(imgkit: Run, runs: Path, name: str)
     assert '<meta http-equiv="refresh"' not in (runs / "one" / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("below", "name"), [("", "."), ("evaluations", "..")])
+def test_a_run_from_within_has_its_name(
+    imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch, below: str, name: str
+) -> None:
+    monkeypatch.chdir(runs / "one" / below)
+    code, out, _ = imgkit("report", name)
+    assert code == 0
+    assert out.splitlines()[0].split()[:2] == ["Run", "one"]
+    assert "<title>one · imgkit report</title>" in (runs / "one" / "report.html").read_text()
+
+
 def test_a_watched_run_is_written_until_it_is_over(imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, texts = write_run(runs, "two", state="running"), []
 
