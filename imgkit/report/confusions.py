@@ -45,7 +45,7 @@ class Confusions:
         counts: (rows, columns), in that order.
         support: images that have what the row says, (rows,).
         pairs: the most frequent confusions, the most frequent first.
-        images: rows of predictions.csv behind wrong answers by cell, the surest answer first; of labels, in their order.
+        images: rows of predictions.csv behind wrong answers by cell, the surest first; of labels, in their order.
         right: those behind right answers, by cell of the diagonal, the least sure first; of labels, in their order.
     """
 

@@ -68,10 +68,11 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
         screen.fact(name.ljust(max(map(len, names)) + 1), scores(evaluations[name]))
 
 
-def _by_step(name: str) -> tuple[str, int]:
-    """`val@9` before `val@10`."""
-    split, _, step = name.partition("@")
-    return split, int(step) if step.isdecimal() else 0
+def _by_step(name: str) -> tuple[str, int, str]:
+    """`val@9` before `val@10` and `val@10-mean3`."""
+    split, _, weights = name.partition("@")
+    step = weights.partition("-")[0]
+    return split, int(step) if step.isdecimal() else 0, weights
 
 
 def _cells(rank: int | None, run: RunSummary) -> dict[str, str]:

@@ -108,7 +108,9 @@ def test_what_guessing_gives_is_told_of_each_score(tmp_path: Path, k: int) -> No
 def test_a_long_set_of_labels_is_not_named(tmp_path: Path) -> None:
     chance = {"set": [f"c{n}" for n in range(40)], "subset_accuracy": 0.1, "hamming": 0.2, "map": 0.3, "f1_macro": 0.4}
     found = with_metrics(make_run(tmp_path, sets=True), chance=chance).guessing
-    assert found.startswith("Always answering the most frequent set (40 labels) gives exact sets 10.0 %, every label macro F1")
+    assert found.startswith(
+        "Always answering the most frequent set (40 labels) gives exact sets 10.0 %, every label macro F1"
+    )
 
 
 @pytest.mark.parametrize(("sets", "guess"), [(False, "always giving one answer"), (True, "how frequent labels are")])

@@ -162,7 +162,10 @@ def test_tables_that_cannot_be_read_are_said_and_the_rest_is_shown(tmp_path: Pat
     (folder.path / "evaluations" / "test@40" / "predictions.csv").write_text("path,label\n")
     (folder.path / "data" / "index.csv").unlink()
     text = text_of(page(folder))
-    assert "The tables in evaluations/test@40/ cannot be read (ValueError: columns ['path', 'label'])." in text
+    assert (
+        "The tables in evaluations/test@40/ cannot be read (ValueError: the columns are not path, label, predicted"
+        in text
+    )
     assert "data/index.csv cannot be read, so copies and leaks are not known." in text
     assert "Score on the test images" in text
     (folder.path / "run.json").write_text("{}")
