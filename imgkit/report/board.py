@@ -1,5 +1,6 @@
 """What the page of many runs says of each ladder, as words: rows of tables, and what a reader has to know."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -196,7 +197,8 @@ def _of_the_baseline(found: Differences) -> list[str]:
 def named(trial: Trial, small: str = "") -> Cell:
     """A run's name; it leads to the run's page where there is one."""
     page = trial.folder.path / "report.html"
-    return Cell(trial.run.name, small=small, link=f"./{quote(trial.folder.path.name)}/report.html" * page.is_file())
+    there = quote(os.fsencode(trial.folder.path.name))  # bytes, which need not be UTF-8
+    return Cell(trial.run.name, small=small, link=f"./{there}/report.html" * page.is_file())
 
 
 def in_short(changes: Sequence[Differing]) -> str:

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgkit.data.rows import count, listed
+from imgkit.evidence_rows import MISTAKES, UNSURE
 from imgkit.probabilities import Floats
 from imgkit.report.stored import Answers, AnswersOfSets, Stored
 
-MISTAKES, UNSURE = 24, 12
-"""How many are listed."""
 ROOM = 680_000
 """Characters that all pictures of a page may take: 64 of them with maps, and a page below 1 MB."""
 _NAME = re.compile(r"[0-9a-z][0-9a-z-]*\.webp")

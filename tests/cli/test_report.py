@@ -96,6 +96,17 @@ def test_a_broken_run_is_an_error_by_name_and_a_row_among_others(imgkit: Run, ru
     assert "metrics.json" in "".join(out.split())
 
 
+def test_a_run_whose_name_is_not_utf8_is_a_row_with_a_page(imgkit: Run, runs: Path) -> None:
+    folder = (runs / "one").rename(runs / "o\udcffe")
+    assert imgkit("report", str(folder))[0] == 0
+    code, out, _ = imgkit("report", "runs")
+    assert code == 0
+    assert "o\\udcffe" in out
+    assert '<a href="./o%FFe/report.html">o\\udcffe</a>' in (runs / "report.html").read_text()
+    assert ",o\\udcffe," in (runs / "leaderboard.csv").read_text()
+    assert "o\\\\udcffe" in (runs / "report.md").read_text()
+
+
 def test_runs_of_another_format_are_one_line(imgkit: Run, runs: Path) -> None:
     for number in range(7):
         write_run(runs, f"new{number}", schema=2)

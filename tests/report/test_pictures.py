@@ -8,8 +8,9 @@ import pytest
 from page_reader import text_of
 from page_runs import make_run
 
+from imgkit.evidence_rows import MISTAKES, UNSURE
 from imgkit.report import pictures
-from imgkit.report.pictures import MISTAKES, UNSURE, Gallery, gallery_of
+from imgkit.report.pictures import Gallery, gallery_of
 from imgkit.report.run_page import html_of, page_of
 from imgkit.report.stored import Answers, AnswersOfSets, Stored, stored_of
 from imgkit.run import RunFolder
