@@ -153,6 +153,7 @@ def test_runs_that_saw_the_same_images_are_counted(tmp_path: Path) -> None:
     make_run(tmp_path, "second", n=900, seed=1)
     make_run(tmp_path, "shorter", n=600)
     make_run(tmp_path, "val-alone", n=900, test=False)
+    make_run(tmp_path, ".draft", n=900, seed=2)
     (tmp_path / "broken" / "evaluations" / "val@1").mkdir(parents=True)
     for name in ("broken/run.json", "broken/evaluations/val@1/metrics.json"):
         (tmp_path / name).write_text("{")

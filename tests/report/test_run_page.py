@@ -1,17 +1,21 @@
 import json
 import re
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from page_reader import PageReader, read_page, text_of
 from page_runs import make_run, write_pictures
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from imgkit.errors import DiskError
+from imgkit.report.class_scores import class_scores, f1_interval
 from imgkit.report.pictures import ROOM
-from imgkit.report.run_page import html_of, page_of, write_run_page
-from imgkit.report.stored import stored_of
+from imgkit.report.run_page import _evidence, html_of, page_of, write_run_page
+from imgkit.report.stored import AnswersOfSets, stored_of
 from imgkit.run import RunFolder
 
 KINDS = {
@@ -93,6 +97,63 @@ def test_scores_on_the_page_are_those_of_the_files(tmp_path: Path) -> None:
             assert f"95 % interval {100 * low:.1f} to {100 * high:.1f}" in text
     assert "Score on the test images" in text
     assert "Validation, which chose the weights, for comparison: macro F1" in text
+
+
+def cells(html: str, region: str) -> list[list[str]]:
+    """The rows of the table in a region, its header first."""
+    (table,) = re.findall(f'aria-label="{region}".*?<table.*?>(.*?)</table>', html, re.DOTALL)
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [[text_of(cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)] for row in rows]
+
+
+@pytest.mark.parametrize("sets", [False, True])
+def test_tables_on_the_page_are_those_of_scikit_learn(tmp_path: Path, sets: bool) -> None:
+    """Each cell of the table of classes, of calibration and of its bins, computed again from predictions.csv."""
+    folder = make_run(tmp_path, classes=["cat", "dog", "eel", "fox"], n=203, sure=1.5, sets=sets)
+    stored, html = stored_of(folder), page(folder)
+    assert stored is not None
+    answers, metrics = stored.answers, stored.metrics
+    header, *rows = cells(html, f"scores of each {'label' if sets else 'class'}")
+    shown = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    found = precision_recall_fscore_support(answers.targets, answers.predicted, labels=range(4), zero_division=0)
+    for code, (name, precision, recall, f1, support) in enumerate(zip(stored.classes, *found, strict=True)):
+        row, has = shown[name], [part[:, code] if sets else part == code for part in answers[1:3]]
+        ends = f1_interval(int((has[0] & has[1]).sum()), int(has[0].sum()), int(has[1].sum()))
+        assert ends is not None
+        assert (row["images"], row["answered"]) == (f"{support}", f"{has[1].sum()}")
+        for key, share in (("precision", precision), ("recall", recall), ("F1", f1)):
+            assert row[key] == f"{100 * share:.1f}"
+        assert row["interval"] == f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+        if isinstance(answers, AnswersOfSets):
+            assert answers.probs is not None
+            ap = average_precision_score(answers.targets[:, code], answers.probs[:, code])
+            assert row["average precision"] == f"{100 * ap:.1f}"
+            assert row["threshold"] == f"{metrics['thresholds'][name]:.3f}"
+    before = metrics["uncalibrated"]
+    assert before["brier"] != metrics["brier"]
+    assert cells(html, "calibration")[1:] == [
+        ["calibration error, %", f"{100 * metrics['ece']:.2f}", f"{100 * before['ece']:.2f}"],
+        ["Brier score", f"{metrics['brier']:.4f}", f"{before['brier']:.4f}"],
+        ["loss", f"{metrics['loss']:.4f}", f"{before['loss']:.4f}"],
+    ]
+    sure, right = (answers.probs.ravel(), answers.targets.ravel()) if sets else (answers.prob, answers.right)
+    shares, means = calibration_curve(right, sure, n_bins=15)
+    assert [row[2:] for row in cells(html, "bins")[1:]] == [
+        [f"{100 * mean:.1f}", f"{100 * share:.1f}"] for mean, share in zip(means, shares, strict=True)
+    ]
+
+
+def test_a_label_without_images_has_no_average_precision_and_no_recall(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, n=60, sets=True)
+    stored = stored_of(folder)
+    assert stored is not None
+    stored.answers.targets[:, 1] = False
+    gone = class_scores(stored)[1]
+    assert (gone.support, gone.ap, gone.recall) == (0, None, 0.0)
+    page_ = replace(page_of(folder), stored=stored, evidence=_evidence(stored)[0])
+    header, *rows = cells(html_of(page_), "scores of each label")
+    row = dict(zip(header, rows[1], strict=True))
+    assert (row["average precision"], row["recall"]) == ("", "")
 
 
 def test_validation_alone_and_leaks_are_said_first(tmp_path: Path) -> None:
