@@ -138,9 +138,43 @@ def test_tables_on_the_page_are_those_of_scikit_learn(tmp_path: Path, sets: bool
     ]
     sure, right = (answers.probs.ravel(), answers.targets.ravel()) if sets else (answers.prob, answers.right)
     shares, means = calibration_curve(right, sure, n_bins=15)
-    assert [row[2:] for row in cells(html, "bins")[1:]] == [
+    bins = cells(html, "bins")[1:]
+    assert [row[2:] for row in bins] == [
         [f"{100 * mean:.1f}", f"{100 * share:.1f}"] for mean, share in zip(means, shares, strict=True)
     ]
+    assert sum(int(row[1]) for row in bins) == sure.size
+    words = f"The calibration error is {100 * metrics['ece']:.1f} %"
+    assert words in text_of(html)
+    assert f"Without it the error is {100 * before['ece']:.1f} %." in text_of(html)
+
+
+def test_confusions_and_images_on_the_page_say_which_is_true(tmp_path: Path) -> None:
+    names = ("cat", "dog", "eel", "fox")
+    folder = make_run(tmp_path, classes=names, n=203, sure=0.8)
+    stored, html = stored_of(folder), page(folder)
+    assert stored is not None
+    answers = stored.answers
+    for true, answered, count, share in cells(html, "most frequent confusions")[1:]:
+        mine = answers.targets == names.index(true)
+        times = int((answers.predicted[mine] == names.index(answered)).sum())
+        assert (count, share) == (f"{times}", f"{100 * times / mine.sum():.1f}")
+        assert times != ((answers.targets == names.index(answered)) & (answers.predicted == names.index(true))).sum()
+    header, *rows = cells(html, "confusion matrix")
+    for name, *counts, images in rows:
+        mine = answers.predicted[answers.targets == names.index(name)]
+        assert [int(count.replace("·", "0")) for count in counts] == [
+            (mine == names.index(column)).sum() for column in header[1:-1]
+        ]
+        assert images == f"{len(mine)}"
+    listed = [row for kind in ("surest mistakes", "least sure right answers") for row in cells(html, kind)[1:]]
+    assert len(listed) == 36
+    write_pictures(stored.folder, answers.paths, 40)
+    shown = text_of(page(folder))
+    for path, true, answered, sure in listed:
+        row = answers.paths.index(path)
+        assert (true, answered) == (names[answers.targets[row]], names[answers.predicted[row]])
+        assert sure == f"{100 * answers.prob[row]:.1f}"
+        assert f"{true} → {answered} {sure} % {path}" in shown
 
 
 def test_a_label_without_images_has_no_average_precision_and_no_recall(tmp_path: Path) -> None:
