@@ -56,6 +56,8 @@ def joined(labels: Iterable[str]) -> str:
 
 def parted(cell: str) -> list[str]:
     """The labels that `joined` was given, none of them empty."""
+    if "\\" not in cell:
+        return [part for part in cell.split(SEPARATOR) if part]
     parts = re.findall(r"(?:[^|\\]|\\.?)+", cell, re.DOTALL)
     return [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts]
 

@@ -26,17 +26,22 @@ def sigmoid(logits: npt.NDArray[np.floating]) -> Floats:
     return np.where(np.isfinite(values), probs, np.nan)
 
 
+def bins_of(confidence: Floats) -> npt.NDArray[np.int64]:
+    """Which of BINS equally wide bins (low, high] each confidence (M,) is in; 0 is in the first."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
 def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
     """Expected calibration error (Naeini et al. 2015, Guo et al. 2017), in [0, 1].
 
-    The mean of |share of right ones - mean confidence| over BINS equally wide bins (low, high] of confidence, each
-    counted by its share of the M answers. A confidence of 0 is in the first bin.
+    The mean of |share of right ones - mean confidence| over the bins of `bins_of`, each counted by its share of the M
+    answers.
 
     Args:
         confidence: (M,), in [0, 1]: how probable each answer was said to be; M >= 1.
         right: (M,), whether it was right.
     """
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    bins = bins_of(confidence)
     gaps = np.bincount(bins, weights=right.astype(np.float64), minlength=BINS)
     gaps -= np.bincount(bins, weights=confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))

@@ -137,7 +137,7 @@ class RunFolder:
             return cls(latest_run(out, say))
         for path in (out / name, Path(name)):
             if (path / "run.json").is_file():
-                return cls(path)
+                return cls(path.resolve() if path.name in ("", "..") else path)  # "." has no name of its own
         raise no_such_run(name, out)
 
     @contextmanager

@@ -5,17 +5,18 @@ Images are known by their content (SHA-256) and their path, never by the number 
 
 import csv
 import hashlib
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from imgkit.cells import bare, parted, visible
-from imgkit.data.csv_text import INDEXED, PREDICTED, PREDICTED_SETS
+from imgkit.cells import visible
+from imgkit.data.csv_text import PREDICTED, PREDICTED_SETS
 from imgkit.errors import DataError, DiskError, printable
 from imgkit.report.compare import Targets, macro_f1
+from imgkit.report.leaks import read_indexed
+from imgkit.report.stored import codes_of, rows_below, sets_of
 from imgkit.run import DAMAGED, RunFolder
 
 Image = tuple[str, str]
@@ -57,12 +58,11 @@ class Shas:
         """
         file = folder.path / "data" / "index.csv"
         try:
-            content = file.read_bytes()
+            key = hashlib.sha256(file.read_bytes()).digest()
         except OSError as error:
             raise DiskError(f"{printable(str(file))} cannot be read: {error.strerror}.", DAMAGED) from error
-        key = hashlib.sha256(content).digest()
         if key not in self._read:
-            self._read[key] = _shas(content.decode("utf-8", "surrogateescape"), file)
+            self._read[key] = _shas(file)
         return self._read[key]
 
 
@@ -77,10 +77,9 @@ def read_answers(folder: RunFolder, evaluation: str, shas: Shas) -> Answers:
     file, contents = folder.path / "evaluations" / evaluation / "predictions.csv", shas.of(folder)
     try:
         classes = tuple(visible(str(name)) for name in about["classes"])
-        with file.open(encoding="utf-8", newline="") as stream:
-            rows = [*_rows(stream, PREDICTED_SETS if several else PREDICTED)]
+        rows = [*rows_below(file, PREDICTED_SETS if several else PREDICTED)]
         images = tuple((contents[path], path) for path, *_ in rows)
-        coded = _sets if several else _codes
+        coded = sets_of if several else codes_of
         targets, predicted = (coded([row[place] for row in rows], classes) for place in (1, 2))
         score = float(metrics["f1_macro"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
@@ -134,39 +133,14 @@ def _recoded(part: Targets, own: Sequence[str], classes: Sequence[str]) -> Targe
     return wide
 
 
-def _codes(cells: Sequence[str], classes: Sequence[str]) -> Targets:
-    codes = {name: code for code, name in enumerate(classes)}
-    return np.array([codes[cell] for cell in cells], dtype=np.int64)
-
-
-def _sets(cells: Sequence[str], classes: Sequence[str]) -> Targets:
-    codes = {name: code for code, name in enumerate(classes)}
-    hot = np.zeros((len(cells), len(classes)), dtype=np.bool_)
-    for row, cell in enumerate(cells):
-        hot[row, [codes[name] for name in parted(cell)]] = True
-    return hot
-
-
-def _rows(lines: Iterable[str], header: tuple[str, ...]) -> Iterator[list[str]]:
-    """The rows below a header that begins with `header`, so many cells of each, as they were before they were guarded.
-
-    Raises:
-        ValueError: if the header is another one.
-    """
-    rows = csv.reader(lines, strict=True)
-    if tuple(next(rows, ()))[: len(header)] != header:
-        raise ValueError(f"the columns are not {', '.join(header)}")
-    for row in rows:
-        yield [bare(cell) for cell in row[: len(header)]]
-
-
-def _shas(text: str, file: Path) -> dict[str, str]:
+def _shas(file: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
-        for path, *_, sha in _rows(io.StringIO(text, newline=""), INDEXED):
-            if visible(path) in found:
+        index = read_indexed(file)
+        for path, sha in zip(index.paths, index.hashes, strict=True):
+            if path in found:
                 raise ValueError(f"{path!r} twice")
-            found[visible(path)] = sha
-    except (ValueError, csv.Error) as error:
+            found[path] = sha
+    except (OSError, ValueError, IndexError, csv.Error) as error:
         raise DiskError(f"{printable(str(file))} is damaged: {printable(str(error))}.", DAMAGED) from error
     return found

@@ -1,5 +1,6 @@
 """What the page of many runs says of each ladder, as words: rows of tables, and what a reader has to know."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from imgkit.report.collect import SHOWN, Measured, RunSummary
 from imgkit.report.compare import Gap
 from imgkit.report.configurations import Configuration
 from imgkit.report.differences import Difference, Differences
+from imgkit.report.headline import WIDE
 from imgkit.report.leaderboard import millions
 from imgkit.report.recipe_diff import Differing
 from imgkit.report.trials import Ladder, Trial, Tried
@@ -17,7 +19,6 @@ from imgkit.report.words import NO_INTERVAL
 from imgkit.terminal import percent
 
 _SHORT = 2  # keys named beside a run's name
-_WIDE = 0.05  # of macro F1, half the interval of the best run, from which it is said
 RIGHT: Mapping[str, str] = {"single": "top-1", "multilabel": "exact sets"}
 """What McNemar's test is of, by task."""
 
@@ -156,7 +157,7 @@ def notes_of(ladder: Ladder, found: Differences, tried: Tried) -> list[str]:
     interval = ladder.best.score.measured["f1_macro"].interval
     if interval is None:
         notes.append(f"The best run has no interval: {NO_INTERVAL}.")
-    elif interval[1] - interval[0] > 2 * _WIDE:
+    elif interval[1] - interval[0] > 2 * WIDE:
         notes.append(
             f"The interval of the best run is wide, {100 * (interval[1] - interval[0]):.0f} points: with {n:,} images "
             "runs have to be far apart to be told apart."
@@ -196,7 +197,8 @@ def _of_the_baseline(found: Differences) -> list[str]:
 def named(trial: Trial, small: str = "") -> Cell:
     """A run's name; it leads to the run's page where there is one."""
     page = trial.folder.path / "report.html"
-    return Cell(trial.run.name, small=small, link=f"./{quote(trial.folder.path.name)}/report.html" * page.is_file())
+    there = quote(os.fsencode(trial.folder.path.name))  # bytes, which need not be UTF-8
+    return Cell(trial.run.name, small=small, link=f"./{there}/report.html" * page.is_file())
 
 
 def in_short(changes: Sequence[Differing]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from imgkit.cells import bare
 from imgkit.metrics import Ints, per_class, shares, wilson
+from imgkit.report.confusions import together
 from imgkit.report.stored import AnswersOfSets, Stored, table
 
 Ends = tuple[float, float]
@@ -123,7 +124,5 @@ def _of_labels(stored: Stored, answers: AnswersOfSets) -> list[ClassScore]:
 
 def _taken_for(answers: AnswersOfSets) -> tuple[Ints, Ints]:
     """Of the images where a label was missed: the label that was most often answered wrongly, and how often, (K,)."""
-    missed = (answers.targets & ~answers.predicted).astype(np.float64)
-    false = (~answers.targets & answers.predicted).astype(np.float64)
-    together = (missed.T @ false).astype(np.int64)  # (K, N) @ (N, K)
-    return together.argmax(axis=1), together.max(axis=1, initial=0)
+    found = together(answers.targets & ~answers.predicted, ~answers.targets & answers.predicted)
+    return found.argmax(axis=1), found.max(axis=1, initial=0)

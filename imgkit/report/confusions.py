@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgkit.metrics import Ints
+from imgkit.multilabel import Bools
 from imgkit.report.stored import Answers, AnswersOfSets
 
 NO_LABEL, NO_ANSWER = "(no label)", "(nothing answered)"
@@ -44,8 +45,8 @@ class Confusions:
         counts: (rows, columns), in that order.
         support: images that have what the row says, (rows,).
         pairs: the most frequent confusions, the most frequent first.
-        images: rows of predictions.csv behind wrong answers by cell, the surest answer first.
-        right: those behind right answers, by cell of the diagonal, the least sure first.
+        images: rows of predictions.csv behind wrong answers by cell, the surest first; of labels, in their order.
+        right: those behind right answers, by cell of the diagonal, the least sure first; of labels, in their order.
     """
 
     rows: tuple[str, ...]
@@ -105,30 +106,36 @@ def confusions_of(answers: Answers | AnswersOfSets, classes: Sequence[str]) -> C
 
 def _of_sets(answers: AnswersOfSets, classes: Sequence[str]) -> Confusions:
     """Labels by labels, then a row for images without one, and a column for images without an answer."""
-    targets, predicted = answers.targets, answers.predicted
-    together = (targets.T.astype(np.float64) @ predicted.astype(np.float64)).astype(np.int64)
-    order = similarity_order(together)
-    true = np.column_stack([targets[:, order], ~targets.any(axis=1)])
-    answer = np.column_stack([predicted[:, order], ~predicted.any(axis=1)])
-    wrong = answer & ~true  # (N, K + 1): a label that is not there, or no answer where there is a label
-    counts = (true.T.astype(np.float64) @ answer.astype(np.float64)).astype(np.int64)
-    names = tuple(classes[code] for code in order)
+    true = np.column_stack([answers.targets, ~answers.targets.any(axis=1)])
+    answer = np.column_stack([answers.predicted, ~answers.predicted.any(axis=1)])
+    counts = together(true, answer)
+    order = [*similarity_order(counts[:-1, :-1]), len(classes)]
+    true, answer, counts = true[:, order], answer[:, order], counts[np.ix_(order, order)]
+    names = tuple(classes[code] for code in order[:-1])
     rows, columns = (*names, NO_LABEL), (*names, NO_ANSWER)
     support = true.sum(axis=0)
-    behind = (true.T.astype(np.float64) @ wrong.astype(np.float64)).astype(np.int64)
-    images = {
-        (int(row), int(column)): np.flatnonzero(true[:, row] & wrong[:, column]) for row, column in np.argwhere(behind)
-    }
+    wrong = answer & ~true  # a label that is not there, or no answer where there is a label
+    image, label = np.nonzero(true)
+    pair, column = np.nonzero(wrong[image])  # (true labels of all images, K + 1)
+    images = _by_cell(image[pair], label[pair], column)
     right = {(one, one): np.flatnonzero(true[:, one] & answer[:, one]) for one in range(len(rows))}
     return Confusions(rows, columns, counts, support, _pairs(images, rows, columns, support), images, right)
 
 
+def together(one: Bools, other: Bools) -> Ints:
+    """In how many images (N) each of one (N, K) and each of other (N, L) hold, (K, L)."""
+    return (one.T.astype(np.float32) @ other.astype(np.float32)).astype(np.int64)  # whole numbers below 2^24 are exact
+
+
 def _by_cell(rows: Ints, true: Ints, answered: Ints) -> dict[Cell, Ints]:
     """Rows by cell, in their order."""
-    found: dict[Cell, list[int]] = {}
-    for row, i, j in zip(rows.tolist(), true.tolist(), answered.tolist(), strict=True):
-        found.setdefault((i, j), []).append(row)
-    return {cell: np.array(members, dtype=np.int64) for cell, members in found.items()}
+    if not len(rows):
+        return {}
+    order = np.lexsort((answered, true))  # stable
+    cells = np.column_stack([true[order], answered[order]])
+    starts = np.flatnonzero(np.append(True, (np.diff(cells, axis=0) != 0).any(axis=1)))
+    members = np.split(rows[order], starts[1:])
+    return {(i, j): found for (i, j), found in zip(cells[starts].tolist(), members, strict=True)}
 
 
 def _pairs(images: Mapping[Cell, Ints], rows: Sequence[str], columns: Sequence[str], support: Ints) -> tuple[Pair, ...]:

@@ -36,19 +36,25 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What the numbers allow to say: "not distinguishable", "higher" or "lower", and of what."""
+        """What the numbers allow to say: "not distinguishable", "higher" or "lower".
+
+        By macro F1 and by how often a run is right; where these two do not say the same, what each of them says.
+        """
         if self.found is None:
             return "not compared"
         if self.found.same_answers:
             return "not distinguishable: the same answer to every image"
-        if self.found.f1.interval is None:
-            return "not distinguishable: too few images or differing answers for an interval"
-        if not self.found.f1.told_apart:
-            return "not distinguishable"
-        way = "higher" if self.found.f1.value > 0 else "lower"
-        if self.corrected is not None and self.corrected >= _LEVEL:
-            return f"{way} macro F1; how often they are right is not distinguishable"
-        return way
+        f1, test = self.found.f1, self.found.test
+        way = "" if not f1.told_apart else "higher" if f1.value > 0 else "lower"
+        if self.corrected is None or self.corrected >= _LEVEL:
+            if way:
+                return f"{way} macro F1; how often they are right is not distinguishable"
+            few = ": too few images or differing answers for an interval"
+            return f"not distinguishable{few if f1.interval is None else ''}"
+        often = "more" if test.gained > test.lost else "less"
+        if way == ("higher" if often == "more" else "lower"):
+            return way
+        return f"right {often} often; {f'{way} macro F1' if way else 'macro F1 is not distinguishable'}"
 
 
 @dataclass(frozen=True)

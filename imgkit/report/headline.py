@@ -6,6 +6,7 @@ from typing import Any
 
 from imgkit.data.rows import count, listed
 from imgkit.errors import DiskError
+from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.report.collect import SHOWN
 from imgkit.report.leaks import Leak
 from imgkit.report.stored import Stored
@@ -107,7 +108,7 @@ def headline_of(
     if stored is None:
         return Headline("", "", 0, (), "", (*warnings, "Nothing has been scored yet."), ())
     metrics = stored.metrics
-    warnings += _chosen(stored.split, monitor, early_stop)
+    warnings += _chosen(metrics, stored.split, monitor, early_stop)
     warnings += _chance(metrics) + _leaked(leak, stored) + _missing(metrics) + _wide(metrics)
     notes = _tried(tried, stored.split) + _notes(metrics, stored.split, monitor, early_stop)
     return Headline(
@@ -121,14 +122,19 @@ def headline_of(
     )
 
 
-def _chosen(split: str, monitor: str, early_stop: int | None) -> list[str]:
+def _chosen(metrics: Mapping[str, Any], split: str, monitor: str, early_stop: int | None) -> list[str]:
     if split == "test":
         return []
     stopped = ", and when to stop," if early_stop else ""
+    fit = metrics.get("calibration") or {}
+    parts = ["the temperature"] * (fit.get("temperature", 1) != 1)
+    parts += ["the thresholds"] * any(least != USUAL_THRESHOLD for least in (fit.get("thresholds") or {}).values())
+    were = "were" if "the thresholds" in parts else "was"
+    fitted = f", and on which {' and '.join(parts)} {were} fitted" if parts else ""
     return [
-        f"There is no test score. These are the validation images, which chose the weights{stopped} by {monitor}, and "
-        "on which the temperature was fitted: the score flatters. Hold out a test with --set data.test=0.2, or score "
-        "other data with imgkit evaluate --data."
+        f"There is no test score. These are the validation images, which chose the weights{stopped} by {monitor}"
+        f"{fitted}: the score flatters. Hold out a test with --set data.test=0.2, or score other data with imgkit "
+        "evaluate --data."
     ]
 
 

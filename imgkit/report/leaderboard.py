@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from imgkit.cells import Rows, guarded
+from imgkit.cells import Rows, guarded, visible
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups
@@ -57,7 +57,7 @@ def csv_text(runs: Iterable[RunSummary]) -> str:
     rows.writerow(CSV_COLUMNS)
     for group in groups(with_means(runs)):
         for rank, run in zip(ranks(group), group, strict=True):
-            rows.writerow([guarded(cell) for cell in _csv_cells(rank, run)])
+            rows.writerow([guarded(visible(cell)) for cell in _csv_cells(rank, run)])
     return stream.getvalue()
 
 

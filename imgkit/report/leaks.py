@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imgkit.cells import bare
+from imgkit.cells import visible
 from imgkit.data.csv_text import INDEXED
 from imgkit.metrics import bootstrap_f1, shares, wilson
 from imgkit.multilabel import ScoredSets, summarise_sets
 from imgkit.report.collect import Measured
-from imgkit.report.stored import Answers, AnswersOfSets, shown, table
+from imgkit.report.stored import Answers, AnswersOfSets, rows_below
 
 EARLIER = {"val": ("train",), "test": ("train", "val")}
 """The splits that an image of a split must not lie in, too."""
@@ -68,14 +68,10 @@ def read_indexed(file: Path) -> Indexed:
         OSError: if it cannot be read.
         ValueError: if it is no such table.
     """
-    rows = table(file)
-    header = next(rows)
-    if tuple(header[: len(INDEXED)]) != INDEXED:
-        raise ValueError(f"columns {header[: len(INDEXED)]}")
-    cells = list(rows)
+    cells = list(rows_below(file, INDEXED))
     return Indexed(
-        paths=[shown(bare(row[0])) for row in cells],
-        labels=[bare(row[1]) for row in cells],
+        paths=[visible(row[0]) for row in cells],
+        labels=[row[1] for row in cells],
         splits=[row[2] for row in cells],
         hashes=[row[5] for row in cells],
     )

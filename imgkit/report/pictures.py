@@ -7,18 +7,18 @@ room. Which image was answered how is told from predictions.csv, so that a page 
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imgkit.data.rows import count, listed
+from imgkit.evidence_rows import MISTAKES, UNSURE
 from imgkit.probabilities import Floats
 from imgkit.report.stored import Answers, AnswersOfSets, Stored
 
-MISTAKES, UNSURE = 24, 12
-"""How many are listed."""
 ROOM = 680_000
 """Characters that all pictures of a page may take: 64 of them with maps, and a page below 1 MB."""
 _NAME = re.compile(r"[0-9a-z][0-9a-z-]*\.webp")
@@ -49,15 +49,28 @@ class Example:
     overlay_of: str = ""
 
 
+class _Picture(NamedTuple):
+    """What an image has in `Example`, and for what the evaluation chose it: "mistake", "unsure", "cell"."""
+
+    picture: str = ""
+    overlay: str = ""
+    overlay_of: str = ""
+    why: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Gallery:
     """Images that are shown.
 
+    With more labels than predictions.csv has probabilities of, the mistakes and the unsure answers are those that the
+    evaluation stored pictures of; without these, the mistakes are the first ones.
+
     Args:
-        mistakes: wrong answers, the surest first.
-        unsure: right answers, the least sure first.
+        mistakes: wrong answers, the surest first where `ordered`.
+        unsure: right answers, the least sure first; none where they are not `ordered`.
         others: pictures of frequent confusions.
         wrong: how many answers are wrong in all.
+        ordered: whether it is known which answers were sure.
         stored: whether the evaluation has pictures.
         notes: why some are missing.
     """
@@ -66,6 +79,7 @@ class Gallery:
     unsure: tuple[Example, ...]
     others: tuple[Example, ...]
     wrong: int
+    ordered: bool
     stored: bool
     notes: tuple[str, ...]
 
@@ -81,24 +95,28 @@ def gallery_of(stored: Stored) -> Gallery:
     Raises:
         OSError, ValueError, KeyError: if predictions.csv cannot be read.
     """
-    answers = stored.answers
-    sure = _sure(answers)
-    wrong = np.flatnonzero(~answers.right)
-    mistakes = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
-    right = np.flatnonzero(answers.right)
-    unsure = right[np.argsort(sure[right], kind="stable")][:UNSURE]
-    pictures, has_images, notes = _pictures(stored)
-    rest = [row for row in pictures if row not in {*mistakes.tolist(), *unsure.tolist()}]
+    answers, pictures, notes = stored.answers, *_pictures(stored)
+    sure, wrong = _sure(answers), np.flatnonzero(~answers.right)
+    ordered = not np.isnan(sure).any()
+    if ordered:
+        right = np.flatnonzero(answers.right)
+        mistakes = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES].tolist()
+        unsure = right[np.argsort(sure[right], kind="stable")][:UNSURE].tolist()
+    else:
+        mistakes, unsure = ([row for row, one in pictures.items() if why in one.why] for why in ("mistake", "unsure"))
+        ordered = bool(mistakes)
+        mistakes = mistakes or wrong[:MISTAKES].tolist()
 
-    def examples(rows: list[int]) -> tuple[Example, ...]:
-        return tuple(_example(stored, row, float(sure[row]), pictures.get(row, {})) for row in rows)
+    def examples(rows: Iterable[int]) -> tuple[Example, ...]:
+        return tuple(_example(stored, row, float(sure[row]), pictures.get(row, _Picture())) for row in rows)
 
     return Gallery(
-        mistakes=examples(mistakes.tolist()),
-        unsure=examples(unsure.tolist()),
-        others=examples(rest),
+        mistakes=examples(mistakes),
+        unsure=examples(unsure),
+        others=examples(row for row in pictures if row not in {*mistakes, *unsure}),
         wrong=len(wrong),
-        stored=has_images,
+        ordered=ordered,
+        stored=bool(pictures),
         notes=tuple(notes),
     )
 
@@ -115,48 +133,53 @@ def _sure(answers: Answers | AnswersOfSets) -> Floats:
     return sure
 
 
-def _example(stored: Stored, row: int, sure: float, picture: Mapping[str, str]) -> Example:
+def _example(stored: Stored, row: int, sure: float, one: _Picture) -> Example:
     answers, classes = stored.answers, stored.classes
     if isinstance(answers, Answers):
         true, answered = classes[answers.targets[row]], classes[answers.predicted[row]]
     else:
-        names = [[classes[code] for code in np.flatnonzero(one[row])] for one in (answers.targets, answers.predicted)]
-        true, answered = (" + ".join(found) or "no label" for found in names)
-    return Example(row, answers.paths[row], true, answered, None if np.isnan(sure) else sure, **picture)
+        sets = (answers.targets[row], answers.predicted[row])
+        true, answered = (" + ".join(classes[code] for code in np.flatnonzero(has)) or "no label" for has in sets)
+    told = None if np.isnan(sure) else sure
+    return Example(row, answers.paths[row], true, answered, told, one.picture, one.overlay, one.overlay_of)
 
 
-def _pictures(stored: Stored) -> tuple[dict[int, dict[str, str]], bool, list[str]]:
-    """The stored pictures by row, whether there are any, and what is missing of them."""
+def _pictures(stored: Stored) -> tuple[dict[int, _Picture], list[str]]:
+    """The stored pictures by row, in the order of images.json, and what is missing of them."""
     try:
-        content = json.loads((stored.folder / "images.json").read_text(encoding="utf-8"))
-        entries = list(content["images"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}, False, []
-    found, room, paths = dict[int, dict[str, str]](), ROOM, stored.answers.paths
+        return _placed(stored, json.loads((stored.folder / "images.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return {}, [f"images.json cannot be read ({reason}), so pictures are left out."]
+
+
+def _placed(stored: Stored, content: Mapping[str, Any]) -> tuple[dict[int, _Picture], list[str]]:
+    """The pictures of an images.json, as far as there is room."""
+    found, room, paths = dict[int, _Picture](), ROOM, stored.answers.paths
     notes = [str(content["note"])] if content.get("note") else []
-    for entry in entries:
+    for entry in content["images"]:
         row = entry["row"]
         if not isinstance(row, int) or not 0 <= row < len(paths) or paths[row] != entry["path"]:
-            notes.append("Pictures that do not belong to these predictions are left out.")
-            return {}, False, notes
+            return {}, [*notes, "Pictures that do not belong to these predictions are left out."]
         picture = _data(stored.folder / "images", entry["file"])
-        overlay = _data(stored.folder / "images", entry.get("cam"))
         if not picture or len(picture) > room:
             continue
         room -= len(picture)
-        found[row] = {"picture": picture}
-        if overlay and len(overlay) <= room:
-            room -= len(overlay)
-            found[row] |= {"overlay": overlay, "overlay_of": str(entry.get("cam_of") or "")}
+        overlay = _data(stored.folder / "images", entry.get("cam"))
+        if len(overlay) > room:
+            overlay = ""
+        room -= len(overlay)
+        found[row] = _Picture(picture, overlay, str(entry.get("cam_of") or "") if overlay else "", tuple(entry["why"]))
     gone = content.get("left_out", ())
     if gone:
         files = listed(str(one["path"]) for one in gone)
         notes.append(f"{count(len(gone), 'picture')} could not be read when this was scored: {files}")
-    if len(found) < len(entries):
-        notes.append(
-            f"{count(len(entries) - len(found), 'stored picture')} did not fit into this page, or cannot be read."
-        )
-    return found, True, notes
+    missing = len(content["images"]) - len(found)
+    if missing:
+        notes.append(f"{count(missing, 'stored picture')} did not fit into this page, or cannot be read.")
+    return found, notes
 
 
 def _data(folder: Path, name: object) -> str:

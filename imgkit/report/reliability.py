@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from imgkit.multilabel import Bools
-from imgkit.probabilities import BINS, Floats
+from imgkit.probabilities import BINS, Floats, bins_of
 from imgkit.report.stored import Answers, AnswersOfSets
 
 
@@ -70,7 +70,7 @@ def reliability_of(answers: Answers | AnswersOfSets, metrics: Mapping[str, Any])
 
 def bins(confidence: Floats, right: Bools) -> tuple[Bin, ...]:
     """The bins of `probabilities.calibration_error` that have answers, confidence (M,) against right (M,)."""
-    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    place = bins_of(confidence)
     n = np.bincount(place, minlength=BINS)
     sure = np.bincount(place, weights=confidence, minlength=BINS)
     good = np.bincount(place, weights=right.astype(np.float64), minlength=BINS)

@@ -110,10 +110,7 @@ def _asked_for(target: str, page: Path) -> Path:
         OSError: if there is no such page.
         ValueError: likewise.
     """
-    try:
-        way = unquote(urlsplit(target).path, errors="strict")
-    except UnicodeDecodeError:
-        way = ""
+    way = unquote(urlsplit(target).path, errors="surrogateescape")  # as names of files that are not UTF-8 are read
     if way == "/":
         return page
     for folder in page.parent.iterdir():

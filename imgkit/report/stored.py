@@ -1,7 +1,6 @@
 """A stored evaluation as arrays: what was answered for which image, read from text alone."""
 
 import csv
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,18 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from imgkit.cells import bare, parted
+from imgkit.cells import bare, parted, visible
 from imgkit.data.csv_text import PREDICTED, PREDICTED_SETS
 from imgkit.evaluations import weights_label
 from imgkit.metrics import Ints
 from imgkit.multilabel import Bools
 from imgkit.probabilities import Floats
 from imgkit.recipe.fields import Task
+from imgkit.report.collect import scored_splits
 from imgkit.run import RunFolder
-
-_OWN = re.compile(r"^(test|val)@(\d+)(?:-mean\d+)?$")  # of the run's own data
 
 
 class Answers(NamedTuple):
@@ -107,25 +104,18 @@ def stored_of(folder: RunFolder, split: str | None = None) -> Stored | None:
         DiskError: if a file is damaged.
     """
     about, status = folder.read_json("run.json"), folder.read_json("status.json")
-    label = weights_label(status["best"]) if status.get("best") else None
-    places = [place.parent.name for place in (folder.path / "evaluations").glob("*/metrics.json")]
-    own = [match for name in places if (match := _OWN.match(name)) and split in (None, match[1])]
-    found = [match for match in own if label is None or match[0] == f"{match[1]}@{label}"]
-    if not found:
+    best = weights_label(status["best"]) if status.get("best") else None
+    names = scored_splits(sorted(file.parent.name for file in folder.path.glob("evaluations/*/metrics.json")), best)
+    name = names.get(split) if split else names.get("test", names.get("val"))
+    if name is None:
         return None
-    name = max(found, key=lambda match: (match[1] == "test", int(match[2]), match[0]))[0]
     return Stored(
         name=name,
         folder=folder.path / "evaluations" / name,
         metrics=folder.read_json(f"evaluations/{name}/metrics.json"),
-        classes=tuple(shown(str(one)) for one in about["classes"]),
+        classes=tuple(visible(str(one)) for one in about["classes"]),
         task="multilabel" if about["task"] == "multilabel" else "single",
     )
-
-
-def shown(name: str) -> str:
-    r"""A name as the tables of an evaluation have it: bytes that are not UTF-8 as `\udcXX`."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def table(file: Path) -> Iterator[list[str]]:
@@ -134,15 +124,48 @@ def table(file: Path) -> Iterator[list[str]]:
         yield from csv.reader(stream, strict=True)
 
 
-def _labels(file: Path, classes: Sequence[str]) -> Answers:
+def rows_below(file: Path, header: Sequence[str]) -> Iterator[list[str]]:
+    """The rows below a header that begins with `header`, so many cells of each, as they were before they were guarded.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if its header is another one.
+    """
     rows = table(file)
-    _check(next(rows), PREDICTED)
+    _check(next(rows, ()), header)
+    for row in rows:
+        yield [bare(cell) for cell in row[: len(header)]]
+
+
+def codes_of(cells: Sequence[str], classes: Sequence[str]) -> Ints:
+    """The class of each cell, (N,).
+
+    Raises:
+        KeyError: if one is no class.
+    """
     code_of = {name: code for code, name in enumerate(classes)}
-    cells = [row[: len(PREDICTED)] for row in rows]
+    return np.array([code_of[cell] for cell in cells], dtype=np.int64)
+
+
+def sets_of(cells: Sequence[str], classes: Sequence[str]) -> Bools:
+    """The sets of labels, (N, K), of cells that `cells.joined` wrote.
+
+    Raises:
+        KeyError: if a label is no class.
+    """
+    code_of = {name: code for code, name in enumerate(classes)}
+    found = np.zeros((len(cells), len(classes)), dtype=np.bool_)
+    for row, cell in enumerate(cells):
+        found[row, [code_of[name] for name in parted(cell)]] = True
+    return found
+
+
+def _labels(file: Path, classes: Sequence[str]) -> Answers:
+    cells = list(rows_below(file, PREDICTED))
     return Answers(
-        paths=[bare(row[0]) for row in cells],
-        targets=np.array([code_of[bare(row[1])] for row in cells], dtype=np.int64),
-        predicted=np.array([code_of[bare(row[2])] for row in cells], dtype=np.int64),
+        paths=[row[0] for row in cells],
+        targets=codes_of([row[1] for row in cells], classes),
+        predicted=codes_of([row[2] for row in cells], classes),
         prob=np.array([row[3] for row in cells], dtype=np.float64),
         label_prob=np.array([row[4] for row in cells], dtype=np.float64),
     )
@@ -150,27 +173,18 @@ def _labels(file: Path, classes: Sequence[str]) -> Answers:
 
 def _sets(file: Path, classes: Sequence[str]) -> AnswersOfSets:
     rows = table(file)
-    header = next(rows)
+    header = next(rows, [])
     _check(header, PREDICTED_SETS)
     cells, k, start = list(rows), len(classes), len(PREDICTED_SETS)
     wide = len(header) == start + 2 * k
     return AnswersOfSets(
         paths=[bare(row[0]) for row in cells],
-        targets=_hot([row[1] for row in cells], classes),
-        predicted=_hot([row[2] for row in cells], classes),
+        targets=sets_of([bare(row[1]) for row in cells], classes),
+        predicted=sets_of([bare(row[2]) for row in cells], classes),
         probs=np.array([row[start + k :] for row in cells], dtype=np.float64).reshape(len(cells), k) if wide else None,
     )
 
 
-def _hot(cells: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Sets of labels (N, K) from cells that `cells.joined` wrote."""
-    code_of = {name: code for code, name in enumerate(classes)}
-    found = np.zeros((len(cells), len(classes)), dtype=np.bool_)
-    for row, cell in enumerate(cells):
-        found[row, [code_of[name] for name in parted(bare(cell))]] = True
-    return found
-
-
 def _check(header: Sequence[str], expected: Sequence[str]) -> None:
     if tuple(header[: len(expected)]) != tuple(expected):
-        raise ValueError(f"columns {header[: len(expected)]}")
+        raise ValueError(f"the columns are not {', '.join(expected)}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.cells import cell_len
 from rich.console import Console
 
+from imgkit.data.rows import count
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups, read_details, read_run
@@ -47,7 +48,8 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
     summary, details = read_run(folder), read_details(folder)
     screen.fact("Run", summary.name, summary.status)
     counts = " · ".join(f"{split} {n:,}" for split, n in details.images.items() if n)
-    screen.fact("Data", summary.data, f"{details.classes:,} classes · {counts}")
+    kinds = ("label", "labels") if summary.task == "multilabel" else ("class", "classes")
+    screen.fact("Data", summary.data, f"{count(details.classes, *kinds)} · {counts}")
     screen.fact("Model", f"{summary.model} · {millions(summary.parameters)} parameters")
     screen.fact("Recipe", f"{summary.recipe} · seed {details.seed}")
     if details.parent is not None:
@@ -66,10 +68,11 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
         screen.fact(name.ljust(max(map(len, names)) + 1), scores(evaluations[name]))
 
 
-def _by_step(name: str) -> tuple[str, int]:
-    """`val@9` before `val@10`."""
-    split, _, step = name.partition("@")
-    return split, int(step) if step.isdecimal() else 0
+def _by_step(name: str) -> tuple[str, int, str]:
+    """`val@9` before `val@10` and `val@10-mean3`."""
+    split, _, weights = name.partition("@")
+    step = weights.partition("-")[0]
+    return split, int(step) if step.isdecimal() else 0, weights
 
 
 def _cells(rank: int | None, run: RunSummary) -> dict[str, str]:

@@ -56,6 +56,17 @@ def test_report_of_one_writes_its_page_alone(imgkit: Run, runs: Path, name: str)
     assert '<meta http-equiv="refresh"' not in (runs / "one" / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("below", "name"), [("", "."), ("evaluations", "..")])
+def test_a_run_from_within_has_its_name(
+    imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch, below: str, name: str
+) -> None:
+    monkeypatch.chdir(runs / "one" / below)
+    code, out, _ = imgkit("report", name)
+    assert code == 0
+    assert out.splitlines()[0].split()[:2] == ["Run", "one"]
+    assert "<title>one · imgkit report</title>" in (runs / "one" / "report.html").read_text()
+
+
 def test_a_watched_run_is_written_until_it_is_over(imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, texts = write_run(runs, "two", state="running"), []
 
@@ -83,6 +94,17 @@ def test_a_broken_run_is_an_error_by_name_and_a_row_among_others(imgkit: Run, ru
     assert code == 0
     assert "broken:" in out
     assert "metrics.json" in "".join(out.split())
+
+
+def test_a_run_whose_name_is_not_utf8_is_a_row_with_a_page(imgkit: Run, runs: Path) -> None:
+    folder = (runs / "one").rename(runs / "o\udcffe")
+    assert imgkit("report", str(folder))[0] == 0
+    code, out, _ = imgkit("report", "runs")
+    assert code == 0
+    assert "o\\udcffe" in out
+    assert '<a href="./o%FFe/report.html">o\\udcffe</a>' in (runs / "report.html").read_text()
+    assert ",o\\udcffe," in (runs / "leaderboard.csv").read_text()
+    assert "o\\\\udcffe" in (runs / "report.md").read_text()
 
 
 def test_runs_of_another_format_are_one_line(imgkit: Run, runs: Path) -> None:

@@ -45,7 +45,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "labels": make_run(out, "one", n=90, sure=1.5, pictures=12, copied=[1, 2]),
         "sets": make_run(out, "sets", n=60, sets=True, sure=1.0, pictures=6),
         "drawn": make_run(out, "drawn", n=600, sure=1.5, classes=[f"class {number}" for number in range(60)]),
-        "hostile": make_run(out, "hostile", n=96, sure=1.0, classes=NAMES, where=NAMES[0]),
+        "hostile": make_run(out, "hostile", n=96, sure=1.0, classes=NAMES, model=NAMES[0], machine=NAMES[1]),
         "other": make_run(out, "two", n=90, sure=1.0, seed=1),
     }
     found = {name: write_run_page(run) for name, run in runs.items()}

@@ -1,12 +1,14 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scored_runs import index_of, write_scored_run
 
+from imgkit.evaluations import write_evaluation
 from imgkit.report.answers import Shas, paired, read_answers
 from imgkit.report.collect import collect
-from imgkit.report.compare import compare, holm
-from imgkit.report.differences import MOST, Differences, against
+from imgkit.report.compare import Comparison, Gap, compare, holm, mcnemar
+from imgkit.report.differences import MOST, Difference, Differences, against
 from imgkit.report.trials import Ladder, arrange, find_baseline
 
 
@@ -59,6 +61,62 @@ def test_a_difference_that_many_comparisons_explain_is_said_to_be_one(tmp_path: 
     weak = [row for row in found.rows if row.found and row.found.f1.told_apart and (row.corrected or 0) >= 0.05]
     assert weak
     assert {row.verdict for row in weak} == {"lower macro F1; how often they are right is not distinguishable"}
+
+
+DIFFERS = {  # by the interval of macro F1, by images won and lost: what is said
+    (("lower", 2, 60), "lower"),
+    (("higher", 60, 2), "higher"),
+    (("", 20, 22), "not distinguishable"),
+    (("none", 20, 22), "not distinguishable: too few images or differing answers for an interval"),
+    (("higher", 22, 20), "higher macro F1; how often they are right is not distinguishable"),
+    (("", 2, 60), "right less often; macro F1 is not distinguishable"),
+    (("none", 60, 2), "right more often; macro F1 is not distinguishable"),
+    (("higher", 2, 60), "right less often; higher macro F1"),
+    (("lower", 60, 2), "right more often; lower macro F1"),
+}
+
+
+@pytest.mark.parametrize(("found", "said"), sorted(DIFFERS))
+def test_the_verdict_hears_both_macro_f1_and_how_often_a_run_is_right(
+    tmp_path: Path, found: tuple[str, int, int], said: str
+) -> None:
+    way, gained, lost = found
+    value = -0.1 if way == "lower" else 0.1
+    interval = {"": (-0.05, 0.15), "none": None}.get(way, (value - 0.02, value + 0.02))
+    test = mcnemar(gained, lost)
+    comparison = Comparison(500, Gap(value, interval), Gap((gained - lost) / 500, None), test, same_answers=False)
+    write_scored_run(tmp_path, "one", index_of(90), {"test": 0.9})
+    trial = ladder_of(tmp_path).best
+    assert Difference(trial, comparison, test.p, "", (), whole=True).verdict == said
+
+
+def test_runs_of_one_macro_f1_that_are_not_right_equally_often_are_told_apart(tmp_path: Path) -> None:
+    """Sets of labels: the same F1 of each label, and yet many more whole sets are right."""
+    index = index_of(900, ("cat", "dog"), several=True)
+    for name in ("scattered", "gathered"):
+        write_scored_run(tmp_path, name, index, {"test": 1.0})
+    targets = index.targets()[index.rows("test")] > 0
+    n = len(targets)
+    for name, other in (("scattered", np.arange(n) % 4 == 1), ("gathered", np.arange(n) % 4 == 0)):
+        wrong = np.column_stack([np.arange(n) % 4 == 0, other])
+        folder = tmp_path / name / "evaluations" / "test@10"
+        write_evaluation(
+            folder,
+            paths=[index.paths[int(row)] for row in index.rows("test")],
+            targets=targets.astype(np.float32),
+            logits=np.where(targets ^ wrong, 5.0, -5.0).astype(np.float32),
+            classes=index.classes,
+            split="test",
+            step=10,
+            seed=0,
+            extra={"data": index.select(index.rows("test")).fingerprint},
+        )
+    ladder = ladder_of(tmp_path)
+    (row,) = against(ladder, next(trial for trial in ladder.trials if trial.run.name == "gathered"), Shas()).rows
+    assert row.found is not None
+    assert not row.found.f1.told_apart
+    assert row.found.right.value < -0.2
+    assert row.verdict == "right less often; macro F1 is not distinguishable"
 
 
 def test_many_runs_are_cut_and_it_is_said(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from page_runs import make_run
+from sklearn.metrics import average_precision_score, f1_score
 
 from imgkit.report.collect import Measured
 from imgkit.report.headline import Headline, Tried, headline_of, tried_of
 from imgkit.report.leaks import Leak
 from imgkit.report.stored import Stored, stored_of
 from imgkit.run import RunFolder
+from imgkit.terminal import percent
 
 ALONE = Tried(1, 1)
 
@@ -29,7 +32,7 @@ def test_a_good_score_on_test_has_no_warning(tmp_path: Path) -> None:
     assert (found.evaluation, found.split, found.n, found.warnings) == ("test@40", "test", 900, ())
     assert [figure.title for figure in found.figures] == ["macro F1", "top-1"]
     assert all(figure.interval.startswith("95 % interval ") for figure in found.figures)
-    assert found.guessing == "Always answering 'cat' gives 33.3 %."
+    assert found.guessing == "Always answering 'cat' gives top-1 33.3 % · macro F1 16.7 %."
     assert found.notes[0] == (
         "Validation chose the weights by val/f1_macro and would have ended training after 3 epochs without a gain; the "
         "test images chose nothing."
@@ -56,6 +59,57 @@ def test_few_images_make_the_interval_wide_or_leave_none(tmp_path: Path) -> None
     assert wide.startswith("The interval is wide: by 120 images macro F1 is known to ±")
     assert told(make_run(tmp_path, "none", n=24, sure=9)).warnings == (
         "There are too few images or mistakes for an interval of macro F1: how far it can be trusted is not known.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("calibration", "fitted"),
+    [
+        (None, ""),
+        ({"temperature": 1.0, "thresholds": None}, ""),
+        ({"temperature": 1.3, "thresholds": None}, ", and on which the temperature was fitted"),
+        ({"temperature": 1.0, "thresholds": {"a": 0.5, "b": 0.4}}, ", and on which the thresholds were fitted"),
+        (
+            {"temperature": 1.3, "thresholds": {"a": 0.4}},
+            ", and on which the temperature and the thresholds were fitted",
+        ),
+        ({"temperature": 1.0, "thresholds": {"a": 0.5}}, ""),
+    ],
+)
+def test_what_was_fitted_on_validation_is_told_and_nothing_else(
+    tmp_path: Path, calibration: dict[str, object] | None, fitted: str
+) -> None:
+    (warning,) = with_metrics(make_run(tmp_path, n=900, test=False), calibration=calibration).warnings
+    assert f"which chose the weights by val/f1_macro{fitted}: the score flatters. Hold out" in warning
+
+
+@pytest.mark.parametrize("k", [3, 7])
+def test_what_guessing_gives_is_told_of_each_score(tmp_path: Path, k: int) -> None:
+    labels = make_run(tmp_path, "labels", classes=[f"c{n}" for n in range(k)], n=50)
+    sets = make_run(tmp_path, "sets", classes=[f"c{n}" for n in range(k)], n=50, sets=True, sure=0.5)
+    stored, several = stored_of(labels), stored_of(sets)
+    assert stored is not None
+    assert several is not None
+    targets, hot = stored.answers.targets, several.answers.targets
+    largest = np.bincount(targets).argmax()
+    f1 = f1_score(targets, np.full(50, largest), average="macro", labels=np.unique(targets), zero_division=0)
+    told_of = f"top-1 {percent((targets == largest).mean())} · macro F1 {percent(f1)}."
+    assert told(labels).guessing == f"Always answering 'c{largest}' gives {told_of}"
+    every, most = np.unique(hot, axis=0, return_counts=True)
+    named = " + ".join(f"'c{code}'" for code in np.flatnonzero(every[most.argmax()])) or "no label"
+    f1 = f1_score(hot, np.ones_like(hot), average="macro")
+    ap = average_precision_score(hot, np.zeros(hot.shape), average="macro")
+    assert told(sets).guessing == (
+        f"Always answering {named} gives exact sets {percent(most.max() / 50)}, every label macro F1 {percent(f1)}, "
+        f"and scores that are all the same mAP {percent(ap)}."
+    )
+
+
+def test_a_long_set_of_labels_is_not_named(tmp_path: Path) -> None:
+    chance = {"set": [f"c{n}" for n in range(40)], "subset_accuracy": 0.1, "hamming": 0.2, "map": 0.3, "f1_macro": 0.4}
+    found = with_metrics(make_run(tmp_path, sets=True), chance=chance).guessing
+    assert found.startswith(
+        "Always answering the most frequent set (40 labels) gives exact sets 10.0 %, every label macro F1"
     )
 
 
@@ -99,6 +153,7 @@ def test_runs_that_saw_the_same_images_are_counted(tmp_path: Path) -> None:
     make_run(tmp_path, "second", n=900, seed=1)
     make_run(tmp_path, "shorter", n=600)
     make_run(tmp_path, "val-alone", n=900, test=False)
+    make_run(tmp_path, ".draft", n=900, seed=2)
     (tmp_path / "broken" / "evaluations" / "val@1").mkdir(parents=True)
     for name in ("broken/run.json", "broken/evaluations/val@1/metrics.json"):
         (tmp_path / name).write_text("{")

@@ -1,13 +1,17 @@
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from page_reader import text_of
 from page_runs import make_run
 
+from imgkit.evidence_rows import MISTAKES, UNSURE
 from imgkit.report import pictures
-from imgkit.report.pictures import MISTAKES, UNSURE, Gallery, gallery_of
+from imgkit.report.pictures import Gallery, gallery_of
+from imgkit.report.run_page import html_of, page_of
 from imgkit.report.stored import Answers, AnswersOfSets, Stored, stored_of
 from imgkit.run import RunFolder
 
@@ -111,8 +115,47 @@ def test_notes_and_unread_files_of_the_evaluation_are_told(tmp_path: Path) -> No
         "this network gives no maps: why",
         "1 picture could not be read when this was scored: a\\x1b.png",
     )
-    file.write_text("[]")
-    assert not gallery_of(opened(folder)).stored
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: [], "AttributeError"),
+        (lambda content: {}, "KeyError"),
+        (lambda content: content | {"images": ["0000.webp"]}, "TypeError"),
+        (lambda content: content | {"images": [{"row": 0}]}, "KeyError"),
+        (lambda content: content | {"images": 3}, "TypeError"),
+        (lambda content: content | {"left_out": ["a.png"]}, "TypeError"),
+    ],
+)
+def test_a_damaged_list_of_pictures_costs_the_pictures_alone(
+    tmp_path: Path, change: Callable[[dict[str, object]], object], reason: str
+) -> None:
+    folder = make_run(tmp_path, n=60, sure=1.0, pictures=3)
+    file = folder.path / "evaluations" / "test@40" / "images.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    gallery = gallery_of(opened(folder))
+    assert gallery.notes == (f"images.json cannot be read ({reason}), so pictures are left out.",)
+    assert not gallery.stored
+    assert gallery.mistakes
+
+
+def test_of_more_labels_than_are_told_the_evaluation_knows_the_surest(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, classes=[f"label {n}" for n in range(101)], n=60, sets=True, sure=1.0, pictures=9)
+    gallery = gallery_of(opened(folder))
+    assert gallery.ordered
+    assert [one.row for one in gallery.mistakes] == [1, 3, 5, 7], "as images.json has them"
+    assert [one.row for one in gallery.others] == [0, 2, 4, 6, 8]
+    assert {one.sure for one in gallery.mistakes} == {None}
+    html = html_of(page_of(folder))
+    assert "4 of 60 wrong answers, the surest first: what is true → what was answered. Labels of data" in text_of(html)
+    (folder.path / "evaluations" / "test@40" / "images.json").unlink()
+    gallery = gallery_of(opened(folder))
+    assert (gallery.ordered, gallery.unsure) == (False, ())
+    assert [one.row for one in gallery.mistakes] == [*range(MISTAKES)]
+    text = text_of(html_of(page_of(folder)))
+    assert "24 of 60 wrong answers, the first of predictions.csv, which does not have how sure the model was" in text
+    assert "urest" not in text.split("Images to look at")[1].split("Can the probabilities")[0]
 
 
 def test_pictures_take_no_more_room_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

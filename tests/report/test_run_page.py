@@ -1,17 +1,21 @@
 import json
 import re
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from page_reader import PageReader, read_page, text_of
 from page_runs import make_run, write_pictures
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from imgkit.errors import DiskError
+from imgkit.report.class_scores import class_scores, f1_interval
 from imgkit.report.pictures import ROOM
-from imgkit.report.run_page import html_of, page_of, write_run_page
-from imgkit.report.stored import stored_of
+from imgkit.report.run_page import _evidence, html_of, page_of, write_run_page
+from imgkit.report.stored import AnswersOfSets, stored_of
 from imgkit.run import RunFolder
 
 KINDS = {
@@ -95,6 +99,97 @@ def test_scores_on_the_page_are_those_of_the_files(tmp_path: Path) -> None:
     assert "Validation, which chose the weights, for comparison: macro F1" in text
 
 
+def cells(html: str, region: str) -> list[list[str]]:
+    """The rows of the table in a region, its header first."""
+    (table,) = re.findall(f'aria-label="{region}".*?<table.*?>(.*?)</table>', html, re.DOTALL)
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [[text_of(cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)] for row in rows]
+
+
+@pytest.mark.parametrize("sets", [False, True])
+def test_tables_on_the_page_are_those_of_scikit_learn(tmp_path: Path, sets: bool) -> None:
+    """Each cell of the table of classes, of calibration and of its bins, computed again from predictions.csv."""
+    folder = make_run(tmp_path, classes=["cat", "dog", "eel", "fox"], n=203, sure=1.5, sets=sets)
+    stored, html = stored_of(folder), page(folder)
+    assert stored is not None
+    answers, metrics = stored.answers, stored.metrics
+    header, *rows = cells(html, f"scores of each {'label' if sets else 'class'}")
+    shown = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    found = precision_recall_fscore_support(answers.targets, answers.predicted, labels=range(4), zero_division=0)
+    for code, (name, precision, recall, f1, support) in enumerate(zip(stored.classes, *found, strict=True)):
+        row, has = shown[name], [part[:, code] if sets else part == code for part in answers[1:3]]
+        ends = f1_interval(int((has[0] & has[1]).sum()), int(has[0].sum()), int(has[1].sum()))
+        assert ends is not None
+        assert (row["images"], row["answered"]) == (f"{support}", f"{has[1].sum()}")
+        for key, share in (("precision", precision), ("recall", recall), ("F1", f1)):
+            assert row[key] == f"{100 * share:.1f}"
+        assert row["interval"] == f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+        if isinstance(answers, AnswersOfSets):
+            assert answers.probs is not None
+            ap = average_precision_score(answers.targets[:, code], answers.probs[:, code])
+            assert row["average precision"] == f"{100 * ap:.1f}"
+            assert row["threshold"] == f"{metrics['thresholds'][name]:.3f}"
+    before = metrics["uncalibrated"]
+    assert before["brier"] != metrics["brier"]
+    assert cells(html, "calibration")[1:] == [
+        ["calibration error, %", f"{100 * metrics['ece']:.2f}", f"{100 * before['ece']:.2f}"],
+        ["Brier score", f"{metrics['brier']:.4f}", f"{before['brier']:.4f}"],
+        ["loss", f"{metrics['loss']:.4f}", f"{before['loss']:.4f}"],
+    ]
+    sure, right = (answers.probs.ravel(), answers.targets.ravel()) if sets else (answers.prob, answers.right)
+    shares, means = calibration_curve(right, sure, n_bins=15)
+    bins = cells(html, "bins")[1:]
+    assert [row[2:] for row in bins] == [
+        [f"{100 * mean:.1f}", f"{100 * share:.1f}"] for mean, share in zip(means, shares, strict=True)
+    ]
+    assert sum(int(row[1]) for row in bins) == sure.size
+    words = f"The calibration error is {100 * metrics['ece']:.1f} %"
+    assert words in text_of(html)
+    assert f"Without it the error is {100 * before['ece']:.1f} %." in text_of(html)
+
+
+def test_confusions_and_images_on_the_page_say_which_is_true(tmp_path: Path) -> None:
+    names = ("cat", "dog", "eel", "fox")
+    folder = make_run(tmp_path, classes=names, n=203, sure=0.8)
+    stored, html = stored_of(folder), page(folder)
+    assert stored is not None
+    answers = stored.answers
+    for true, answered, count, share in cells(html, "most frequent confusions")[1:]:
+        mine = answers.targets == names.index(true)
+        times = int((answers.predicted[mine] == names.index(answered)).sum())
+        assert (count, share) == (f"{times}", f"{100 * times / mine.sum():.1f}")
+        assert times != ((answers.targets == names.index(answered)) & (answers.predicted == names.index(true))).sum()
+    header, *rows = cells(html, "confusion matrix")
+    for name, *counts, images in rows:
+        mine = answers.predicted[answers.targets == names.index(name)]
+        assert [int(count.replace("·", "0")) for count in counts] == [
+            (mine == names.index(column)).sum() for column in header[1:-1]
+        ]
+        assert images == f"{len(mine)}"
+    listed = [row for kind in ("surest mistakes", "least sure right answers") for row in cells(html, kind)[1:]]
+    assert len(listed) == 36
+    write_pictures(stored.folder, answers.paths, 40)
+    shown = text_of(page(folder))
+    for path, true, answered, sure in listed:
+        row = answers.paths.index(path)
+        assert (true, answered) == (names[answers.targets[row]], names[answers.predicted[row]])
+        assert sure == f"{100 * answers.prob[row]:.1f}"
+        assert f"{true} → {answered} {sure} % {path}" in shown
+
+
+def test_a_label_without_images_has_no_average_precision_and_no_recall(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, n=60, sets=True)
+    stored = stored_of(folder)
+    assert stored is not None
+    stored.answers.targets[:, 1] = False
+    gone = class_scores(stored)[1]
+    assert (gone.support, gone.ap, gone.recall) == (0, None, 0.0)
+    page_ = replace(page_of(folder), stored=stored, evidence=_evidence(stored)[0])
+    header, *rows = cells(html_of(page_), "scores of each label")
+    row = dict(zip(header, rows[1], strict=True))
+    assert (row["average precision"], row["recall"]) == ("", "")
+
+
 def test_validation_alone_and_leaks_are_said_first(tmp_path: Path) -> None:
     text = text_of(page(make_run(tmp_path, "val", n=60, test=False, copied=[0])))
     assert "Score on the validation images" in text
@@ -162,7 +257,10 @@ def test_tables_that_cannot_be_read_are_said_and_the_rest_is_shown(tmp_path: Pat
     (folder.path / "evaluations" / "test@40" / "predictions.csv").write_text("path,label\n")
     (folder.path / "data" / "index.csv").unlink()
     text = text_of(page(folder))
-    assert "The tables in evaluations/test@40/ cannot be read (ValueError: columns ['path', 'label'])." in text
+    assert (
+        "The tables in evaluations/test@40/ cannot be read (ValueError: the columns are not path, label, predicted"
+        in text
+    )
     assert "data/index.csv cannot be read, so copies and leaks are not known." in text
     assert "Score on the test images" in text
     (folder.path / "run.json").write_text("{}")

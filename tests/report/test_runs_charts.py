@@ -73,6 +73,7 @@ def test_costs_that_differ_are_drawn_with_intervals(tmp_path: Path) -> None:
     (ladder.trials[0].folder.path / "model" / "model.safetensors").write_bytes(b"x" * 2**20)
     again = arrange(tmp_path, collect(tmp_path))[0].ladders[0]
     assert [point.x for point in against_cost(again, COSTS[1])] == [1.0]
+    assert [point.x for point in against_cost(again, COSTS[2])] == [3.0] * 3, "minutes of three epochs"
 
 
 def test_epochs_are_whole(tmp_path: Path) -> None:

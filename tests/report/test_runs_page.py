@@ -8,7 +8,9 @@ from scored_runs import index_of, write_scored_run
 
 from imgkit.errors import UsageError
 from imgkit.report.collect import collect
+from imgkit.report.runs_charts import CURVES
 from imgkit.report.runs_page import runs_page, write_runs_page
+from imgkit.report.trials import arrange
 
 BOTH = {"val": 0.8, "test": 0.8}
 
@@ -56,6 +58,23 @@ def test_ranks_differences_seeds_and_what_is_without_a_rank(runs: Path) -> None:
         ("bad", "broken:"),
     ):
         assert f"{name} {why}" in text
+
+
+def test_columns_of_numbers_are_sorted_by_their_values(runs: Path) -> None:
+    values = [float(value) for _, name, value in read_page(page(runs)).attributes if name == "data-value"]
+    merits = [run.score.merit for run in collect(runs) if run.score is not None and not run.smoke]
+    assert all(any(value == merit for value in values) for merit in merits)
+
+
+def test_runs_without_a_curve_are_named(tmp_path: Path) -> None:
+    index = index_of(90)
+    for number in range(CURVES + 2):
+        folder = write_scored_run(tmp_path, f"run{number}", index, {"test": 0.95 - number / 20}, draw=0)
+        (row,) = folder.history()
+        folder.write_rows("history.jsonl", [row | {"epoch": epoch, "step": 5 * epoch} for epoch in (1, 2)])
+    ladder = arrange(tmp_path, collect(tmp_path))[0].ladders[0]
+    last = ", ".join(trial.run.name for trial in ladder.trials[CURVES:])
+    assert f"Not drawn: {last}." in text_of(page(tmp_path))
 
 
 def test_runs_of_other_groups_are_not_ranked_and_it_is_said(runs: Path) -> None:

@@ -1,4 +1,5 @@
 import http.client
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,10 +65,10 @@ def test_nothing_else_is_there(port: int, path: str) -> None:
     assert b"<li>" not in body, "no list of the folder"
 
 
-@pytest.mark.parametrize("name", ["one", "a b", "ü", "100%", "a%2fb", "a?b#c", "one.."])
+@pytest.mark.parametrize("name", ["one", "a b", "ü", "100%", "a%2fb", "a?b#c", "one..", "\udcff"])
 def test_the_pages_of_runs_are_where_the_links_lead(port: int, page: Path, name: str) -> None:
     run_beside(page, name)
-    link = f"/{quote(name)}/report.html"  # as report/board.py writes it
+    link = f"/{quote(os.fsencode(name))}/report.html"  # as report/board.py writes it
     status, body, headers = ask(port, link)
     assert (status, body) == (200, b"<p>run")
     assert (headers["Content-Type"], headers["X-Content-Type-Options"]) == ("text/html; charset=utf-8", "nosniff")

@@ -61,17 +61,6 @@ class Point:
     interval: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A horizontal bar from 0 to `value`, and the ends of its interval, if it has one."""
-
-    label: str
-    value: float
-    words: str
-    look: int = 0
-    interval: tuple[float, float] | None = None
-
-
 def line_chart(
     title: str,
     description: str,
@@ -124,29 +113,6 @@ def scatter(
     up = scale_of(y, ends, height - _BOTTOM, _TOP)
     parts = [_frame(x, y, across, up), *(_point(point, across, up) for point in points)]
     return _figure(title, description, parts, width, height, [(name, look, False) for look, name in enumerate(legend)])
-
-
-def bars(title: str, description: str, rows: Sequence[Bar], x: Axis, *, width: float = 440) -> Markup:
-    """Horizontal bars below each other, each under its label."""
-    pitch, top_room = 36.0, 10.0
-    height = top_room + pitch * len(rows) + _BOTTOM
-    ends = [end for row in rows for end in (0.0, row.value, *(row.interval or ()))]
-    across = scale_of(x, ends, _RIGHT, width - _RIGHT)
-    up = Scale(0.0, 1.0, height - _BOTTOM, top_room)
-    parts = [_frame(x, None, across, up)]
-    for number, row in enumerate(rows):
-        top = top_room + pitch * number
-        left, right = sorted((across(0.0), across(row.value)))
-        parts.append(
-            _text(_RIGHT, top + 12, f"{row.label}: {row.words}", "strong")
-            + Markup('<rect class="bar fill c{}" x="{}" y="{}" width="{}" height="10"/>').format(
-                row.look % LOOKS, _n(left), _n(top + 17), _n(max(right - left, 0.5))
-            )
-        )
-        if row.interval is not None:
-            low, high = map(across, row.interval)
-            parts.append(_path(f"M{_n(low)} {_n(top + 22)}H{_n(high)}", "axis"))
-    return _figure(title, description, parts, width, height, [])
 
 
 def reliability_diagram(
@@ -211,10 +177,10 @@ def _figure(
     )
 
 
-def _frame(x: Axis, y: Axis | None, across: Scale, up: Scale) -> Markup:
+def _frame(x: Axis, y: Axis, across: Scale, up: Scale) -> Markup:
     """Grid lines, the numbers beside them, and what the axes measure."""
     parts = []
-    for value in up.ticks() if y is not None else ():
+    for value in up.ticks():
         place = _n(up(value))
         parts.append(_path(f"M{_n(across.start)} {place}H{_n(across.stop)}", "grid"))
         parts.append(_text(across.start - 6, up(value) + 4, f"{value:g}", anchor="end"))
@@ -223,8 +189,7 @@ def _frame(x: Axis, y: Axis | None, across: Scale, up: Scale) -> Markup:
         parts.append(_text(across(value), up.start + 16, f"{value:g}", anchor="middle"))
     parts.append(_path(f"M{_n(across.start)} {_n(up.start)}H{_n(across.stop)}", "axis"))
     parts.append(_text((across.start + across.stop) / 2, up.start + 33, x.label, anchor="middle"))
-    if y is not None:
-        parts.append(_text(2, 12, y.label))
+    parts.append(_text(2, 12, y.label))
     return Markup("").join(parts)
 
 
