@@ -23,7 +23,7 @@ from imgkit.bounds import read_json
 from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, disk_told, printable
 from imgkit.files import is_leftover, neighbour, remove, sweep, sync, whole_file
-from imgkit.run_names import latest_run, no_such_run
+from imgkit.run_names import is_run, latest_run, no_such_run
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
@@ -136,7 +136,7 @@ class RunFolder:
         if name == "latest":
             return cls(latest_run(out, say))
         for path in (out / name, Path(name)):
-            if (path / "run.json").is_file():
+            if is_run(path):
                 return cls(path)
         raise no_such_run(name, out)
 
@@ -187,7 +187,9 @@ class RunFolder:
         try:
             return read_json(self.path / name)
         except (OSError, ValueError) as error:
-            raise DiskError(f"{self.path / name} cannot be read: {error}.", DAMAGED) from error
+            reason = getattr(error, "strerror", None) or error  # not the path again
+            hint = "Check its permissions." if isinstance(error, PermissionError) else DAMAGED
+            raise DiskError(f"{self.path / name} cannot be read: {reason}.", hint) from error
 
     def set_status(self, state: State, *, step: int, total_steps: int, reason: str = "", **more: object) -> None:
         """Write status.json with this process and a heartbeat."""

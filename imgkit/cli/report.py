@@ -12,7 +12,7 @@ import typer
 from imgkit.data.rows import count, listed
 from imgkit.errors import UsageError, printable
 from imgkit.run import RunFolder
-from imgkit.run_names import no_runs
+from imgkit.run_names import is_run, no_runs
 from imgkit.screen import Screen
 from imgkit.terminal import make_console
 
@@ -37,7 +37,7 @@ def report(
     if port is not None and not serve:
         raise UsageError("--port is not used: it is that of --serve.", f"imgkit report {path} --serve --port {port}")
     folder = Path(path)
-    if (not folder.is_dir() and path != "runs") or (folder / "run.json").exists():
+    if (not folder.is_dir() and path != "runs") or is_run(folder):
         if baseline is not None:
             hint = f"imgkit report {folder.parent if len(folder.parts) > 1 else 'runs'} --baseline {baseline}"
             raise UsageError("--baseline is of many runs, and this is one.", hint)

@@ -11,6 +11,7 @@ from imgkit.report.leaks import Leak
 from imgkit.report.stored import Stored
 from imgkit.report.words import guessing, interval_words, no_better_than_chance, with_interval
 from imgkit.run import RunFolder
+from imgkit.run_names import is_run
 from imgkit.terminal import percent
 
 WIDE = 0.05
@@ -77,7 +78,7 @@ def tried_of(folder: RunFolder) -> Tried:
     own = {split: _data_of(folder, split) for split in ("val", "test")}
     found = dict.fromkeys(own, 0)
     for place in folder.path.parent.iterdir():
-        if place.name.startswith(".") or not (place / "run.json").is_file():
+        if place.name.startswith(".") or not is_run(place):
             continue
         for split, data in own.items():
             found[split] += data is not None and _data_of(RunFolder(place), split) == data
