@@ -60,8 +60,7 @@ def main() -> None:
     try:
         with ending_cleanly():
             code = app(prog_name="imgkit", standalone_mode=False)
-            if sys.stdout is not None:  # closed by who started it: `imgkit … >&-`
-                sys.stdout.flush()
+            print(end="", flush=True)  # not sys.stdout.flush(): there is none where it was closed, `imgkit … >&-`
     except ImgkitError as error:
         if os.environ.get("IMGKIT_DEBUG") == "1":
             raise

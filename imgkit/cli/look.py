@@ -108,7 +108,7 @@ def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
     single = metrics["task"] == "single"
     kind = "class" if single else "label"
     many = count(metrics["classes"], kind, "classes" if single else "labels")
-    screen.fact("Scored".ljust(10), f"{metrics['split']} · {metrics['n']:,} images · {many}")
+    screen.fact("Scored".ljust(10), f"{metrics['split']} · {count(metrics['n'], 'image')} · {many}")
     missing = len(metrics["classes_without_support"])
     if missing:
         what = count(missing, f"{kind} has", "classes have" if single else "labels have")

@@ -9,7 +9,7 @@ from imgkit.errors import DiskError
 from imgkit.report.collect import SHOWN
 from imgkit.report.leaks import Leak
 from imgkit.report.stored import Stored
-from imgkit.report.words import guessing, interval_words, no_better_than_chance, with_interval
+from imgkit.report.words import FEW, guessing, interval_words, no_better_than_chance, with_interval
 from imgkit.run import RunFolder
 from imgkit.run_names import is_run
 from imgkit.terminal import percent
@@ -137,7 +137,8 @@ def _chance(metrics: Mapping[str, Any]) -> list[str]:
     if not no_better_than_chance(metrics):
         return []
     guess = "guessing by how frequent labels are" if metrics["task"] == "multilabel" else "always giving one answer"
-    return [f"This cannot be told from {guess}. Check the labels with imgkit data check."]
+    few = f" Score on more than {count(int(metrics['n']), 'image')}." if metrics["n"] < FEW else ""
+    return [f"This cannot be told from {guess}.{few} Check the labels with imgkit data check."]
 
 
 def _leaked(leak: Leak | None, stored: Stored) -> list[str]:
