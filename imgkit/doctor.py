@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -26,8 +26,9 @@ from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.builtin import builtin_folder, cache_folder
 from imgkit.data.decode import load_image
+from imgkit.data.rows import count
 from imgkit.device import choose_device, describe, versions
-from imgkit.errors import ImgkitError, UsageError
+from imgkit.errors import DiskError, ImgkitError, UsageError
 from imgkit.files import sync
 from imgkit.models.weights import hub_answers, hub_cache
 from imgkit.quantity import about_bytes
@@ -39,6 +40,7 @@ _MEMORY = 2 * 2**30  # bytes; importing torch takes 0.5, a small network at 224 
 _SHARED = 128 * 2**20  # bytes: two workers with two batches each of 32 pictures at 224 px take 20 MB
 _SLOW_SYNC_S = 0.5  # for 1 MiB; a disk over the network may take that
 _STEPS = 3
+_ELSEWHERE = "Write runs elsewhere:  --out FOLDER"
 _ASIDE = ".imgkit-doctor-"  # what the names of its own folders begin with; they are removed
 
 
@@ -141,7 +143,7 @@ def _together(place: Place) -> Finding:
 def _memory(place: Place) -> Finding:
     free, total = memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    words = f"{cores} cores, {torch.get_num_threads()} threads of torch"
+    words = f"{count(cores, 'core')}, {count(torch.get_num_threads(), 'thread')} of torch"
     if free is None or total is None:
         return _ok(f"{words}; this system does not tell its memory")
     words += f" · {about_bytes(free)} of {about_bytes(total)} memory free"
@@ -178,7 +180,7 @@ def _device(place: Place) -> Finding:
 
 
 def _runs(place: Place) -> Finding:
-    return _disk(place.out, "Write runs elsewhere:  --out FOLDER")
+    return _disk(place.out, _ELSEWHERE)
 
 
 def _cache(place: Place) -> Finding:
@@ -188,9 +190,8 @@ def _cache(place: Place) -> Finding:
 
 def _disk(folder: Path, advice: str) -> Finding:
     """A folder, which need not exist: how much room there is, and whether what is written reaches the disk."""
-    above = _there(folder)
-    free = shutil.disk_usage(above).free
-    with tempfile.TemporaryDirectory(prefix=_ASIDE, dir=above) as name:
+    with _written_in(folder, advice) as above, tempfile.TemporaryDirectory(prefix=_ASIDE, dir=above) as name:
+        free = shutil.disk_usage(above).free
         file = Path(name) / "one"
         began = time.perf_counter()
         file.write_bytes(b"1" * 2**20)
@@ -205,6 +206,15 @@ def _disk(folder: Path, advice: str) -> Finding:
 def _there(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     return next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
+
+
+@contextmanager
+def _written_in(folder: Path, advice: str) -> Iterator[Path]:
+    """The folder, or the nearest one above it that is there; what the system refuses is no bug, and has this advice."""
+    try:
+        yield _there(folder)
+    except OSError as error:
+        raise DiskError(f"{folder} cannot be written to: {error.strerror or error}", advice) from error
 
 
 def _size(folder: Path) -> int:
@@ -289,7 +299,7 @@ def _saving(place: Place) -> Finding:
     """A checkpoint of 16 MiB by the protocol of runs, beside where runs go, and read back."""
     weights = {"weight": torch.arange(4 * 2**20, dtype=torch.float32)}
     warnings: list[str] = []
-    with tempfile.TemporaryDirectory(prefix=_ASIDE, dir=_there(place.out)) as name:
+    with _written_in(place.out, _ELSEWHERE) as above, tempfile.TemporaryDirectory(prefix=_ASIDE, dir=above) as name:
         folder = Path(name)
         state: dict[str, Any] = {"fingerprint": ""}
         checkpoint.save(folder, Checkpoint(1, weights, {}, state), keep=1, best=None, warn=warnings.append)
@@ -300,6 +310,8 @@ def _saving(place: Place) -> Finding:
 
 
 def _terminal(place: Place) -> Finding:
+    if sys.stdout is None:
+        return _ok("standard output is closed")
     encoding = sys.stdout.encoding or "ascii"
     words = f"{encoding}, {shutil.get_terminal_size().columns} columns"
     try:

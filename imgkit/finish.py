@@ -12,6 +12,7 @@ from typing import Any
 from imgkit.average import Chosen, choose_weights
 from imgkit.budget import check_file
 from imgkit.calibration import FEWEST, Calibration, calibrate
+from imgkit.data.rows import count
 from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
 from imgkit.evaluate import Scores, load_run_model, store
@@ -24,14 +25,13 @@ from imgkit.progress import best_row
 from imgkit.recipe.monitors import way
 from imgkit.recipe.plan import PhasePlan
 from imgkit.report.run_page import NAME, write_run_page
-from imgkit.report.words import guessing, no_better_than_chance, scores
+from imgkit.report.words import FEW, guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Watched
 
 _WORSE = 0.02  # of calibration error, from which it is said
-_FEW = 100  # images, below which an interval is wider than most differences
 _WIDE = 0.05  # of a score on validation, half its 95 % interval: above, two runs can hardly be told apart
 _GAIN = 0.005  # by which the last epoch has to be the best for more of them to be worth their time
 _MOST = 3  # pieces of advice
@@ -254,7 +254,7 @@ def _lost_to_probe(setup: Setup, history: Sequence[Mapping[str, Any]], best: Map
 
 
 def _chance_words(metrics: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    tries = [f"Score on more than {metrics['n']} images."] if metrics["n"] < _FEW else []
+    tries = [f"Score on more than {count(metrics['n'], 'image')}."] if metrics["n"] < FEW else []
     tries += ["Check the labels: imgkit data check.", *([] if last["solved"] else ["Try ten times the rate."])]
     guess = "guessing by how frequent labels are" if "map" in metrics else "always answering the largest class"
     return f"This cannot be told from {guess}. {' '.join(tries)}"

@@ -23,7 +23,7 @@ from imgkit.bounds import read_json
 from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, disk_told, printable
 from imgkit.files import is_leftover, neighbour, remove, sweep, sync, whole_file
-from imgkit.run_names import latest_run, no_such_run
+from imgkit.run_names import is_run, latest_run, no_such_run
 
 State = Literal["running", "finished", "stopped", "failed"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
@@ -73,7 +73,7 @@ class RunFolder:
             DiskError: if the folder cannot be made.
         """
         check_place(out, name)
-        place = out / (name or _fresh_name(verb, model, data))
+        place = out / (name or _fresh_name(out, verb, model, data))
         folder = cls(neighbour(place))
         try:
             with _made(place):
@@ -136,7 +136,7 @@ class RunFolder:
         if name == "latest":
             return cls(latest_run(out, say))
         for path in (out / name, Path(name)):
-            if (path / "run.json").is_file():
+            if is_run(path):
                 return cls(path.resolve() if path.name in ("", "..") else path)  # "." has no name of its own
         raise no_such_run(name, out)
 
@@ -187,7 +187,9 @@ class RunFolder:
         try:
             return read_json(self.path / name)
         except (OSError, ValueError) as error:
-            raise DiskError(f"{self.path / name} cannot be read: {error}.", DAMAGED) from error
+            reason = getattr(error, "strerror", None) or error  # not the path again
+            hint = "Check its permissions." if isinstance(error, PermissionError) else DAMAGED
+            raise DiskError(f"{self.path / name} cannot be read: {reason}.", hint) from error
 
     def set_status(self, state: State, *, step: int, total_steps: int, reason: str = "", **more: object) -> None:
         """Write status.json with this process and a heartbeat."""
@@ -326,8 +328,11 @@ def replace_text(file: Path, text: str) -> None:
         stream.write(text)
 
 
-def _fresh_name(verb: str, model: str, data: str) -> str:
+def _fresh_name(out: Path, verb: str, model: str, data: str) -> str:
     now = datetime.now(UTC)
     stamp = now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}"
     words = [_SAFE.sub("-", word).strip("-.")[:40] or "x" for word in (verb, model, data)]
-    return "-".join([stamp, *words, secrets.token_hex(2)])
+    while True:
+        name = "-".join([stamp, *words, secrets.token_hex(2)])
+        if not os.path.lexists(out / name):  # of a hundred names of one instant two are alike every 13th time
+            return name

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from imgkit.data.rows import count
@@ -10,10 +11,17 @@ from imgkit.errors import UsageError, printable, suggestion
 _NAMED = 5  # folders named in a hint
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run; one that may not be looked into is none."""
+    return _holds(folder, "run.json")
+
+
 def runs_in(out: Path) -> list[str]:
-    """The names of the runs in a folder; of a run that is being made, none."""
-    entries = out.iterdir() if out.is_dir() else ()
-    return [entry.name for entry in entries if entry.name[:1] != "." and (entry / "run.json").is_file()]
+    """The names of the runs in a folder; of a run that is being made, and where it may not be listed, none."""
+    with suppress(PermissionError):
+        entries = out.iterdir() if out.is_dir() else ()
+        return [entry.name for entry in entries if entry.name[:1] != "." and is_run(entry)]
+    return []
 
 
 def latest_run(out: Path, say: Callable[[str], None] | None) -> Path:
@@ -65,7 +73,7 @@ def no_such_run(name: str, out: Path) -> UsageError:
 def _runs_below(out: Path) -> list[str]:
     """`study/run` of the studies in a folder."""
     folders = sorted(out.iterdir()) if out.is_dir() else []
-    studies = [folder for folder in folders if folder.name[:1] != "." and (folder / "study.toml").is_file()]
+    studies = [folder for folder in folders if folder.name[:1] != "." and _holds(folder, "study.toml")]
     return [f"{study.name}/{name}" for study in studies for name in sorted(runs_in(study))]
 
 
@@ -75,6 +83,12 @@ def _of_studies(out: Path, below: list[str]) -> str:
         return ""
     folder = shlex.quote(str((out / below[0]).parent))
     return f"There are runs of studies, such as {printable(below[0])}; all of that one:  imgkit report {folder}"
+
+
+def _holds(folder: Path, name: str) -> bool:
+    with suppress(PermissionError):
+        return (folder / name).is_file()
+    return False
 
 
 def _begun_ns(run: Path) -> int:

@@ -1,4 +1,5 @@
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,28 @@ def test_a_full_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found.verdict == "warn"
     assert "1.0 MiB free" in found.words
     assert advice in found.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("Runs", "--out FOLDER"), ("Saving", "--out FOLDER"), ("Cache", "IMGKIT_CACHE=FOLDER")]
+)
+def test_a_folder_that_may_not_be_written_to_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setenv("IMGKIT_CACHE", str(tmp_path / "runs"))
+    found = only(name, Place(tmp_path / "runs"), monkeypatch)
+    assert found.verdict == "fail"
+    assert found.words.endswith("runs cannot be written to: Permission denied")
+    assert found.advice.endswith(advice)
+
+
+def test_an_output_that_is_closed_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert only("Terminal", Place(tmp_path), monkeypatch).verdict == "ok"
 
 
 def test_steps_that_do_not_repeat_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

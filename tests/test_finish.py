@@ -12,7 +12,7 @@ from oracle import SHORT, short_run
 import imgkit
 from imgkit import finish
 from imgkit.experiment import Experiment
-from imgkit.finish import _advice, write_page
+from imgkit.finish import _advice, score_line, write_page
 from imgkit.metrics import summarise, wilson
 from imgkit.progress import Progress
 from imgkit.recipe.load import load_recipe
@@ -103,6 +103,14 @@ def answers(*confusion: tuple[int, ...]) -> dict[str, Any]:
     targets = np.repeat(np.arange(len(counts)), counts.sum(axis=1))
     given = np.concatenate([np.repeat(np.arange(len(row)), row) for row in counts])
     return summarise(np.eye(len(counts))[given] * 0.9 + 0.05, targets, [str(one) for one in range(len(counts))])
+
+
+def test_a_score_says_what_was_left_out_of_it() -> None:
+    line = score_line("test", {"task": "single"} | answers((1, 0, 0), (0, 0, 0), (0, 0, 0)))
+    assert line.endswith(
+        " · 1 image · 2 classes without images left out, 95 % intervals; always answering '0' gives 100.0 %"
+    )
+    assert "left out" not in score_line("test", {"task": "single"} | answers((30, 10), (10, 30)))
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ import typer
 
 from imgkit import __version__
 from imgkit.cli import data, doctor, look, lr_find, plot, probe, study, train
-from imgkit.errors import DeviceError, ImgkitError, UsageError, brief, ran_out
+from imgkit.errors import DeviceError, DiskError, ImgkitError, UsageError, brief, ran_out
 from imgkit.screen import Screen
 from imgkit.signals import ending_cleanly
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell would say
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 app = typer.Typer(
@@ -59,7 +60,7 @@ def main() -> None:
     try:
         with ending_cleanly():
             code = app(prog_name="imgkit", standalone_mode=False)
-            sys.stdout.flush()
+            print(end="", flush=True)  # not sys.stdout.flush(): there is none where it was closed, `imgkit … >&-`
     except ImgkitError as error:
         if os.environ.get("IMGKIT_DEBUG") == "1":
             raise
@@ -77,11 +78,13 @@ def main() -> None:
         _discard_stdout()
         sys.exit(_BROKEN_PIPE)
     except OSError as error:
-        if os.environ.get("IMGKIT_DEBUG") == "1" or error.errno != errno.ENAMETOOLONG:
+        refused = _refusal(error)
+        if os.environ.get("IMGKIT_DEBUG") == "1" or refused is None:
             raise
-        told_long = UsageError(f"A name is too long for a file: {brief(error.filename)}", "Give a shorter one.")
-        Screen().error(told_long)
-        sys.exit(told_long.exit_code)
+        if error.errno in _FULL:
+            _discard_stdout()  # it may be what is full
+        Screen().error(refused)
+        sys.exit(refused.exit_code)
     except (MemoryError, RuntimeError) as error:
         if os.environ.get("IMGKIT_DEBUG") == "1" or not ran_out(error):
             raise
@@ -89,6 +92,17 @@ def main() -> None:
         Screen().error(told)
         sys.exit(told.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refusal(error: OSError) -> ImgkitError | None:
+    """What the system refused and a user can mend, where nothing below has told it; None for what may be a bug."""
+    if error.errno == errno.ENAMETOOLONG:
+        return UsageError(f"A name is too long for a file: {brief(error.filename)}", "Give a shorter one.")
+    if error.errno == errno.EACCES and error.filename is not None:
+        return DiskError(f"{brief(error.filename)}: {error.strerror}.", "Check the permissions of it and above it.")
+    if error.errno in _FULL:
+        return DiskError(f"Cannot write: {error.strerror}.", "Free some space where the output or the files go.")
+    return None
 
 
 def _discard_stdout() -> None:

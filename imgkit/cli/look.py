@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from imgkit.cells import bare
@@ -108,7 +109,7 @@ def print_metrics(metrics: Mapping[str, Any], screen: Screen) -> None:
     single = metrics["task"] == "single"
     kind = "class" if single else "label"
     many = count(metrics["classes"], kind, "classes" if single else "labels")
-    screen.fact("Scored".ljust(10), f"{metrics['split']} · {metrics['n']:,} images · {many}")
+    screen.fact("Scored".ljust(10), f"{metrics['split']} · {count(metrics['n'], 'image')} · {many}")
     missing = len(metrics["classes_without_support"])
     if missing:
         what = count(missing, f"{kind} has", "classes have" if single else "labels have")
@@ -145,14 +146,18 @@ def _print_weakest(file: Path, kind: str, screen: Screen) -> None:
     if weakest:
         screen.line()
         screen.line(f"Weakest {'classes' if kind == 'class' else 'labels'} by F1")
-    width = max((len(bare(row["class"])) for row in weakest), default=0)
+    width = max((cell_len(printable(bare(row["class"]))) for row in weakest), default=0)
     for row in weakest:
         other = bare(row.get("most_confused_with", ""))
         more = f"  most often taken for {other}" if other else ""
         if kind == "label":
             more = f"  answered from {float(row['threshold']):.2f} on, {int(row['predicted']):,} times"
-        numbers = f"F1 {percent(float(row['f1']))}  {int(row['support']):,} images"
-        screen.line(f"  {bare(row['class']).ljust(width)}  {numbers}{more}")
+        numbers = f"F1 {percent(float(row['f1']))}  {count(int(row['support']), 'image')}"
+        name = f"  {set_cell_size(printable(bare(row['class'])), width)} "
+        if width <= screen.width // 2:
+            screen.fact(name, f"{numbers}{more}")  # what is wrapped stands under the numbers
+        else:
+            screen.line(f"{name} {numbers}{more}")
 
 
 def gap(evaluations: Mapping[str, Mapping[str, Any]], weights: str, run: str) -> str:

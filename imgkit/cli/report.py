@@ -12,7 +12,7 @@ import typer
 from imgkit.data.rows import count, listed
 from imgkit.errors import UsageError, printable
 from imgkit.run import RunFolder
-from imgkit.run_names import no_runs
+from imgkit.run_names import is_run, no_runs
 from imgkit.screen import Screen
 from imgkit.terminal import make_console
 
@@ -28,7 +28,7 @@ def report(
     serve: Annotated[
         bool, typer.Option("--serve", help="Show it at an address of this machine, until Ctrl-C.")
     ] = False,
-    port: Annotated[int | None, typer.Option(help="Of that address (else any that is free).")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of that address (else any that is free).")] = None,
 ) -> None:
     """Compare runs, or show one: a table here, and a page for a browser.
 
@@ -37,7 +37,7 @@ def report(
     if port is not None and not serve:
         raise UsageError("--port is not used: it is that of --serve.", f"imgkit report {path} --serve --port {port}")
     folder = Path(path)
-    if (not folder.is_dir() and path != "runs") or (folder / "run.json").exists():
+    if (not folder.is_dir() and path != "runs") or is_run(folder):
         if baseline is not None:
             hint = f"imgkit report {folder.parent if len(folder.parts) > 1 else 'runs'} --baseline {baseline}"
             raise UsageError("--baseline is of many runs, and this is one.", hint)

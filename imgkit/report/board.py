@@ -143,7 +143,7 @@ def notes_of(ladder: Ladder, found: Differences, tried: Tried) -> list[str]:
     many = count(len(ladder.trials), "run")
     tries = _tries(tried)
     if ladder.split == "test":
-        notes.append(f"{many} scored on the same {n:,} test images, which chose no weights. {tries}")
+        notes.append(f"{many} scored on the same {count(n, 'test image')}, which chose no weights. {tries}")
         if len(ladder.trials) > 1:
             notes.append(
                 "Taking the best of several runs by its test score is a choice by test: that score flatters, the more "
@@ -151,7 +151,7 @@ def notes_of(ladder: Ladder, found: Differences, tried: Tried) -> list[str]:
             )
     else:
         notes.append(
-            f"{many} scored on the same {n:,} validation images, which chose the weights: these scores flatter, "
+            f"{many} scored on the same {count(n, 'validation image')}, which chose the weights: these scores flatter, "
             f"and are no test scores. {tries}"
         )
     interval = ladder.best.score.measured["f1_macro"].interval

@@ -246,7 +246,11 @@ def _merit(run: RunSummary) -> tuple[bool, bool, bool, float, str]:
 
 
 def _looks_like_run(folder: Path) -> bool:
-    return not folder.name.startswith(".") and any((folder / name).exists() for name in ("run.json", "status.json"))
+    """Also one that may not be looked into: it is told among those that cannot be read."""
+    try:
+        return not folder.name.startswith(".") and any((folder / name).exists() for name in ("run.json", "status.json"))
+    except PermissionError:
+        return True
 
 
 def _summary(folder: RunFolder) -> RunSummary:

@@ -10,8 +10,9 @@ from imgkit.multilabel import USUAL_THRESHOLD
 from imgkit.report.collect import SHOWN
 from imgkit.report.leaks import Leak
 from imgkit.report.stored import Stored
-from imgkit.report.words import guessing, interval_words, no_better_than_chance, with_interval
+from imgkit.report.words import FEW, guessing, interval_words, no_better_than_chance, with_interval
 from imgkit.run import RunFolder
+from imgkit.run_names import is_run
 from imgkit.terminal import percent
 
 WIDE = 0.05
@@ -78,7 +79,7 @@ def tried_of(folder: RunFolder) -> Tried:
     own = {split: _data_of(folder, split) for split in ("val", "test")}
     found = dict.fromkeys(own, 0)
     for place in folder.path.parent.iterdir():
-        if place.name.startswith(".") or not (place / "run.json").is_file():
+        if place.name.startswith(".") or not is_run(place):
             continue
         for split, data in own.items():
             found[split] += data is not None and _data_of(RunFolder(place), split) == data
@@ -142,7 +143,8 @@ def _chance(metrics: Mapping[str, Any]) -> list[str]:
     if not no_better_than_chance(metrics):
         return []
     guess = "guessing by how frequent labels are" if metrics["task"] == "multilabel" else "always giving one answer"
-    return [f"This cannot be told from {guess}. Check the labels with imgkit data check."]
+    few = f" Score on more than {count(int(metrics['n']), 'image')}." if metrics["n"] < FEW else ""
+    return [f"This cannot be told from {guess}.{few} Check the labels with imgkit data check."]
 
 
 def _leaked(leak: Leak | None, stored: Stored) -> list[str]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from imgkit.data.rows import count
 from imgkit.report.html.axes import Axis
 from imgkit.report.html.svg import Point, Series, line_chart, scatter
 from imgkit.report.trials import Group, Ladder, Trial
@@ -37,7 +38,7 @@ def draw_curves(ladder: Ladder) -> list[Markup]:
     """Loss and macro F1 on validation by epoch, of the best `CURVES` runs; none where no run has two epochs."""
     charts = []
     for title, (unit, lines) in curves(ladder).items():
-        words = f"By epoch, of {'the best ' if len(ladder.trials) > CURVES else ''}{len(lines)} runs."
+        words = f"By epoch, of {'the best ' if len(ladder.trials) > CURVES else ''}{count(len(lines), 'run')}."
         epochs = [epoch for line in lines for epoch in line.x]
         across = Axis("epoch", min(epochs) - 0.5, max(epochs) + 0.5, whole=True)  # no marker on the other axis
         charts.append(line_chart(title, words, lines, across, Axis(unit)))

@@ -146,7 +146,9 @@ def _part(group: Group, groups: Sequence[Group], base: Trial | None, means: Sequ
         for run in group.runs
         if run.name not in on_ladders
     ]
-    ranked = " · ".join(f"{ladder.best.score.n:,} {ladder.split} images" for ladder in group.ladders) or "nothing yet"
+    ranked = (
+        " · ".join(count(ladder.best.score.n, f"{ladder.split} image") for ladder in group.ladders) or "nothing yet"
+    )
     return Part(group.number, group_title(group.runs), len(group.runs), ranked, sections, unranked)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from imgkit.cells import bare, parted, visible
 from imgkit.data.csv_text import PREDICTED, PREDICTED_SETS
+from imgkit.data.rows import count
 from imgkit.evaluations import weights_label
 from imgkit.metrics import Ints
 from imgkit.multilabel import Bools
@@ -89,10 +90,13 @@ class Stored:
 
         Raises:
             OSError: if predictions.csv cannot be read.
-            ValueError, KeyError: if it is no such table.
+            ValueError, KeyError: if it is no such table, or has not a row for each image that was scored.
         """
         read = _sets if self.task == "multilabel" else _labels
-        return read(self.folder / "predictions.csv", self.classes)
+        found, n = read(self.folder / "predictions.csv", self.classes), self.metrics["n"]
+        if len(found.paths) != n:
+            raise ValueError(f"predictions.csv has {count(len(found.paths), 'row')}, and {n:,} images were scored")
+        return found
 
 
 def stored_of(folder: RunFolder, split: str | None = None) -> Stored | None:

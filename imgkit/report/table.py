@@ -11,7 +11,7 @@ from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups, read_details, read_run
 from imgkit.report.leaderboard import footnote, group_title, millions, ranks, split_words
 from imgkit.report.seeds import with_means
-from imgkit.report.words import parent_words, scores
+from imgkit.report.words import guessing, parent_words, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 from imgkit.terminal import encodable, percent, print_columns
@@ -65,7 +65,8 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
         screen.line()
     names = sorted(evaluations.keys() - told, key=_by_step)
     for name in names:
-        screen.fact(name.ljust(max(map(len, names)) + 1), scores(evaluations[name]))
+        found = evaluations[name]
+        screen.fact(name.ljust(max(map(len, names)) + 1), f"{scores(found)}; {guessing(found)}")
 
 
 def _by_step(name: str) -> tuple[str, int, str]:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from imgkit.data.rows import count
 from imgkit.report.collect import SHOWN
 from imgkit.terminal import percent
 
+FEW = 100
+"""Images, below which an interval is wider than most differences."""
 NO_INTERVAL = "too few images or mistakes for an interval"
 _NAMED = 5  # labels of a set that are named
 
@@ -25,7 +28,10 @@ def scores(metrics: Mapping[str, Any]) -> str:
     ends, titles = metrics["intervals"], SHOWN[metrics["task"]]
     names = ["top1", "f1_macro"] if metrics["task"] == "single" else ["map", "f1_macro", "subset_accuracy"]
     parts = [f"{titles[name]} {with_interval(metrics[name], ends[name])}" for name in names]
-    return " · ".join([*parts, f"{metrics['n']:,} images"])
+    missing = len(metrics["classes_without_support"])
+    nouns = ("class", "classes") if metrics["task"] == "single" else ("label", "labels")
+    left_out = [f"{count(missing, *nouns)} without images left out"] if missing else []
+    return " · ".join([*parts, count(metrics["n"], "image"), *left_out])
 
 
 def parent_words(parent: Mapping[str, Any]) -> str:

@@ -164,6 +164,15 @@ def test_out_of_memory_is_a_message(imgkit: Run, monkeypatch: pytest.MonkeyPatch
         imgkit("demo")
 
 
+def test_what_may_not_be_looked_into_is_a_message(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, PermissionError(13, "Permission denied", "closed/runs"))
+    told = "error: closed/runs: Permission denied.\n  Check the permissions of it and above it.\n"
+    assert imgkit("demo") == (7, "", told)
+    fail_with(monkeypatch, OSError(22, "Invalid argument"))
+    with pytest.raises(OSError, match="Invalid argument"):
+        imgkit("demo")
+
+
 def test_control_c_is_130(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, KeyboardInterrupt())
     assert imgkit("demo")[0] == 130
@@ -193,6 +202,18 @@ def test_a_closed_pipe_is_quiet() -> None:
     found = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (found.returncode, found.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_or_closed_output_is_no_bug() -> None:
+    command = [sys.executable, "-m", "imgkit", "recipes", "finetune"]
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    told = "error: Cannot write: No space left on device.\n  Free some space where the output or the files go.\n"
+    assert (found.returncode, found.stderr) == (7, told)
+    closed = ["sh", "-c", '"$@" >&-', "sh", *command]
+    found = subprocess.run(closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

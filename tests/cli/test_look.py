@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 from typing import Any
 
@@ -5,8 +6,10 @@ import pytest
 from cli_run import Run
 from sample_runs import metrics_of, write_run
 
+from imgkit.cli import look
 from imgkit.cli.look import gap, weakest_classes
 from imgkit.errors import DiskError
+from imgkit.screen import Screen
 
 pytest_plugins = ["cli_fixture"]
 
@@ -50,6 +53,30 @@ def test_a_handful_of_images_has_no_interval(imgkit: Run, runs: Path, monkeypatc
     monkeypatch.setattr("imgkit.api.Run.evaluate", lambda *_, **__: found)
     out = imgkit("evaluate", "latest", "--data", "pets")[1]
     assert "Macro F1   80.0 %  (too few images or mistakes for an interval)" in out
+
+
+def weakest(tmp_path: Path, name: str) -> list[str]:
+    (tmp_path / "per_class.csv").write_text(
+        f"class,support,f1,most_confused_with\n{name},1,0.1,eel of the deep and cold sea\nzero,8,0.5,\n",
+        encoding="utf-8",
+    )
+    file = io.StringIO()
+    look._print_weakest(tmp_path / "per_class.csv", "class", Screen(file=file, width=66))
+    return file.getvalue().splitlines()[2:]
+
+
+def test_what_a_weak_class_is_taken_for_stands_under_its_numbers(tmp_path: Path) -> None:
+    first, wrapped, second = weakest(tmp_path, "vier 🐱")
+    assert first.startswith("  vier 🐱  F1 10.0 %  1 image  most often taken for eel")
+    assert wrapped.startswith(" " * 11), "beside no class"
+    assert wrapped[11] != " "
+    assert second == "  zero     F1 50.0 %  8 images"
+
+
+def test_a_class_with_a_long_name_leaves_room_for_its_numbers(tmp_path: Path) -> None:
+    lines = weakest(tmp_path, "a class with a name that is longer than half of the screen")
+    assert max(map(len, lines)) <= 66
+    assert len(lines) < 6
 
 
 def test_weakest_classes_of_a_damaged_file(tmp_path: Path) -> None:

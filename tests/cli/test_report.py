@@ -187,6 +187,10 @@ def test_a_baseline_is_named_or_refused_before_anything_is_shown(imgkit: Run, pa
             ("runs", "--port", "8000"),
             "--port is not used: it is that of --serve. imgkit report runs --serve --port 8000",
         ),
+        (
+            ("runs", "--serve", "--port", "80000"),
+            "--port: must be at most 65535, got '80000' Help: imgkit report --help",
+        ),
     ],
 )
 def test_options_that_do_nothing_are_refused(imgkit: Run, runs: Path, args: tuple[str, ...], told: str) -> None:

@@ -1,18 +1,22 @@
+import io
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import gethostname
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sample_runs import metrics_of, write_run
 
-from imgkit.errors import DiskError
+from imgkit.errors import DiskError, UsageError
 from imgkit.report.collect import collect, groups, other_formats, read_run, summarise_run
 from imgkit.run import RunFolder
+from imgkit.run_names import runs_in
 
 
 def test_a_run_becomes_a_row(tmp_path: Path) -> None:
@@ -135,6 +139,35 @@ def test_only_run_folders_are_listed(tmp_path: Path) -> None:
     assert [run.name for run in collect(tmp_path)] == ["run"]
     with pytest.raises(DiskError, match="gone cannot be listed: No such file"):
         collect(tmp_path / "gone")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told_and_the_others_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, "open")
+    write_run(tmp_path, "closed")
+    close(tmp_path / "closed", monkeypatch)
+    closed, shown = collect(tmp_path)
+    assert closed.status == f"broken: {tmp_path / 'closed' / 'run.json'} cannot be read: Permission denied."
+    assert (shown.name, shown.status) == ("open", "finished")
+    assert runs_in(tmp_path) == ["open"]
+    with pytest.raises(UsageError, match="no run called 'closed'"):
+        RunFolder.open("closed", tmp_path)
+
+
+def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `chmod 000` does to everybody but root."""
+
+    def refusing(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(path: str | Path, *rest: Any, **more: Any) -> Any:  # noqa: ANN401
+            if folder in Path(path).parents:
+                raise PermissionError(13, "Permission denied", str(path))
+            return ask(path, *rest, **more)
+
+        return asked
+
+    monkeypatch.setattr(os, "stat", refusing(os.stat))
+    monkeypatch.setattr(io, "open", refusing(io.open))
 
 
 def test_runs_are_compared_on_the_same_data_only(tmp_path: Path) -> None:

@@ -198,6 +198,18 @@ def test_validation_alone_and_leaks_are_said_first(tmp_path: Path) -> None:
     assert "2 files are copies: they show 1 picture." in text
 
 
+def test_one_image_and_a_class_without_any_are_told_as_they_are(tmp_path: Path) -> None:
+    html = page(make_run(tmp_path, n=1, sure=-9.0))
+    assert "Precision, recall and F1 in percent, of 1 image of test" in html
+    cells = {
+        name: re.findall('<td class="number">(.*?)</td>', html.split(f'<th scope="row">{name}</th>')[1])[:6]
+        for name in ("cat", "eel")
+    }
+    assert cells["cat"][:2] == ["1", "0"]
+    assert cells["cat"][5].startswith("0.0 to ")
+    assert cells["eel"] == ["0", "1", "0.0", "", "", ""], "nothing is known of its F1, not even an interval"
+
+
 def test_a_run_without_pictures_says_what_to_type(tmp_path: Path) -> None:
     folder = make_run(tmp_path, n=60, sure=1.0)
     html = page(folder)

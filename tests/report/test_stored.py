@@ -71,6 +71,9 @@ def test_a_damaged_evaluation_is_an_error_by_name(tmp_path: Path) -> None:
     assert stored is not None
     assert stored.name == "val@40"
     file = stored.folder / "predictions.csv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(ValueError, match="has 1 row, and 120 images were scored"):
+        _ = stored.answers
     file.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="columns"):
         _ = stored.answers

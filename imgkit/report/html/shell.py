@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from imgkit import __version__
+from imgkit.data.rows import count
 from imgkit.errors import printable
 
 _HERE = Path(__file__).parent
@@ -83,7 +84,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals["data_block"] = data_block
-    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["count"] = lambda number, *nouns: count(number, *nouns) if nouns else f"{number:,}"
     return environment
 
 
