@@ -87,10 +87,12 @@ def pytest_testnodedown(node: object, error: object) -> None:
         config.stash[FIGURES].add(output["tally"])
 
 
-def share(names: Iterable[str], quick: Collection[str]) -> list[ParameterSet]:
+def share(
+    names: Iterable[str], quick: Collection[str], others: pytest.MarkDecorator = pytest.mark.campaign
+) -> list[ParameterSet]:
     """Cases by name, of which only the quick ones run in `make test`."""
     assert set(quick) <= set(names)
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.campaign) for name in names]
+    return [pytest.param(name, marks=() if name in quick else others) for name in names]
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def plant_weights(home: Path) -> None:
     save_file(timm.create_model("resnet50").state_dict(), snapshot / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_finetune_resnet50_classes_100_and_report(
     tmp_path: Path, make_folders: MakeFolders, tree_hash: TreeHash

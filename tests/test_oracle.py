@@ -8,6 +8,7 @@ import torch
 from multilabel_data import write_patches
 from oracle import fingerprint, short_run, write_recipe
 from pictures import square
+from tally import share
 
 from imgkit import Run, checkpoint, finetune, resume
 from imgkit.errors import Interrupted
@@ -74,6 +75,10 @@ FEATURES = {
     "squash": ("model.fit=squash",),
     "weighted sampler": ("train.sampler=weighted", "data.weight_col=weight"),
 }
+QUICK = (  # in `make test`; `make proof` has the others
+    *("plain", "lamb", "plateau", "restarts", "views", "head in turns", "scale jitter", "augmix", "both mixed", "ramp"),
+    *("sampler of a phase", "phase augmentation", "float16", "gradient checkpointing", "weighted sampler"),
+)
 WIDE = ("wide pictures", "squash", "weighted sampler")
 
 
@@ -113,7 +118,7 @@ def prints(shared: Path, tmp_path: Path) -> Prints:
     return of
 
 
-@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("feature", share(FEATURES, QUICK, pytest.mark.slow))
 def test_same_bits_with_workers_and_after_a_resume(feature: str, prints: Prints, tmp_path: Path) -> None:
     folder = tmp_path
     stop_at = {"plain": 6, "plateau": 15}.get(feature, 3 + len(feature) % 9)
@@ -133,8 +138,9 @@ def test_same_bits_with_workers_and_after_a_resume(feature: str, prints: Prints,
     assert fingerprint(run) == prints(feature)
 
 
-def test_every_feature_changes_the_weights(prints: Prints) -> None:
-    assert len({prints(feature) for feature in FEATURES}) == len(FEATURES)
+@pytest.mark.parametrize("features", [QUICK, pytest.param((*FEATURES,), marks=pytest.mark.slow)], ids=["quick", "all"])
+def test_every_feature_changes_the_weights(prints: Prints, features: tuple[str, ...]) -> None:
+    assert len({prints(feature) for feature in features}) == len(features)
 
 
 TURNS = """
