@@ -2,13 +2,16 @@
 
 import os
 import shlex
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from imgkit.data.columns import Rows
 from imgkit.data.index import SPLITS
-from imgkit.data.rows import EXTENSIONS, Row, Source, count, listed
+from imgkit.data.paths import GrowingPaths, PathTable
+from imgkit.data.rows import EXTENSIONS, Source, count, listed
 from imgkit.errors import DataError, printable
 
 FOLDER_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -21,7 +24,7 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 class Tree:
     """What lies below a folder; all names relative to it, POSIX, sorted by `walk`."""
 
-    images: list[str] = field(default_factory=list)
+    images: PathTable = field(default_factory=lambda: PathTable.of(()))
     folders: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)  # ignored files and folders
     repeated: list[str] = field(default_factory=list)  # links to a folder that was read already
@@ -39,27 +42,57 @@ def walk(root: Path) -> Tree:
     real_root = os.path.realpath(root)
     seen = {_identity(root)}
     folders, links = [""], list[str]()
+    blocks: dict[str, PathTable] = {}
     while folders or links:
         inside = folders.pop() if folders else links.pop()
         if inside and not _enter(root, inside, seen, tree):
             continue
+        start, images = f"{inside}/" if inside else "", list[str]()
         for entry in entries(root / inside):
-            name = f"{inside}/{entry.name}" if inside else entry.name
-            if entry.name.startswith(".") or entry.name.lower() in _JUNK:
-                tree.hidden.append(name)
+            name = entry.name
+            is_image = name.lower().endswith(EXTENSIONS)
+            if is_image and name[0] != "." and entry.is_file(follow_symlinks=False):  # as most are
+                images.append(name)
+                continue
+            if name.startswith(".") or name.lower() in _JUNK:
+                tree.hidden.append(start + name)
                 continue
             if entry.is_symlink() and not _is_within(os.path.realpath(entry.path), real_root):
-                tree.outside.append(name)
+                tree.outside.append(start + name)
             if leads_inside(entry):
-                (links if entry.is_symlink() else folders).append(name)
-            elif entry.name.lower().endswith(EXTENSIONS):
-                tree.images.append(name)
+                (links if entry.is_symlink() else folders).append(start + name)
+            elif is_image:
+                images.append(name)
             else:
-                tree.other.append(name)
+                tree.other.append(start + name)
+        if images:
+            images.sort()
+            blocks[start] = PathTable.below(start, images)
         links.sort(reverse=True)
-    for names in (tree.images, tree.folders, tree.hidden, tree.repeated, tree.outside, tree.other):
+    tree.images = _merged(blocks)
+    for names in (tree.folders, tree.hidden, tree.repeated, tree.outside, tree.other):
         names.sort()
     return tree
+
+
+def _merged(blocks: Mapping[str, PathTable]) -> PathTable:
+    """All paths in order, of the sorted paths that lie directly in each folder, by its name with a slash."""
+    merged = GrowingPaths()
+    open_blocks: list[
+        tuple[str, PathTable, int]
+    ] = []  # the folders around the next one, and how much of each is merged
+    for start in [*sorted(blocks), None]:
+        while open_blocks and (start is None or not start.startswith(open_blocks[-1][0])):
+            _, block, done = open_blocks.pop()
+            merged.extend(block.part(done, len(block)))
+        if start is not None:
+            if open_blocks:
+                around, block, done = open_blocks.pop()
+                cut = bisect_left(block, start, done)
+                merged.extend(block.part(done, cut))
+                open_blocks.append((around, block, cut))
+            open_blocks.append((start, blocks[start], 0))
+    return merged.table()
 
 
 def _enter(root: Path, inside: str, seen: set[tuple[int, int]], tree: Tree) -> bool:
@@ -77,15 +110,15 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies directly in a folder.
+def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies directly in a folder, one after another.
 
     Raises:
         DataError: if it cannot be listed.
     """
     try:
         with os.scandir(folder) as found:
-            return list(found)
+            yield from found
     except OSError as error:
         raise DataError(
             f"{printable(str(folder))} cannot be listed: {error.strerror}", "Check the folder's permissions."
@@ -116,12 +149,12 @@ def read_folder(root: Path, shown: str, *, training: bool) -> Source:
         DataError: if there are no images, or no class folders, or split folders without train/.
     """
     tree = walk(root)
-    source = Source(root, shown, [])
+    source = Source(root, shown, Rows())
     top = [name for name in tree.folders if "/" not in name]
     _require_images(tree, shown)
     splits = _split_folders(top, shown, training=training)
     if splits:
-        unused = sorted({first for first in map(_first, tree.images) if first in top} - set(splits))
+        unused = [name for name in top if name not in splits and range(*_span(tree.images, f"{name}/"))]
         if unused:
             source.notes.append(f"Ignored beside {_slashed(splits)}: {listed(map('{}/'.format, unused))}.")
         add_tree_notes(tree, source)
@@ -140,8 +173,7 @@ def read_folder(root: Path, shown: str, *, training: bool) -> Source:
             f"{shown} holds {count(len(tree.images), 'image')}, but none is in a class folder.",
             f"imgkit expects   {within}/CLASS/*.jpg   or a CSV file.",
         )
-    source.rows.sort()
-    return source
+    return source  # its rows are sorted: images are, and so are classes and split folders
 
 
 def read_pair(train: Path, val: Path | None, shown: tuple[str, str]) -> Source:
@@ -162,7 +194,7 @@ def read_pair(train: Path, val: Path | None, shown: tuple[str, str]) -> Source:
             "Give two folders that lie side by side, or one folder with train/ and val/ inside as --data.",
         )
     root = Path(os.path.commonpath(pair.values()))
-    source = Source(root, shown[0], [])
+    source = Source(root, shown[0], Rows())
     for (split, folder), name in zip(pair.items(), shown, strict=False):
         tree = walk(folder)
         _require_images(tree, name)
@@ -212,23 +244,29 @@ def add_rows(tree: Tree, source: Source, split: str | None, *, folder: str = "",
     """
     start = f"{folder}/" if folder else ""
     where = printable(f"{folder}/" if folder else source.shown)
-    stray = 0
-    used: set[str] = set()
-    for image in tree.images:
-        if not image.startswith(start):
+    first, last = _span(tree.images, start)
+    inside = [name[len(start) :] for name in tree.folders if name.startswith(start)]
+    stray, empty = last - first, list[str]()
+    for label in sorted((name for name in inside if "/" not in name), key="{}/".format):
+        one, two = _span(tree.images, f"{start}{label}/")
+        if one == two:
+            empty.append(label)
             continue
-        label, slash, _ = image[len(start) :].partition("/")
-        if not slash:
-            stray += 1
-            continue
-        used.add(label)
-        source.rows.append(Row(prefix + image, (label,), split, None))
+        images = tree.images.part(one, two)
+        source.rows.add_class(PathTable.of(map(prefix.__add__, images)) if prefix else images, label, split)
+        stray -= two - one
     if stray:
         source.notes.append(f"{count(stray, 'image')} directly in {where}, outside the class folders, ignored.")
-    inside = (name[len(start) :] for name in tree.folders if name.startswith(start))
-    empty = [name for name in inside if "/" not in name and name not in used]
     if empty:
+        empty.sort()
         source.warnings.append(f"No images in {count(len(empty), 'class folder')} of {where}: {listed(empty)}.")
+
+
+def _span(images: PathTable, start: str) -> tuple[int, int]:
+    """First row, and the one after the last, of the images whose path begins with `start`, a folder and a slash."""
+    if not start:
+        return 0, len(images)
+    return bisect_left(images, start), bisect_left(images, f"{start[:-1]}0")  # "0" comes after "/"
 
 
 def _add_level_warning(tree: Tree, source: Source) -> None:
@@ -293,10 +331,6 @@ def _require_images(tree: Tree, shown: str) -> None:
     if tables:
         hint = f"It holds a table:  --data {shown}/{printable(tables[0])}"
     raise DataError(f"No images in {shown} (looked for {' '.join(EXTENSIONS)}, at any depth).", hint)
-
-
-def _first(path: str) -> str:
-    return path.partition("/")[0]
 
 
 def _slashed(names: Iterable[str]) -> str:
