@@ -4,18 +4,18 @@ import os
 import shlex
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from imgkit.data.columns import Rows
+from imgkit.data.entries import is_ignored, is_image, leads_inside, sort_out
 from imgkit.data.index import SPLITS
-from imgkit.data.paths import GrowingPaths, PathTable
+from imgkit.data.paths import PathTable, merged
 from imgkit.data.rows import EXTENSIONS, Source, count, listed
 from imgkit.errors import DataError, printable
 
 FOLDER_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 _UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef", ".dcm")  # pictures
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -47,52 +47,31 @@ def walk(root: Path) -> Tree:
         inside = folders.pop() if folders else links.pop()
         if inside and not _enter(root, inside, seen, tree):
             continue
-        start, images = f"{inside}/" if inside else "", list[str]()
-        for entry in entries(root / inside):
-            name = entry.name
-            is_image = name.lower().endswith(EXTENSIONS)
-            if is_image and name[0] != "." and entry.is_file(follow_symlinks=False):  # as most are
-                images.append(name)
-                continue
-            if name.startswith(".") or name.lower() in _JUNK:
-                tree.hidden.append(start + name)
+        start = f"{inside}/" if inside else ""
+        images, files, others = sort_out(root / inside)
+        for name in files:
+            (tree.hidden if is_ignored(name) else tree.other).append(start + name)
+        for entry in others:
+            name = start + entry.name
+            if is_ignored(entry.name):
+                tree.hidden.append(name)
                 continue
             if entry.is_symlink() and not _is_within(os.path.realpath(entry.path), real_root):
-                tree.outside.append(start + name)
+                tree.outside.append(name)
             if leads_inside(entry):
-                (links if entry.is_symlink() else folders).append(start + name)
-            elif is_image:
-                images.append(name)
+                (links if entry.is_symlink() else folders).append(name)
+            elif is_image(entry.name):
+                images.append(entry.name)
             else:
-                tree.other.append(start + name)
+                tree.other.append(name)
         if images:
             images.sort()
             blocks[start] = PathTable.below(start, images)
         links.sort(reverse=True)
-    tree.images = _merged(blocks)
+    tree.images = merged(blocks)
     for names in (tree.folders, tree.hidden, tree.repeated, tree.outside, tree.other):
         names.sort()
     return tree
-
-
-def _merged(blocks: Mapping[str, PathTable]) -> PathTable:
-    """All paths in order, of the sorted paths that lie directly in each folder, by its name with a slash."""
-    merged = GrowingPaths()
-    open_blocks: list[
-        tuple[str, PathTable, int]
-    ] = []  # the folders around the next one, and how much of each is merged
-    for start in [*sorted(blocks), None]:
-        while open_blocks and (start is None or not start.startswith(open_blocks[-1][0])):
-            _, block, done = open_blocks.pop()
-            merged.extend(block.part(done, len(block)))
-        if start is not None:
-            if open_blocks:
-                around, block, done = open_blocks.pop()
-                cut = bisect_left(block, start, done)
-                merged.extend(block.part(done, cut))
-                open_blocks.append((around, block, cut))
-            open_blocks.append((start, blocks[start], 0))
-    return merged.table()
 
 
 def _enter(root: Path, inside: str, seen: set[tuple[int, int]], tree: Tree) -> bool:
@@ -108,29 +87,6 @@ def _enter(root: Path, inside: str, seen: set[tuple[int, int]], tree: Tree) -> b
 def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
-
-
-def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What lies directly in a folder, one after another.
-
-    Raises:
-        DataError: if it cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as found:
-            yield from found
-    except OSError as error:
-        raise DataError(
-            f"{printable(str(folder))} cannot be listed: {error.strerror}", "Check the folder's permissions."
-        ) from error
-
-
-def leads_inside(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that leads to itself, or nowhere, is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def _is_within(path: str, root: str) -> bool:

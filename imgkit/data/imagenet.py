@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from imgkit.data.columns import Rows
 from imgkit.data.csv_text import read_text
-from imgkit.data.folders import add_rows, add_tree_notes, entries, leads_inside, walk
+from imgkit.data.entries import entries, leads_inside
+from imgkit.data.folders import add_rows, add_tree_notes, walk
 from imgkit.data.rows import EXTENSIONS, Row, Source, count, is_folder
 from imgkit.errors import DataError, printable
 

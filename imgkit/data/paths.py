@@ -2,7 +2,8 @@
 
 import os
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,24 @@ class GrowingPaths:
         if len(self._ends) > 1:
             self._parts.append(PathTable(bytes(self._buffer), np.array(self._ends, dtype=np.int64)))
             self._buffer, self._ends = bytearray(), array("q", [0])
+
+
+def merged(blocks: Mapping[str, PathTable]) -> PathTable:
+    """All paths in order, of the sorted paths that lie directly in each folder, by its name with a slash."""
+    found = GrowingPaths()
+    open_blocks: list[tuple[str, PathTable, int]] = []  # the folders around the next one, and how much of each is found
+    for start in [*sorted(blocks), None]:
+        while open_blocks and (start is None or not start.startswith(open_blocks[-1][0])):
+            _, block, done = open_blocks.pop()
+            found.extend(block.part(done, len(block)))
+        if start is not None:
+            if open_blocks:
+                around, block, done = open_blocks.pop()
+                cut = bisect_left(block, start, done)
+                found.extend(block.part(done, cut))
+                open_blocks.append((around, block, cut))
+            open_blocks.append((start, blocks[start], 0))
+    return found.table()
 
 
 @dataclass(frozen=True, eq=False)

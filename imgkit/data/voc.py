@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from imgkit.data.columns import Rows
 from imgkit.data.csv_text import read_text
-from imgkit.data.folders import add_tree_notes, entries, walk
+from imgkit.data.entries import entries
+from imgkit.data.folders import add_tree_notes, walk
 from imgkit.data.rows import Row, Source, count, is_folder
 from imgkit.errors import DataError, printable
 
