@@ -22,7 +22,7 @@ class PathTable:
     """
 
     buffer: bytes
-    offsets: Ints  # (n + 1,)
+    offsets: Ints  # (n + 1,), of a part not from 0
 
     @classmethod
     def of(cls, paths: Iterable[str]) -> "PathTable":
@@ -60,11 +60,8 @@ class PathTable:
             yield from map(self.buffer.__getitem__, map(slice, ends, ends[1:]))
 
     def part(self, start: int, stop: int) -> "PathTable":
-        """The paths of rows `start` to `stop`."""
-        if (start, stop) == (0, len(self)):
-            return self
-        offsets = self.offsets[start : stop + 1]
-        return PathTable(self.buffer[offsets[0] : offsets[-1]], offsets - offsets[0])
+        """The paths of rows `start` to `stop`, in the same buffer."""
+        return PathTable(self.buffer, self.offsets[start : stop + 1])
 
     def select(self, rows: npt.ArrayLike) -> "PathTable":
         """The paths of `rows`, in that order."""
@@ -100,16 +97,26 @@ class GrowingPaths:
         """All of them by now; the same table until others come."""
         self._settle()
         if len(self._parts) != 1:
-            bytes_before = np.cumsum([0, *(part.offsets[-1] for part in self._parts)], dtype=np.int64)
-            offsets = [part.offsets[1:] + before for part, before in zip(self._parts, bytes_before[:-1], strict=True)]
-            buffer = b"".join(part.buffer for part in self._parts)
-            self._parts = [PathTable(buffer, np.concatenate([np.zeros(1, dtype=np.int64), *offsets]))]
+            self._parts = [_joined(self._parts)]
         return self._parts[0]
 
     def _settle(self) -> None:
         if len(self._ends) > 1:
             self._parts.append(PathTable(bytes(self._buffer), np.array(self._ends, dtype=np.int64)))
             self._buffer, self._ends = bytearray(), array("q", [0])
+
+
+def _joined(parts: Sequence[PathTable]) -> PathTable:
+    """One table; with the buffer of the parts where they follow each other in one."""
+    starts, stops = [part.offsets[0] for part in parts], [part.offsets[-1] for part in parts]
+    buffers = {id(part.buffer) for part in parts}
+    if len(buffers) == 1 and starts[1:] == stops[:-1]:
+        return PathTable(parts[0].buffer, np.concatenate([starts[:1], *(part.offsets[1:] for part in parts)]))
+    before = np.cumsum([0, *(stop - start for start, stop in zip(starts, stops, strict=True))], dtype=np.int64)
+    moves = [now - start for now, start in zip(before, starts, strict=False)]
+    offsets = [part.offsets[1:] + move for part, move in zip(parts, moves, strict=True)]
+    buffer = b"".join(memoryview(part.buffer)[part.offsets[0] : part.offsets[-1]] for part in parts)
+    return PathTable(buffer, np.concatenate([np.zeros(1, dtype=np.int64), *offsets]))
 
 
 def merged(blocks: Mapping[str, PathTable]) -> PathTable:
