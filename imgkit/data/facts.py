@@ -75,10 +75,12 @@ class Facts(Sequence[FileFacts | None]):
         at = range(len(self))[row]
         if not self.good[at]:
             return None
+        kind, mode = list(self._kind_of)[self._kinds[at]]
         return FileFacts(
             int(self.sizes[at]),
             self.hashes[at].tobytes().hex(),
-            *list(self._kind_of)[self._kinds[at]],
+            kind,
+            mode,
             int(self.widths[at]),
             int(self.heights[at]),
             bool(self.rotated[at]),

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from imgkit.cells import bare, guarded
 from imgkit.data.csv_text import INDEXED
-from imgkit.data.paths import GrowingPaths, Ints, PathTable
+from imgkit.data.paths import GrowingPaths, PathTable
 from imgkit.errors import DataError, disk_told, printable
 from imgkit.recipe.fields import Task
 
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float64]
 SPLITS = ("train", "val", "test")
