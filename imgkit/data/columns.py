@@ -148,7 +148,11 @@ class Rows(Sequence[Row]):
 
     def held(self, among: Mask | None = None) -> set[str]:
         """The labels that rows have, or those rows that a mask (n,) chooses."""
-        codes = self.codes if among is None else self.codes[np.repeat(among, np.diff(self.offsets))]
+        if among is not None and not among.any():
+            return set()
+        codes = self.codes
+        if among is not None and not among.all():
+            codes = codes[np.repeat(among, np.diff(self.offsets))]
         return {self.labels[code] for code in np.flatnonzero(np.bincount(codes)).tolist()}
 
 

@@ -34,13 +34,14 @@ class PathTable:
 
     @classmethod
     def below(cls, folder: str, names: Sequence[str]) -> "PathTable":
-        """The table of `folder` + name for each of one or more names; the folder has its slash, or is ""."""
-        text = folder + folder.join(names)
-        plain = names if text.isascii() else [name.encode("utf-8", "surrogateescape") for name in names]
-        lengths = np.fromiter(map(len, plain), dtype=np.int64, count=len(names))
+        """The table of `folder` + name for each of `names`: at least one, without slashes; the folder ends with one."""
+        start = folder.encode("utf-8", "surrogateescape")
+        text = "/".join(names).encode("utf-8", "surrogateescape")
         offsets = np.zeros(len(names) + 1, dtype=np.int64)
-        np.cumsum(lengths + len(folder.encode("utf-8", "surrogateescape")), out=offsets[1:])
-        return cls(text.encode("utf-8", "surrogateescape"), offsets)
+        offsets[1:-1] = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("/"))
+        offsets[-1] = len(text)
+        offsets[1:] += len(start) + (len(start) - 1) * np.arange(len(names))  # in place of the slashes between
+        return cls(start + text.replace(b"/", start), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
