@@ -8,13 +8,10 @@ from pathlib import Path
 import corpus
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from imgkit.data import scan as scan_file
 from imgkit.data.builtin import cache_folder
-from imgkit.data.facts import find_duplicates
 from imgkit.data.scan import digests, scan
 from imgkit.errors import BadImage
 
@@ -64,15 +61,6 @@ def test_facts(tmp_path: Path) -> None:
 def test_empty() -> None:
     report = run()
     assert (report.facts, report.bad, report.largest, report.median_size, report.duplicates) == ((), (), None, None, ())
-
-
-@given(st.lists(st.sampled_from([bytes(32), b"a" * 32, b"a" * 31 + b"b", b"b" + b"a" * 31]), max_size=12))
-def test_duplicates_against_all_pairs(hashes: list[bytes]) -> None:
-    groups = find_duplicates(np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, 32))
-    pairs = {(i, j) for group in groups for i in group for j in group if i < j}
-    n = range(len(hashes))
-    assert pairs == {(i, j) for i in n for j in n if i < j and hashes[i] == hashes[j]}
-    assert list(groups) == sorted(map(tuple, map(sorted, groups)))
 
 
 def test_progress(tmp_path: Path) -> None:
