@@ -2,15 +2,16 @@
 
 import shlex
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.columns import Rows
 from imgkit.data.folders import FOLDER_SPLITS
-from imgkit.data.index import Index
-from imgkit.data.rows import Row, Source, absolute, count, listed
+from imgkit.data.index import SPLITS, Index
+from imgkit.data.rows import Source, absolute, count, listed
 from imgkit.errors import DataError, printable
 from imgkit.recipe.schema import DataSettings
 
@@ -18,7 +19,7 @@ _MISSING = {"nan", "null", "n/a", "<na>"}  # what programs write for an empty ce
 _FEW = 30  # images of a validation set: below, top-1 is open by more than 18 points
 
 
-def class_map(rows: Sequence[Row], source: Source, settings: DataSettings) -> tuple[str, ...]:
+def class_map(rows: Rows, source: Source, settings: DataSettings) -> tuple[str, ...]:
     """Class names in the order of their codes.
 
     Raises:
@@ -26,14 +27,14 @@ def class_map(rows: Sequence[Row], source: Source, settings: DataSettings) -> tu
             only, a name that cannot be a line of text, or another number of classes than `settings.classes`.
     """
     _check_names(rows, source)
-    train = [row for row in rows if row.split in {"train", None}]
-    if not train:
+    train = rows.splits <= SPLITS.index("train")  # or not said
+    if not train.any():
         raise DataError(f"{source.shown} has no usable image in train.", "Nothing can be learned without train.")
-    names = tuple(sorted(_found(train)))
+    names = tuple(sorted(rows.held(train)))
     if not names:
         raise DataError(f"{source.shown} has no image with a label in train.", "Nothing can be learned without labels.")
     for split in ("val", "test"):
-        unknown = sorted(_found(row for row in rows if row.split == split) - set(names))
+        unknown = sorted(rows.held(rows.splits == SPLITS.index(split)) - set(names))
         if unknown:
             raise _only_outside_train(split, unknown, names, source)
     if len(names) == 1 and source.task == "single":
@@ -43,13 +44,13 @@ def class_map(rows: Sequence[Row], source: Source, settings: DataSettings) -> tu
     return names
 
 
-def check_known(rows: Sequence[Row], shown: str, classes: tuple[str, ...]) -> list[str]:
+def check_known(rows: Rows, shown: str, classes: tuple[str, ...]) -> list[str]:
     """Notes on data that are scored with the class map of a trained run.
 
     Raises:
         DataError: if a label is not in `classes`; the message lists both sides.
     """
-    found = _found(rows)
+    found = rows.held()
     unknown, absent = sorted(found - set(classes)), [name for name in classes if name not in found]
     if unknown:
         raise DataError(
@@ -156,17 +157,13 @@ def validation_warnings(index: Index, *, share: float | None) -> list[str]:
     ]
 
 
-def _check_names(rows: Sequence[Row], source: Source) -> None:
-    for name in sorted(_found(rows)):
+def _check_names(rows: Rows, source: Source) -> None:
+    for name in sorted(rows.held()):
         if len(name.splitlines()) != 1 or any(0xD800 <= ord(char) <= 0xDFFF for char in name):
             raise DataError(
                 f"{source.shown}: the class name {printable(name)!r} holds a line break or bytes that are not UTF-8.",
                 "Rename it.",
             )
-
-
-def _found(rows: Iterable[Row]) -> set[str]:
-    return {label for row in rows for label in row.labels}
 
 
 def _names(index: Index, chosen: npt.NDArray[np.bool_]) -> list[str]:

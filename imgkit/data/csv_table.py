@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from imgkit.data.columns import Rows
 from imgkit.data.csv_labels import flag_columns, read_labels
 from imgkit.data.csv_text import Line, filled, read_cells
 from imgkit.data.parquet import SUFFIX, read_parquet
@@ -54,7 +55,7 @@ def read_table(file: Path, shown: str, settings: DataSettings) -> Source:
     root = absolute(settings.root) if settings.root else file.parent
     if not root.is_dir():
         raise DataError(f"The root of the image paths does not exist: {settings.root}", "Give an existing --root.")
-    source = Source(root, shown, [], task=task)
+    source = Source(root, shown, Rows(), task=task)
     used = ", ".join(f"{what} {header[column]!r}" for what, chosen in columns.items() for column in chosen)
     source.notes.append(f"Columns of {shown}: {used}.")
     _say_unused(header, columns, source)

@@ -2,17 +2,20 @@
 
 import os
 import shlex
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from imgkit.data.columns import Rows
+from imgkit.data.entries import is_ignored, is_image, leads_inside, sort_out
 from imgkit.data.index import SPLITS
-from imgkit.data.rows import EXTENSIONS, Row, Source, count, listed
+from imgkit.data.paths import PathTable, merged
+from imgkit.data.rows import EXTENSIONS, Source, count, listed
 from imgkit.errors import DataError, printable
 
 FOLDER_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 _UNREAD = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef", ".dcm")  # pictures
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -21,7 +24,7 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 class Tree:
     """What lies below a folder; all names relative to it, POSIX, sorted by `walk`."""
 
-    images: list[str] = field(default_factory=list)
+    images: PathTable = field(default_factory=lambda: PathTable.of(()))
     folders: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)  # ignored files and folders
     repeated: list[str] = field(default_factory=list)  # links to a folder that was read already
@@ -39,25 +42,34 @@ def walk(root: Path) -> Tree:
     real_root = os.path.realpath(root)
     seen = {_identity(root)}
     folders, links = [""], list[str]()
+    blocks: dict[str, PathTable] = {}
     while folders or links:
         inside = folders.pop() if folders else links.pop()
         if inside and not _enter(root, inside, seen, tree):
             continue
-        for entry in entries(root / inside):
-            name = f"{inside}/{entry.name}" if inside else entry.name
-            if entry.name.startswith(".") or entry.name.lower() in _JUNK:
+        start = f"{inside}/" if inside else ""
+        images, files, others = sort_out(root / inside)
+        for name in files:
+            (tree.hidden if is_ignored(name) else tree.other).append(start + name)
+        for entry in others:
+            name = start + entry.name
+            if is_ignored(entry.name):
                 tree.hidden.append(name)
                 continue
             if entry.is_symlink() and not _is_within(os.path.realpath(entry.path), real_root):
                 tree.outside.append(name)
             if leads_inside(entry):
                 (links if entry.is_symlink() else folders).append(name)
-            elif entry.name.lower().endswith(EXTENSIONS):
-                tree.images.append(name)
+            elif is_image(entry.name):
+                images.append(entry.name)
             else:
                 tree.other.append(name)
+        if images:
+            images.sort()
+            blocks[start] = PathTable.below(start, images)
         links.sort(reverse=True)
-    for names in (tree.images, tree.folders, tree.hidden, tree.repeated, tree.outside, tree.other):
+    tree.images = merged(blocks)
+    for names in (tree.folders, tree.hidden, tree.repeated, tree.outside, tree.other):
         names.sort()
     return tree
 
@@ -77,29 +89,6 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies directly in a folder.
-
-    Raises:
-        DataError: if it cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except OSError as error:
-        raise DataError(
-            f"{printable(str(folder))} cannot be listed: {error.strerror}", "Check the folder's permissions."
-        ) from error
-
-
-def leads_inside(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that leads to itself, or nowhere, is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
 def _is_within(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
@@ -116,12 +105,12 @@ def read_folder(root: Path, shown: str, *, training: bool) -> Source:
         DataError: if there are no images, or no class folders, or split folders without train/.
     """
     tree = walk(root)
-    source = Source(root, shown, [])
+    source = Source(root, shown, Rows())
     top = [name for name in tree.folders if "/" not in name]
     _require_images(tree, shown)
     splits = _split_folders(top, shown, training=training)
     if splits:
-        unused = sorted({first for first in map(_first, tree.images) if first in top} - set(splits))
+        unused = [name for name in top if name not in splits and range(*_span(tree.images, f"{name}/"))]
         if unused:
             source.notes.append(f"Ignored beside {_slashed(splits)}: {listed(map('{}/'.format, unused))}.")
         add_tree_notes(tree, source)
@@ -140,8 +129,7 @@ def read_folder(root: Path, shown: str, *, training: bool) -> Source:
             f"{shown} holds {count(len(tree.images), 'image')}, but none is in a class folder.",
             f"imgkit expects   {within}/CLASS/*.jpg   or a CSV file.",
         )
-    source.rows.sort()
-    return source
+    return source  # its rows are sorted: images are, and so are classes and split folders
 
 
 def read_pair(train: Path, val: Path | None, shown: tuple[str, str]) -> Source:
@@ -162,7 +150,7 @@ def read_pair(train: Path, val: Path | None, shown: tuple[str, str]) -> Source:
             "Give two folders that lie side by side, or one folder with train/ and val/ inside as --data.",
         )
     root = Path(os.path.commonpath(pair.values()))
-    source = Source(root, shown[0], [])
+    source = Source(root, shown[0], Rows())
     for (split, folder), name in zip(pair.items(), shown, strict=False):
         tree = walk(folder)
         _require_images(tree, name)
@@ -212,23 +200,29 @@ def add_rows(tree: Tree, source: Source, split: str | None, *, folder: str = "",
     """
     start = f"{folder}/" if folder else ""
     where = printable(f"{folder}/" if folder else source.shown)
-    stray = 0
-    used: set[str] = set()
-    for image in tree.images:
-        if not image.startswith(start):
+    first, last = _span(tree.images, start)
+    inside = [name[len(start) :] for name in tree.folders if name.startswith(start)]
+    stray, empty = last - first, list[str]()
+    for label in sorted((name for name in inside if "/" not in name), key="{}/".format):
+        one, two = _span(tree.images, f"{start}{label}/")
+        if one == two:
+            empty.append(label)
             continue
-        label, slash, _ = image[len(start) :].partition("/")
-        if not slash:
-            stray += 1
-            continue
-        used.add(label)
-        source.rows.append(Row(prefix + image, (label,), split, None))
+        images = tree.images.part(one, two)
+        source.rows.add_class(PathTable.of(map(prefix.__add__, images)) if prefix else images, label, split)
+        stray -= two - one
     if stray:
         source.notes.append(f"{count(stray, 'image')} directly in {where}, outside the class folders, ignored.")
-    inside = (name[len(start) :] for name in tree.folders if name.startswith(start))
-    empty = [name for name in inside if "/" not in name and name not in used]
     if empty:
+        empty.sort()
         source.warnings.append(f"No images in {count(len(empty), 'class folder')} of {where}: {listed(empty)}.")
+
+
+def _span(images: PathTable, start: str) -> tuple[int, int]:
+    """First row, and the one after the last, of the images whose path begins with `start`, a folder and a slash."""
+    if not start:
+        return 0, len(images)
+    return bisect_left(images, start), bisect_left(images, f"{start[:-1]}0")  # "0" comes after "/"
 
 
 def _add_level_warning(tree: Tree, source: Source) -> None:
@@ -293,10 +287,6 @@ def _require_images(tree: Tree, shown: str) -> None:
     if tables:
         hint = f"It holds a table:  --data {shown}/{printable(tables[0])}"
     raise DataError(f"No images in {shown} (looked for {' '.join(EXTENSIONS)}, at any depth).", hint)
-
-
-def _first(path: str) -> str:
-    return path.partition("/")[0]
 
 
 def _slashed(names: Iterable[str]) -> str:

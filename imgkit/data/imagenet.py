@@ -14,8 +14,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from imgkit.data.columns import Rows
 from imgkit.data.csv_text import read_text
-from imgkit.data.folders import add_rows, add_tree_notes, entries, leads_inside, walk
+from imgkit.data.entries import entries, leads_inside
+from imgkit.data.folders import add_rows, add_tree_notes, walk
 from imgkit.data.rows import EXTENSIONS, Row, Source, count, is_folder
 from imgkit.errors import DataError, printable
 
@@ -54,7 +56,7 @@ def read(root: Path, shown: str) -> Source:
     """
     base = _base(root)
     tree = walk(base)
-    source = Source(base, shown, [])
+    source = Source(base, shown, Rows())
     truth, told = _truth(root, shown)
     add_tree_notes(tree, source)
     add_rows(tree, source, "train", folder="train")
@@ -83,7 +85,7 @@ def add_names(file: Path, source: Source) -> None:
         return
     pairs = [line.replace("\t", " ").partition(" ") for line in read_text(file, file.name).splitlines()]
     words = {synset: name.strip() for synset, _, name in pairs}
-    synsets = sorted({label for row in source.rows for label in row.labels} & words.keys())
+    synsets = sorted(source.rows.held() & words.keys())
     if synsets:
         means = [f"{synset} is {words[synset]}" for synset in synsets[:5]]
         source.notes.append(f"Classes are called by their synsets; {file.name} has their names: {'; '.join(means)}.")

@@ -2,10 +2,11 @@
 
 import csv
 import hashlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, islice, pairwise, repeat
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from imgkit.cells import bare, guarded
 from imgkit.data.csv_text import INDEXED
+from imgkit.data.paths import GrowingPaths, PathTable
 from imgkit.errors import DataError, disk_told, printable
 from imgkit.recipe.fields import Task
 
@@ -23,40 +25,7 @@ SPLITS = ("train", "val", "test")
 WEIGHT = "weight"
 """The further column of a table with weights."""
 _HASH_BYTES = 32
-
-
-@dataclass(frozen=True, eq=False)
-class PathTable:
-    """Paths in one buffer: a list of str would be copied into each loader worker, page by page.
-
-    Names that are not UTF-8 keep their bytes (Python's surrogateescape).
-    """
-
-    buffer: bytes
-    offsets: Ints  # (n + 1,)
-
-    @classmethod
-    def of(cls, paths: Iterable[str]) -> "PathTable":
-        """The table of `paths`, in their order."""
-        parts = [path.encode("utf-8", "surrogateescape") for path in paths]
-        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=offsets[1:])
-        return cls(b"".join(parts), offsets)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> str:
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
-        return self.buffer[self.offsets[row] : self.offsets[row + 1]].decode("utf-8", "surrogateescape")
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[row] for row in range(len(self)))
-
-    def select(self, rows: npt.ArrayLike) -> "PathTable":
-        """The paths of `rows`, in that order."""
-        return PathTable.of(self[int(row)] for row in np.asarray(rows, dtype=np.int64))
+_CHUNK = 4096  # rows that are objects at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,12 +140,18 @@ class Index:
         The same table as the data of a multi-label task has another one.
         Weights are part of it where there are any.
         """
-        lines = sorted(
+        lines: Iterable[bytes] = (
             "\0".join((path, str(size), digest, names, split, *weight)).encode("utf-8", "surrogateescape")
             for path, names, split, _, size, digest, *weight in self._cells()
         )
-        lines += [] if self.task == "single" else [self.task.encode()]
-        return hashlib.sha256(b"\0\n".join(lines)).hexdigest()
+        if not all(one < two for one, two in pairwise(self.paths.encoded())):  # else the lines are in order, too
+            lines = sorted(lines)
+        hashed, between = hashlib.sha256(), b""
+        for line in chain(lines, [] if self.task == "single" else [self.task.encode()]):
+            hashed.update(between)
+            hashed.update(line)
+            between = b"\0\n"
+        return hashed.hexdigest()
 
     def write_csv(self, file: Path) -> None:
         """Write the table: path,label,split,group,size,sha256, and weight where there are weights.
@@ -203,22 +178,42 @@ class Index:
         """
         try:
             with file.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
-                header, *lines = list(csv.reader(handle, strict=True))
-            if tuple(header) not in (INDEXED, (*INDEXED, WEIGHT)):
-                raise ValueError(f"columns {header}")
-            return _parse(lines, len(header), root, tuple(classes), task)
+                lines = csv.reader(handle, strict=True)
+                header = next(lines, [])
+                if tuple(header) not in (INDEXED, (*INDEXED, WEIGHT)):
+                    raise ValueError(f"columns {header}")
+                return _parse(lines, len(header), root, tuple(classes), task)
         except (OSError, ValueError, KeyError, csv.Error) as error:
             hint = "It belongs to a run and is not to be edited: put it back, or train anew."
             raise DataError(f"{printable(str(file))} is not an index written by imgkit ({error}).", hint) from error
 
     def _cells(self) -> Iterator[tuple[str, str, str, str, int, str, *tuple[str, ...]]]:
-        for row, path in enumerate(self.paths):
-            codes = self.codes[self.offsets[row] : self.offsets[row + 1]]
-            names = "\n".join(self.classes[code] for code in codes)
-            group = "" if self.groups is None else str(self.groups[row])
-            digest = self.hashes[row].tobytes().hex()
-            weight = () if self.weights is None else (repr(float(self.weights[row])),)  # reads back to the same number
-            yield path, names, SPLITS[self.splits[row]], group, int(self.sizes[row]), digest, *weight
+        paths = iter(self.paths)
+        for start in range(0, len(self), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            ends = self.offsets[start : start + _CHUNK + 1].tolist()
+            codes = self.codes[ends[0] : ends[-1]].tolist()
+            columns = zip(
+                islice(paths, len(ends) - 1),
+                (codes[one - ends[0] : two - ends[0]] for one, two in pairwise(ends)),
+                self.splits[part].tolist(),
+                repeat("", len(ends) - 1) if self.groups is None else map(str, self.groups[part].tolist()),
+                self.sizes[part].tolist(),
+                map(bytes, self.hashes[part]),
+                # repr reads back to the same number
+                repeat((), len(ends) - 1) if self.weights is None else zip(map(repr, self.weights[part].tolist())),
+                strict=True,
+            )
+            for path, labels, split, group, size, digest, weight in columns:
+                yield (
+                    path,
+                    "\n".join(self.classes[code] for code in labels),
+                    SPLITS[split],
+                    group,
+                    size,
+                    digest.hex(),
+                    *weight,
+                )
 
 
 def hash_array(digests: Iterable[str]) -> npt.NDArray[np.uint8]:
@@ -233,30 +228,41 @@ def hash_array(digests: Iterable[str]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), _HASH_BYTES)
 
 
-def _parse(lines: list[list[str]], width: int, root: Path, classes: tuple[str, ...], task: Task) -> Index:
+def _parse(lines: Iterable[list[str]], width: int, root: Path, classes: tuple[str, ...], task: Task) -> Index:
     code_of = {name: code for code, name in enumerate(classes)}
-    codes: list[int] = []
-    offsets = [0]
+    split_of = {name: code for code, name in enumerate(SPLITS)}
+    paths, hashes = GrowingPaths(), bytearray()
+    codes, offsets, splits, sizes = array("q"), array("q", [0]), array("b"), array("q")
+    groups, weights = array("q"), array("d")
     for line in lines:
         if len(line) != width:
             raise ValueError(f"a row of {len(line)} cells")
-        codes.extend(code_of[name] for name in bare(line[1]).split("\n") if name)
+        path, names, split, group, size, digest, *weight = line
+        codes.extend(code_of[name] for name in bare(names).split("\n") if name)
         offsets.append(len(codes))
         if task == "single" and offsets[-1] - offsets[-2] > 1:
-            raise ValueError(f"{line[0]!r} has several labels")
-        if line[0].startswith("/") or ".." in line[0].split("/"):  # imgkit writes none such: somebody else has
-            raise ValueError(f"{line[0]!r} leads out of the data")
-    groups = [line[3] for line in lines]
+            raise ValueError(f"{path!r} has several labels")
+        if path.startswith("/") or ".." in path.split("/"):  # imgkit writes none such: somebody else has
+            raise ValueError(f"{path!r} leads out of the data")
+        paths.append(bare(path))
+        splits.append(split_of[split])
+        sizes.append(int(size))
+        hashes += hash_array([digest]).tobytes()
+        weights.extend(map(float, weight))
+        if group or groups:
+            if len(groups) < len(splits) - 1:
+                raise ValueError(f"{path!r} has a group, and others have none")
+            groups.append(int(group))
     return Index(
         root=root,
-        paths=PathTable.of(bare(line[0]) for line in lines),
+        paths=paths.table(),
         classes=classes,
         codes=np.array(codes, dtype=np.int64),
         offsets=np.array(offsets, dtype=np.int64),
-        splits=np.array([SPLITS.index(line[2]) for line in lines], dtype=np.int8),
-        groups=np.array([int(group) for group in groups], dtype=np.int64) if any(groups) else None,
-        sizes=np.array([int(line[4]) for line in lines], dtype=np.int64),
-        hashes=hash_array(line[5] for line in lines),
+        splits=np.array(splits, dtype=np.int8),
+        groups=np.array(groups, dtype=np.int64) if groups else None,
+        sizes=np.array(sizes, dtype=np.int64),
+        hashes=np.frombuffer(hashes, dtype=np.uint8).reshape(-1, _HASH_BYTES),
         task=task,
-        weights=np.array([float(line[6]) for line in lines], dtype=np.float64) if width > len(INDEXED) else None,
+        weights=np.array(weights, dtype=np.float64) if width > len(INDEXED) else None,
     )

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from imgkit.data.columns import Rows
 from imgkit.data.rows import Source, listed
 from imgkit.errors import DataError, printable
 
@@ -16,9 +17,9 @@ def join(sources: Sequence[Source]) -> Source:
             what that means for the others is not for imgkit to guess.
     """
     for what, has in (
-        ("splits", [any(row.split for row in source.rows) for source in sources]),
-        ("groups", [any(row.group for row in source.rows) for source in sources]),
-        ("weights", [any(row.weight is not None for row in source.rows) for source in sources]),
+        ("splits", [bool((source.rows.splits >= 0).any()) for source in sources]),
+        ("groups", [source.rows.group_codes is not None for source in sources]),
+        ("weights", [source.rows.weights is not None for source in sources]),
         ("several labels an image", [source.task == "multilabel" for source in sources]),
     ):
         if any(has) and not all(has):
@@ -28,7 +29,7 @@ def join(sources: Sequence[Source]) -> Source:
                 "Give data sets of one kind; a CSV of all images may have a column for it.",
             )
     root = _common(sources)
-    joined = Source(root, " and ".join(source.shown for source in sources), [], task=sources[0].task)
+    joined = Source(root, " and ".join(source.shown for source in sources), Rows(), task=sources[0].task)
     first: dict[str, int] = {}
     for number, source in enumerate(sources):
         prefix = "" if source.root == root else source.root.relative_to(root).as_posix() + "/"
@@ -66,8 +67,8 @@ def _only_in_one(sources: Sequence[Source]) -> list[str]:
     """Classes that one data set alone has: perhaps another name for a class of the others."""
     notes = []
     for source in sources:
-        others = {label for other in sources if other is not source for row in other.rows for label in row.labels}
-        own = sorted({label for row in source.rows for label in row.labels} - others)
+        others = set[str]().union(*(other.rows.held() for other in sources if other is not source))
+        own = sorted(source.rows.held() - others)
         if own:
             notes.append(f"Only {source.shown} has {listed(own)}; classes are joined by name.")
     return notes

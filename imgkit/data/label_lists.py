@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from imgkit.data.columns import Rows
 from imgkit.data.csv_text import read_text
-from imgkit.data.folders import add_tree_notes, entries, leads_inside, walk
+from imgkit.data.entries import entries, leads_inside
+from imgkit.data.folders import add_tree_notes, walk
 from imgkit.data.rows import EXTENSIONS, Row, Source, count, is_folder, listed
 from imgkit.errors import DataError, printable
 
@@ -39,7 +41,7 @@ def read(root: Path, shown: str) -> Source:
     tree = walk(root)
     lists = sorted(name for name in tree.other if name.startswith(f"{_LISTS}/"))
     tree.other[:] = [name for name in tree.other if name not in lists]
-    source = Source(root, shown, [], task="multilabel")
+    source = Source(root, shown, Rows(), task="multilabel")
     add_tree_notes(tree, source)
     images = [image for image in tree.images if image.startswith(f"{_IMAGES}/")]
     names = _names(images)
@@ -94,7 +96,7 @@ def _names(images: Iterable[str]) -> dict[str, list[str]]:
 def _say(source: Source, lists: Iterable[str], missing: Iterable[str], *, none: int, others: int) -> None:
     if none:
         source.notes.append(f"{count(none, 'image is', 'images are')} in no list and so without a label.")
-    held = {label for row in source.rows for label in row.labels}
+    held = source.rows.held()
     empty = sorted({PurePosixPath(name).stem for name in lists} - held)
     if empty:
         source.warnings.append(f"{count(len(empty), 'label')} without an image: {listed(empty)}.")

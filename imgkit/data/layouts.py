@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imgkit.data import imagenet, label_lists, tiny_imagenet, voc
-from imgkit.data.folders import entries, leads_inside
+from imgkit.data.entries import entries, leads_inside
 from imgkit.data.rows import Source
 from imgkit.errors import DataError, UsageError, printable
 

@@ -1,6 +1,6 @@
 """From settings to a checked index: find, read, map classes, scan, split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,13 @@ from imgkit.data.classes import (
     single_warnings,
     validation_warnings,
 )
+from imgkit.data.columns import Rows
 from imgkit.data.decode import JPEGS
-from imgkit.data.index import SPLITS, Index, PathTable, hash_array
-from imgkit.data.rows import Row, Source, count
-from imgkit.data.scan import FileFacts, ScanReport, find_duplicates, scan
+from imgkit.data.facts import Facts, ScanReport, find_duplicates
+from imgkit.data.index import SPLITS, Index
+from imgkit.data.paths import Files, Ints
+from imgkit.data.rows import Source, count
+from imgkit.data.scan import scan
 from imgkit.data.sources import Place, find_data, read_source
 from imgkit.data.split import assign_label_sets, assign_splits
 from imgkit.errors import BadImage, DataError, UsageError, printable
@@ -87,42 +90,41 @@ def load_data(
     """
     listed = listed or list_data(settings, classes)
     place, source = listed.place, listed.source
-    report = scan(
-        [str(source.root / row.path) for row in source.rows], max_pixels=settings.max_pixels, progress=progress
-    )
+    report = scan(Files(source.root, source.rows.paths), max_pixels=settings.max_pixels, progress=progress)
     if report.bad and settings.on_bad == "stop":
         raise _bad_files(report, source)
-    pairs = [(row, fact) for row, fact in zip(source.rows, report.facts, strict=True) if fact is not None]
-    if not pairs:
+    good = np.flatnonzero(report.facts.good)
+    if not len(good):
         listing = _bad_files(report, source).message
         if place.path.is_file():
             listing += f"\nRelative paths start at {printable(str(source.root))}; another folder:  --root FOLDER"
         raise DataError(f"No usable image is left in {source.shown}.", listing)
-    rows, facts = [row for row, _ in pairs], [fact for _, fact in pairs]
+    rows, facts = (source.rows.select(good) if report.bad else source.rows), report.good
     names, notes = _classes(source, rows, settings, classes)
     code = {name: number for number, name in enumerate(names)}
-    labels = [tuple(code[label] for label in row.labels) for row in rows]
-    splits, split_notes = _splits(rows, labels, source.task, settings, training=classes is None)
-    index = _index(source, rows, facts, names, labels, splits)
+    codes = np.array([code.get(label, -1) for label in rows.labels], dtype=np.int64)[rows.codes]
+    splits, split_notes = _splits(rows, codes, source.task, settings, training=classes is None)
+    index = _index(source, rows, facts, names, codes, splits)
     warnings = name_warnings(index) + single_warnings(index) + constant_warnings(index) if classes is None else []
     if report.bad:
         first = _line(report.bad[0], source.root)
         warnings.append(f"{count(len(report.bad), 'file')} left out because they cannot be used, first {first}.")
-    warnings += _duplicate_warnings(index, facts) + _group_warnings(index)
+    warnings += _duplicate_warnings(index) + _group_warnings(index)
     if classes is None:
         notes += missing_notes(index)
-        given = any(row.split == "val" for row in rows)
+        given = "val" in _given(rows)
         warnings += validation_warnings(index, share=None if given else settings.val)
     notes = source.notes + label_notes(index) + notes + split_notes + _picture_notes(report)
-    aspects = np.array([fact.width / fact.height for fact in facts], dtype=np.float32)
-    named = np.array([row.split is not None for row in rows], dtype=np.bool_)
+    aspects = (facts.widths / facts.heights).astype(np.float32)
     warnings = source.warnings + warnings
-    return LoadedData(index, place.name, str(place), tuple(notes), tuple(warnings), report.bad, aspects, named)
+    return LoadedData(
+        index, place.name, str(place), tuple(notes), tuple(warnings), report.bad, aspects, rows.splits >= 0
+    )
 
 
 def _refuse_unused_splitting(source: Source, settings: DataSettings) -> None:
     """A share that was asked for, of a split that the data bring along, would change nothing; so would its seed."""
-    given = {row.split for row in source.rows}
+    given = _given(source.rows)
     for split in ("val", "test"):
         share = getattr(settings, split)
         if split in given and split in settings.model_fields_set and share > 0:
@@ -140,7 +142,7 @@ def _refuse_unused_splitting(source: Source, settings: DataSettings) -> None:
 
 
 def _classes(
-    source: Source, rows: list[Row], settings: DataSettings, classes: tuple[str, ...] | None
+    source: Source, rows: Rows, settings: DataSettings, classes: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], list[str]]:
     """The class map, and notes on how the labels agree with a given one."""
     if classes is not None:
@@ -148,31 +150,31 @@ def _classes(
     return class_map(rows, source, settings), []
 
 
+def _given(rows: Rows) -> set[str | None]:
+    """The splits that rows name, and None where one names none."""
+    return {None if split < 0 else SPLITS[split] for split in np.unique(rows.splits).tolist()}
+
+
 def _splits(
-    rows: list[Row],
-    labels: list[tuple[int, ...]],
-    task: Task,
-    settings: DataSettings,
-    *,
-    training: bool,
-) -> tuple[list[int], list[str]]:
+    rows: Rows, codes: Ints, task: Task, settings: DataSettings, *, training: bool
+) -> tuple[npt.NDArray[np.int8], list[str]]:
     """The split of each row as a position in SPLITS, and a note on what imgkit decided."""
-    unsaid = "train" if training else "test"
-    splits = [SPLITS.index(row.split or unsaid) for row in rows]
-    given = {row.split for row in rows}
+    splits = rows.splits
+    splits[splits < 0] = SPLITS.index("train" if training else "test")
+    given = _given(rows)
     val = 0.0 if "val" in given else settings.val
     test = 0.0 if "test" in given else settings.test
     if not training or val + test == 0:
         return splits, []
-    pool = [number for number, split in enumerate(splits) if split == 0]
-    groups = _group_codes([rows[number] for number in pool])
-    paths, sets = [rows[number].path for number in pool], [labels[number] for number in pool]
+    pool = np.flatnonzero(splits == SPLITS.index("train"))
+    dealt_rows = rows if len(pool) == len(rows) else rows.select(pool)
+    groups, paths, offsets = dealt_rows.group_codes, dealt_rows.paths, rows.offsets
     if task == "multilabel":
+        sets = [codes[offsets[row] : offsets[row + 1]].tolist() for row in pool.tolist()]
         dealt = assign_label_sets(paths, sets, groups, val=val, test=test, seed=settings.split_seed)
     else:
-        dealt = assign_splits(paths, [label for (label,) in sets], groups, val=val, test=test, seed=settings.split_seed)
-    for number, split in zip(pool, dealt.tolist(), strict=True):
-        splits[number] = split
+        dealt = assign_splits(paths, codes[offsets[:-1][pool]], groups, val=val, test=test, seed=settings.split_seed)
+    splits[pool] = dealt
     shares = {SPLITS[split]: share for split, share in ((1, val), (2, test)) if share}
     return splits, [_split_note(given, shares, dealt, settings.split_seed, grouped=groups is not None)]
 
@@ -190,40 +192,27 @@ def _split_note(
     return f"Split {what} because {missing}: {counts} ({how}, {rates}, split seed {seed}){beside}."
 
 
-def _group_codes(rows: list[Row]) -> npt.NDArray[np.int64] | None:
-    texts = sorted({row.group for row in rows if row.group is not None})
-    if not texts:
-        return None
-    codes = {text: code for code, text in enumerate(texts)}
-    return np.array([codes[row.group or ""] for row in rows], dtype=np.int64)
-
-
 def _index(
     source: Source,
-    rows: list[Row],
-    facts: list[FileFacts],
+    rows: Rows,
+    facts: Facts,
     names: tuple[str, ...],
-    labels: list[tuple[int, ...]],
-    splits: list[int],
+    codes: Ints,
+    splits: npt.NDArray[np.int8],
 ) -> Index:
     return Index(
         root=source.root,
-        paths=PathTable.of(row.path for row in rows),
+        paths=rows.paths,
         classes=names,
-        codes=np.array([code for codes in labels for code in codes], dtype=np.int64),
-        offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
-        splits=np.array(splits, dtype=np.int8),
-        groups=_group_codes(rows),
-        sizes=np.array([fact.size for fact in facts], dtype=np.int64),
-        hashes=hash_array(fact.sha256 for fact in facts),
+        codes=codes,
+        offsets=rows.offsets,
+        splits=splits,
+        groups=rows.group_codes,
+        sizes=facts.sizes,
+        hashes=facts.hashes,
         task=source.task,
-        weights=_weights(rows),
+        weights=rows.weights,
     )
-
-
-def _weights(rows: list[Row]) -> npt.NDArray[np.float64] | None:
-    weights = [row.weight for row in rows if row.weight is not None]
-    return np.array(weights, dtype=np.float64) if weights else None
 
 
 def _bad_files(report: ScanReport, source: Source) -> DataError:
@@ -241,19 +230,19 @@ def _line(error: BadImage, root: Path) -> str:
     return f"{printable(str(Path(error.path).relative_to(root)))}: {error.reason}"
 
 
-def _duplicate_warnings(index: Index, facts: list[FileFacts]) -> list[str]:
+def _duplicate_warnings(index: Index) -> list[str]:
     """Exact copies across splits, and with different labels."""
-    groups = find_duplicates(fact.sha256 for fact in facts)
+    groups = find_duplicates(index.hashes)
     warnings = []
-    values: Sequence[object]
-    for values, what in (
-        (index.splits.tolist(), "in different splits, so scores are too good"),
-        (index.label_sets(), "with different labels"),
+    value: Callable[[int], object]
+    for value, what in (
+        (lambda row: int(index.splits[row]), "in different splits, so scores are too good"),
+        (lambda row: index.codes[index.offsets[row] : index.offsets[row + 1]].tobytes(), "with different labels"),
     ):
-        mixed = [rows for rows in groups if len({values[row] for row in rows}) > 1]
+        mixed = [rows for rows in groups if len({value(row) for row in rows}) > 1]
         if mixed:
             first = mixed[0][0]
-            other = next(row for row in mixed[0] if values[row] != values[first])
+            other = next(row for row in mixed[0] if value(row) != value(first))
             pair = f"{printable(index.paths[first])} = {printable(index.paths[other])}"
             images = count(sum(map(len, mixed)), "image")
             groups_of = f"{images} in {count(len(mixed), 'group')}"
@@ -275,7 +264,7 @@ def _picture_notes(report: ScanReport) -> list[str]:
     assert report.median_size is not None, "there is a good file"
     largest, middle = ("x".join(map(str, size)) for size in (report.largest, report.median_size))
     notes = [f"{kinds}; largest {largest} px, median {middle} px."]
-    if report.gray == len(report.good):
+    if report.gray == int(report.facts.good.sum()):
         greys = count(report.gray, "image")
         notes.append(f"All {greys} are grayscale and are repeated to 3 channels (unless model.in_chans is 1).")
     elif report.gray:

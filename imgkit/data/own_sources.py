@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from imgkit.data.columns import Rows
 from imgkit.data.index import SPLITS
 from imgkit.data.rows import Row, Source, absolute, exists
 from imgkit.errors import DataError, ImgkitError, UsageError, printable, suggestion
@@ -67,7 +68,7 @@ def read_own(name: str, argument: str, shown: str) -> Source:
     Raises:
         DataError: if it gives nothing, something else than pictures, a split that does not exist, or a path to nothing.
     """
-    root, rows = own_root(argument), []
+    root, rows = own_root(argument), Rows()
     for number, row in enumerate(_given(name, argument, shown), 1):
         where = f"{shown}: image {number:,} of the source {name!r}"
         if not isinstance(row, Picture):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imgkit.errors import UsageError, printable
 
-if TYPE_CHECKING:  # it would bring pydantic, which `imgkit --help` does without
+if TYPE_CHECKING:  # they would bring numpy and pydantic, which `imgkit --help` does without
+    from imgkit.data.columns import Rows
     from imgkit.recipe.fields import Task
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -30,7 +31,7 @@ class Source:
 
     root: Path  # absolute
     shown: str  # the data as the user named them, for messages
-    rows: list[Row]
+    rows: "Rows"
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     task: "Task" = "single"

@@ -3,97 +3,28 @@
 import hashlib
 import os
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 from imgkit.data.apart import Apart
 from imgkit.data.builtin import cache_folder
 from imgkit.data.decode import read_image
+from imgkit.data.facts import Facts, FileFacts, ScanReport
 from imgkit.errors import BadImage
 from imgkit.signals import signal_name
 
-GRAY_MODES = frozenset({"1", "L", "LA", "La", "F"})  # and I;16 in its byte orders
 _MIN_SIDE = 64  # a JPEG decoded smaller is still read to its last byte
 _THREADS = 8  # at most: each may hold a picture of max_pixels
 _TIMEOUT_S = 5.0  # how long to wait for another scan that writes its facts
 _CHUNK = 64  # files between two reports of progress
 
 
-class FileFacts(NamedTuple):
-    """What the scan learned about one good file."""
-
-    size: int  # bytes
-    sha256: str  # hex, of the bytes
-    format: str
-    mode: str
-    width: int  # as stored
-    height: int
-    rotated: bool  # by EXIF
-
-
-@dataclass(frozen=True, eq=False)
-class ScanReport:
-    """The scan of n files, in their order."""
-
-    facts: tuple[FileFacts | None, ...]  # (n,); None: the file is bad
-    bad: tuple[BadImage, ...]
-
-    @property
-    def good(self) -> tuple[FileFacts, ...]:
-        """Facts of the files that can be used."""
-        return tuple(fact for fact in self.facts if fact is not None)
-
-    @property
-    def formats(self) -> Mapping[str, int]:
-        """Files per format, most frequent first."""
-        return dict(Counter(fact.format for fact in self.good).most_common())
-
-    @property
-    def rotated(self) -> int:
-        """Files that EXIF rotates or flips."""
-        return sum(fact.rotated for fact in self.good)
-
-    @property
-    def gray(self) -> int:
-        """Files stored with one grey channel."""
-        return sum(fact.mode in GRAY_MODES or fact.mode.startswith("I;16") for fact in self.good)
-
-    @property
-    def largest(self) -> tuple[int, int] | None:
-        """(width, height) of the file with the most pixels."""
-        return max(((fact.width, fact.height) for fact in self.good), key=lambda size: size[0] * size[1], default=None)
-
-    @property
-    def median_size(self) -> tuple[int, int] | None:
-        """Median width and median height."""
-        if not self.good:
-            return None
-        return round(median(fact.width for fact in self.good)), round(median(fact.height for fact in self.good))
-
-    @property
-    def duplicates(self) -> tuple[tuple[int, ...], ...]:
-        """Positions of files with the same bytes, one tuple of two or more per content."""
-        return find_duplicates(None if fact is None else fact.sha256 for fact in self.facts)
-
-
-def find_duplicates(hashes: Iterable[str | None]) -> tuple[tuple[int, ...], ...]:
-    """Positions of equal hashes, one tuple of two or more per hash; None equals nothing."""
-    positions: dict[str, list[int]] = {}
-    for position, digest in enumerate(hashes):
-        if digest is not None:
-            positions.setdefault(digest, []).append(position)
-    return tuple(tuple(same) for same in positions.values() if len(same) > 1)
-
-
-def scan(files: Sequence[str], *, max_pixels: int, progress: Callable[[int, int], None] | None = None) -> ScanReport:
+def scan(files: Collection[str], *, max_pixels: int, progress: Callable[[int, int], None] | None = None) -> ScanReport:
     """Open, decode and hash every file.
 
     It is done in a process of its own where there is a fork: a file that crashes the decoder is a bad one like others.
@@ -106,25 +37,29 @@ def scan(files: Sequence[str], *, max_pixels: int, progress: Callable[[int, int]
         max_pixels: see `load_image`.
         progress: called with (files done, files in all).
     """
-    facts: list[FileFacts | None] = []
+    facts = Facts(len(files))
     bad: list[BadImage] = []
     examine = partial(_examine, max_pixels=max_pixels)
     threads = min(_THREADS, os.cpu_count() or 1)
+    left, done = iter(files), 0
     with closing(_Cache()) as cache, Apart(examine, _crashed, threads) as apart:
-        for start in range(0, len(files), _CHUNK):
-            chunk = files[start : start + _CHUNK]
+        while chunk := list(islice(left, _CHUNK)):
             known = [cache.get(file, max_pixels) for file in chunk]
             new = [file for file, fact in zip(chunk, known, strict=True) if fact is None]
             examined = dict(zip(new, apart.map(new), strict=True))
             cache.put({file: found for file, found in examined.items() if isinstance(found, _Examined)}, max_pixels)
-            for file, fact in zip(chunk, known, strict=True):
+            for row, (file, fact) in enumerate(zip(chunk, known, strict=True), done):
                 found = examined.get(file)
                 if isinstance(found, BadImage):
                     bad.append(found)
-                facts.append(found.facts if isinstance(found, _Examined) else fact)
+                elif isinstance(found, _Examined):
+                    facts.put(row, found.facts)
+                elif fact is not None:
+                    facts.put(row, fact)
+            done += len(chunk)
             if progress is not None:
-                progress(len(facts), len(files))
-    return ScanReport(tuple(facts), tuple(bad))
+                progress(done, len(files))
+    return ScanReport(facts, tuple(bad))
 
 
 def digests(files: Iterable[str]) -> Iterator[str]:
@@ -232,7 +167,7 @@ class _Cache:
 
     def get(self, file: str, max_pixels: int) -> FileFacts | None:
         try:
-            status = Path(file).stat()
+            status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files takes longer than its look-up
             row = self._database.execute(
                 "SELECT size, sha256, format, mode, width, height, rotated FROM facts_v1"
                 " WHERE path = ? AND max_pixels = ? AND mtime_ns = ? AND size = ?",
@@ -252,7 +187,7 @@ class _Cache:
 
     def digest(self, file: str) -> str | None:
         try:
-            status = Path(file).stat()
+            status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files takes longer than its look-up
             row = self._database.execute(
                 "SELECT sha256 FROM facts_v1 WHERE path = ?1 AND mtime_ns = ?2 AND size = ?3 UNION ALL"
                 " SELECT sha256 FROM digests_v1 WHERE path = ?1 AND mtime_ns = ?2 AND size = ?3 LIMIT 1",

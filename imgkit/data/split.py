@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from imgkit.data.index import SPLITS
+from imgkit.data.paths import PathTable
 from imgkit.errors import UsageError
 from imgkit.keys import key, splitmix64
 
@@ -16,7 +18,7 @@ _NO_LABEL = -1  # having none, as a label of its own
 
 
 def assign_splits(
-    paths: Sequence[str],
+    paths: Sequence[str] | PathTable,
     labels: npt.ArrayLike,
     groups: npt.ArrayLike | None = None,
     *,
@@ -47,7 +49,11 @@ def assign_splits(
     """
     by_path = _order(paths, val, test)
     codes = np.asarray(labels, dtype=np.int64)[by_path]
-    units = _units(len(paths), None if groups is None else np.asarray(groups, dtype=np.int64)[by_path])
+    if groups is None:
+        splits = np.empty(len(paths), dtype=np.int8)
+        splits[by_path] = _deal(codes, _draw(len(paths), seed), val, test)
+        return splits
+    units = _units(len(paths), np.asarray(groups, dtype=np.int64)[by_path])
     strata: dict[int, list[Ints]] = {}
     for unit in units:
         strata.setdefault(_majority(codes[unit]), []).append(unit)
@@ -69,8 +75,22 @@ def assign_splits(
     return splits
 
 
+def _deal(codes: Ints, draw: npt.NDArray[np.uint64], val: float, test: float) -> npt.NDArray[np.int8]:
+    """What `assign_splits` does where each image is a group of its own, in arrays; by path, as are both arguments."""
+    splits = np.full(len(codes), TRAIN, dtype=np.int8)
+    shuffled = np.lexsort((draw, codes))  # class by class
+    for rows in np.split(shuffled, np.flatnonzero(np.diff(codes[shuffled])) + 1):
+        n = len(rows)
+        spare = 2 if test > 0 and n >= 3 else 1
+        held_val = max(0, min(n - spare, max(1, round(n * val)))) if val > 0 else 0
+        held_test = max(0, min(n - held_val - 1, max(1, round(n * test)))) if test > 0 else 0
+        splits[rows[:held_val]] = VAL
+        splits[rows[held_val : held_val + held_test]] = TEST
+    return splits
+
+
 def assign_label_sets(
-    paths: Sequence[str],
+    paths: Sequence[str] | PathTable,
     sets: Sequence[Sequence[int]],
     groups: npt.ArrayLike | None = None,
     *,
@@ -190,13 +210,18 @@ def _mend(
                 where[mover] = target
 
 
-def _order(paths: Sequence[str], val: float, test: float) -> Ints:
-    """Rows in the order of their paths, once it is sure that something is left to train on."""
+def _order(paths: Sequence[str] | PathTable, val: float, test: float) -> Ints:
+    """Rows in the order of their paths, once it is sure that something is left to train on.
+
+    Only where they are in disorder is each path an object.
+    """
     if val + test >= 1:
         raise UsageError(
             f"data.val = {val:g} and data.test = {test:g} leave nothing to train on", "Their sum must be below 1."
         )
-    return np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
+    if all(one <= two for one, two in pairwise(paths)):
+        return np.arange(len(paths), dtype=np.int64)
+    return np.array(sorted(range(len(paths)), key=list(paths).__getitem__), dtype=np.int64)
 
 
 def _draw(n: int, seed: int) -> npt.NDArray[np.uint64]:

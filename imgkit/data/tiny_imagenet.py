@@ -11,9 +11,11 @@ Files and folders::
 import re
 from pathlib import Path
 
+from imgkit.data.columns import Rows
 from imgkit.data.csv_text import read_text
 from imgkit.data.folders import add_rows, add_tree_notes, walk
 from imgkit.data.imagenet import SYNSET, add_names
+from imgkit.data.index import SPLITS
 from imgkit.data.rows import Row, Source, count, is_file, listed
 from imgkit.errors import DataError, printable
 
@@ -33,7 +35,7 @@ def read(root: Path, shown: str) -> Source:
         DataError: if the list is not of its form, or lacks an image; or if train/ has a class that wnids.txt lacks.
     """
     tree = walk(root)
-    source = Source(root, shown, [])
+    source = Source(root, shown, Rows())
     truth = _annotations(root)
     known = ("wnids.txt", "words.txt", ANNOTATIONS)
     tree.other[:] = [name for name in tree.other if name not in known and _BOXES.fullmatch(name) is None]
@@ -81,7 +83,7 @@ def _check_classes(root: Path, source: Source) -> None:
     if not (root / "wnids.txt").is_file():
         return
     known = set(read_text(root / "wnids.txt", "wnids.txt").split())
-    found = {row.labels[0] for row in source.rows if row.split == "train"}
+    found = source.rows.held(source.rows.splits == SPLITS.index("train"))
     odd = sorted(found - known)
     if odd:
         raise DataError(

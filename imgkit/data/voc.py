@@ -11,8 +11,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from imgkit.data.columns import Rows
 from imgkit.data.csv_text import read_text
-from imgkit.data.folders import add_tree_notes, entries, walk
+from imgkit.data.entries import entries
+from imgkit.data.folders import add_tree_notes, walk
 from imgkit.data.rows import Row, Source, count, is_folder
 from imgkit.errors import DataError, printable
 
@@ -41,7 +43,7 @@ def read(root: Path, shown: str) -> Source:
     tree = walk(root)
     lists = _lists(root / _LISTS)
     tree.other[:] = [name for name in tree.other if not name.startswith(("ImageSets/", "Annotations/"))]
-    source = Source(root, shown, [], task="multilabel")
+    source = Source(root, shown, Rows(), task="multilabel")
     add_tree_notes(tree, source)
     files: dict[str, str] = {}
     for image in tree.images:

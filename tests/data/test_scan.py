@@ -8,13 +8,11 @@ from pathlib import Path
 import corpus
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from imgkit.data import scan as scan_file
 from imgkit.data.builtin import cache_folder
-from imgkit.data.scan import digests, find_duplicates, scan
+from imgkit.data.scan import digests, scan
 from imgkit.errors import BadImage
 
 
@@ -63,14 +61,6 @@ def test_facts(tmp_path: Path) -> None:
 def test_empty() -> None:
     report = run()
     assert (report.facts, report.bad, report.largest, report.median_size, report.duplicates) == ((), (), None, None, ())
-
-
-@given(st.lists(st.none() | st.sampled_from("abc"), max_size=12))
-def test_duplicates_against_all_pairs(hashes: list[str | None]) -> None:
-    groups = find_duplicates(hashes)
-    pairs = {(i, j) for group in groups for i in group for j in group if i < j}
-    n = range(len(hashes))
-    assert pairs == {(i, j) for i in n for j in n if i < j and hashes[i] is not None and hashes[i] == hashes[j]}
 
 
 def test_progress(tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_groups_stay_whole(
         assert 2 not in splits
 
 
+@given(labelled(), SHARE, SHARE, st.integers(0, 9))
+def test_no_groups_are_groups_of_one(data: tuple[list[str], list[int]], val: float, test: float, seed: int) -> None:
+    paths, labels = data
+    splits = assign_splits(paths, labels, val=val, test=test, seed=seed)
+    grouped = assign_splits(paths, labels, list(range(len(paths))), val=val, test=test, seed=seed)
+    assert splits.tolist() == grouped.tolist()
+
+
 def test_groups_come_near_the_share() -> None:
     labels = [label for label in (0, 1) for _ in range(200)]
     groups = [row // 4 for row in range(400)]  # groups of 4 of one class

@@ -12,7 +12,7 @@ import pytest
 from pictures import square
 from tally import Tally
 
-from imgkit.data import scan
+from imgkit.data.facts import find_duplicates
 from imgkit.data.load import load_data
 from imgkit.recipe.schema import DataSettings
 
@@ -51,7 +51,7 @@ def wrong(root: Path, groups: Groups) -> Iterator[str]:
     """What is found of copies other than the groups, and what is told of them other than is so."""
     data = load_data(DataSettings(path=str(root)))
     paths = list(data.index.paths)
-    same = scan.find_duplicates(digest.tobytes().hex() for digest in data.index.hashes)
+    same = find_duplicates(data.index.hashes)
     found = {frozenset(paths[row] for row in rows) for rows in same}
     if found != groups:
         yield f"{len(groups - found)} groups missed, {len(found - groups)} made up"
@@ -88,6 +88,6 @@ def test_the_check_notices_what_is_missing(
     if what == "whole content":  # only the head of a file is compared
         monkeypatch.setattr(hashlib, "file_digest", lambda file, name: hashlib.new(name, file.read(40)))
     else:  # some files are left out
-        monkeypatch.setattr("imgkit.data.load.find_duplicates", lambda hashes: scan.find_duplicates(list(hashes)[:200]))
+        monkeypatch.setattr("imgkit.data.load.find_duplicates", lambda hashes: find_duplicates(hashes[:200]))
     assert list(wrong(tmp_path, groups))
     tally.count("mutants", caught=1, escaped=0)
