@@ -1,4 +1,4 @@
-"""Tensors as they are saved: finite, and as safetensors straight from memory, in parts, without a copy of the whole file.
+"""Tensors as they are saved: finite, and as safetensors straight from memory, without a copy of the whole file.
 
 The library's own writer makes the file in memory twice over, and no other thread of Python runs meanwhile.
 """

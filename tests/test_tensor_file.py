@@ -23,7 +23,7 @@ def drawn(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 def every_kind() -> dict[str, Tensor]:
     torch.manual_seed(0)
     tensors = {f"{dtype}.{len(shape)}{shape}": drawn(shape, dtype) for dtype in tensor_file._NAMES for shape in SHAPES}
-    return {**tensors, "ünï/\"quoted\"\n": torch.ones(2), "é\x7f": torch.zeros(1, dtype=torch.int64)}
+    return {**tensors, 'ünï/"quoted"\n': torch.ones(2), "é\x7f": torch.zeros(1, dtype=torch.int64)}
 
 
 @pytest.mark.parametrize("part", [1, 64, 8 << 20])
