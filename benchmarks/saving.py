@@ -1,0 +1,127 @@
+"""What a checkpoint costs a training: ResNet-50 with AdamW and averages at 224, saved beside the training and waited for.
+
+    python benchmarks/saving.py [--repeats 5] [--json FILE]
+
+A run on drawn pictures saves after every few updates, by turns so that training waits until the checkpoint is on the disk,
+and so that it goes on after the copy. Of each: the stall, which is how long the next update has to wait, and the slowdown,
+which is what the updates until the next save take more than those of the waiting turns. Takes about three minutes on
+two cores and 2 GB of disk below `--out` (a folder of its own in the current one).
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+from imgkit import finetune
+from imgkit.experiment import Experiment
+from imgkit.recipe.plan import PhasePlan
+from imgkit.saving import Saver
+from imgkit.trainer import Update
+
+UPDATES = 8  # between two saves: longer than a checkpoint takes
+RECIPE = """
+schema = 1
+name = "saving"
+[model]
+weights = "none"
+image_size = 224
+[train]
+batch_size = 8
+ema = 0.999
+precision = "float32"
+batch_norm = "train"
+[save]
+every_minutes = 1000.0
+[[phases]]
+name = "all"
+train = "all"
+lr = 1e-4
+steps = {steps}
+"""
+
+
+class Turns:
+    """Saves by turns; the seconds of each."""
+
+    def __init__(self) -> None:
+        self.stalls: dict[str, list[float]] = {"waiting": [], "beside": []}
+        self.writes: dict[str, list[float]] = {"waiting": [], "beside": []}
+        self.updates: dict[str, list[float]] = {"waiting": [], "beside": []}
+        self._began = 0.0
+        self._turn = "waiting"
+        self._passed = 0.0
+
+    def begin(self, saver: Saver, *given: object, **more: object) -> None:
+        """In place of `Saver.begin`."""
+        self._turn = "beside" if self._turn == "waiting" else "waiting"
+        began = time.perf_counter()
+        self._really(saver, *given, **more)
+        if self._turn == "waiting":
+            saver.settle()
+        self._began = time.perf_counter()
+        self.stalls[self._turn].append(self._began - began)
+
+    def count(self, experiment: Experiment, update: Update, phase: PhasePlan) -> None:
+        """In place of `Experiment._count`."""
+        self._count(experiment, update, phase)
+        experiment._request.save = update.step % UPDATES == 0
+        if update.step % UPDATES == 0 and self._began:
+            self.updates[self._turn].append(time.perf_counter() - self._began)
+            self.writes[self._turn].append(experiment._saver.seconds)
+
+    def __enter__(self) -> "Turns":
+        self._really, self._count = Saver.begin, Experiment._count
+        self._patches = [
+            patch.object(Saver, "begin", lambda *given, **more: self.begin(*given, **more)),
+            patch.object(Experiment, "_count", lambda *given: self.count(*given)),
+        ]
+        for one in self._patches:
+            one.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for one in self._patches:
+            one.stop()
+
+
+def figures(turns: Turns) -> Iterator[tuple[str, float | list[float]]]:
+    """Name and value; the first save of each kind warms up, and the last one is that of the epoch."""
+    for name, values in (("stall_s", turns.stalls), ("write_s", turns.writes), ("updates_s", turns.updates)):
+        for turn in ("waiting", "beside"):
+            kept = values[turn][1 : len(turns.updates[turn])]
+            yield f"{turn}_{name}", [round(one, 3) for one in kept]
+            yield f"{turn}_{name}_median", round(statistics.median(kept), 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="saves of each kind")
+    parser.add_argument("--out", type=Path, default=Path(), help="where a folder for the run is made, and removed")
+    parser.add_argument("--json", type=Path, help="write the figures to a file")
+    given = parser.parse_args()
+    place = Path(tempfile.mkdtemp(dir=given.out))
+    try:
+        recipe = place / "saving.toml"
+        recipe.write_text(RECIPE.format(steps=UPDATES * (2 * given.repeats + 3)))
+        with Turns() as turns:
+            finetune("resnet50", recipe=str(recipe), data="synthetic:3x40", out=place)
+    finally:
+        shutil.rmtree(place)
+    found = dict(figures(turns))
+    share = found["beside_stall_s_median"] / found["waiting_stall_s_median"]  # type: ignore[operator]
+    slowdown = found["beside_updates_s_median"] - found["waiting_updates_s_median"]  # type: ignore[operator]
+    found |= {"share": round(share, 4), "slowdown_s": round(slowdown, 3)}
+    for name, value in found.items():
+        print(f"{name:<24}  {value}")
+    if given.json is not None:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
