@@ -32,10 +32,12 @@ name = "saving"
 weights = "none"
 image_size = 224
 [train]
-batch_size = 8
+batch_size = 4
 ema = 0.999
 precision = "float32"
 batch_norm = "train"
+[run]
+workers = 0
 [save]
 every_minutes = 1000.0
 [[phases]]
@@ -110,7 +112,7 @@ def main() -> None:
         recipe = place / "saving.toml"
         recipe.write_text(RECIPE.format(steps=UPDATES * (2 * given.repeats + 3)))
         with Turns() as turns:
-            finetune("resnet50", recipe=str(recipe), data="synthetic:3x40", out=place)
+            finetune("resnet50", recipe=str(recipe), data="synthetic:3x200", out=place)
     finally:
         shutil.rmtree(place)
     found = dict(figures(turns))
