@@ -1,11 +1,11 @@
-"""What a checkpoint costs a training: ResNet-50 with AdamW and averages at 224, saved beside the training and waited for.
+"""What a checkpoint costs a training: ResNet-50 with AdamW and averages at 224, saved beside it, and waited for.
 
     python benchmarks/saving.py [--repeats 5] [--json FILE]
 
-A run on drawn pictures saves after every few updates, by turns so that training waits until the checkpoint is on the disk,
-and so that it goes on after the copy. Of each: the stall, which is how long the next update has to wait, and the slowdown,
-which is what the updates until the next save take more than those of the waiting turns. Takes about three minutes on
-two cores and 2 GB of disk below `--out` (a folder of its own in the current one).
+A run on drawn pictures saves after every few updates, by turns so that training waits until the checkpoint is on the
+disk, and so that it goes on after the copy. Of each: the stall, which is how long the next update has to wait; the
+write, from the copy to the end; and the updates until the next save, which the writer slows down where it shares the
+cores. Takes about two minutes on two cores, and 2 GB of disk for so long below `--out`.
 """
 
 import argparse
@@ -57,7 +57,6 @@ class Turns:
         self.updates: dict[str, list[float]] = {"waiting": [], "beside": []}
         self._began = 0.0
         self._turn = "waiting"
-        self._passed = 0.0
 
     def begin(self, saver: Saver, *given: object, **more: object) -> None:
         """In place of `Saver.begin`."""
@@ -79,10 +78,14 @@ class Turns:
 
     def __enter__(self) -> "Turns":
         self._really, self._count = Saver.begin, Experiment._count
-        self._patches = [
-            patch.object(Saver, "begin", lambda *given, **more: self.begin(*given, **more)),
-            patch.object(Experiment, "_count", lambda *given: self.count(*given)),
-        ]
+
+        def begin(saver: Saver, *given: object, **more: object) -> None:
+            self.begin(saver, *given, **more)
+
+        def count(experiment: Experiment, update: Update, phase: PhasePlan) -> None:
+            self.count(experiment, update, phase)
+
+        self._patches = [patch.object(Saver, "begin", begin), patch.object(Experiment, "_count", count)]
         for one in self._patches:
             one.start()
         return self

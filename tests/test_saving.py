@@ -179,7 +179,7 @@ def test_a_save_that_fails_beside_the_training_is_told_once_and_its_epoch_is_not
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with full_disk(10, tmp_path):
-        run = short_run(tmp_path, *RARELY, "save.keep=all", "phases.all.epochs=3", "phases.all.lr=0.1", "monitor=val/loss")
+        run = short_run(tmp_path, *RARELY, "save.keep=all", "phases.all.epochs=3")
     rows = {row["step"]: row for row in run.folder.history()}
     assert [*rows] == [1, 5, 6, 10, 14, 18]
     assert checkpoint.steps(run.folder.path / "checkpoints") == [1, 5, 6, 14, 18]
