@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,7 +25,7 @@ from imgkit.recipe.plan import PhasePlan
 from imgkit.saving import Saver
 from imgkit.trainer import Update
 
-UPDATES = 8  # between two saves: longer than a checkpoint takes
+UPDATES = 6  # between two saves: longer than a checkpoint takes
 RECIPE = """
 schema = 1
 name = "saving"
@@ -48,10 +49,19 @@ steps = {steps}
 """
 
 
-class Turns:
-    """Saves by turns; the seconds of each."""
+class DoneError(Exception):
+    """All is measured."""
 
-    def __init__(self) -> None:
+
+class Turns:
+    """Saves by turns; the seconds of each. The first of each kind warms up.
+
+    Args:
+        repeats: of each kind.
+    """
+
+    def __init__(self, repeats: int) -> None:
+        self._repeats = repeats
         self.stalls: dict[str, list[float]] = {"waiting": [], "beside": []}
         self.writes: dict[str, list[float]] = {"waiting": [], "beside": []}
         self.updates: dict[str, list[float]] = {"waiting": [], "beside": []}
@@ -74,7 +84,10 @@ class Turns:
         experiment._request.save = update.step % UPDATES == 0
         if update.step % UPDATES == 0 and self._began:
             self.updates[self._turn].append(time.perf_counter() - self._began)
+            experiment._saver.settle()
             self.writes[self._turn].append(experiment._saver.seconds)
+            if min(map(len, self.writes.values())) > self._repeats:
+                raise DoneError
 
     def __enter__(self) -> "Turns":
         self._really, self._count = Saver.begin, Experiment._count
@@ -96,10 +109,10 @@ class Turns:
 
 
 def figures(turns: Turns) -> Iterator[tuple[str, float | list[float]]]:
-    """Name and value; the first save of each kind warms up, and the last one is that of the epoch."""
+    """Name and value."""
     for name, values in (("stall_s", turns.stalls), ("write_s", turns.writes), ("updates_s", turns.updates)):
         for turn in ("waiting", "beside"):
-            kept = values[turn][1 : len(turns.updates[turn])]
+            kept = values[turn][1:]
             yield f"{turn}_{name}", [round(one, 3) for one in kept]
             yield f"{turn}_{name}_median", round(statistics.median(kept), 3)
 
@@ -113,8 +126,8 @@ def main() -> None:
     place = Path(tempfile.mkdtemp(dir=given.out))
     try:
         recipe = place / "saving.toml"
-        recipe.write_text(RECIPE.format(steps=UPDATES * (2 * given.repeats + 3)))
-        with Turns() as turns:
+        recipe.write_text(RECIPE.format(steps=UPDATES * (2 * given.repeats + 4)))
+        with Turns(given.repeats) as turns, suppress(DoneError):
             finetune("resnet50", recipe=str(recipe), data="synthetic:3x200", out=place)
     finally:
         shutil.rmtree(place)
