@@ -46,7 +46,7 @@ def parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     for name in _sorted(tensors):
         # (...) -> (n,) in row-major order -> its bytes
         flat = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        data = memoryview(flat.numpy())
+        data = flat.numpy().data
         if gathered and (len(gathered) + len(data) > _PART or len(data) > _SMALL):
             yield bytes(gathered)
             gathered.clear()
