@@ -15,25 +15,23 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
-from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from imgkit.bounds import check_header, parse_json, read_bytes, read_json
 from imgkit.errors import DiskError, DivergedError, brief, ran_out
 from imgkit.files import check_space, room, sync
 from imgkit.run import replace_text
+from imgkit.tensor_file import file_size, not_finite, parts
 
 FORMAT = 1
-_CHUNK = 8 << 20
 _FILES = ("model.safetensors", "train.safetensors", "state.json")
 _MANIFEST_BYTES = 1 << 16
 _OTHER = "Take another checkpoint of the run, or put a copy of this one back."
@@ -60,6 +58,14 @@ class Checkpoint:
         averaged = {name[4:]: value for name, value in self.train.items() if name.startswith("ema/")}
         return averaged or self.model
 
+    def copied(self) -> "Checkpoint":
+        """The same with tensors of its own on the CPU, which no update changes. `state` is not copied."""
+        model, train = (
+            {name: tensor.detach().to("cpu", copy=True) for name, tensor in part.items()}  # device sync
+            for part in (self.model, self.train)
+        )
+        return replace(self, model=model, train=train)
+
 
 def reached(point: str) -> None:
     """A named point of the save protocol. Does nothing; tests replace it to fail or to kill the process there."""
@@ -79,13 +85,13 @@ def save(
     Of the steps up to this one, the newest `keep`, `best` and those of `good` stay; a later one, damaged or of an
     earlier life, stays until it is written anew. Where space is short, only the newest whole one and the best one stay,
     unless all are to be kept. Once the folder has its name the checkpoint is saved: what fails after that, such as
-    removing old ones, is told to `warn`, and the next save does it.
+    removing old ones, is told to `warn`, and the next save does it. The tensors must not change meanwhile.
 
     Raises:
         DivergedError: if a number is not finite: `read` would refuse it, and a good one would be removed for it.
         DiskError: if it cannot be written; what was there before is untouched.
     """
-    odd = _not_finite({**checkpoint.model, **checkpoint.train})
+    odd = not_finite({**checkpoint.model, **checkpoint.train})
     if odd is not None:
         raise DivergedError(
             f"{odd} is no longer finite after step {checkpoint.step}, so this step is not saved.",
@@ -93,17 +99,17 @@ def save(
         )
     target = folder / f"step-{checkpoint.step:08d}"
     temporary = folder / f".{target.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}"
-    tensors = (write_tensors(_plain(part)) for part in (checkpoint.model, checkpoint.train))
-    payload = dict(zip(_FILES, (*tensors, json.dumps(checkpoint.state, indent=1).encode()), strict=True))
-    size = sum(map(len, payload.values()))
+    state = json.dumps(checkpoint.state, indent=1).encode()
+    payload = dict(zip(_FILES, (parts(checkpoint.model), parts(checkpoint.train), [state]), strict=True))
+    size = file_size(checkpoint.model) + file_size(checkpoint.train) + len(state)
     aside = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _make_room(folder, size, keep, best)
         reached("before mkdir")
         temporary.mkdir()
-        files = {name: _write(temporary / name, data) for name, data in payload.items()}
-        _write(temporary / "MANIFEST.json", _manifest(checkpoint.step, files))
+        files = {name: _write(temporary / name, content) for name, content in payload.items()}
+        _write(temporary / "MANIFEST.json", [_manifest(checkpoint.step, files)])
         _sync_folder(temporary)
         reached("before rename")
         if target.exists():  # of this step before its evaluation; or a damaged one that resume passed over
@@ -173,7 +179,7 @@ def read(folder: Path, step: int) -> Checkpoint:
         state = parse_json(files["state.json"])
     except (SafetensorError, ValueError) as error:
         raise DiskError(f"{place}: cannot be read ({brief(error)}).", _OTHER) from error
-    odd = _not_finite({**model, **train})
+    odd = not_finite({**model, **train})
     if odd is not None:
         raise DiskError(f"{place}: {odd} holds numbers that are not finite.", _OTHER)
     return Checkpoint(step, model, train, state)
@@ -204,30 +210,18 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(match[1]) for entry in folder.iterdir() if (match := _STEP.match(entry.name)))
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor with a NaN or an infinity."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):  # device sync
-            return name
-    return None
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors wants row-major tensors that own their memory.
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
-def _write(file: Path, data: bytes) -> dict[str, Any]:
-    digest = hashlib.sha256()
+def _write(file: Path, content: Iterable[bytes | memoryview]) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
     with file.open("xb") as stream:
-        for start in range(0, len(data), _CHUNK):
+        for part in content:
             reached(f"write {file.name}")
-            stream.write(data[start : start + _CHUNK])
-            digest.update(data[start : start + _CHUNK])
+            stream.write(part)
+            digest.update(part)
+            size += len(part)
         stream.flush()
         reached(f"before fsync {file.name}")
         os.fsync(stream.fileno())
-    return {"size": len(data), "sha256": digest.hexdigest()}
+    return {"size": size, "sha256": digest.hexdigest()}
 
 
 def _reason(error: OSError, folder: Path, size: int) -> str:

@@ -7,27 +7,26 @@ The loop's only position is `step`. What has to be remembered besides weights is
 
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
 from typing import Any
 
 from imgkit import checkpoint
-from imgkit.checkpoint import Checkpoint
 from imgkit.duration import format_seconds
-from imgkit.epoch_log import loaded_line, saved_line, saved_within_line
+from imgkit.epoch_log import loaded_line, saved_line
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
 from imgkit.evaluate import store
 from imgkit.finish import finish, write_page
 from imgkit.head import pictures_of, solve_phase
 from imgkit.plateau import remembered
 from imgkit.plugin_files import plugin_words
-from imgkit.progress import Progress, best_first
+from imgkit.progress import Progress
 from imgkit.recipe.changes import phase_changes
 from imgkit.recipe.monitors import is_better
 from imgkit.recipe.plan import PhasePlan
 from imgkit.records import Records
 from imgkit.run import RunFolder, State
+from imgkit.saving import Saver, Then
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Request, hear_signals
@@ -66,7 +65,7 @@ class Experiment:
         self._limit = TimeLimit(setup.recipe.time_limit, closings=1 + mean + test / val)
         self._request = Request()
         self._checkpoints = folder.path / "checkpoints"
-        self._saved_step = 0  # of the newest checkpoint
+        self._saver = Saver(self._checkpoints, setup, self.trainer, screen)
         self._began_s = self._last_save_s = time.monotonic()
         self._seconds_before = 0.0
 
@@ -81,7 +80,10 @@ class Experiment:
             with hear_signals() as self._request:
                 with closing(self._restore()) as self._records:
                     self._set_status("running")
-                    self._train()
+                    try:
+                        self._train()
+                    finally:  # whatever ends it: what was begun is written
+                        self._saver.settle()
                 history = self.progress.history
                 best = finish(self.folder, self.setup, history, self._elapsed_s(), self.screen, self._watched)
                 step, total = self.progress.step, self.setup.plan.total_steps
@@ -103,7 +105,7 @@ class Experiment:
                 self.progress = Progress(**found.state["progress"])
                 phase = self.setup.plan.phase_at(max(0, found.step - 1))
                 self.trainer.restore(found.model, found.train, found.state["optimizer"], phase)
-            self._saved_step = found.step
+            self._saver.saved_step = found.step
             if found.step > 0:  # else it is where the run begins, a checkpoint of another run
                 self._say_resumed()
         # A killed life took time after its last checkpoint, too; its last heartbeat knows how much.
@@ -133,11 +135,13 @@ class Experiment:
                 self._count(update, phase)
                 self._poll(phase)
                 self._close_epoch_if_due(phase)
+                self._saver.settle_before(self.progress.step)
                 if self.progress.over:
                     break
 
     def _enter(self, phase: PhasePlan) -> None:
         """Take up a phase; where it begins, what changes is said, and the moments are dropped if they are to be."""
+        self._saver.settle()  # the line of the last epoch comes first, and no loader is forked beside the writer
         begins, before = self.progress.step == phase.first_step, self.setup.plan.trained_before(phase)
         if before is None and self.setup.start is not None:
             before = self.setup.start.phase
@@ -204,14 +208,16 @@ class Experiment:
         due = time.monotonic() - self._last_save_s > 60 * save.every_minutes
         due = due or (save.every_steps is not None and now.step % save.every_steps == 0) or self._request.save
         if now.time_up or (due and not phase.ends_epoch(now.step)):
-            self._save_or_warn()
+            self._save()
 
     def _stop_if_asked(self) -> None:
         if self._request.stop is None:
             return
-        if self.progress.step > self._saved_step:
+        self._saver.settle()
+        if self.progress.step > self._saver.saved_step:
             self.screen.note(f"stopping: step {self.progress.step} is being saved")
-            self._save()
+            self._save(last=True)
+            self._saver.settle()
         raise Interrupted(
             f"Stopped at step {self.progress.step} of {self.setup.plan.total_steps}; everything is saved.",
             f"Go on: imgkit resume {shlex.quote(self.folder.address)}{plugin_words(self.folder)}",
@@ -230,11 +236,12 @@ class Experiment:
             yield progress
 
     def _close_epoch_if_due(self, phase: PhasePlan) -> None:
-        """Evaluate on validation, choose the best, write history and checkpoint."""
+        """Evaluate on validation, choose the best, have the checkpoint written; then history and lines follow."""
         now = self.progress
         due = now.time_up or phase.ends_epoch(now.step)
         if not due or (now.history and now.history[-1]["step"] == now.step):
             return
+        self._saver.settle()
         began = time.monotonic()
         unwritten: list[DiskError] = []
         metrics = self._evaluate(unwritten.append)
@@ -250,23 +257,30 @@ class Experiment:
         now.plateau = remembered(now.plateau, phase, now.step, metrics, monitor)
         now.history.append(now.row(phase, metrics, best=gain, seconds=self._elapsed_s()))
         now.open_epoch()
-        now.closing_seconds = time.monotonic() - began
-        saved = self._save_or_warn()
-        if gain and not saved:
-            now.best, now.history[-1]["best"] = before, False  # weights that are not on the disk cannot be kept
-        now.closing_seconds = time.monotonic() - began
-        self._records.epoch(now.history)
-        total = self.setup.plan.total_steps
-        left = now.left_s(total)
-        left = None if left is None else min(left, max(0.0, self._left_s()))
-        row = now.history[-1]
-        self.screen.epoch(row, monitor=monitor, left_s=left, saved=saved_line(row["epoch"]) if saved else "")
+        now.closing_seconds = closing = time.monotonic() - began
+        notes, last = epoch_notes(now, phase, self.setup.recipe, self._limit, self.setup.plan.total_steps), self._at_end
         if self._lowered() < lowered:
-            self.screen.note(f"the score stands still: the rate is now {self._lowered():.3g} times the schedule's")
-        for text in epoch_notes(now, phase, self.setup.recipe, self._limit, total):
-            self.screen.note(text)
-        for error in unwritten:  # told after the checkpoint is safe
-            self._warn_or_raise(error)
+            rate = f"the score stands still: the rate is now {self._lowered():.3g} times the schedule's"
+            notes.insert(0, rate)
+
+        def told(saved: bool) -> None:
+            if gain and not saved:
+                now.best, now.history[-1]["best"] = before, False  # weights that are not on the disk cannot be kept
+            now.closing_seconds = closing + self._saver.seconds
+            self._records.epoch(now.history)
+            self._say_epoch(now.history[-1], saved)
+            for text in notes:
+                self.screen.note(text)
+            for error in unwritten:  # told after the checkpoint is safe
+                self._saver.warn_or_raise(error, last=last)
+
+        self._save(told)
+
+    def _say_epoch(self, row: Mapping[str, Any], saved: bool) -> None:
+        left = self.progress.left_s(self.setup.plan.total_steps)
+        left = None if left is None else min(left, max(0.0, self._left_s()))
+        line = saved_line(row["epoch"]) if saved else ""
+        self.screen.epoch(row, monitor=self.setup.recipe.monitor, left_s=left, saved=line)
 
     def _evaluate(self, unwritten: Callable[[DiskError], None]) -> dict[str, Any]:
         """The metrics of validation; `unwritten` takes the error where their folder cannot be written."""
@@ -283,51 +297,22 @@ class Experiment:
             unwritten=unwritten,
         )
 
-    def _save(self) -> None:
-        """Write a checkpoint of this step.
+    def _save(self, then: Then = lambda saved: None, *, last: bool = False) -> None:
+        """Have a checkpoint of this step written; `then` and `last` as in `Saver.begin`, where one at the end is last.
 
         Raises:
-            DiskError, DeviceError: if it cannot be written, or memory runs out.
+            DeviceError: if memory runs out.
         """
+        self._saver.settle()  # one at a time; and where it is not on the disk, another epoch is the best
         self._request.save = False  # one that comes from here on asks for the next
-        now = self.progress
-        now.seconds = self._elapsed_s()
-        numbers, data = self.trainer.numbers(), self.setup.index.fingerprint
-        state = {"progress": asdict(now), "optimizer": numbers, "fingerprint": data}
-        with memory_told(self.setup.no_memory_to_save(now.step)):
-            checkpoint.save(
-                self._checkpoints,
-                Checkpoint(now.step, self.trainer.model.state_dict(), self.trainer.tensors(), state),
-                keep=self.setup.recipe.save.keep,
-                best=None if now.best is None else now.best["step"],
-                good=self._good_steps(),
-                warn=self.screen.warn,
-            )
-        self._last_save_s, self._saved_step = time.monotonic(), now.step
-        if not now.history or now.history[-1]["step"] != now.step:  # else the epoch's lines say so
-            self.screen.event(saved_within_line(now.step))
+        self.progress.seconds = self._elapsed_s()
+        self._saver.begin(self.progress, then, last=last or self._at_end)
+        self._last_save_s = time.monotonic()
 
-    def _good_steps(self) -> list[int]:
-        """The epochs whose checkpoints are kept for being among the best; one that could not be saved is not."""
-        save, now = self.setup.recipe.save, self.progress
-        there = {now.step, *checkpoint.steps(self._checkpoints)}
-        ranked = best_first(now.history, self.setup.recipe.monitor, self.setup.index.task)
-        return [step for step in ranked if step in there][: max(save.keep_best, save.average_best or 1)]
-
-    def _save_or_warn(self) -> bool:
-        try:
-            self._save()
-            return True
-        except DiskError as error:
-            self._warn_or_raise(error)
-            self._last_save_s = time.monotonic()
-            return False
-
-    def _warn_or_raise(self, error: DiskError) -> None:
-        """A full disk does not stop training before the end: the next write may succeed; the last one has to."""
-        if self.progress.step == self.setup.plan.total_steps or self.progress.over:
-            raise error
-        self.screen.warn(f"{error.message} Training goes on.")
+    @property
+    def _at_end(self) -> bool:
+        """Whether no update follows."""
+        return self.progress.step == self.setup.plan.total_steps or self.progress.over
 
     def _elapsed_s(self) -> float:
         return self._seconds_before + time.monotonic() - self._began_s

@@ -113,7 +113,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, broken, keep=1, best=None)
     assert checkpoint.steps(tmp_path) == [1], "the good one before it stays"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "_not_finite", lambda tensors: None)
+        patch.setattr(checkpoint, "not_finite", lambda tensors: None)
         checkpoint.save(tmp_path, broken, keep=1, best=None)
     with pytest.raises(DiskError, match=r"w holds numbers that are not finite"):
         checkpoint.read(tmp_path, 2)

@@ -33,6 +33,7 @@ LAYERS = [
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
+        "tensor_file",
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
@@ -40,7 +41,7 @@ LAYERS = [
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        *("studies", "evidence", "doctor", "trunk", "ranking"),
+        *("studies", "evidence", "doctor", "trunk", "ranking", "saving"),
     ],
     ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
 ]

@@ -150,7 +150,7 @@ class SaveSettings(Strict):
     """`[save]`: checkpoints."""
 
     every_minutes: PositiveFloat = 5.0  # besides the end of each epoch
-    every_steps: PositiveInt | None = None
+    every_steps: PositiveInt | None = None  # and then a kill costs no more: where it would, training waits for a save
     keep: PositiveInt | Literal["all"] = 2  # newest checkpoints kept; the best one is always kept
     keep_best: PositiveInt = 1  # best checkpoints kept besides, by `monitor`
     average_best: Annotated[int, Field(ge=2)] | None = None  # mean of so many best ones, if it is better at the end

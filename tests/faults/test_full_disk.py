@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -247,11 +247,11 @@ def test_the_check_notices_what_is_missing(
     else:
         write = checkpoint._write
 
-        def careless(file: Path, data: bytes) -> dict[str, object]:
+        def careless(file: Path, content: Iterable[bytes]) -> dict[str, object]:
             try:
-                return write(file, data)
+                return write(file, content)
             except OSError:
-                return {"size": len(data), "sha256": "0" * 64}
+                return {"size": 0, "sha256": "0" * 64}
 
         monkeypatch.setattr(checkpoint, "_write", careless)
     counts = survive(tmp_path / "run", at_byte("model.safetensors", 100, errno.ENOSPC))

@@ -15,7 +15,7 @@ from lives import POINTS, SAVE_EVERY, Blow, End, kill_again_and_again, life, new
 from oracle import fingerprint, short_run, write_recipe
 from tally import Tally, share
 
-from imgkit import Run, open_run
+from imgkit import Run, checkpoint, open_run
 from imgkit.evaluate import store
 from imgkit.report.collect import collect
 from imgkit.run import RunFolder
@@ -54,6 +54,39 @@ def test_kills_at_random_instants(tmp_path: Path, end: End, tally: Tally, whole:
         return None, draw.uniform(0.1, end.seconds)
 
     check(kill_again_and_again(tmp_path, end.print, draw, kills, blow), tally)
+
+
+def begin_beside(folder: Path, workers: int) -> Run:
+    """A run that saves after every update, beside the next one."""
+    return short_run(folder, "save.every_steps=none", "save.every_minutes=1e-9", workers=workers)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", share(("beside the first", "beside the second"), quick=("beside the first",)))
+def test_kills_while_updates_are_made_beside_a_save(
+    tmp_path: Path, end: End, tally: Tally, monkeypatch: pytest.MonkeyPatch, whole: bool, name: str
+) -> None:
+    """What is being written is lost, and one update more: the next save waits for it. That is no more than above."""
+    monkeypatch.setattr(checkpoint, "reached", lambda point: time.sleep(0.003))
+    draw = random.Random(name)
+
+    def blow() -> Blow:
+        return None, draw.uniform(0.1, 2 * end.seconds)
+
+    check(kill_again_and_again(tmp_path, end.print, draw, KILLS if whole else 6, blow, begin_beside), tally)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("point", share(POINTS, quick=("write train.safetensors", "after rename")))
+def test_kills_at_each_point_of_a_save_beside_updates(
+    tmp_path: Path, end: End, tally: Tally, whole: bool, point: str
+) -> None:
+    draw, kills = random.Random(f"beside {point}"), HITS if whole else 2
+    seen = kill_again_and_again(
+        tmp_path, end.print, draw, kills, lambda: ((point, draw.randint(1, 9)), None), begin_beside
+    )
+    check(seen, tally)
+    tally.count("T-K", inside=seen["kills"])
 
 
 # What protects, taken away: the checks above must notice.

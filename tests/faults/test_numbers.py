@@ -132,7 +132,7 @@ def test_the_check_notices_what_is_missing(
         monkeypatch.setattr(trainer, "_finite", lambda number: True)
         fault, noticed = "loss", "untold"
     elif what == "the look at what is saved":
-        monkeypatch.setattr(checkpoint, "_not_finite", lambda tensors: None)
+        monkeypatch.setattr(checkpoint, "not_finite", lambda tensors: None)
         fault, noticed = "averages", "infinite"
     else:
         monkeypatch.setattr("imgkit.setup.Setup.files_told", lambda self: nullcontext())

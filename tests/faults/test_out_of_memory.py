@@ -27,7 +27,7 @@ PLACES = {  # what is called, which time it fails, the images at once, the newes
     "an update": (Trainer, "_backward", 8, "4 images of 32×32 at once", 8),
     "the optimizer": (torch.optim.AdamW, "step", 6, "4 images of 32×32 at once", 6),
     "an evaluation": (evaluate, "eval_batches", 2, "32 images at a time were scored", 2),
-    "a save": (checkpoint, "write_tensors", 5, "updates take 4 images at once", 2),
+    "a save": (checkpoint.Checkpoint, "copied", 3, "updates take 4 images at once", 2),
     "writing": (checkpoint, "_write", 12, "updates take 4 images at once", 2),
     "the score of test": (evaluate, "eval_batches", 6, "32 images at a time were scored", 12),
 }
