@@ -58,9 +58,7 @@ class PictureStore:
         self._limit = limit_bytes()
         self.folder = store_folder("pictures", about)
         self.unkept = ""
-        self._files: list[
-            tuple[Path, int]
-        ] = []  # and when they were written: a shard that is made anew has its old name
+        self._files: list[tuple[Path, int]] = []  # and when written: one that is made anew has its old name
         tables: list[_Table] = []
         with suppress(OSError):
             sweep(self.folder)
@@ -70,8 +68,7 @@ class PictureStore:
                     tables.append(table)
             os.utime(self.folder)  # `make_room` removes what was not used for longest
         self._shard = np.repeat(np.arange(len(tables)), [len(table.starts) for table in tables])
-        columns = zip(*tables, strict=True) if tables else map(lambda column: [column], _nothing())
-        table = _Table(*(np.concatenate(column) for column in columns))
+        table = _Table(*(np.concatenate(column) for column in zip(_nothing(), *tables, strict=True)))
         # Eight bytes of a hash find a picture, all 32 confirm it: a dict of a million would be copied into each worker.
         self._order = np.argsort(_short(table.hashes), kind="stable")
         self._keys = _short(table.hashes)[self._order]
@@ -84,7 +81,11 @@ class PictureStore:
 
     def holds(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
         """Which of the files with these SHA-256, (n, 32), have a picture here, (n,)."""
-        return np.array([self._find(digest) is not None for digest in hashes], dtype=np.bool_)
+        if not len(self):
+            return np.zeros(len(hashes), dtype=np.bool_)
+        places = np.searchsorted(self._keys, _short(hashes)).clip(max=len(self) - 1)
+        found: npt.NDArray[np.bool_] = (self._table.hashes[self._order[places]] == hashes).all(axis=1)
+        return found
 
     def get(self, digest: Hashes) -> Prepared | None:
         """The picture of a file by its SHA-256, (32,); None where it is not here, or damaged."""
@@ -151,7 +152,7 @@ def _shard_of(pictures: Sequence[tuple[bytes, Prepared]]) -> _Shard | None:
         np.frombuffer(b"".join(digest for digest, _ in pictures), np.uint8).reshape(-1, _HASH_BYTES),
         np.array([(*picture.pixels.shape, *picture.size) for _, picture in pictures], dtype=np.int64),
         np.cumsum([0, *map(len, pixels[:-1])], dtype=np.int64),
-        np.array([zlib.crc32(one) for one in pixels], dtype=np.uint32),
+        np.array([zlib.crc32(one.data) for one in pixels], dtype=np.uint32),
     )
     return _Shard(_name_of(table), save({**table._asdict(), "pixels": np.concatenate(pixels)}))
 
@@ -178,8 +179,8 @@ def _table_of(file: Path) -> _Table | None:
 
 @lru_cache(maxsize=_OPEN)
 def _pixels_of(file: Path, written_ns: int) -> Any:  # noqa: ANN401  (safetensors has no name for its slices)
-    """The pixels of a shard as it was written then, uint8 (N,), mapped: a slice of it is read from the disk and copied."""
-    return safe_open(file, "np").get_slice("pixels")
+    """The pixels of a shard as it was written then, uint8 (N,), mapped: a slice is read from the disk and copied."""
+    return safe_open(file, "np").get_slice("pixels")  # type: ignore[no-untyped-call]
 
 
 def _nothing() -> _Table:

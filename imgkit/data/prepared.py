@@ -1,12 +1,13 @@
 """Prepared pictures: what is decoded once and the same in every epoch.
 
-Two kinds. To train on: the decoded picture, its shorter side at most `data.prepared` pixels, from which each epoch takes
-its random part. For evaluation: the pixels themselves. Either is a function of the picture's file alone; whether a store
-has it, and where, never changes it.
+Two kinds. To train on: the decoded picture, its shorter side at most `data.prepared` pixels, from which each epoch
+takes its random part. For evaluation: the pixels themselves. Either is a function of the picture's file alone; whether
+a store has it, and where, never changes it.
 """
 
 import hashlib
 from functools import lru_cache
+from importlib.metadata import version
 from inspect import getsource
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ Rule = Preprocessing | int
 MAX_BYTES = 16 << 20
 """A picture that takes more is not kept: a strip of 512 x 10,000 pixels."""
 _FORM = 1  # another one is due where a picture is prepared otherwise
-_FILTER = Image.Resampling.LANCZOS
+_FILTER = Image.Resampling.LANCZOS  # bicubic differs from unprepared pictures by half as much again (measured)
 
 
 class Prepared(NamedTuple):
@@ -71,7 +72,7 @@ def about(rule: Rule) -> dict[str, Any]:
 def _decoders() -> list[str | None]:
     """The versions of what turns files into pixels."""
     libraries = (features.version(name) for name in ("libjpeg_turbo", "jpg", "zlib", "webp", "libtiff"))
-    return [Image.__version__, *libraries]
+    return [version("pillow"), *libraries]
 
 
 @lru_cache(maxsize=1)
