@@ -81,7 +81,7 @@ def decided(setup: Setup, screen: Screen) -> Setup:
 
 
 def needed_side(recipe: Recipe, plan: Plan, preprocessing: Preprocessing) -> int:
-    """The shorter side, in pixels, that a recipe needs: the largest that JPEGs are decoded at at least, of its phases."""
+    """The shorter side, in pixels, that a recipe needs: as large as any phase has JPEGs decoded at least."""
     phases = [phase for phase in plan.phases if _uses(recipe, phase, phase.first_step)] or plan.phases
     return max(TrainTransform(preprocessing, phase.augment).min_side for phase in phases)
 
