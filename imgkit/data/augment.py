@@ -114,20 +114,14 @@ class TrainTransform:
             own = 1.0 if preprocessing.fit == "crop" else wide / high
             ratio = own * augment.ratio[0], own * augment.ratio[1]
             box = crop_box(draws, wide, high, augment.crop, ratio)
-            left, top, right, bottom = on(image, box, size)
-            pixels = round(left), round(top), max(round(right), round(left) + 1), max(round(bottom), round(top) + 1)
+            part = None if image.size == size else on(image, box, size)
+            image = image.crop(box) if part is None else image
             if preprocessing.fit == "letterbox":
-                return preprocessing.fit_image(image.crop(pixels), (box[2] - box[0], box[3] - box[1]))
-            filtering = RESAMPLING[preprocessing.interpolation]
-            if image.size == size:
-                return image.crop(pixels).resize((width, height), filtering)
-            return image.resize((width, height), filtering, box=(left, top, right, bottom))
+                return preprocessing.fit_image(image, (box[2] - box[0], box[3] - box[1]), part)
+            return image.resize((width, height), RESAMPLING[preprocessing.interpolation], box=part)
         if augment.scale_jitter is not None:
-            return cut(
-                image,
-                on(image, scaled_box(draws, wide, high, preprocessing, augment.scale_jitter), size),
-                preprocessing,
-            )
+            shown = scaled_box(draws, wide, high, preprocessing, augment.scale_jitter)
+            return cut(image, on(image, shown, size), preprocessing)
         return preprocessing.fit_image(image, size)
 
 
