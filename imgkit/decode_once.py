@@ -20,7 +20,7 @@ from imgkit.data.index import Ints
 from imgkit.data.keep import Kept, bytes_of, keep_pictures, missing_rows
 from imgkit.data.load import load_data
 from imgkit.data.picture_store import PictureStore
-from imgkit.data.prepared import about, prepare
+from imgkit.data.prepared import Rule, about, prepare
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.device import choose_workers
 from imgkit.duration import format_seconds
@@ -87,29 +87,31 @@ def needed_side(recipe: Recipe, plan: Plan, preprocessing: Preprocessing) -> int
 
 
 def keep_phase(setup: Setup, phase: PhasePlan, start: int, screen: Screen, watched: Watched) -> None:
-    """Before updates `start`.. of a phase: prepare what its store lacks, if it will be used twice at least.
+    """Before updates `start`.. of a phase: prepare what the store lacks, if the run still uses pictures twice at least.
 
-    The validation pictures are kept as evaluated, where their pixels take no more than once. It is said what is kept.
+    Those of validation are kept as evaluated. It is said what is kept.
     """
-    side, index, pixels = setup.prepared, setup.index, setup.recipe.data.max_pixels
-    rows, evaluated = index.rows("train"), index.rows("val")
-    if side is None or _uses(setup.recipe, phase, start) < 2 * len(rows):
+    side, index = setup.prepared, setup.index
+    rows, later = index.rows("train"), [other for other in setup.plan.phases if other.first_step >= phase.first_step]
+    used = sum(_uses(setup.recipe, other, max(start, other.first_step)) for other in later)
+    if side is None or used < 2 * len(rows):
         return
-    with watched("decoding pictures") as progress:
-        kept = keep_pictures(
-            index, rows, side, workers=setup.workers, max_pixels=pixels, progress=progress, warn=setup.warn
-        )
-    with watched("decoding val") as progress:
-        keep_pictures(
-            index,
-            evaluated,
-            setup.preprocessing,
+    kept = _kept(setup, rows, side, watched, "train")
+    _kept(setup, index.rows("val"), setup.preprocessing, watched, "val")
+    screen.note(f"phase {phase.name!r} trains on {_told(kept, len(rows), side)}")
+
+
+def _kept(setup: Setup, rows: Ints, rule: Rule, watched: Watched, split: str) -> Kept:
+    with watched(f"decoding {split}") as progress:
+        return keep_pictures(
+            setup.index,
+            rows,
+            rule,
             workers=setup.workers,
-            max_pixels=pixels,
+            max_pixels=setup.recipe.data.max_pixels,
             progress=progress,
             warn=setup.warn,
         )
-    screen.note(f"phase {phase.name!r} trains on {_told(kept, len(rows), side)}")
 
 
 def prepare_pictures(loaded: Loaded, screen: Screen) -> None:
@@ -137,7 +139,7 @@ def prepare_pictures(loaded: Loaded, screen: Screen) -> None:
         screen.note(f"{split}: {_told(kept, len(rows), wanted)}, in {folder}")
 
 
-def _told(kept: Kept, total: int, rule: int | Preprocessing) -> str:
+def _told(kept: Kept, total: int, rule: Rule) -> str:
     size = f"shorter side ≤ {rule} px" if isinstance(rule, int) else "as evaluated"
     words = f"{kept.pictures:,} of {total:,} pictures decoded once ({size})"
     return words + (f"; the others are not kept: {kept.unkept}" if kept.unkept else "")
@@ -206,9 +208,7 @@ def _update_s(setup: Setup) -> float:
             with torch.autocast(setup.device.type, dtype=setup.autocast, enabled=setup.autocast is not None):
                 logits = model(batch)
             logits.float().sum().backward()
-            float(logits.sum())  # device sync
-            if setup.device.type == "cuda":
-                torch.cuda.synchronize()
+            float(logits.detach().sum())  # device sync
             taken.append(time.perf_counter() - began)
     except Exception as error:
         if not ran_out(error):
