@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -103,6 +104,7 @@ def main() -> None:
         for name, augment in FRAMINGS.items():
             need = TrainTransform(RULE, augment).min_side
             for side in (need, 320):
+                shutil.rmtree(PictureStore(about(side)).folder, ignore_errors=True)
                 began = time.perf_counter()
                 keep_pictures(
                     index, rows, side, workers=max(given.workers), max_pixels=64_000_000, progress=lambda *_: None

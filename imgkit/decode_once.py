@@ -22,7 +22,6 @@ from imgkit.data.load import load_data
 from imgkit.data.picture_store import PictureStore
 from imgkit.data.prepared import Rule, about, prepare
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.device import choose_workers
 from imgkit.duration import format_seconds
 from imgkit.errors import ran_out
 from imgkit.models.create import create_model
@@ -107,7 +106,7 @@ def _kept(setup: Setup, rows: Ints, rule: Rule, watched: Watched, split: str) ->
             setup.index,
             rows,
             rule,
-            workers=setup.workers,
+            workers=setup.workers and (os.cpu_count() or 1),  # the network waits meanwhile
             max_pixels=setup.recipe.data.max_pixels,
             progress=progress,
             warn=setup.warn,
@@ -127,7 +126,8 @@ def prepare_pictures(loaded: Loaded, screen: Screen) -> None:
     plan = make_plan(loaded, len(index.rows("train")))
     settings = recipe.model.model_copy(update={"weights": "none"})
     preprocessing = create_model(settings, len(index.classes), recipe.seed).preprocessing
-    side, workers = recipe.data.prepared, choose_workers(recipe.run.workers, torch.device("cpu"))
+    side, cores = recipe.data.prepared, os.cpu_count() or 1
+    workers = recipe.run.workers if recipe.run.workers is not None else cores if cores > 1 else 0
     rule = side if isinstance(side, int) else needed_side(recipe, plan, preprocessing)
     for split, wanted in (("train", rule), ("val", preprocessing)):
         rows = index.rows(split)
@@ -164,11 +164,13 @@ class _Times:
 
     def saved(self, setup: Setup, used: int, missing: int) -> float:
         """Seconds that a run saves by them, `used` pictures being trained on and `missing` to be made."""
+        cores = os.cpu_count() or 1
         if setup.device.type == "cpu":  # loaders and network share the cores
-            return (used * (self.direct - self.prepared) - missing * self.make) / (os.cpu_count() or 1)
-        loaders, update = max(1, setup.workers), _update_s(setup)
-        each = max(update, self.direct / loaders) - max(update, self.prepared / loaders)
-        return used * each - missing * self.make / loaders
+            each = (self.direct - self.prepared) / cores
+        else:
+            loaders, update = max(1, setup.workers), _update_s(setup)
+            each = max(update, self.direct / loaders) - max(update, self.prepared / loaders)
+        return used * each - missing * self.make / (cores if setup.workers else 1)
 
 
 def _measure(setup: Setup, rows: Ints, side: int) -> _Times:

@@ -49,13 +49,9 @@ class PictureStore:
 
     Args:
         about: all that they have in common, as JSON; with another value it is another store.
-
-    Raises:
-        UsageError: if the limit of the cache is no size.
     """
 
     def __init__(self, about: Mapping[str, Any]) -> None:
-        self._limit = limit_bytes()
         self.folder = store_folder("pictures", about)
         self.unkept = ""
         self._files: list[tuple[Path, int]] = []  # and when written: one that is made anew has its old name
@@ -110,8 +106,12 @@ class PictureStore:
         return Prepared(pixels.reshape(height, width, channels), (size[0], size[1]))
 
     def has_room(self, size: int) -> bool:
-        """Whether `size` bytes more may be kept, for which older stores may go; else `unkept` says why not."""
-        self.unkept = self.unkept or make_room(self.folder, size, self._limit)
+        """Whether `size` bytes more may be kept, for which older stores may go; else `unkept` says why not.
+
+        Raises:
+            UsageError: if the limit of the cache is no size.
+        """
+        self.unkept = self.unkept or make_room(self.folder, size, limit_bytes())
         return not self.unkept
 
     def keep(self, pictures: Sequence[tuple[bytes, Prepared]]) -> None:

@@ -186,8 +186,9 @@ def test_a_cache_that_cannot_be_written_is_read(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_limit_that_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIMIT, "lots")
+    assert found(PictureStore(ABOUT)) == []  # reading asks for no limit
     with pytest.raises(UsageError, match="is not a size"):
-        PictureStore(ABOUT)
+        PictureStore(ABOUT).has_room(1)
 
 
 def test_room_is_made_in_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
