@@ -17,10 +17,10 @@ def test_pictures_are_kept_for_later_trainings(imgkit: Run, make_folders: MakeFo
     code, out, err = imgkit(*words, "--recipe", "scratch")
     said = " ".join(err.split())
     assert (code, out) == (0, "")
-    assert "train: 32 of 32 pictures decoded once (shorter side ≤ 37 px), in " in said
+    assert "train: 32 of 32 pictures decoded once (shorter side ≤ 32 px), in " in said
     assert "val: 8 of 8 pictures decoded once (as evaluated), in " in said
     kept = sorted((cache_folder() / "pictures").glob("*/*.safetensors"))
-    assert sum(file.stat().st_size for file in kept) > 32 * 37 * 37 * 3 + 8 * 16 * 16 * 3
+    assert sum(file.stat().st_size for file in kept) > 32 * 32 * 32 * 3 + 8 * 16 * 16 * 3
     before = [file.stat().st_mtime_ns for file in kept]
     assert imgkit(*words, "--recipe", "scratch")[0] == 0
     assert [file.stat().st_mtime_ns for file in kept] == before
