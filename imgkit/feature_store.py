@@ -9,10 +9,7 @@ used.
 """
 
 import hashlib
-import json
 import os
-import shutil
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import lru_cache
@@ -24,28 +21,21 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from imgkit.data.builtin import cache_folder
-from imgkit.errors import UsageError
-from imgkit.files import check_space, replace_bytes, sweep
-from imgkit.quantity import about_bytes, parse_bytes
+from imgkit.cache import NAME_BYTES, content_name, limit_bytes, make_room, store_folder
+from imgkit.files import replace_bytes, sweep
 
 Rows = npt.NDArray[np.float32]
 Compute = Callable[[Sequence[int]], Iterator[Rows]]
 """Takes places (n,), ascending; gives their rows in that order, some (m, D) at a time."""
 
-LIMIT = "IMGKIT_CACHE_LIMIT"
-"""The variable that says how much the rows of all trunks may take together."""
-_USUAL_LIMIT = "10GB"
-_NAME_BYTES = 16
 _TOGETHER = 1024  # rows a file: ten seconds of a small network on two cores, and 5 MB of 1,280 features
 _OPEN = 4  # files whose rows are in memory at once; they are asked for in the order in which they were written
 _GIVEN = 32  # rows given at a time
-_IN_USE_S = 86_400.0  # a trunk that was used since then may be read right now
 
 
 def name_of(*parts: bytes) -> bytes:
     """The name of a row, of all that sets it apart from the others of its trunk."""
-    digest = hashlib.blake2b(digest_size=_NAME_BYTES)
+    digest = hashlib.blake2b(digest_size=NAME_BYTES)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.digest()
@@ -66,9 +56,8 @@ class FeatureStore:
     """
 
     def __init__(self, about: Mapping[str, Any]) -> None:
-        self._limit = _limit()
-        text = json.dumps(about, sort_keys=True)
-        self.folder = cache_folder() / "features" / hashlib.sha256(text.encode()).hexdigest()[:32]
+        self._limit = limit_bytes()
+        self.folder = store_folder("features", about)
         self.unkept = ""
         self._places: dict[bytes, tuple[Path, int]] = {}
         self._rows_of = lru_cache(maxsize=_OPEN)(_rows_of)
@@ -76,7 +65,7 @@ class FeatureStore:
             sweep(self.folder)
             for file in sorted(self.folder.glob("*.safetensors")):
                 self._places |= {name: (file, row) for row, name in enumerate(_names_of(file))}
-            os.utime(self.folder)  # `_make_room` removes what was not used for longest
+            os.utime(self.folder)  # `make_room` removes what was not used for longest
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._places
@@ -93,7 +82,7 @@ class FeatureStore:
         """
         here = [self._places.get(name) for name in names]
         missing = [place for place, found in enumerate(here) if found is None]
-        self._make_room(len(missing) * (width * 4 + _NAME_BYTES))
+        self.unkept = make_room(self.folder, len(missing) * (width * 4 + NAME_BYTES), self._limit) or self.unkept
         with closing(self._computed(names, missing, compute)) as computed:
             for start in range(0, len(names), _GIVEN):
                 found = here[start : start + _GIVEN]
@@ -118,9 +107,9 @@ class FeatureStore:
         new = {name: row for name, row in rows if name not in self._places}
         if self.unkept or not new:
             return
-        names = np.frombuffer(b"".join(new), np.uint8).reshape(-1, _NAME_BYTES)
+        names = np.frombuffer(b"".join(new), np.uint8).reshape(-1, NAME_BYTES)
         content = save({"names": names, "values": np.stack(list(new.values()))})
-        file = self.folder / f"{_hash(content)}.safetensors"
+        file = self.folder / f"{content_name(content)}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             replace_bytes(file, content)
@@ -129,42 +118,11 @@ class FeatureStore:
             return
         self._places |= {name: (file, row) for row, name in enumerate(new)}
 
-    def _make_room(self, size: int) -> None:
-        """See that `size` bytes more can be kept: within the limit, for which older trunks go, and on the disk."""
-        limit, root = self._limit, self.folder.parent
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            trunks = sorted((place.stat().st_mtime, _size(place), place) for place in root.iterdir() if place.is_dir())
-            taken = sum(took for _, took, _ in trunks)
-            for used, took, place in trunks:
-                old = place != self.folder and used < time.time() - _IN_USE_S
-                if taken + size > limit and old:
-                    shutil.rmtree(place, ignore_errors=True)
-                    taken -= took
-            if taken + size > limit:
-                self.unkept = f"{about_bytes(size)} more would exceed {LIMIT} ({about_bytes(limit)}, {root})"
-                return
-            check_space(root, 2 * size)  # half of what is free is the run's
-        except OSError as error:
-            self.unkept = f"{root}: {error.strerror or error}"
-
-
-def _limit() -> int:
-    text = os.environ.get(LIMIT) or _USUAL_LIMIT
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise UsageError(f"{LIMIT}: {error}.", f"Unset it for {_USUAL_LIMIT}, or set it:  {LIMIT}=2GB") from None
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=_NAME_BYTES).hexdigest()
-
 
 def _names_of(file: Path) -> list[bytes]:
     """The names of a file's rows; none of one that is damaged, which is removed."""
     try:
-        if _hash(file.read_bytes()) == file.stem:
+        if content_name(file.read_bytes()) == file.stem:
             with safe_open(file, "np") as rows:
                 return [name.tobytes() for name in rows.get_tensor("names")]
         file.unlink()
@@ -178,7 +136,3 @@ def _rows_of(file: Path) -> Rows:
     with safe_open(file, "np") as rows:
         found: Rows = rows.get_tensor("values")
     return found
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from imgkit.data.augment import TrainTransform
 from imgkit.duration import format_seconds
 from imgkit.errors import DeviceError, memory_told
 from imgkit.features import BY_SGD, Features, head_layer, together
@@ -123,7 +122,7 @@ def _features(setup: Setup, phase: PhasePlan, trunk: Trunk, progress: Callable[[
     epochs = range(phase.first_epoch, phase.first_epoch + phase.views)
     plain = Uses(setup.preprocessing, 0, [(0, row, 0) for row in rows])
     views = Uses(
-        TrainTransform(setup.preprocessing, phase.augment),
+        setup.transform(phase),
         key(setup.recipe.seed, "views"),  # other pictures than the first epoch's, which would teach it nothing
         [(epoch, row, 0) for epoch in epochs for row in rows],
     )

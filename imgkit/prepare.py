@@ -17,6 +17,7 @@ from imgkit.data.index import SPLITS
 from imgkit.data.load import LoadedData, list_data, load_data, no_validation
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.sources import find_data
+from imgkit.decode_once import decided
 from imgkit.device import (
     check_memory,
     choose_device,
@@ -140,6 +141,8 @@ def prepare(
         loaded, index, plan, model, created.preprocessing, device, autocast, workers, about, start, screen.warn
     )
     say_setup(setup, data, screen)
+    if verb in {"finetune", "scratch"} and not (smoke or dry_run):
+        setup = decided(setup, screen)
     if start is not None:
         start.say(plan, screen)
     _check_phases(setup, screen)

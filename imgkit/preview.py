@@ -99,13 +99,14 @@ def _sheet(
     loaded: Loaded, phase: PhasePlan, index: Index, chosen: npt.NDArray[np.int64], preprocessing: Preprocessing
 ) -> Sheet:
     recipe, epochs = loaded.recipe, min(COLUMNS, phase.epochs or phase.views)
-    pixels = recipe.data.max_pixels
+    pixels, ramp = recipe.data.max_pixels, phase.ramp if phase.lr is not None else Ramp()
+    side = recipe.data.prepared
     batches = [
         *eval_batches(index, chosen, preprocessing=preprocessing, batch_size=len(chosen), workers=0, max_pixels=pixels),
         *train_batches(  # an epoch over the chosen ones is one step
             index,
             chosen,
-            transform=TrainTransform(preprocessing, phase.augment, phase.ramp if phase.lr is not None else Ramp()),
+            transform=TrainTransform(preprocessing, phase.augment, ramp, None if side == "auto" else side),
             seed=recipe.seed,
             first_epoch=phase.first_epoch,
             batch_size=len(chosen),

@@ -67,13 +67,23 @@ class Setup:
         """Whether `loss_calibrated`, which takes a fit, decides something: it is monitored, or a plateau watches it."""
         return any(score == "val/loss_calibrated" for _, score, _ in named_scores(self.loaded))
 
+    @property
+    def prepared(self) -> int | None:
+        """The shorter side, in pixels, that training pictures are shrunk to once; None: they are not."""
+        side = self.recipe.data.prepared
+        return None if side == "auto" else side
+
+    def transform(self, phase: PhasePlan) -> TrainTransform:
+        """What makes the pictures that a phase trains on."""
+        return TrainTransform(self.preprocessing, phase.augment, phase.ramp, self.prepared)
+
     def batches(self, phase: PhasePlan, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of updates `start`..`stop - 1` of a phase that takes gradient steps."""
         rows = self.index.rows("train")
         return train_batches(
             self.index,
             rows,
-            transform=TrainTransform(self.preprocessing, phase.augment, phase.ramp),
+            transform=self.transform(phase),
             seed=self.recipe.seed,
             first_epoch=phase.first_epoch,
             batch_size=phase.settings.batch_size,

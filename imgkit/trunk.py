@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from imgkit.data import augment, decode, effects, framing, preprocessing
+from imgkit.data import augment, decode, effects, framing, prepared, preprocessing
 from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Batch, Place, augment_key, batches_at, train_places
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.sampling import row_weights
+from imgkit.decode_once import keep_phase
 from imgkit.device import describe, versions
 from imgkit.errors import UsageError
 from imgkit.feature_store import FeatureStore, Rows, name_of
@@ -26,7 +27,7 @@ from imgkit.setup import Setup
 from imgkit.signals import Watched
 from imgkit.solve import MAX_BYTES, machine_memory
 
-_CODE = (decode, preprocessing, framing, effects, augment)  # what makes pixels of a file
+_CODE = (decode, prepared, preprocessing, framing, effects, augment)  # what makes pixels of a file
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Uses:
         if isinstance(self.transform, Preprocessing):
             return name_of(digest)
         settings, strength = self.transform.augment.model_dump_json(), self.transform.ramp.strength(place[0])
-        return name_of(digest, f"{settings} {augment_key(self.seed, place)} {strength!r}".encode())
+        side = self.transform.prepared
+        return name_of(digest, f"{settings} {augment_key(self.seed, place)} {strength!r} {side}".encode())
 
 
 class Trunk:
@@ -116,6 +118,7 @@ def phase_batches(
     if why is not None:
         if why:
             screen.note(f"phase {phase.name!r}: every update goes through the whole network, {why}")
+        keep_phase(setup, phase, start, screen, watched)
         return setup.batches(phase, start - phase.first_step, phase.stop - phase.first_step)
     trunk, total = Trunk(setup), _pictures(setup, phase)
     values = torch.empty(total, head_layer(setup.model).weight.shape[1])
@@ -163,7 +166,7 @@ def _versions(setup: Setup, phase: PhasePlan) -> Uses:
         return Uses(setup.preprocessing, 0, [(0, row, 0) for row in rows])
     epochs = range(phase.first_epoch, phase.first_epoch + min(phase.views, phase.epochs))
     places = [(epoch, row, 0) for epoch in epochs for row in rows]
-    return Uses(TrainTransform(setup.preprocessing, phase.augment), setup.recipe.seed, places)
+    return Uses(setup.transform(phase), setup.recipe.seed, places)
 
 
 def _pictures(setup: Setup, phase: PhasePlan) -> int:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from imgkit import feature_store
+from imgkit.cache import LIMIT
 from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError
-from imgkit.feature_store import LIMIT, FeatureStore, Rows, name_of
+from imgkit.feature_store import FeatureStore, Rows, name_of
 
 WIDTH = 3
 NAMES = [name_of(bytes([n])) for n in range(100)]

@@ -29,7 +29,7 @@ LAYERS = [
             "device",
         ),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
-        *("weight_packages", "budget", "cam", "cost", "energy"),
+        *("weight_packages", "budget", "cam", "cost", "energy", "cache"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
@@ -41,7 +41,7 @@ LAYERS = [
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        *("studies", "evidence", "doctor", "trunk", "ranking", "saving"),
+        *("studies", "evidence", "doctor", "trunk", "ranking", "saving", "decode_once"),
     ],
     ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
 ]

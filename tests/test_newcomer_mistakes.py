@@ -230,7 +230,7 @@ def test_10_large_images_are_a_note(told: Told, kind: str, why: str) -> None:
         for number in range(2):
             Image.new("RGB", (2400, 1800), (number, 90 * code, 0)).save(Path("pets", name, f"{number}.{kind}"))
     said = told(0, "scratch", "test_resnet", "--data", "pets", *PLAN)
-    assert f"note: The images are large; {why}. If loading slows training down, train on smaller copies." in said
+    assert f"note: The images are large; {why}. A long training decodes them once (data.prepared)." in said
 
 
 def test_11_too_big_a_batch(told: Told, make_folders: MakeFolders, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,7 @@ FEATURES = {
     "linear": ("phases.all.schedule.name=linear",),
     "polynomial": ("phases.all.schedule.name=polynomial", "phases.all.schedule.power=3"),
     "step": ("phases.all.schedule.name=step", "phases.all.schedule.every=3 steps", "phases.all.schedule.gamma=0.5"),
+    "prepared": ("data.prepared=16",),
     "greys": ("model.in_chans=1",),
     "wide pictures": (),
     "squash": ("model.fit=squash",),

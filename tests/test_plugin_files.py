@@ -112,6 +112,7 @@ def test_the_example_from_end_to_end(imgkit: Run, tmp_path: Path) -> None:
     for command in (
         ["lr-find", "my_tiny_net", "--recipe", "scratch", "--steps", "10"],
         ["data", "preview", "my_tiny_net"],
+        ["data", "prepare", "my_tiny_net"],
     ):
         code, out, err = imgkit(*command, "--data", data, "--image-size", "32", "--set", "loss.name=tversky", *own)
         assert code == 0, err

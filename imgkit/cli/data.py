@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgkit.cli.options import check_signature, recipe_flags, typed
+from imgkit.cli.prepare import prepare_command
 from imgkit.cli.preview import preview_command
 from imgkit.cli.train import smoke_asked, use_given_plugins
 from imgkit.data.rows import listed
@@ -33,6 +34,7 @@ def add_to(app: typer.Typer) -> None:
     text = "Look for problems in a folder or CSV. Exit 3 where something must be mended."
     group.command("check", help=text)(_check_command())
     group.command("preview", help="Write a picture of what training will see.", no_args_is_help=True)(preview_command())
+    group.command("prepare", help="Decode images once, for later trainings.", no_args_is_help=True)(prepare_command())
     app.add_typer(group, name="data", rich_help_panel=PANEL)
 
 

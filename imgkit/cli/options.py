@@ -138,6 +138,7 @@ _OF_PROBE = (
     Option("--models", "", str, "The models again, with commas: --models resnet50,resnet18.", _RECIPE, metavar="NAMES"),
     Option("--out", "", Path, "Folder for probe.csv and held-out.csv.", _RUN, Path("probe")),
 )
+_IN_PREPARE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--augment", "--workers")
 _OF_LR_FIND = (
     Option("--steps", "", int, "Updates of the test, at most.", _RUN, 100),
     Option("--min-lr", "", float, "The first rate.", _RUN, 1e-7),
@@ -155,6 +156,11 @@ def preview_signature() -> inspect.Signature:
     """The signature of `data preview`: MODEL, and those options that change what a picture looks like."""
     shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PREVIEW]
     return _signature([*shared, *_OF_PREVIEW])
+
+
+def prepare_signature() -> inspect.Signature:
+    """The signature of `data prepare`: MODEL, and those options that say which pixels a training needs."""
+    return _signature([option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PREPARE])
 
 
 def check_signature() -> inspect.Signature:

@@ -19,7 +19,7 @@ from imgkit.data.effects import (
     moved,
     without_colour,
 )
-from imgkit.data.framing import crop_box, cut, scaled_box
+from imgkit.data.framing import crop_box, cut, on, scaled_box
 from imgkit.data.preprocessing import RESAMPLING, Preprocessing
 from imgkit.keys import key as make_key
 from imgkit.keys import uniforms
@@ -45,11 +45,13 @@ class TrainTransform:
         preprocessing: size and filter, and the evaluation's framing.
         augment: what may happen to a picture.
         ramp: which strength belongs to an epoch.
+        prepared: the shorter side, in pixels, that pictures are shrunk to before (`data.prepared`); None: they are not.
     """
 
     preprocessing: Preprocessing
     augment: AugmentSettings
     ramp: Ramp = field(default_factory=Ramp)
+    prepared: int | None = None
 
     @cached_property
     def min_side(self) -> int:
@@ -68,7 +70,9 @@ class TrainTransform:
     def _policy(self) -> nn.Module:
         return make_policy(self.augment, self.fill)
 
-    def __call__(self, image: Image.Image, key: int, strength: float = 1.0) -> torch.Tensor:
+    def __call__(
+        self, image: Image.Image, key: int, strength: float = 1.0, *, size: tuple[int, int] | None = None
+    ) -> torch.Tensor:
         """RGB picture -> uint8 (C, H, W) in channels-last memory.
 
         Args:
@@ -76,9 +80,10 @@ class TrainTransform:
             key: 64-bit number of (seed, epoch, sample), from `imgkit.keys.key`.
             strength: in [0, 1], times the amounts of moves and jitter, and times the probabilities of all others but
                 the flips.
+            size: (width, height) of the picture before it was shrunk, which the framing is drawn for; None: it was not.
         """
         augment, draws = self.augment, uniforms(key, _DRAWS)
-        image = self._framed(draws, self.preprocessing.in_its_colours(image))
+        image = self._framed(draws, self.preprocessing.in_its_colours(image), size or image.size)
         if next(draws) < augment.hflip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if next(draws) < augment.vflip:
@@ -100,22 +105,24 @@ class TrainTransform:
             pixels = erased(uniforms(make_key(key, "erase"), _ERASE_DRAWS), make_key(key, "noise"), pixels)
         return pixels
 
-    def _framed(self, draws: Iterator[float], image: Image.Image) -> Image.Image:
-        """The part of the picture that is trained on, (W, H) = the input's size reversed."""
-        preprocessing, augment = self.preprocessing, self.augment
+    def _framed(self, draws: Iterator[float], image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The part of a picture that was (W, H) = `size` that is trained on, (W, H) = the input's size reversed."""
+        preprocessing, augment, (wide, high) = self.preprocessing, self.augment, size
         height, width = preprocessing.size
         if augment.crop is not None:
             # Where the evaluation shows a picture whole, the crop's aspect ratio is relative to the picture's own.
-            own = 1.0 if preprocessing.fit == "crop" else image.width / image.height
+            own = 1.0 if preprocessing.fit == "crop" else wide / high
             ratio = own * augment.ratio[0], own * augment.ratio[1]
-            image = image.crop(crop_box(draws, image.width, image.height, augment.crop, ratio))
+            box = crop_box(draws, wide, high, augment.crop, ratio)
+            part = None if image.size == size else on(image, box, size)
+            image = image.crop(box) if part is None else image
             if preprocessing.fit == "letterbox":
-                return preprocessing.fit_image(image)
-            return image.resize((width, height), RESAMPLING[preprocessing.interpolation])
+                return preprocessing.fit_image(image, (box[2] - box[0], box[3] - box[1]), part)
+            return image.resize((width, height), RESAMPLING[preprocessing.interpolation], box=part)
         if augment.scale_jitter is not None:
-            box = scaled_box(draws, image.width, image.height, preprocessing, augment.scale_jitter)
-            return cut(image, box, preprocessing)
-        return preprocessing.fit_image(image)
+            shown = scaled_box(draws, wide, high, preprocessing, augment.scale_jitter)
+            return cut(image, on(image, shown, size), preprocessing)
+        return preprocessing.fit_image(image, size)
 
 
 def _happens(key: int, what: str, chance: float) -> bool:

@@ -6,17 +6,19 @@ how far they read ahead cannot change a result.
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from imgkit.data.augment import TrainTransform
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, Weights
+from imgkit.data.picture_store import PictureStore
+from imgkit.data.prepared import about, prepare, rule_of
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.workers import load, reading, shared
 from imgkit.errors import ImgkitError
@@ -199,27 +201,42 @@ def _uses(drawn: Ints) -> Ints:
     return uses
 
 
-@dataclass(frozen=True, eq=False)
 class _Pictures(Dataset[Sample | ImgkitError]):
-    """Pictures by place. Holds arrays and one buffer of paths, which workers share without copying them."""
+    """Pictures by place. Holds arrays and one buffer of paths, which workers share without copying them.
 
-    index: Index
-    transform: TrainTransform | Preprocessing
-    seed: int
-    max_pixels: int
+    Prepared pictures come from their store where it has them; they are the same pixels where it has not.
+    """
+
+    def __init__(self, index: Index, transform: TrainTransform | Preprocessing, seed: int, max_pixels: int) -> None:
+        self.index = index
+        self.transform = transform
+        self.seed = seed
+        self.max_pixels = max_pixels
+        rule = rule_of(transform)
+        self._kept = None if rule is None else PictureStore(about(rule))
 
     def __getitem__(self, place: Place) -> Sample | ImgkitError:
-        epoch, row, _ = place
-        reading(row)
+        reading(place[1])
         try:
-            image = load_image(self.index.path(row), max_pixels=self.max_pixels, min_side=self.transform.min_side)
+            pixels = self._pixels(place)
         except ImgkitError as error:
             return error  # raised by the reader of the batch: DataLoader would turn it into a RuntimeError
-        if isinstance(self.transform, Preprocessing):
-            pixels = self.transform(image)
-        else:
-            pixels = self.transform(image, augment_key(self.seed, place), self.transform.ramp.strength(epoch))
-        return Sample(pixels, torch.from_numpy(self.index.target(row)), row)
+        return Sample(pixels, torch.from_numpy(self.index.target(place[1])), place[1])
+
+    def _pixels(self, place: Place) -> torch.Tensor:
+        """uint8 (C, H, W) in channels-last memory."""
+        epoch, row, _ = place
+        rule, path, transform = rule_of(self.transform), self.index.path(row), self.transform
+        kept = None if self._kept is None else self._kept.get(self.index.hashes[row])
+        if rule is not None and kept is None:
+            kept = prepare(path, rule, self.max_pixels)
+        if isinstance(transform, Preprocessing):
+            assert kept is not None
+            return torch.from_numpy(kept.pixels).permute(2, 0, 1)  # -> (C, H, W)
+        key, strength = augment_key(self.seed, place), transform.ramp.strength(epoch)
+        if kept is not None:
+            return transform(Image.fromarray(kept.pixels), key, strength, size=kept.size)
+        return transform(load_image(path, max_pixels=self.max_pixels, min_side=transform.min_side), key, strength)
 
 
 def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:

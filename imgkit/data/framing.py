@@ -73,6 +73,18 @@ def scaled_box(
     return max(0.0, left), max(0.0, top), min(float(width), left + w), min(float(height), top + h)
 
 
+def on(image: Image.Image, box: Box, size: tuple[int, int]) -> Box:
+    """The same part of a picture that was (width, height) = `size`, in pixels of `image`, which it was shrunk to."""
+    x, y = image.width / size[0], image.height / size[1]
+    left, top, right, bottom = box
+    # What lay inside lies inside, whatever the rounding.
+    right_, bottom_ = (
+        min(edge * scale, within) if edge <= whole else edge * scale
+        for edge, scale, whole, within in ((right, x, size[0], image.width), (bottom, y, size[1], image.height))
+    )
+    return left * x, top * y, right_, bottom_
+
+
 def cut(image: Image.Image, box: Box, preprocessing: Preprocessing) -> Image.Image:
     """A part of a picture, resized to the network's input; what lies outside the picture has the fill colour."""
     left, top, right, bottom = box

@@ -273,7 +273,7 @@ def _picture_notes(report: ScanReport) -> list[str]:
     if width * height > _LARGE:
         most = next(iter(report.formats))
         why = "JPEGs are decoded at a fraction of their size" if most in JPEGS else f"{most} is decoded in full"
-        notes.append(f"The images are large; {why}. If loading slows training down, train on smaller copies.")
+        notes.append(f"The images are large; {why}. A long training decodes them once (data.prepared).")
     if report.rotated:
         notes.append(f"{count(report.rotated, 'image is', 'images are')} turned upright as EXIF says.")
     copies = report.duplicates

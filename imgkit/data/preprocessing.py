@@ -161,16 +161,29 @@ class Preprocessing:
         pixels = np.array(image if self.channels == 3 else image.convert("L"), dtype=np.uint8)
         return torch.from_numpy(pixels.reshape(image.height, image.width, -1)).permute(2, 0, 1)  # -> (C, H, W)
 
-    def fit_image(self, image: Image.Image) -> Image.Image:
-        """The resized and centred picture, (W, H) = `size` reversed; the same bytes as torchvision's."""
-        (high, wide), (height, width) = self.resized(image.height, image.width), self.size
+    def fit_image(
+        self,
+        image: Image.Image,
+        was: tuple[int, int] | None = None,
+        part: tuple[float, float, float, float] | None = None,
+    ) -> Image.Image:
+        """The resized and centred picture, (W, H) = `size` reversed; the same bytes as torchvision's.
+
+        Args:
+            image: RGB.
+            was: its (width, height) before it was shrunk, whose aspect ratio counts; None: it was not.
+            part: all that is taken of it, left, top, right, bottom, pixels, and `was` is that part's size; with
+                "letterbox" alone. None: the whole.
+        """
+        before = was or image.size
+        (high, wide), (height, width) = self.resized(before[1], before[0]), self.size
         usual = self.scale_size[0] * self.scale_size[1]
         top, left = round((high - height) / 2), round((wide - width) / 2)
         filtering = RESAMPLING[self.interpolation]
         if self.fit == "letterbox":
             whole = Image.new("RGB", (width, height), self.fill)
             place = (width - wide) // 2 if wide < width else -left, (height - high) // 2 if high < height else -top
-            whole.paste(image.resize((wide, high), filtering), place)
+            whole.paste(image.resize((wide, high), filtering, box=part), place)
             return whole
         if high * wide <= _LONG * usual:
             return image.resize((wide, high), filtering).crop((left, top, left + width, top + height))

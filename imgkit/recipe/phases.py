@@ -135,6 +135,9 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
             found[key] = Unread(reason, "Leave it out, or choose a recipe that trains, such as finetune.")
         elif not any(key in from_section[phase.name] for phase in readers):
             found[key] = _why_common(recipe, readers, key)
+    if isinstance(recipe.data.prepared, int) and not any(_augments(phase) for phase in recipe.phases):
+        reason = "a solve without views sees each picture once, as evaluated"
+        found["data.prepared"] = Unread(reason, "Leave it out, or choose a recipe that trains, such as finetune.")
     if all(phase.solver == "logistic" for phase in recipe.phases):
         found |= _unread_of_solves(len(recipe.phases))
     for phase in recipe.phases:
@@ -154,6 +157,10 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
             elif key not in used:
                 found[f"phases.{phase.name}.{written}"] = _need(key, [phase])
     return found
+
+
+def _augments(phase: PhaseSettings) -> bool:
+    return phase.solver != "logistic" or phase.views > 0
 
 
 def _stateless(recipe: Recipe, phase: PhaseSettings) -> str:

@@ -79,6 +79,8 @@ class DataSettings(Strict):
     split_seed: Seed = 0  # of the splits that imgkit makes, whatever the `seed`: runs of several seeds share them
     on_bad: Literal["stop", "skip"] = "stop"
     max_pixels: Pixels = 64_000_000  # a larger image is refused before it is decoded
+    prepared: Literal["auto"] | PositiveInt | None = "auto"  # shorter side, pixels, that training images are shrunk to
+    # once and kept with, in $IMGKIT_CACHE; None: they are decoded in each epoch; auto: what a measurement says
 
 
 class ModelSettings(Strict):

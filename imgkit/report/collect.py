@@ -281,7 +281,8 @@ def _likeness(folder: RunFolder, about: Mapping[str, Any]) -> str:
     if not file.exists():
         return ""
     recipe = tomllib.loads(file.read_text(encoding="utf-8"))
-    data = {key: value for key, value in recipe.get("data", {}).items() if key not in PLACES}
+    aside = (*PLACES, "prepared") if "prepared" in about else PLACES  # that was chosen by a measurement, like a format
+    data = {key: value for key, value in recipe.get("data", {}).items() if key not in aside}
     kept = {key: value for key, value in recipe.items() if key not in ("seed", "run")} | {"data": data}
     return json.dumps([about["model"], about["weights"]["sha256"], kept], sort_keys=True)
 

@@ -122,7 +122,7 @@ def _differences(asked: Asked, run: Planned) -> list[str]:
     return [
         f"{key} {value_text(was)} there, {value_text(is_)} here"
         for key, (was, is_) in pairs.items()
-        if was != is_ and not key.startswith(_MACHINE)
+        if was != is_ and not key.startswith(_MACHINE) and not (key == "data.prepared" and is_ == "auto")
     ]
 
 

@@ -73,7 +73,9 @@ def test_help_is_grouped_and_says_what_to_try(imgkit: Run, args: tuple[str, ...]
     assert "Usage: imgkit " in out
 
 
-@pytest.mark.parametrize("args", [[command] for command in COMMANDS] + [["data", "check"], ["data", "preview"]])
+@pytest.mark.parametrize(
+    "args", [[command] for command in COMMANDS] + [["data", "check"], ["data", "preview"], ["data", "prepare"]]
+)
 def test_help_of_each_command_fits_80_columns(imgkit: Run, args: list[str]) -> None:
     code, out, _ = imgkit(*args, "--help")
     assert code == 0

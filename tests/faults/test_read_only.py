@@ -38,6 +38,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
         ("data", "preview", "test_resnet", *DATA, "--image-size", "32"),
         ("data", "preview", "--by-class", *TABLE),
     ],
+    "data prepare": [("data", "prepare", "test_resnet", *DATA, "--image-size", "16", "--workers", "0")],
     "finetune": [
         ("finetune", *NETWORK, *DATA, *SMALL, "--recipe", "../mine/short.toml"),
         ("finetune", *NETWORK, *TABLE, *SMALL, "--on-bad", "skip"),
@@ -173,7 +174,7 @@ def test_every_command_has_a_case() -> None:
     assert all(words[: name.count(" ") + 1] == tuple(name.split()) for name, all_ in TYPED.items() for words in all_)
 
 
-QUICK = ["data check", "evaluate", "predict", "report", "data preview"]
+QUICK = ["data check", "evaluate", "predict", "report", "data preview", "data prepare"]
 
 
 @pytest.mark.parametrize("command", share(TYPED, QUICK))

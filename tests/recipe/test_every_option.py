@@ -63,6 +63,7 @@ FLIPS: dict[str, tuple[tuple[str, ...], str]] = {
     "data.val": (UNSPLIT, "data.val=0.5"),
     "data.test": (UNSPLIT, "data.test=0.3"),
     "data.split_seed": (UNSPLIT, "data.split_seed=1"),
+    "data.prepared": ((), "data.prepared=16"),
     "data.group_col": (UNSPLIT, "data.group_col=group"),
     "model.name": ((), "model.name=test_efficientnet"),
     "model.in_chans": ((), "model.in_chans=1"),

@@ -109,3 +109,13 @@ def test_a_recipe_that_is_no_toml_breaks_its_own_row_alone(three: Path) -> None:
     (three / "run0" / "recipe.toml").write_text("seed = = 1")
     assert [run.status.split(":")[0] for run in collect(three)] == ["broken", "finished", "finished"]
     assert [mean.seeds for mean in means(three)] == [(1, 2)]
+
+
+@pytest.mark.parametrize(("about", "rows"), [({"prepared": {"why": "no room"}}, 1), ({}, 0)])
+def test_prepared_pictures_that_were_chosen_are_no_other_recipe(
+    tmp_path: Path, about: dict[str, object], rows: int
+) -> None:
+    for seed, side in enumerate(('"none"', "564")):
+        text = RECIPE.format(seed=seed, path="a/", batch=8).replace("val = 0.2", f"val = 0.2\nprepared = {side}")
+        write_run(tmp_path, f"run{seed}", seed=seed, recipe_text=text, **about)  # type: ignore[arg-type]
+    assert len(means(tmp_path)) == rows

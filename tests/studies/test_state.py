@@ -69,6 +69,19 @@ def test_values_that_mean_the_same_are_no_change(tmp_path: Path, same: str) -> N
     assert states(asked, plan_runs(asked)) == {"a-seed0": "done"}
 
 
+@pytest.mark.parametrize("found", ["470", '"none"'])
+def test_what_a_run_chose_by_a_measurement_is_no_other_value(tmp_path: Path, found: str) -> None:
+    asked = ask(tmp_path)
+    folder = leave_run(asked)
+    text = (folder.path / "recipe.toml").read_text()
+    assert "\n[data]\n" in text
+    folder.write_text("recipe.toml", text.replace("\n[data]\n", f"\n[data]\nprepared = {found}\n"))
+    assert states(asked, plan_runs(asked)) == {"a-seed0": "done"}
+    other = ask(tmp_path, '"data.prepared" = 300')
+    with pytest.raises(UsageError, match=f"data.prepared {found} there, 300 here"):
+        states(other, plan_runs(other))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
