@@ -35,6 +35,7 @@ SCHEMA = 1
 """The form of run.json."""
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessing.json", "calibration.json")
 DAMAGED = "Files of a run are written by imgkit alone: put back a copy, or remove the run's folder."
+_DRAWS = 9  # of a hundred names of one instant two are alike every 14th time, so that another is drawn
 _ELSEWHERE = "Choose another folder: --out"
 
 
@@ -332,7 +333,8 @@ def _fresh_name(out: Path, verb: str, model: str, data: str) -> str:
     now = datetime.now(UTC)
     stamp = now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}"
     words = [_SAFE.sub("-", word).strip("-.")[:40] or "x" for word in (verb, model, data)]
-    while True:
+    for _ in range(_DRAWS):
         name = "-".join([stamp, *words, secrets.token_hex(2)])
-        if not os.path.lexists(out / name):  # of a hundred names of one instant two are alike every 13th time
-            return name
+        if not os.path.lexists(out / name):
+            break
+    return name

@@ -23,7 +23,7 @@ from imgkit.recipe.load import load_recipe, shipped_recipes
 from imgkit.recipe.schema import DataSettings
 from imgkit.report.html import shell
 from imgkit.report.html.axes import Axis
-from imgkit.report.html.svg import Bar, bars
+from imgkit.report.html.svg import Point, scatter
 from imgkit.studies.file import read_study, shipped_studies
 from imgkit.tensor_file import parts
 
@@ -187,7 +187,7 @@ def read_a_study(place: Path, content: bytes) -> None:
 
 def page_of(name: str) -> list[tuple[str, str]]:
     """Elements and attributes of a page and a chart that show `name`."""
-    chart = bars(name, name, [Bar(name, 0.5, name)], Axis(name))
+    chart = scatter(name, name, [Point(0.5, 0.5, name)], Axis(name), Axis(name), legend=[name])
     html = shell.render("try.html.j2", title=name, name=name, chart=chart)
     page = read_page(html)
     return [*((tag, str(count)) for tag, count in page.elements.items()), *(found[:2] for found in page.attributes)]
