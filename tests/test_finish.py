@@ -108,7 +108,8 @@ def answers(*confusion: tuple[int, ...]) -> dict[str, Any]:
 def test_a_score_says_what_was_left_out_of_it() -> None:
     line = score_line("test", {"task": "single"} | answers((1, 0, 0), (0, 0, 0), (0, 0, 0)))
     assert line.endswith(
-        " · 1 image · 2 classes without images left out, 95 % intervals; always answering '0' gives 100.0 %"
+        " · 1 image · 2 classes without images left out, 95 % intervals; always answering '0' gives top-1 100.0 % · "
+        "macro F1 100.0 %"
     )
     assert "left out" not in score_line("test", {"task": "single"} | answers((30, 10), (10, 30)))
 

@@ -80,7 +80,7 @@ def test_one_run(tmp_path: Path) -> None:
     assert "Run     one\n        finished\n" in text
     assert "3 classes · train 300 · val 100\n" in text
     assert "val@10  top-1 90.0 % (85.0 to 92.0) · macro F1 80.0 % (74.0 to 83.0) · 100" in text
-    assert "always answering 'cat' gives 40.0 %" in " ".join(text.split())
+    assert "always answering 'cat' gives top-1 40.0 % · macro F1 19.0 %" in " ".join(text.split())
     assert "★" in text
 
 
