@@ -1,8 +1,10 @@
 import os
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from socket import gethostname
+from types import SimpleNamespace
 
 import pytest
 
@@ -221,3 +223,10 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(DiskError, match=f"{tmp_path} may not be written to"):
         make(tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_drawn_name_that_is_taken_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noon, drawn = datetime(2026, 1, 1, 12, tzinfo=UTC), iter(["aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("imgkit.run.datetime", SimpleNamespace(now=lambda zone: noon))
+    monkeypatch.setattr("imgkit.run.secrets", SimpleNamespace(token_hex=lambda n: next(drawn)))
+    assert [make(tmp_path).name[-4:] for _ in range(2)] == ["aaaa", "bbbb"]
