@@ -48,7 +48,9 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     with torch.no_grad():
         scale = (norm.running_var.double() + norm.eps).rsqrt()
         scale = scale if norm.weight is None else scale * norm.weight.double()
-        bias = -norm.running_mean.double() if convolution.bias is None else convolution.bias - norm.running_mean.double()
+        bias = (
+            -norm.running_mean.double() if convolution.bias is None else convolution.bias - norm.running_mean.double()
+        )
         shift = bias * scale if norm.bias is None else bias * scale + norm.bias.double()
         weight = convolution.weight
         memory = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else None
