@@ -131,18 +131,9 @@ class Run:
         from imgkit.vote import ask
 
         folders = [run.folder for run in (self, *together_with)]
-        yield from ask(
-            folders,
-            inputs,
-            top_k=top_k,
-            image_col=image_col,
-            root=root,
-            max_pixels=max_pixels,
-            device=device,
-            rule=vote,
-            precision=precision,
-            told=None if screen is None else screen.note,
-        )
+        told = None if screen is None else screen.note
+        how: dict[str, Any] = {"device": device, "rule": vote, "precision": precision, "told": told}
+        yield from ask(folders, inputs, top_k=top_k, image_col=image_col, root=root, max_pixels=max_pixels, **how)
 
 
 def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:

@@ -117,8 +117,8 @@ def predict_files(
 
     Args:
         loaded: a model folder's content; its network is moved to `device` and put into evaluation mode.
-        paths: files, decoded by up to 8 threads; the iterable is read a batch and two images a thread ahead, on a GPU two
-            batches.
+        paths: files, decoded by up to 8 threads; the iterable is read a batch (on a GPU two) and two images a
+            thread ahead.
         top_k: classes to tell for each file; more than there are means all.
         batch_size: images in a forward pass.
         device: where the network runs.

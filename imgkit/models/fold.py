@@ -2,8 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from timm.layers import BatchNormAct2d, Conv2dSame
@@ -66,7 +65,7 @@ class _Watch(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._running: list[nn.Module] = []
         self._made: dict[int, tuple[torch.Tensor, nn.Module]] = {}  # outputs, held: an id is not given again
         self._reads: dict[nn.Module, int] = {}  # a norm: the id of its input
@@ -99,13 +98,13 @@ class _Watch(TorchDispatchMode):
                 found[norm] = convolution  # type: ignore[index, assignment]
         return found
 
-    def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def _begin(self, module: nn.Module, args: tuple[object, ...]) -> None:
         self._calls[module] += 1
         self._running.append(module)
         if type(module) in _NORMS and args and id(args[0]) in self._made:
             self._reads[module] = id(args[0])
 
-    def _end(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
+    def _end(self, module: nn.Module, args: tuple[object, ...], output: torch.Tensor) -> None:
         self._running.pop()
         if type(module) in _CONVOLUTIONS:
             self._made[id(output)] = output, module
@@ -122,7 +121,11 @@ class _Watch(TorchDispatchMode):
                 self._spoiled.add(owner)
 
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         self._look((args, kwargs))
         return func(*args, **(kwargs or {}))
