@@ -24,6 +24,7 @@ from imgkit.screen import Screen
 
 if TYPE_CHECKING:
     from imgkit.data.load import LoadedData
+    from imgkit.inference import Precision
     from imgkit.predict import Prediction
     from imgkit.range_test import LrCurve
     from imgkit.setup import Setup
@@ -101,6 +102,8 @@ class Run:
         device: str = "auto",
         together_with: Sequence["Run"] = (),
         vote: "Rule" = "mean",
+        precision: "Precision" = "auto",
+        screen: Screen | None = None,
     ) -> Iterator["Prediction"]:
         """Label files, folders or the images a CSV lists; one answer per image, in input order.
 
@@ -115,6 +118,8 @@ class Run:
             device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
             together_with: runs that vote with this one; classes are the same by name.
             vote: "mean" of their probabilities, or "majority" of their answers: see `vote.vote_on_files`.
+            precision: "float32", "bfloat16", "float16", or "auto": see `inference.Network`.
+            screen: where to say which precision was found; None: nowhere.
 
         Raises:
             DataError: if a CSV has no such column, or there is no folder `root`.
@@ -126,16 +131,9 @@ class Run:
         from imgkit.vote import ask
 
         folders = [run.folder for run in (self, *together_with)]
-        yield from ask(
-            folders,
-            inputs,
-            top_k=top_k,
-            image_col=image_col,
-            root=root,
-            max_pixels=max_pixels,
-            device=device,
-            rule=vote,
-        )
+        told = None if screen is None else screen.note
+        how: dict[str, Any] = {"device": device, "rule": vote, "precision": precision, "told": told}
+        yield from ask(folders, inputs, top_k=top_k, image_col=image_col, root=root, max_pixels=max_pixels, **how)
 
 
 def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:

@@ -108,13 +108,11 @@ def choose_precision(
     time and not the arithmetic. A CPU is tried with at most 8. A GPU that only emulates bfloat16 is tried with float16
     instead; a CPU never is.
     """
-    if device.type == "cpu" and not _cpu_has_bfloat16():
+    half = has_half(device)
+    if half is None and device.type == "cpu":
         return None, "float32: this processor has no bfloat16 instructions"
-    if device.type == "mps":
+    if half is None:
         return None, "float32: bfloat16 is not tried on mps"
-    half = torch.bfloat16
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        half = torch.float16
     name = str(half).removeprefix("torch.")
     tried = max(2, batch if device.type == "cuda" else min(batch, _FEW))
     while (times := _trial_seconds(model, device, (tried, channels, *image_size), half)) is None:
@@ -126,6 +124,13 @@ def choose_precision(
     if fast <= _FASTER * slow:
         return half, f"{name}: {seconds}"
     return None, f"float32: {name} is not clearly faster here ({seconds})"
+
+
+def has_half(device: torch.device) -> torch.dtype | None:
+    """The format of two bytes that is worth a trial there; float16 on a GPU that only emulates bfloat16."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _cpu_has_bfloat16() else None
 
 
 def _trial_seconds(

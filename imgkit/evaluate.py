@@ -22,7 +22,7 @@ from imgkit.data.load import load_data
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
-from imgkit.device import choose_device, choose_workers, no_room
+from imgkit.device import choose_device, choose_workers, keep_freed_memory, no_room
 from imgkit.energy import Meter
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
 from imgkit.evaluations import Beside, weights_label, write_evaluation
@@ -158,6 +158,7 @@ def evaluate_run(
     loaded = load_run_model(folder)
     weights = {key: loaded.config["imgkit"][key] for key in ("step", "mean_of") if key in loaded.config["imgkit"]}
     chosen = choose_device(device)
+    keep_freed_memory()
     if data is None:
         settings, index, where, named = recipe.data, read_index(folder, about), str(about["data"]["where"]), None
     else:

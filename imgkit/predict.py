@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+    from imgkit.inference import Network, Precision
     from imgkit.models.folder import LoadedModel
 
 _THREADS = 8  # that decode, at most: each may hold a picture of max_pixels
@@ -109,42 +110,54 @@ def predict_files(
     batch_size: int = 32,
     device: "torch.device | str" = "cpu",
     max_pixels: int = 64_000_000,
+    precision: "Precision" = "auto",
+    told: Callable[[str], object] | None = None,
 ) -> Iterator[Prediction]:
     """Label files as they come: one prediction for each path, in the order of `paths`.
 
     Args:
         loaded: a model folder's content; its network is moved to `device` and put into evaluation mode.
-        paths: files, decoded by up to 8 threads; the iterable is read a batch and two images a thread ahead.
+        paths: files, decoded by up to 8 threads; the iterable is read a batch (on a GPU two) and two images a
+            thread ahead.
         top_k: classes to tell for each file; more than there are means all.
         batch_size: images in a forward pass.
         device: where the network runs.
         max_pixels: larger images are not opened.
+        precision: in which the network computes; "auto": see `inference.Network`.
+        told: told once which format was found.
 
     Yields:
         A prediction for each path; a file that cannot be read has `error` instead of a label.
 
     Raises:
+        UsageError: if there is no such precision.
         DeviceError: if memory runs out.
     """
     import torch
 
-    from imgkit.device import no_room
+    from imgkit.device import keep_freed_memory, no_room
+    from imgkit.inference import Network
 
-    with memory_told(no_room(torch.device(device), batch_size)):  # a caller's own errors do not come through a yield
-        yield from _predictions(loaded, paths, top_k, batch_size, device, max_pixels)
+    keep_freed_memory()
+    device = torch.device(device)
+
+    with memory_told(no_room(device, batch_size)):  # a caller's own errors do not come through a yield
+        network = Network(loaded, device, precision, told)
+        ahead = 0 if device.type == "cpu" else batch_size  # where it computes, threads that decode would be in the way
+        yield from _predictions(loaded, network, paths, top_k, batch_size, ahead, max_pixels)
 
 
 def _predictions(
     loaded: "LoadedModel",
+    network: "Network",
     paths: Iterable[str],
     top_k: int,
     batch_size: int,
-    device: "torch.device | str",
+    ahead: int,
     max_pixels: int,
 ) -> Iterator[Prediction]:
     from imgkit.data.decode import load_image
 
-    loaded.model.to(device).eval()
     preprocessing = loaded.preprocessing
 
     def load(path: str) -> "torch.Tensor | str":
@@ -157,30 +170,15 @@ def _predictions(
             return error.reason
         return preprocessing(image)
 
-    decoded = _decoded(paths, load)
+    decoded = _decoded(paths, load, ahead)
     while chunk := list(islice(decoded, batch_size)):
         images = [image for _, image in chunk if not isinstance(image, str)]
-        answers = iter(_answers(loaded, images, device))
+        answers = iter(network(images))
         for path, image in chunk:
             if isinstance(image, str):
                 yield Prediction(path, "", 0.0, (), image)
             else:
                 yield answer_of(path, next(answers), loaded.classes, loaded.calibration.thresholds, top_k)
-
-
-def _answers(
-    loaded: "LoadedModel", images: "list[torch.Tensor]", device: "torch.device | str"
-) -> "npt.NDArray[np.float64]":
-    """Calibrated probabilities (B, K) of B images."""
-    import numpy as np
-    import torch
-
-    if not images:
-        return np.empty((0, len(loaded.classes)))
-    with torch.inference_mode():  # not around a yield: the caller's own code would run in it
-        batch = loaded.preprocessing.normalise(torch.stack(images).to(device))  # (B, C, H, W)
-        logits = loaded.model(batch).float().cpu().numpy()  # device sync
-    return loaded.calibration.probabilities(logits)
 
 
 def answer_of(
@@ -199,16 +197,16 @@ def answer_of(
 
 
 def _decoded(
-    paths: Iterable[str], load: "Callable[[str], torch.Tensor | str]"
+    paths: Iterable[str], load: "Callable[[str], torch.Tensor | str]", ahead: int = 0
 ) -> "Iterator[tuple[str, torch.Tensor | str]]":
-    """Each path with its image, in order; at most two images a thread wait."""
+    """Each path with its image, in order; at most two images a thread wait, and `ahead` more."""
     threads = min(_THREADS, os.cpu_count() or 1)
     waiting: deque[tuple[str, Future[torch.Tensor | str]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for path in paths:
                 waiting.append((path, pool.submit(load, path)))
-                if len(waiting) >= 2 * threads:
+                if len(waiting) >= 2 * threads + ahead:
                     first, future = waiting.popleft()
                     yield first, future.result()
             for first, future in waiting:

@@ -1,10 +1,10 @@
 """Several runs asked about the same files: the mean of their probabilities, or what most of them answer."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from imgkit.run import RunFolder
 if TYPE_CHECKING:
     import torch
 
+    from imgkit.inference import Precision
     from imgkit.models.folder import LoadedModel
 
 Rule = Literal["mean", "majority"]
@@ -59,6 +60,8 @@ def ask(
     max_pixels: int | None,
     device: str,
     rule: Rule,
+    precision: "Precision" = "auto",
+    told: Callable[[str], object] | None = None,
 ) -> Iterator[Prediction]:
     """Label what `inputs` mean by the runs of `folders`, which read tables as the first of them: see `Run.predict`."""
     places = [folder.path.resolve() for folder in folders]
@@ -82,7 +85,9 @@ def ask(
     wanted, named = tee(expand_inputs(inputs, image_col=image_col, root=root, trained=trained))
     members = [Member.of(folder, max_pixels) for folder in folders]
     files = (one.file for one in wanted)
-    answers = vote_on_files(members, files, top_k=top_k, device=choose_device(device), rule=rule)
+    answers = vote_on_files(
+        members, files, top_k=top_k, device=choose_device(device), rule=rule, precision=precision, told=told
+    )
     yield from (replace(answer, path=one.given, file=one.file) for answer, one in zip(answers, named, strict=True))
 
 
@@ -93,6 +98,8 @@ def vote_on_files(
     top_k: int = 1,
     device: "torch.device | str" = "cpu",
     rule: Rule = "mean",
+    precision: "Precision" = "auto",
+    told: Callable[[str], object] | None = None,
 ) -> Iterator[Prediction]:
     """Label files as they come, by the votes of all members; one member decides alone.
 
@@ -103,6 +110,8 @@ def vote_on_files(
         device: where the networks run, one after the other on each batch.
         rule: "mean" of the members' probabilities, or "majority": each member votes for its answer, and the shares of
             the votes stand where probabilities do.
+        precision: of all networks; "auto": each finds its own, see `inference.Network`.
+        told: told once a member which format was found.
 
     Yields:
         A prediction for each path, in order; `error` where a member cannot read the file. By the mean, a label of a
@@ -114,15 +123,16 @@ def vote_on_files(
         UsageError: if the classes or the tasks differ.
         DeviceError: if memory runs out.
     """
+    format_of: dict[str, Any] = {"device": device, "precision": precision, "told": told}
     if len(members) == 1:
         (one,) = members
-        yield from predict_files(one.loaded, paths, top_k=top_k, device=device, max_pixels=one.max_pixels)
+        yield from predict_files(one.loaded, paths, top_k=top_k, max_pixels=one.max_pixels, **format_of)
         return
     for other in members[1:]:
         _refuse_others(members[0], other)
     thresholds = _mean_thresholds(members)
     answers = [
-        predict_files(one.loaded, own, top_k=1, device=device, max_pixels=one.max_pixels)
+        predict_files(one.loaded, own, top_k=1, max_pixels=one.max_pixels, **format_of)
         for one, own in zip(members, tee(paths, len(members)), strict=True)
     ]
     for votes in zip(*answers, strict=True):

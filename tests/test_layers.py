@@ -29,7 +29,7 @@ LAYERS = [
             "device",
         ),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
-        *("weight_packages", "budget", "cam", "cost", "energy", "cache"),
+        *("weight_packages", "inference", "budget", "cam", "cost", "energy", "cache"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),

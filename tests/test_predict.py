@@ -21,6 +21,7 @@ from imgkit.errors import DataError, DeviceError
 from imgkit.predict import (
     Prediction,
     Trained,
+    _decoded,
     expand_inputs,
     predict_files,
 )
@@ -141,6 +142,32 @@ def test_inputs_are_read_a_bounded_number_ahead(
     for done, _ in enumerate(predict_files(loaded, names(), batch_size=16)):
         assert drawn - done <= 16 + 2 * threads
     assert done == 1999
+
+
+def test_on_a_gpu_a_batch_more_is_decoded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    drawn = iter(range(100))
+    rows = _decoded(map(str, drawn), lambda path: path, 16)
+    assert next(rows) == ("0", "0")
+    assert next(drawn) == 16 + 2 * 2
+    assert [path for path, _ in rows] == [str(number) for number in range(1, 100) if number != 20]
+
+
+def test_many_images_in_a_faster_format_have_the_rows_of_float32(
+    loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgkit.inference.has_half", lambda _: torch.bfloat16)
+    monkeypatch.setattr("imgkit.inference.Network._seconds", lambda *_: (1.0, 0.5))
+    files, told = files_of(pictures) * 20, []
+    files[100] = "gone.png"
+    exact = list(predict_files(loaded, files, precision="float32"))
+    found = list(predict_files(loaded, files, told=told.append))
+    assert [row.path for row in found] == files
+    assert ["bfloat16" in line for line in told] == [True]
+    assert found[:64] == exact[:64]
+    for one, other in zip(found, exact, strict=True):
+        assert (one.label, one.error) == (other.label, other.error)
+        assert one.probs == pytest.approx(other.probs, abs=0.02)
 
 
 def test_stopping_early_ends_the_threads(loaded: Loaded, pictures: Path) -> None:

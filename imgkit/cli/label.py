@@ -40,6 +40,7 @@ def predict(
     root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     form: Annotated[Format | None, typer.Option("--format", help="The form, whatever the file is called.")] = None,
     also: Annotated[
         list[str] | None, typer.Option("--with", metavar="NAME", help="A further run that votes. Repeatable.")
@@ -88,6 +89,7 @@ def predict(
     check_folder(grid)
     pictures = Grid(grid, run.folder, limit)
     asked: dict[str, Any] = {"max_pixels": limit, "device": device, "together_with": voters, "vote": vote or "mean"}
+    asked |= {"precision": precision, "screen": Screen()}
     if template is not None and out is not None:
         fill_template(run, inputs, template, (image_col, label_col), out=out, value=fill, asked=asked)
         return

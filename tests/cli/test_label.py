@@ -12,6 +12,7 @@ from sample_runs import write_run
 from imgkit.cli.label import choose_format, friendly_line
 from imgkit.errors import UsageError
 from imgkit.predict import Prediction, expand_inputs
+from imgkit.screen import Screen
 
 pytest_plugins = ["cli_fixture"]
 
@@ -152,9 +153,27 @@ def test_unknown_run_is_answered_with_the_nearest(imgkit: Run) -> None:
 def test_where_a_table_starts_and_where_the_network_runs(imgkit: Run, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path\na.jpg\n")
     assert imgkit("predict", "one", "list.csv")[0] == 0
-    others = {"together_with": [], "vote": "mean"}
+    assert isinstance(ASKED.pop("screen"), Screen)
+    others = {"together_with": [], "vote": "mean", "precision": "auto"}
     assert {"image_col": None, "root": None, "max_pixels": None, "device": "auto", **others} == ASKED
-    assert imgkit("predict", "one", "list.csv", "--root", "in", "--image-col", "foto", "--device", "cpu")[0] == 0
+    assert (
+        imgkit(
+            "predict",
+            "one",
+            "list.csv",
+            "--root",
+            "in",
+            "--image-col",
+            "foto",
+            "--device",
+            "cpu",
+            "--precision",
+            "bfloat16",
+        )[0]
+        == 0
+    )
+    del ASKED["screen"]
+    others["precision"] = "bfloat16"
     assert {"image_col": "foto", "root": "in", "max_pixels": None, "device": "cpu", **others} == ASKED
     assert imgkit("predict", "one", "list.csv", "--max-pixels", "72M")[0] == 0
     assert ASKED["max_pixels"] == 72_000_000
