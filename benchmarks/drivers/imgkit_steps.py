@@ -1,0 +1,149 @@
+"""imgkit's side of benchmarks/speed.py: its own training, frozen training and prediction, through its Python functions.
+
+Everything that a user's command does is done: scan, checks, checkpoints, evaluation, calibration, report. The rate of a
+training is that of the run's own history.jsonl, whose clock runs from one update to the next, waiting for data included.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import stopwatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRAIN = """
+schema = 1
+name = "speed"
+[model]
+weights = "none"
+image_size = {size}
+[train]
+batch_size = {batch_size}
+optimizer = "adamw"
+batch_norm = "train"     # the peers train it, too
+[augment]
+crop = [0.08, 1.0]
+hflip = 0.5
+[run]
+device = "{device}"
+workers = {workers}
+[[phases]]
+name = "{part}"
+train = "{part}"
+lr = 1e-4
+"""
+FROZEN = TRAIN + "views = 1\nepochs = {epochs}\n"
+
+
+def write_recipe(given: stopwatch.argparse.Namespace, text: str, part: str, epochs: int) -> Path:
+    """The recipe of this run."""
+    recipe: Path = given.scratch / "speed.toml"
+    values = {"size": given.size, "batch_size": given.batch_size, "device": given.device, "workers": given.workers}
+    recipe.write_text(text.format(**values, part=part, epochs=epochs))
+    return recipe
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    """Its epochs."""
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def chosen(run: Path) -> dict[str, Any]:
+    """Number format and threads, as the run wrote them down."""
+    about = json.loads((run / "run.json").read_text())
+    return {"format": about["format"], "threads": about["threads"], "machine": about["machine"]}
+
+
+def train(given: stopwatch.argparse.Namespace) -> None:
+    """All layers; images a second of the epochs after the first."""
+    from imgkit import finetune
+
+    recipe, sets = write_recipe(given, TRAIN + "epochs = {epochs}\n", "all", given.epochs), []
+    if given.prepared:
+        words = ["data", "prepare", given.model, "--data", str(given.data), "--recipe", str(recipe)]
+        subprocess.run([sys.executable, "-m", "imgkit", *words], check=True)
+    elif can_prepare():
+        sets = ["data.prepared=none"]
+    run = finetune(
+        given.model, recipe=str(recipe), data=given.data, out=given.scratch, name="run", sets=sets
+    ).folder.path
+    rows = history(run)
+    each = json.loads((run / "run.json").read_text())["data"]["n"]["train"]
+    seconds = [each / row["images_per_second"] for row in rows]
+    whole = [after["seconds"] - before["seconds"] for before, after in zip(rows, rows[1:], strict=False)]
+    stopwatch.leave(
+        given.out,
+        stopwatch.rate([each] * len(rows), seconds),
+        epochs_s=seconds,
+        with_evaluation=each * len(whole) / sum(whole),  # images a second, evaluation and checkpoints counted
+        **chosen(run),
+    )
+
+
+def can_prepare() -> bool:
+    """Whether this imgkit can decode pictures once."""
+    from imgkit.recipe.schema import DataSettings
+
+    return "prepared" in DataSettings.model_fields
+
+
+def frozen(given: stopwatch.argparse.Namespace) -> None:
+    """The head alone, on features that are computed and kept, and once more on those that are there.
+
+    The loop is all from the first picture of the features to the end of the last epoch's evaluation; the call is all
+    that `finetune` does.
+    """
+    from imgkit import finetune
+
+    recipe, values = write_recipe(given, FROZEN, "head", given.epochs), {}
+    for name in ("first", "again"):
+
+        def call(name: str = name) -> None:
+            finetune(given.model, recipe=str(recipe), data=given.data, out=given.scratch, name=name)
+
+        values[f"imgkit, {name} time: whole call"] = stopwatch.timed(call)
+        values[f"imgkit, {name} time"] = history(given.scratch / name)[-1]["seconds"]
+    stopwatch.leave(given.out, values=values, **chosen(given.scratch / "first"))
+
+
+def predict(given: stopwatch.argparse.Namespace) -> None:
+    """Label all pictures of a folder and write a table of the answers; images a second, the model's loading counted."""
+    from imgkit import finetune
+
+    recipe = write_recipe(given, TRAIN + "steps = 1\n", "all", 1)
+    run = finetune(given.model, recipe=str(recipe), data=given.small, out=given.scratch, name="run")
+    next(run.predict(given.small, device=given.device))  # imports what it needs
+    count = 0
+
+    def work() -> None:
+        nonlocal count
+        with (given.scratch / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            for answer in run.predict(given.data, device=given.device):
+                assert not answer.error
+                rows.writerow((answer.path, answer.label, answer.prob))
+                count += 1
+
+    seconds = stopwatch.timed(work)
+    stopwatch.leave(given.out, count / seconds, images=count, **chosen(given.scratch / "run"))
+
+
+def main() -> None:
+    """Do what is asked, with caches of its own."""
+    parser = stopwatch.arguments("imgkit.", "train", "frozen", "predict")
+    parser.add_argument("--prepared", action="store_true", help="pictures are decoded once, before")
+    parser.add_argument("--small", type=stopwatch.Path, help="predict: a few pictures to make the model on")
+    given = parser.parse_args()
+    os.environ["IMGKIT_CACHE"] = str(given.scratch / "cache")
+    {"train": train, "frozen": frozen, "predict": predict}[given.work](given)
+
+
+if __name__ == "__main__":
+    main()
