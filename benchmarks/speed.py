@@ -16,7 +16,7 @@ are told. Where a peer has flags that may be faster, the first repeat tries them
 scenario that was stopped goes on with the next repeat; one that is whole is left as it is: delete its JSON to measure
 anew. `--images`, `--repeats` and `--out` shrink it to see that it works.
 
-What is needed besides `pip install 'imgkit-timm[demo,plot]'`, each optional; rows that lack it are left out, and said to be:
+Besides `pip install 'imgkit-timm[demo,plot]'`, each optional; rows that lack it are left out, and said to be:
 
     git clone https://github.com/huggingface/pytorch-image-models TIMM    # --timm-repo TIMM: timm's scripts
     pip install fastai 'fastprogress<1.1'                                 # or --target DIR, and --fastai-path DIR
@@ -72,7 +72,9 @@ def attempt(one: Contestant, variant: str, scratch: Path, env: dict[str, str]) -
         words = [word.format(out=out, scratch=folder) for word in one.variants[variant]]
         load, began = os.getloadavg()[0], time.perf_counter()
         try:
-            done = subprocess.run(words, env=env, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+            done = subprocess.run(
+                words, env=env, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            )
             failed = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
         except subprocess.TimeoutExpired:
             failed = f"not done after {LIMIT_S} s"
@@ -87,7 +89,9 @@ def attempt(one: Contestant, variant: str, scratch: Path, env: dict[str, str]) -
     return {**about, "values": values, **found}
 
 
-def measure(scenario: contestants.Scenario, found: dict[str, Any], given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measure(
+    scenario: contestants.Scenario, found: dict[str, Any], given: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
     """Yields `found` with the runs of another repeat, for as many as are wanted."""
     scratch, env = given.cache / "scratch", environment(given)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -158,7 +162,7 @@ def run(given: argparse.Namespace) -> None:
             print(f"left out: {text}", flush=True)
         file = given.out / f"{scenario.name}.json"
         found = begin(scenario, file, given)
-        for found in measure(scenario, found, given):  # noqa: B020, PLR1704 - the same, longer each time
+        for found in measure(scenario, found, given):  # noqa: B020 - the same, longer each time
             given.out.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(".partial")
             partial.write_text(json.dumps(found, indent=1) + "\n")
@@ -180,7 +184,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch (default: %(default)s)")
-    parser.add_argument("--workers", type=int, help="loader processes (default: cores - 1 up to 2; 16 at most for a GPU)")
+    parser.add_argument(
+        "--workers", type=int, help="loader processes (default: cores - 1 up to 2; 16 at most for a GPU)"
+    )
     parser.add_argument("--compile", action="store_true", help="the limit and timm's best flags may be compiled")
     parser.add_argument("--only", nargs="+", metavar="WHO", help="contestants whose name begins so")
     parser.add_argument("--timm-repo", type=Path, help="checkout of pytorch-image-models")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import shutil
 import sys
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
@@ -137,7 +137,7 @@ def format_variants(
 
 
 def fastai(given: argparse.Namespace, work: str, data: Path) -> Contestant:
-    """fastai; on a CPU it loads in its own process, where its workers cost more than they gain, and knows no bfloat16."""
+    """fastai; on a CPU it loads in its own process, since workers cost more than they gain, and has no bfloat16."""
     gpu = given.device.startswith("cuda")
     more = () if gpu else ("--workers", "0")
     variants = {"as it is": driver(given, "fastai_steps", work, data, *more)}
@@ -179,9 +179,7 @@ def train(given: argparse.Namespace) -> Scenario:
         Contestant("timm train.py, defaults", {"as it is": timm(given, "train", data)}, peer=True),
         Contestant("timm train.py, best flags", timm_variants(given, "train", data, *same), peer=True),
         fastai(given, "train", data),
-        Contestant(
-            "torchvision and a loop", format_variants(given, "torchvision_steps", "train", data), peer=True
-        ),
+        Contestant("torchvision and a loop", format_variants(given, "torchvision_steps", "train", data), peer=True),
     ]
     there, left_out = taking_part(given, [one for one in many if "prepared" not in one.who or can_prepare()])
     settings = {**common(given, data), "epochs": given.epochs}
@@ -224,9 +222,7 @@ def predict(given: argparse.Namespace) -> Scenario:
         Contestant("timm inference.py, defaults", {"as it is": timm(given, "inference", data / "train")}, peer=True),
     ]
     many += [
-        Contestant(
-            f"timm {script}.py, best flags", timm_variants(given, script, data / "train", *batch), peer=True
-        )
+        Contestant(f"timm {script}.py, best flags", timm_variants(given, script, data / "train", *batch), peer=True)
         for script in ("inference", "validate")
     ]
     there, left_out = taking_part(given, many)
@@ -240,41 +236,45 @@ def command(given: argparse.Namespace) -> Scenario:
     return Scenario("command", "s", False, taking_part(given, many)[0], {})
 
 
+def other(work: str, **more: object) -> list[str]:
+    """The command of one turn of a benchmark that has a script of its own."""
+    words = [word for name, value in more.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, str(DRIVERS / "others.py"), work, "--out", "{out}", "--scratch", "{scratch}", *words]
+
+
 def index(given: argparse.Namespace) -> Iterator[Scenario]:
-    """Seconds, and bytes of memory a file, of finding all files of a folder of classes: one measurement, two files."""
+    """Seconds, and bytes of memory a file, of finding all files of a folder of classes."""
     classes, count = 200, given.images or 1_000_000
-    words = [sys.executable, str(DRIVERS / "listing_turns.py"), "--classes", str(classes)]
-    words += ["--each", str(max(1, count // classes)), "--cache", str(given.cache), "--out", "{out}"]
-    for kind, unit in (("seconds", "s"), ("bytes", "bytes a file")):
-        one = Contestant("listing", {"as it is": [*words, "--kind", kind]})
-        yield Scenario(f"index-{kind}", unit, False, [one], {"files": count, "classes": classes})
+    root = given.cache / f"tree-{count}"
+    if not root.exists():
+        from listing import make_tree
+
+        making = given.cache / f"making-{count}"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        make_tree(making / "tree", classes, max(1, count // classes))
+        (making / "tree").rename(root)
+    for kind, unit in (("s", "s"), ("bytes", "bytes a file")):
+        ways = {who: other("listing", way=who, root=root, kind=kind) for who in ("imgkit", "ImageFolder")}
+        there, _ = taking_part(given, [Contestant(who, {"as it is": words}) for who, words in ways.items()])
+        yield Scenario(f"index-{kind}", unit, False, there, {"files": count, "classes": classes})
 
 
 def quality(given: argparse.Namespace) -> Scenario:
-    """One command on solar cells, caches cold, to a score on test that is at least what fastai's fine_tune ends with."""
+    """One command on solar cells with cold caches, beside fastai's fine_tune; both are scored on test."""
     table = given.data / "solar2-0.csv"
     if not table.exists():
         raise SystemExit(f"There is no {table}: python benchmarks/datasets.py --tasks solar2")
-    words = [sys.executable, str(DRIVERS / "solar_steps.py"), "--csv", str(table), "--out", "{out}"]
-    words += ["--scratch", "{scratch}"]
-    stored = HERE / "results" / "peers" / "solar2-0-fastai.json"
-    peer = [*words, "fastai"] if not given.stored_peers else [*words, "stored", "--stored", str(stored)]
+    peer = "stored" if given.stored_peers else "fastai"
     many = [
-        Contestant("fastai", {"stored" if given.stored_peers else "fine_tune(4)": peer}, peer=True),
-        Contestant("imgkit", {"probe": [*words, "probe"]}),
+        Contestant("imgkit", {"recipe probe": other("solar", way="probe", csv=table)}),
+        Contestant("fastai", {peer: other("solar", way=peer, csv=table)}, peer=True),
     ]
-    there, left_out = taking_part(given, [many[1]] if False else many)
-    return Scenario("quality-solar2", "s", False, there, {"task": "solar2", "split": 0}, left_out)
+    there, left_out = taking_part(given, many)
+    return Scenario("quality-solar2", "s", False, there, {"task": "solar2", "split": 0, "peer": peer}, left_out)
 
 
 def checkpoint(given: argparse.Namespace) -> Scenario:
     """How long the next update waits for a checkpoint of ResNet-50 with AdamW and averages."""
-    words = [sys.executable, str(DRIVERS / "saving_turns.py"), "--out", "{out}", "--scratch", "{scratch}"]
-    one = Contestant("saving", {"as it is": words})
-    return Scenario("checkpoint", "s", False, [one], {"model": "resnet50", "optimizer": "adamw", "ema": True})
-
-
-def stored(file: Path) -> dict[str, Any]:
-    """A result of benchmarks/peers."""
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    there, _ = taking_part(given, [Contestant("checkpoint", {"as it is": other("saving")})])
+    return Scenario("checkpoint", "s", False, there, {"model": "resnet50", "optimizer": "adamw", "averages": True})

@@ -1,7 +1,8 @@
 """imgkit's side of benchmarks/speed.py: its own training, frozen training and prediction, through its Python functions.
 
-Everything that a user's command does is done: scan, checks, checkpoints, evaluation, calibration, report. The rate of a
-training is that of the run's own history.jsonl, whose clock runs from one update to the next, waiting for data included.
+Everything that a user's command does is done: scan, checks, checkpoints, evaluation, calibration, report. The rate
+of a training is that of the run's own history.jsonl, whose clock runs from one update to the next, waiting for data
+included.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import stopwatch
@@ -77,7 +79,7 @@ def train(given: stopwatch.argparse.Namespace) -> None:
     rows = history(run)
     each = json.loads((run / "run.json").read_text())["data"]["n"]["train"]
     seconds = [each / row["images_per_second"] for row in rows]
-    whole = [after["seconds"] - before["seconds"] for before, after in zip(rows, rows[1:], strict=False)]
+    whole = [after["seconds"] - before["seconds"] for before, after in pairwise(rows)]
     stopwatch.leave(
         given.out,
         stopwatch.rate([each] * len(rows), seconds),
@@ -102,15 +104,16 @@ def frozen(given: stopwatch.argparse.Namespace) -> None:
     """
     from imgkit import finetune
 
-    recipe, values = write_recipe(given, FROZEN, "head", given.epochs), {}
-    for name in ("first", "again"):
+    recipe, loops, calls = write_recipe(given, FROZEN, "head", given.epochs), {}, {}
+    for name in ("first time", "again"):
+        run = name.replace(" ", "-")
 
-        def call(name: str = name) -> None:
-            finetune(given.model, recipe=str(recipe), data=given.data, out=given.scratch, name=name)
+        def call(run: str = run) -> None:
+            finetune(given.model, recipe=str(recipe), data=given.data, out=given.scratch, name=run)
 
-        values[f"imgkit, {name} time: whole call"] = stopwatch.timed(call)
-        values[f"imgkit, {name} time"] = history(given.scratch / name)[-1]["seconds"]
-    stopwatch.leave(given.out, values=values, **chosen(given.scratch / "first"))
+        calls[f"imgkit, {name}: whole call"] = stopwatch.timed(call)
+        loops[f"imgkit, {name}"] = history(given.scratch / run)[-1]["seconds"]
+    stopwatch.leave(given.out, values=loops | calls, **chosen(given.scratch / "first-time"))
 
 
 def predict(given: stopwatch.argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """timm's own train.py, inference.py and validate.py of a checkout, with clocks around their steps.
 
-    python timm_steps.py train --timm-repo TIMM --out O --scratch S --data D --model M --batch-size 32 -- --channels-last
+    python timm_steps.py train --timm-repo TIMM --out O --scratch S --data D --model M --batch-size 32 -- --workers 1
 
 What follows `--` goes to timm's script as it is. The scripts run unchanged in this process: their function of an epoch,
 or what makes their loader and what writes their results, is wrapped by a clock. `frozen` is train.py with all but the
