@@ -59,7 +59,9 @@ def environment(given: argparse.Namespace) -> dict[str, str]:
     paths = [str(ROOT), *([str(given.fastai_path)] if given.fastai_path else []), os.environ.get("PYTHONPATH", "")]
     own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": str(given.threads)}
     own |= {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    return {**os.environ, **own, **({} if given.device.startswith("cuda") else {"CUDA_VISIBLE_DEVICES": ""})}
+    own |= {} if given.device.startswith("cuda") else {"CUDA_VISIBLE_DEVICES": ""}
+    # Modules are compiled once, as where they are installed.
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | own
 
 
 def attempt(one: Contestant, variant: str, scratch: Path, env: dict[str, str]) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
         "every other repeat. A ratio is that of one repeat; told are the median and the range. Imports and start-up do "
         "not count, but for whole commands. Everybody has the same network with random weights, the same batch and "
         "image size, random crops from 0.08 of the area and flips, AdamW, and batch norm in training mode. timm's "
-        "scripts run as they are, at their defaults and with the fastest flags of those that the first repeat tried; so "
+        "scripts run as they are, at their defaults and with the fastest flags that the first repeat tried; so "
         "do fastai and the plain loop. *No data* is the same network stepping on one synthetic batch, in the best of "
         "several formats. The pictures are parts of two photographs, as JPEGs.",
         "",
