@@ -65,7 +65,7 @@ def environment(given: argparse.Namespace) -> dict[str, str]:
 
 
 def attempt(one: Contestant, variant: str, scratch: Path, env: dict[str, str]) -> dict[str, Any]:
-    """Run a contestant once, in a fresh folder: its `values` by name, and what else its driver tells.
+    """Run a contestant once, in a fresh folder: its `values` by who, and what else its driver tells.
 
     One that fails has `error` instead, so that a peer that cannot do something costs its own row alone.
     """
@@ -77,7 +77,7 @@ def attempt(one: Contestant, variant: str, scratch: Path, env: dict[str, str]) -
             done = subprocess.run(
                 words, env=env, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False
             )
-            failed = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
+            failed = "" if done.returncode == 0 else " ".join(done.stderr.strip().splitlines()[-2:]) or "no message"
         except subprocess.TimeoutExpired:
             failed = f"not done after {LIMIT_S} s"
         wall_s = time.perf_counter() - began
@@ -87,8 +87,8 @@ def attempt(one: Contestant, variant: str, scratch: Path, env: dict[str, str]) -
         if one.whole:
             return {**about, "values": {one.who: wall_s}}
         found = json.loads(out.read_text())
-    values = found.pop("values", None) or {one.who: found.pop("value")}
-    return {**about, "values": values, **found}
+    values = found.pop("values", None) or {"": found.pop("value")}
+    return {**about, "values": {one.who + more: value for more, value in values.items()}, **found}
 
 
 def measure(

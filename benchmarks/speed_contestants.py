@@ -28,7 +28,7 @@ class Contestant:
     """One that takes part.
 
     Attributes:
-        who: its name; a driver may give values under several.
+        who: its name; a driver may add words to it, for several values.
         variants: commands by name, with {out} and {scratch}; the first repeat tries all, the others take the best.
         peer: takes part in `--peer-repeats` repeats only.
         whole: the seconds of the whole command are its value; else it leaves a JSON file.
@@ -276,5 +276,5 @@ def quality(given: argparse.Namespace) -> Scenario:
 
 def checkpoint(given: argparse.Namespace) -> Scenario:
     """How long the next update waits for a checkpoint of ResNet-50 with AdamW and averages."""
-    there, _ = taking_part(given, [Contestant("checkpoint", {"as it is": other("saving")})])
+    there, _ = taking_part(given, [Contestant("imgkit", {"as it is": other("saving")})])
     return Scenario("checkpoint", "s", False, there, {"model": "resnet50", "optimizer": "adamw", "averages": True})

@@ -78,15 +78,15 @@ BARS = (
     Bar("command", "imgkit --help", "import torch", most=0.15),
     Bar("index-s", "imgkit", "ImageFolder", 2.0),
     Bar("index-bytes", "imgkit", most=150.0),
-    Bar("checkpoint", "imgkit", "waiting", most=0.10),
+    Bar("checkpoint", "imgkit, beside", "imgkit, waited for", most=0.10),
     Bar(f"train-{RES}-cuda", "imgkit, prepared data", "no data", 0.95),
     Bar(f"train-{RES}-cuda", "imgkit, prepared data", "timm train.py, best flags", 1.3),
 )
 
 WORDS = {
     "train": "Training all layers of `{model}`, images a second of epochs 2 and on, waiting for data counted",
-    "frozen": "{epochs} epochs of a head on the frozen trunk of `{model}`, from the first picture to the last "
-    "validation, seconds",
+    "frozen": "{epochs} epochs of a head on the frozen trunk of `{model}`, from the first picture on, "
+    "validation apart, seconds",
     "predict": "Labels of `{model}` for a folder of JPEGs, images a second",
     "quality": "Solar cells, 2 classes, `tf_efficientnet_lite0`: one whole command with cold caches, seconds",
     "command": "Until the command answers, seconds",

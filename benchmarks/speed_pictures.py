@@ -19,12 +19,13 @@ VAL = 40  # pictures of validation: few, since only training is timed
 
 def write_jpegs(folder: Path, train: int, val: int = VAL) -> Path:
     """`folder` with train/CLASS/ and val/CLASS/, CLASSES of each; one that is whole already is left as it is."""
-    if (folder / "whole").exists() and (folder / "whole").read_text() == f"{train} {val}":
+    mark, told = folder.with_name(f"{folder.name}.whole"), f"{train} {val} {QUALITY}"
+    if mark.exists() and mark.read_text() == told:
         return folder
     scenes = photographs()
     for split, count, seed in (("train", train, 0), ("val", val, 1)):
         write_split(folder / split, count, scenes, seed)
-    (folder / "whole").write_text(f"{train} {val}")
+    mark.write_text(told)
     return folder
 
 

@@ -72,8 +72,10 @@ def main() -> None:
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(given.epochs)
     images = len(learner.dls.train) * learner.dls.train.bs
-    value = fits[0] if given.work == "frozen" else stopwatch.rate([images] * given.epochs, epochs)
-    stopwatch.leave(given.out, value, epochs_s=epochs, fit_s=fits[0])
+    values = {"": stopwatch.rate([images] * given.epochs, epochs)}
+    if given.work == "frozen":
+        values = {"": sum(epochs), ": with validation": fits[0]}
+    stopwatch.leave(given.out, values=values, epochs_s=epochs)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import stopwatch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TRAIN = """
+RECIPE = """
 schema = 1
 name = "speed"
 [model]
@@ -29,7 +31,7 @@ image_size = {size}
 [train]
 batch_size = {batch_size}
 optimizer = "adamw"
-batch_norm = "train"     # the peers train it, too
+{norm}
 [augment]
 crop = [0.08, 1.0]
 hflip = 0.5
@@ -40,15 +42,16 @@ workers = {workers}
 name = "{part}"
 train = "{part}"
 lr = 1e-4
+{length}
 """
-FROZEN = TRAIN + "views = 1\nepochs = {epochs}\n"
+NORM = 'batch_norm = "train"'  # statistics and all, as the peers train it
 
 
-def write_recipe(given: stopwatch.argparse.Namespace, text: str, part: str, epochs: int) -> Path:
-    """The recipe of this run."""
+def write_recipe(given: stopwatch.argparse.Namespace, part: str, length: str) -> Path:
+    """The recipe of this run: which part trains, and for how long."""
     recipe: Path = given.scratch / "speed.toml"
     values = {"size": given.size, "batch_size": given.batch_size, "device": given.device, "workers": given.workers}
-    recipe.write_text(text.format(**values, part=part, epochs=epochs))
+    recipe.write_text(RECIPE.format(**values, part=part, norm=NORM if part == "all" else "", length=length))
     return recipe
 
 
@@ -67,7 +70,7 @@ def train(given: stopwatch.argparse.Namespace) -> None:
     """All layers; images a second of the epochs after the first."""
     from imgkit import finetune
 
-    recipe, sets = write_recipe(given, TRAIN + "epochs = {epochs}\n", "all", given.epochs), []
+    recipe, sets = write_recipe(given, "all", f"epochs = {given.epochs}"), []
     if given.prepared:
         words = ["data", "prepare", given.model, "--data", str(given.data), "--recipe", str(recipe)]
         subprocess.run([sys.executable, "-m", "imgkit", *words], check=True)
@@ -99,28 +102,38 @@ def can_prepare() -> bool:
 def frozen(given: stopwatch.argparse.Namespace) -> None:
     """The head alone, on features that are computed and kept, and once more on those that are there.
 
-    The loop is all from the first picture of the features to the end of the last epoch's evaluation; the call is all
-    that `finetune` does.
+    The loop is all from the first picture of the features to the end of the last epoch, without validation and with;
+    the call is all that `finetune` does.
     """
     from imgkit import finetune
+    from imgkit.experiment import Experiment
 
-    recipe, loops, calls = write_recipe(given, FROZEN, "head", given.epochs), {}, {}
-    for name in ("first time", "again"):
-        run = name.replace(" ", "-")
+    recipe = write_recipe(given, "head", f"epochs = {given.epochs}\nviews = 1")
+    evaluate, evaluated, values = Experiment._evaluate, [0.0], dict[str, float]()
 
-        def call(run: str = run) -> None:
+    def timed_evaluation(*rest: Any) -> Any:  # noqa: ANN401
+        began = time.perf_counter()
+        found = evaluate(*rest)
+        evaluated[-1] += time.perf_counter() - began
+        return found
+
+    with patch.object(Experiment, "_evaluate", timed_evaluation):
+        for name in ("first time", "again"):
+            run, began = name.replace(" ", "-"), time.perf_counter()
             finetune(given.model, recipe=str(recipe), data=given.data, out=given.scratch, name=run)
-
-        calls[f"imgkit, {name}: whole call"] = stopwatch.timed(call)
-        loops[f"imgkit, {name}"] = history(given.scratch / run)[-1]["seconds"]
-    stopwatch.leave(given.out, values=loops | calls, **chosen(given.scratch / "first-time"))
+            values[f", {name}: whole call"] = time.perf_counter() - began
+            values[f", {name}: with validation"] = history(given.scratch / run)[-1]["seconds"]
+            values[f", {name}"] = values[f", {name}: with validation"] - evaluated[-1]
+            evaluated.append(0.0)
+    ordered = {name: values[name] for name in sorted(values, key=lambda name: (name.count(":"), "again" in name))}
+    stopwatch.leave(given.out, values=ordered, **chosen(given.scratch / "first-time"))
 
 
 def predict(given: stopwatch.argparse.Namespace) -> None:
     """Label all pictures of a folder and write a table of the answers; images a second, the model's loading counted."""
     from imgkit import finetune
 
-    recipe = write_recipe(given, TRAIN + "steps = 1\n", "all", 1)
+    recipe = write_recipe(given, "all", "steps = 1")
     run = finetune(given.model, recipe=str(recipe), data=given.small, out=given.scratch, name="run")
     next(run.predict(given.small, device=given.device))  # imports what it needs
     count = 0

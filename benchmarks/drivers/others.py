@@ -38,7 +38,7 @@ def saving(given: argparse.Namespace) -> None:
     words = ["--repeats", "1", "--json", str(out), "--out", str(given.scratch)]
     subprocess.run([sys.executable, str(HERE / "saving.py"), *words], check=True)
     found = json.loads(out.read_text())
-    values = {"waiting": found["waiting_stall_s_median"], "imgkit": found["beside_stall_s_median"]}
+    values = {", beside": found["beside_stall_s_median"], ", waited for": found["waiting_stall_s_median"]}
     stopwatch.leave(given.out, values=values, **found)
 
 

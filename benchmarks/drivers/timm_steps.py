@@ -36,7 +36,7 @@ def load(given: stopwatch.argparse.Namespace) -> ModuleType:
 
 
 def train(given: stopwatch.argparse.Namespace, script: Any, words: list[str]) -> None:  # noqa: ANN401
-    """Seconds of each epoch; for `frozen`, of all from the first to the end of the last one's validation."""
+    """Images a second; for `frozen` the seconds of all epochs, and of all to the end of the last validation."""
     seconds, images, instants = [], [], []
     epoch = script.train_one_epoch
 
@@ -66,16 +66,22 @@ def train(given: stopwatch.argparse.Namespace, script: Any, words: list[str]) ->
         *("--output", str(given.scratch), "--experiment", "run", "--checkpoint-hist", "1", *words),
     ]
     script.main()
-    value = instants[-1] - instants[0] if given.work == "frozen" else stopwatch.rate(images, seconds)
-    stopwatch.leave(given.out, value, epochs_s=seconds, flags=words)
+    values = {"": stopwatch.rate(images, seconds)}
+    if given.work == "frozen":
+        values = {"": sum(seconds), ": with validation": instants[-1] - instants[0]}
+    stopwatch.leave(given.out, values=values, epochs_s=seconds, flags=words)
 
 
 def frozen(create_model: Callable[..., Any]) -> Callable[..., Any]:
-    """`create_model` with a trunk that needs no gradient."""
+    """`create_model` with a trunk that needs no gradient and keeps its statistics."""
+    import torch
 
     def made(*given: Any, **more: Any) -> Any:  # noqa: ANN401
-        model = create_model(*given, **more).requires_grad_(False)
+        model = create_model(*given, **more).requires_grad_(False).eval()
         model.get_classifier().requires_grad_(True)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train = lambda mode=True, module=module: module  # its statistics stay, which is faster, too
         return model
 
     return made
