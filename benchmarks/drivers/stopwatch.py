@@ -1,7 +1,8 @@
 """What the drivers of benchmarks/speed.py share: their arguments, the rate of epochs, and the file that they leave.
 
-A driver is a process that does one tool's work once and leaves a JSON file: `value`, or several `values` by what is added
-to its name, and what else there is to know. Imports and start-up are outside of what it times. Nothing here imports a heavy library.
+A driver is a process that does one tool's work once and leaves a JSON file: `value`, or several `values` by what is
+added to its name, and what else there is to know. Imports and start-up are outside of what it times. Nothing here
+imports a heavy library.
 """
 
 from __future__ import annotations
