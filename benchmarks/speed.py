@@ -32,6 +32,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -213,6 +214,7 @@ def complete(given: argparse.Namespace) -> argparse.Namespace:
 
 def main() -> None:
     """Measure, or write the page."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it started ends with it
     given = arguments().parse_args()
     if given.what == "table":
         speed_page.write(given.out)
