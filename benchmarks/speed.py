@@ -126,6 +126,7 @@ def begin(scenario: contestants.Scenario, file: Path, given: argparse.Namespace)
         "unit": scenario.unit,
         "more": scenario.more,
         "settings": scenario.settings,
+        "contestants": [one.who for one in scenario.contestants],
         "left_out": scenario.left_out,
         "machine": machine(given),
     }

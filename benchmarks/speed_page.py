@@ -86,7 +86,8 @@ BARS = (
 WORDS = {
     "train": "Training all layers of `{model}`, images a second of epochs 2 and on, waiting for data counted",
     "frozen": "{epochs} epochs of a head on the frozen trunk of `{model}`, from the first picture on, "
-    "validation apart, seconds",
+    "validation apart, seconds; imgkit learns from one random crop of each picture, the others from a new one in each "
+    "epoch",
     "predict": "Labels of `{model}` for a folder of JPEGs, images a second",
     "quality": "Solar cells, 2 classes, `tf_efficientnet_lite0`: one whole command with cold caches, seconds",
     "command": "Until the command answers, seconds",
@@ -157,6 +158,12 @@ def measured(bar: Bar, found: Mapping[str, Any]) -> Spread | None:
     return ratios({**found, "more": not found["more"]}, bar.own, bar.other)  # a share of time is its inverse
 
 
+def own_beside(values: Mapping[str, object], who: str) -> str:
+    """imgkit's first value of the kind that `who` has, such as "with validation"; "": none, or `who` is imgkit."""
+    kind, ours = who.partition(":")[2], [own for own in values if own.startswith("imgkit")]
+    return "" if who in ours else next((own for own in ours if own.partition(":")[2] == kind), "")
+
+
 def headline(found: Mapping[str, Any]) -> str:
     """What a scenario measures, in words."""
     name = found["scenario"]
@@ -171,12 +178,11 @@ def scenario_lines(found: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     values = values_of(found)
-    own = next((who for who in values if who.startswith("imgkit")), "")
     variants = {run["who"]: run["variant"] for run in found["runs"]}
     for of in {run["of"]: None for run in found["runs"]}:
         variants[of] = best_variant(found["runs"], of, more=found["more"]) or ""
     for who, spread in ((who, Spread.of(list(each.values()))) for who, each in values.items()):
-        faster = None if who == own or who.startswith("imgkit") else ratios(found, own, who)
+        faster = ratios(found, own_beside(values, who), who)
         told = "" if faster is None or "bytes" in found["unit"] else faster.told(2)
         flags = "" if variants[who] == "as it is" else variants[who]
         rows.append(f"| {who} | {spread.told()} | {spread.n} | {told} | {flags} |")
@@ -267,10 +273,9 @@ def chart_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, S
     rows = []
     for name, one in found.items():
         values = values_of(one)
-        own = next((who for who in values if who.startswith("imgkit")), "")
         for who in values:
-            faster = ratios(one, own, who)
-            if faster is not None and not who.startswith("imgkit") and "bytes" not in one["unit"]:
+            faster = ratios(one, own_beside(values, who), who)
+            if faster is not None and ":" not in who and "bytes" not in one["unit"]:
                 rows.append((name, who, faster))
     return rows
 

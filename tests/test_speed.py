@@ -100,6 +100,15 @@ def test_of_seconds_fewer_are_faster(page: ModuleType) -> None:
     assert page.best_variant(result["runs"], "fastai", more=True) == "a"
 
 
+def test_like_is_compared_with_like(page: ModuleType) -> None:
+    whos = ("imgkit, first time", "imgkit, first time: with validation", "fastai", "fastai: with validation")
+    runs = [run(who, 0, seconds) for who, seconds in zip(whos, (1.0, 4.0, 10.0, 12.0), strict=True)]
+    lines = page.scenario_lines(found(runs, more=False))
+    assert "| fastai | 10 | 1 | 10.00 |  |" in lines
+    assert "| fastai: with validation | 12 | 1 | 3.00 |  |" in lines
+    assert "| imgkit, first time: with validation | 4 | 1 |  |  |" in lines
+
+
 def test_what_failed_is_told_and_counts_for_nothing(page: ModuleType) -> None:
     runs = [run("imgkit", 0, 3.0), run("fastai", 0, None, "bfloat16", error="no such thing"), run("fastai", 0, 1.5)]
     result = found(runs)
