@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,7 +174,7 @@ def headline(found: Mapping[str, Any]) -> str:
 def scenario_lines(found: Mapping[str, Any]) -> list[str]:
     """The table of one scenario in Markdown, and what has to be known of it."""
     rows = [
-        f"| | {found['unit']}, median (range) | repeats | imgkit is so many times as fast | flags |",
+        f"| | {found['unit']}, median (range) | repeats | imgkit is so many times as fast | format, flags |",
         "|---|---|---|---|---|",
     ]
     values = values_of(found)
@@ -184,12 +184,19 @@ def scenario_lines(found: Mapping[str, Any]) -> list[str]:
     for who, spread in ((who, Spread.of(list(each.values()))) for who, each in values.items()):
         faster = ratios(found, own_beside(values, who), who)
         told = "" if faster is None or "bytes" in found["unit"] else faster.told(2)
-        flags = "" if variants[who] == "as it is" else variants[who]
+        flags = formats_of(found, who) or ("" if variants[who] == "as it is" else variants[who])
         rows.append(f"| {who} | {spread.told()} | {spread.n} | {told} | {flags} |")
     failed = {f"{run['who']} ({run['variant']})": run["error"] for run in found["runs"] if run["value"] is None}
     lines = [headline(found), "", *rows, "", settings_line(found)]
     lines += [f"* {who} failed: {why}" for who, why in failed.items()]
     return lines + [f"* left out: {text}" for text in found["left_out"]]
+
+
+def formats_of(found: Mapping[str, Any], who: str) -> str:
+    """The number formats that a contestant chose by itself, the most frequent first; "": it was told, or tells none."""
+    told = [run["format"] for run in found["runs"] if run["who"] == who and run.get("format")]
+    names = [one if isinstance(one, str) else f"{one['precision']}, {one['memory']}" for one in told]
+    return " or ".join(name for name, _ in Counter(names).most_common())
 
 
 def settings_line(found: Mapping[str, Any]) -> str:

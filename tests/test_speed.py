@@ -161,6 +161,15 @@ def test_the_table_has_medians_ranges_ratios_and_surroundings(page: ModuleType) 
     assert "80 JPEGs of 500 x 375 px and 79 kB on average; load average at the start of a run 0.5 to 0.5" in text
 
 
+def test_formats_that_were_chosen_are_told(page: ModuleType) -> None:
+    own = {"precision": "bfloat16", "memory": "channels_last", "why": "faster"}
+    runs = [run("imgkit", 0, 1.0, format=own), run("no data", 0, 1.0, "best format", format="float32, contiguous")]
+    runs += [run("no data", one, 1.0, "best format", format="bfloat16, channels_last") for one in (1, 2)]
+    lines = page.scenario_lines(found(runs))
+    assert "| imgkit | 1 | 1 |  | bfloat16, channels_last |" in lines
+    assert "| no data | 1 (1 to 1) | 3 | 1.00 | bfloat16, channels_last or float32, contiguous |" in lines
+
+
 def test_every_promise_is_on_the_page_and_only_measured_ones_in_the_chart(page: ModuleType, tmp_path: Path) -> None:
     results = {"train-resnet50": found(TURNS)}
     text = page.page(results)
