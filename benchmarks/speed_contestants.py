@@ -188,7 +188,7 @@ def train(given: argparse.Namespace) -> Scenario:
 
 def limit(given: argparse.Namespace, data: Path) -> list[str]:
     """The command of the no-data rate."""
-    steps = max(8, 384 // given.batch_size) if not given.device.startswith("cuda") else 50
+    steps = max(4, 192 // given.batch_size) if not given.device.startswith("cuda") else 50
     more = ("--steps", str(steps), *(("--compile",) if given.compile else ()))
     return driver(given, "no_data", "train", data, *more)
 

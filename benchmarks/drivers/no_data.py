@@ -51,9 +51,12 @@ def main() -> None:
     parser = stopwatch.arguments("The no-data rate.", "train")
     parser.add_argument("--steps", type=int, default=12, help="of each format, after three that do not count")
     given = parser.parse_args()
+    import torch
+
     from imgkit.device import keep_freed_memory
 
     keep_freed_memory()
+    torch.backends.cudnn.benchmark = True
     names = [name for name, (_, _, compiled) in FORMATS.items() if given.compile or not compiled]
     rates = {name: given.batch_size * steps_per_second(given, name, given.steps) for name in names}
     best = max(rates, key=lambda name: rates[name])
