@@ -24,7 +24,7 @@ from PIL import Image
 WAYS = ("imgkit", "ImageFolder")
 _MOST_LINKS = 50_000  # to a file; ext4 allows 65,000
 
-_MEASURE = """
+MEASURE = """
 import json, resource, sys, time
 way, root = sys.argv[1:]
 if way == "imgkit":
@@ -64,7 +64,7 @@ def listing(root: Path, repeats: int = 3) -> dict[str, Any]:
     for repeat in range(repeats + 1):
         for way in WAYS if repeat % 2 else WAYS[::-1]:
             done = subprocess.run(
-                [sys.executable, "-c", _MEASURE, way, str(root)], check=True, capture_output=True, text=True
+                [sys.executable, "-c", MEASURE, way, str(root)], check=True, capture_output=True, text=True
             )
             if repeat:
                 runs[way].append(json.loads(done.stdout))
