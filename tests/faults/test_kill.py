@@ -16,9 +16,9 @@ from oracle import fingerprint, short_run, write_recipe
 from tally import Tally, share
 
 from imgkit import Run, checkpoint, open_run
-from imgkit.evaluate import store
 from imgkit.report.collect import collect
 from imgkit.run import RunFolder
+from imgkit.scoring import store
 from imgkit.trainer import Trainer
 
 HITS = 5  # kills at each point
