@@ -12,7 +12,7 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds"],
+    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds", "threads"],
     ["recipe"],
     [
         *(
