@@ -61,7 +61,7 @@ class Network:
         loaded: the network and its calibration; the network is moved to `device` and put into evaluation mode.
         device: where it runs.
         precision: see above.
-        told: told once which format `auto` found, and why.
+        told: told once which format `auto` found, and why, and whether torch resizes.
 
     Raises:
         UsageError: if there is no such precision.
@@ -103,12 +103,15 @@ class Network:
         self._seen += len(images)
         if self._open and self._seen >= FEW:
             self._open = False
-            self._choose(batch, answers)
+            why = self._choose(batch, answers)
             if again is not None and self.settled:
                 quick = [image for image in again() if not isinstance(image, str)]
                 self.quick = len(quick) == len(batch) and self._agrees(
                     self._model, torch.stack(quick).to(self.device), answers, self._autocast, WITHIN_QUICK
                 )
+            if self._told is not None:
+                why += "; images resized by torch" * self.quick
+                self._told(f"precision after {self._seen} images: {why} (--precision float32: exact)")
         return answers
 
     def _folded(self, batch: torch.Tensor) -> nn.Module:
@@ -129,8 +132,8 @@ class Network:
             logits = model(self._input(batch)).float().cpu().numpy()  # device sync
         return self._loaded.calibration.probabilities(logits)
 
-    def _choose(self, batch: torch.Tensor, answers: Probabilities) -> None:
-        """Take the fastest format that gives `answers` to the batch; where memory runs out, the one that is."""
+    def _choose(self, batch: torch.Tensor, answers: Probabilities) -> str:
+        """Take the fastest format that gives `answers` to the batch, or where memory runs out the one that is; say why."""
         try:
             model = self._folded(batch)
             half = has_half(self.device)
@@ -144,8 +147,7 @@ class Network:
         except Exception as error:
             why = "no memory to try another format" if ran_out(error) else f"another format failed ({error!r:.80})"
             self._model, self._autocast, why = self._loaded.model, None, f"float32: {why}"
-        if self._told is not None:
-            self._told(f"precision after {self._seen} images: {why} (--precision float32: exact)")
+        return why
 
     def _try(self, half: torch.dtype, batch: torch.Tensor, answers: Probabilities) -> str:
         """Take half precision if it is faster and agrees, and say why or why not; "" where it is not faster."""

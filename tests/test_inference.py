@@ -186,7 +186,9 @@ def test_pictures_resized_by_torch_have_to_have_the_same_answers(shift: int, gon
 
     def again() -> list[torch.Tensor | str]:
         asked_for.append(1)
-        quick = [torch.clamp(picture.int() + shift, 0, 255).to(torch.uint8).roll(int(shift > 1), 0) for picture in batch]
+        quick = [
+            torch.clamp(picture.int() + shift, 0, 255).to(torch.uint8).roll(int(shift > 1), 0) for picture in batch
+        ]
         return [*quick[gone:], *["No such file"] * gone]
 
     for batch in batches(4):
