@@ -133,7 +133,7 @@ class Network:
         return self._loaded.calibration.probabilities(logits)
 
     def _choose(self, batch: torch.Tensor, answers: Probabilities) -> str:
-        """Take the fastest format that gives `answers` to the batch, or where memory runs out the one that is; say why."""
+        """Take the fastest format that gives `answers` to the batch, where memory runs out the one that is; say why."""
         try:
             model = self._folded(batch)
             half = has_half(self.device)
