@@ -306,9 +306,11 @@ class Experiment:
             DeviceError: if memory runs out.
         """
         self._saver.settle()  # one at a time; and where it is not on the disk, another epoch is the best
-        self._request.save = False  # one that comes from here on asks for the next
+        asked, self._request.save = self._request.save, False  # one that comes from here on asks for the next
         self.progress.seconds = self._elapsed_s()
         self._saver.begin(self.progress, then, last=last or self._at_end)
+        if asked:
+            self._saver.settle()  # who asks for a save may end the run next
         self._last_save_s = time.monotonic()
 
     @property
