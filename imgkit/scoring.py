@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def score(
         index, rows, preprocessing=preprocessing, batch_size=BATCH, workers=workers, max_pixels=max_pixels, warn=warn
     )
     done, at_work, meter, began = 0, 0.0, Meter(), time.perf_counter()
-    with memory_told(no_room(device, BATCH)), torch.inference_mode():
+    # A traceback may hold the generator until the process ends, which waits for its loaders.
+    with closing(batches), memory_told(no_room(device, BATCH)), torch.inference_mode():
         model = model.to(device).eval()
         for batch in batches:
             given = time.perf_counter()
