@@ -114,6 +114,9 @@ OPTIONS = (
     Option("--no-feature-cache", "run.feature_cache", bool, "Keep no features, and take none that are kept.", _MACHINE),
     Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
     Option("--name", "", str, "Name of the run's folder (else from time, model, data).", _RUN),
+    Option(
+        "--folds", "", int, "Cross-validate: K trainings, each scored on the part it did not see.", _RUN, metavar="K"
+    ),
     Option("--dry-run", "", bool, "Show the plan and stop: nothing is trained.", _RUN, False),
     Option("--print-recipe", "", bool, "Print the full recipe as TOML and stop.", _RUN, False),
     Option("--smoke", "", bool, "Run everything for a few steps, to see whether it works.", _RUN, False),
@@ -142,7 +145,7 @@ _OF_SPLIT = (
 )
 _NOT_IN_LR_FIND = (
     *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
-    *("--from", "--out", "--name", "--dry-run", "--print-recipe", "--smoke"),
+    *("--from", "--out", "--name", "--folds", "--dry-run", "--print-recipe", "--smoke"),
 )
 _MACHINES = ("--device", "--workers", "--no-feature-cache")
 _IN_PROBE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--seed", "--weights", *_MACHINES)

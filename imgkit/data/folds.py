@@ -63,7 +63,7 @@ def assign_folds(
             dealt[unit] = fold
     found = np.empty_like(dealt)
     found[by_path] = dealt
-    _check_trained(found, sets, classes, seed)
+    check_trained(found, sets, classes, f"Deal anew:  --split-seed {seed + 1}   or take fewer folds.")
     return found
 
 
@@ -108,8 +108,18 @@ def _check_classes(has: Sequence[Counter[int]], classes: Sequence[str], folds: i
     )
 
 
-def _check_trained(folds: Ints, sets: Sequence[Sequence[int]], classes: Sequence[str], seed: int) -> None:
-    """See that no class lies in one fold alone: whoever trains on the others would not know it."""
+def check_trained(folds: Ints, sets: Sequence[Sequence[int]], classes: Sequence[str], hint: str) -> None:
+    """See that no class lies in one fold alone: whoever trains on the others would not know it.
+
+    Args:
+        folds: of each image from 0 on, (n,).
+        sets: label codes of each image.
+        classes: names of the labels.
+        hint: what to do about it.
+
+    Raises:
+        DataError: naming the first such class.
+    """
     found: dict[int, set[int]] = {}
     for fold, labels in zip(folds.tolist(), sets, strict=True):
         for label in labels:
@@ -117,7 +127,7 @@ def _check_trained(folds: Ints, sets: Sequence[Sequence[int]], classes: Sequence
     alone = min((code for code, where in found.items() if len(where) == 1), default=None)
     if alone is not None:
         raise DataError(
-            f"All groups with class {printable(classes[alone])!r} fell into fold {min(found[alone]) + 1}, and a "
-            "training on the others would not know it.",
-            f"Deal anew:  --split-seed {seed + 1}   or take fewer folds.",
+            f"All images of class {printable(classes[alone])!r} are in fold {min(found[alone]) + 1}, and a training on "
+            "the other folds would not know it.",
+            hint,
         )

@@ -172,16 +172,16 @@ class SplitFile:
     def settings(self, file: Path) -> DataSettings:
         """The same as values."""
         index, own = self.found.index, self.found.settings
-        several = index.task == "multilabel"
-        return DataSettings(
-            path=str(file),
-            root=str(index.root),
-            label_col=("labels",) if several else None,
-            label_delimiter=SEPARATOR if several else None,
-            group_col="group" if index.groups is not None else None,
-            weight_col=None if own.weight_col is None else self._named(own.weight_col),
-            max_pixels=own.max_pixels,
-        )
+        given: dict[str, object] = {"path": str(file), "root": str(index.root)}
+        if index.task == "multilabel":
+            given |= {"label_col": ("labels",), "label_delimiter": SEPARATOR}
+        if index.groups is not None:
+            given["group_col"] = "group"
+        if own.weight_col is not None:
+            given["weight_col"] = self._named(own.weight_col)
+        if "max_pixels" in own.model_fields_set:
+            given["max_pixels"] = own.max_pixels
+        return DataSettings.model_validate(given)
 
     def write(self, file: Path) -> str:
         """Write the file, unless it is there already; returns the SHA-256 of its content.
