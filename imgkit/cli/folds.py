@@ -106,7 +106,7 @@ def _print(pooled: "Pooled", compared: "list[Compared]") -> None:
     rows = table(pooled)
     heads = ["score", "all images", "95 %", "mean", "sd"]
     print_columns(heads, [row[:5] for row in rows], console, right={"all images", "mean", "sd"}, folded={"score"})
-    for row in rows[:2]:
+    for row in (row for row in rows if row[2]):  # those with an interval
         screen.line(f"{row[0]} of the folds: {' · '.join(row[5:])}")
     for text in notes(pooled):
         screen.item("i", text)

@@ -24,14 +24,14 @@ def report(
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="Compare runs with this one (else with the best).")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Write the page anew as training goes on.")] = False,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Show it at an address of this machine, until Ctrl-C.")
-    ] = False,
     by: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Of one run: its table's column, size, aspect or brightness. Repeatable."),
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Write the page anew as training goes on.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show it at an address of this machine, until Ctrl-C.")
+    ] = False,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of that address (else any that is free).")] = None,
 ) -> None:
     """Compare runs, or show one: a table here, and a page for a browser.
