@@ -11,7 +11,10 @@ from imgkit.errors import UsageError, printable
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
-    from imgkit.data.index import Index, Ints
+    import numpy as np
+    import numpy.typing as npt
+
+    from imgkit.data.index import Index
     from imgkit.data.split_file import Found
     from imgkit.recipe.schema import DataSettings
 
@@ -81,7 +84,7 @@ def _settings(given: Mapping[str, Any]) -> "DataSettings":
     return load_recipe("finetune", flags={**flags, **none}).recipe.data
 
 
-def _in_time(found: "Found", column: str, given: Mapping[str, Any]) -> "Ints":
+def _in_time(found: "Found", column: str, given: Mapping[str, Any]) -> "npt.NDArray[np.int8]":
     from imgkit.data.timed import assign_in_time, check_known_in_train, moments
     from imgkit.recipe.load import Flag, load_recipe
 

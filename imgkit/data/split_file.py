@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from imgkit.cells import SEPARATOR, Rows, guarded, joined
 from imgkit.data.csv_table import Cells, read_columns, read_table
@@ -116,7 +117,7 @@ class SplitFile:
     """
 
     found: Found
-    splits: Ints
+    splits: npt.NDArray[np.int8]
     rows: Ints
     own: Mapping[str, Sequence[str]] = field(default_factory=dict)
 

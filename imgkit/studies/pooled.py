@@ -104,7 +104,8 @@ def pool(out: Path, runs: Sequence[Planned], table: str, *, seed: int, grouped: 
             )
         classes = stored.classes
         try:
-            part, (header, *lines) = _answers(stored)
+            part, table_rows = _answers(stored)
+            header, *lines = ([*row] for row in table_rows)
         except _UNREADABLE as error:
             raise DiskError(
                 f"{printable(str(stored.folder))} cannot be read ({error}).",
