@@ -31,6 +31,7 @@ def cross_validate(verb: str, recipe: str, model: str | None, given: Mapping[str
     from imgkit.data.sources import find_data, refuse_inside
     from imgkit.model_names import resolve_name
     from imgkit.recipe.load import load_recipe
+    from imgkit.run import check_place
     from imgkit.studies.folds import TABLE, Request, check_out, deal, plan, train
     from imgkit.studies.pooled import compare_with_others, pool, write
     from imgkit.studies.work import in_a_process
@@ -41,7 +42,10 @@ def cross_validate(verb: str, recipe: str, model: str | None, given: Mapping[str
     settings = load_recipe(recipe, flags=flags, sets=sets).recipe.data
     place = find_data(settings)
     resolve_name(name)
-    out = given["out"] / (given["name"] or _name(asked, place.path.stem))
+    folder = given["name"] or _name(asked, place.path.stem)
+    out = given["out"] / folder
+    if not out.exists():  # else the same command goes on, see `check_out`
+        check_place(given["out"], folder)
     refuse_inside(place, settings.root, out)
     with screen.progress("reading images") as progress:
         folded = deal(asked, progress)
