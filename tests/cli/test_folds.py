@@ -1,4 +1,4 @@
-"""`imgkit finetune --folds K` and `scratch --folds K` as they are typed; what they do is in tests/studies/test_folds.py."""
+"""`finetune` and `scratch --folds K` as they are typed; what they do is in tests/studies/test_folds.py."""
 
 from collections.abc import Mapping
 from pathlib import Path

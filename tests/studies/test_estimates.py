@@ -124,7 +124,7 @@ def test_folds_that_agree_have_no_interval() -> None:
 
 
 def test_the_correction_keeps_to_5_percent_where_plain_students_does_not() -> None:
-    # Differences of folds of two equal networks, whose trainings share images: correlated by n_test / (n_test + n_train)
+    # Differences of two equal networks, whose trainings share images: correlated by n_test / (n_test + n_train)
     rng, folds, shared = np.random.default_rng(0), 5, 0.2
     values = np.sqrt(shared) * rng.normal(size=(4000, 1)) + np.sqrt(1 - shared) * rng.normal(size=(4000, folds))
     half = [FoldDifference(row.tolist(), ratio=shared / (1 - shared)).half or 0.0 for row in values]
