@@ -64,8 +64,6 @@ def cross_validate(verb: str, recipe: str, model: str | None, given: Mapping[str
     files = write(pooled, compared, out)
     _print(pooled, compared)
     screen.fact("Wrote", *(str(file) for file in files))
-    if smoke:
-        screen.note("smoke run: of each fold a few images were scored, and the result means nothing")
 
 
 def _name(asked: "Request", data: str) -> str:

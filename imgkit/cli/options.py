@@ -131,11 +131,7 @@ _OF_PREVIEW = (
     Option("--by-class", "", bool, "Samples of each class instead, train beside val.", _RUN, False),
     Option("--out", "", Path, "The PNG to write.", _RUN, Path("preview.png")),
 )
-_NOT_IN_SPLIT = (
-    "--data",
-    "--train",
-    "--val",
-)  # the first as arguments; a pair has its splits, of --val the share is left
+_NOT_IN_SPLIT = ("--data", "--train", "--val")  # the first as arguments; a pair has its splits, --val is a share here
 _OF_SPLIT = (
     Option("--val", "data.val", float, "Share for validation (0.2).", _DATA, metavar="SHARE"),
     Option("--test", "data.test", float, "Share for one final score (0).", _DATA, metavar="SHARE"),

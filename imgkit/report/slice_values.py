@@ -46,7 +46,8 @@ def columns_of(
     about = folder.read_json("run.json")
     settings = load_recipe(str(folder.path / "recipe.toml")).recipe.data
     tables = about["data"].get("tables")
-    cells = None if not tables or len(tables) > 1 else _cells(folder, about, settings, tables[0])
+    one_table = bool(tables) and not settings.more  # paths of joined data sets are not those of a table
+    cells = _cells(folder, about, settings, tables[0]) if one_table else None
     found, pictures = {}, dict[str, Floats]()
     for name in names:
         if cells is not None and name in cells.header:
@@ -57,7 +58,7 @@ def columns_of(
             few = len(np.unique(values)) <= 12
             found[name] = [f"{value:g}" for value in values.tolist()] if few else bins(values)
         else:
-            raise _no_column(folder, name, cells, tables)
+            raise _no_column(folder, name, cells, settings, tables)
     return found
 
 
@@ -71,18 +72,21 @@ def has_groups(folder: RunFolder) -> bool:
 
 
 def _no_column(
-    folder: RunFolder, name: str, cells: Cells | None, tables: Sequence[Mapping[str, str]] | None
+    folder: RunFolder,
+    name: str,
+    cells: Cells | None,
+    settings: DataSettings,
+    tables: Sequence[Mapping[str, str]] | None,
 ) -> UsageError:
     computed = f"Without a table:  --by {'  --by '.join(COMPUTED)}"
     if cells is not None:
-        shown = printable(Path((tables or [{"path": ""}])[0]["path"]).name)
         return UsageError(
-            f"{shown}, which {folder.name} was trained on, has no column {printable(name)!r}.",
+            f"The table that {folder.name} was trained on has no column {printable(name)!r}.",
             f"Columns: {listed(cells.header, 50)}\nComputed of the pictures: {', '.join(COMPUTED)}",
         )
     if tables is None:
         why = "was trained before runs kept the hash of their table, so a column cannot be told to be the same"
-    elif tables:
+    elif settings.more:
         why = "was trained on several data sets, of which columns are not read"
     else:
         why = "was trained on folders, which have no columns"

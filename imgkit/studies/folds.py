@@ -179,7 +179,11 @@ def train(whole: Asked, runs: Sequence[Planned], screen: Screen, worker: Worker)
         Interrupted: if a signal came; the run under way is saved, and the same command goes on.
     """
     with study_lock(whole.out), hear_signals() as request:
-        found = states(whole, runs)
+        try:
+            found = states(whole, runs)
+        except UsageError as error:
+            hint = "Choose another --name for a cross-validation anew, or remove these folders."
+            raise UsageError(error.message, hint) from None
         for number, run in enumerate(runs, start=1):
             if found[run.name] == "done":
                 continue

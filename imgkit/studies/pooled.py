@@ -56,6 +56,7 @@ class Pooled:
         rows: of oof.csv, the header first.
         grouped: whether images have groups.
         model: the network.
+        smoke: whether the runs are trials of a few steps.
     """
 
     folds: Sequence[FoldScore]
@@ -65,6 +66,7 @@ class Pooled:
     rows: Sequence[Sequence[str]]
     grouped: bool
     model: str
+    smoke: bool
 
     def values(self, key: str) -> list[float]:
         """A score of each fold."""
@@ -132,15 +134,14 @@ def pool(out: Path, runs: Sequence[Planned], table: str, *, seed: int, grouped: 
         for one in SCORES["single" if task == "single" else "multilabel"]
     ]
     whole = [[*header, "fold"], *rows]
-    return Pooled(folds, quantities, metrics, table, whole, grouped, str(about["model"]))
+    return Pooled(folds, quantities, metrics, table, whole, grouped, str(about["model"]), bool(about["smoke"]))
 
 
 def compare_with_others(pooled: Pooled, out: Path) -> list[Compared]:
     """The differences to the cross-validations beside this one that have the same folds, image by image."""
     found = []
     for other, told in _others(out):
-        same = told.get("table") == pooled.table and len(told["folds"]) == len(pooled.folds)
-        if not same:
+        if (told["table"], told["smoke"]) != (pooled.table, pooled.smoke):  # the table has the number of folds, too
             continue
         for quantity in pooled.quantities:
             if quantity.kind != "share":
@@ -164,6 +165,7 @@ def write(pooled: Pooled, compared: Sequence[Compared], out: Path) -> list[Path]
         "schema": SCHEMA,
         "table": pooled.table,
         "model": pooled.model,
+        "smoke": pooled.smoke,
         "folds": [{"run": fold.run, "n": dict(fold.n), "scores": dict(fold.scores)} for fold in pooled.folds],
         "mean": {one.key: fmean(pooled.values(one.key)) for one in pooled.quantities},
         "sd": {one.key: stdev(pooled.values(one.key)) for one in pooled.quantities},
@@ -234,6 +236,8 @@ def notes(pooled: Pooled) -> list[str]:
     ]
     if pooled.grouped:
         found.append("Images of one group are alike, so the interval, which takes them for independent, is too narrow.")
+    if pooled.smoke:
+        found.append("A smoke run: a few steps each, and of each fold a few images were scored. It means nothing.")
     return found
 
 

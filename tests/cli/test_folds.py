@@ -50,6 +50,10 @@ def test_the_same_command_goes_on_and_tells_what_all_folds_come_to(
     code, _, err = imgkit(*words, "--split-seed", "1")
     assert code == 2
     assert "folds.csv has other folds" in said(err)
+    code, _, err = imgkit(*words, "--smoke")
+    assert code == 2
+    assert "fold1-seed0 was trained with other values: smoke false there, true here" in said(err)
+    assert "Choose another --name for a cross-validation anew, or remove these folders." in said(err)
 
 
 @pytest.mark.parametrize(

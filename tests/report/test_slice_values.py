@@ -1,6 +1,7 @@
 """What images are sliced by: the table that the run was trained on, and the pictures; never others."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,11 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "cells.csv"
 
 
-def run_on(table: Path, name: str = "one", **told: object) -> tuple[RunFolder, Stored]:
+def run_on(table: Path, name: str = "one", sets: Sequence[str] = (), **told: object) -> tuple[RunFolder, Stored]:
     index = load_data(DataSettings(path=str(table))).index
     data = {"where": "cells.csv", "root": str(table.parent), "fingerprint": index.fingerprint, "n": {}}
     data |= {"tables": [{"path": str(table), "sha256": sha256_of(table)}], **told}
-    run = write_scored_run(table.parent / "runs", name, index, {"val": 0.7, "test": 0.7}, data=data)
+    run = write_scored_run(table.parent / "runs", name, index, {"val": 0.7, "test": 0.7}, sets=sets, data=data)
     stored = stored_of(run)
     assert stored is not None
     return run, stored
@@ -91,9 +92,8 @@ def test_a_picture_that_changed_is_refused(table: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "why"),
     [
-        ({}, r"cells\.csv, which one was trained on, has no column 'colour'"),
+        ({}, "The table that one was trained on has no column 'colour'"),
         ({"tables": []}, "was trained on folders, which have no columns"),
-        ({"tables": [{}, {}]}, "was trained on several data sets"),
         ({"tables": None}, "before runs kept the hash of their table"),
     ],
 )
@@ -104,6 +104,13 @@ def test_a_column_that_is_not_there_is_told(table: Path, told: dict[str, object]
     assert "brightness" in error.value.hint
     with pytest.raises(UsageError, match="--by size is given twice"):
         columns_of(run, stored, ["size", "size"])
+
+
+def test_a_table_that_was_joined_with_a_folder_is_not_read(table: Path) -> None:
+    run, stored = run_on(table, sets=["data.path=pictures", 'data.more=["cells.csv"]'])
+    with pytest.raises(UsageError, match="--by site: one was trained on several data sets, of which columns are not"):
+        columns_of(run, stored, ["site"])
+    assert set(columns_of(run, stored, ["size"])["size"]) == {"16"}
 
 
 def test_groups_are_known(table: Path) -> None:

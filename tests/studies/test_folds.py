@@ -202,6 +202,8 @@ def test_from_the_images_to_their_answers(tmp_path: Path, *, several: bool) -> N
         other = json.loads((again / "folds.json").read_text())
         for number, fold in enumerate(other["folds"]):
             fold["scores"]["top1"] += (0.1, 0.3)[number]
+        (again / "folds.json").write_text(json.dumps({**other, "smoke": True}))
+        assert not go(asked, out, jobs)[1]  # a trial of a few steps is nothing to compare with
         (again / "folds.json").write_text(json.dumps(other))
         _, compared = go(asked, out, jobs)
         (one,) = [one for one in compared if one.quantity.key == "top1"]
