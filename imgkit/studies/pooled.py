@@ -232,7 +232,7 @@ def notes(pooled: Pooled) -> list[str]:
     """What the numbers are, and are not."""
     found = [
         "The interval is over images, of all folds together. The deviation (sd) tells how folds differ; since "
-        "trainings share most of their images, sd / √K is not the error of the mean.",
+        "images that one training is scored on train the others, sd / √K is not the error of the mean.",
     ]
     if pooled.grouped:
         found.append("Images of one group are alike, so the interval, which takes them for independent, is too narrow.")
