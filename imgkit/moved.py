@@ -26,6 +26,13 @@ def move_data(folder: RunFolder, root: str | Path, screen: Screen) -> None:
     moved = about["data"] | {"root": str(place)}
     if Path(moved.get("path", "")).is_relative_to(before):  # a table among its images; another one was not moved
         moved["path"] = str(place / Path(moved["path"]).relative_to(before))
+    if "tables" in moved:  # a run of an earlier imgkit has none
+        moved["tables"] = [
+            {**one, "path": str(place / Path(one["path"]).relative_to(before))}
+            if Path(one["path"]).is_relative_to(before)
+            else one
+            for one in moved["tables"]
+        ]
     with screen.progress("checking images") as progress:
         check_files(read_index(folder, about | {"data": moved}), progress)
     folder.write_json("run.json", about | {"data": moved})

@@ -17,7 +17,7 @@ from imgkit.class_weights import check_weights, loss_weights
 from imgkit.data.index import SPLITS
 from imgkit.data.load import LoadedData, list_data, load_data, no_validation
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.data.sources import find_data
+from imgkit.data.sources import find_data, tables_of
 from imgkit.decode_once import decided
 from imgkit.device import (
     check_memory,
@@ -79,6 +79,7 @@ def prepare(
             check_optimizer(resolve(recipe, phase).train)
         check_weights(resolve(recipe, phase).loss)
     listed = list_data(recipe.data)  # what is wrong there is told before weights are fetched
+    tables = tables_of(listed.place)
     check_classes(loaded, len(listed.classes))
     weights = (
         _source(recipe, dry_run, screen) if start is None else start.source
@@ -118,6 +119,7 @@ def prepare(
             "where": data.name,
             **({} if recipe.data.more else {"path": str(find_data(recipe.data).path.resolve())}),
             "root": str(index.root.resolve()),
+            "tables": tables,
             "fingerprint": index.fingerprint,
             "n": {split: len(index.rows(split)) for split in SPLITS},
             "notes": [*data.notes, *data.warnings],

@@ -40,7 +40,13 @@ def test_a_run_finds_its_data_where_they_are_now(data: Path, tmp_path: Path) -> 
     metrics = run.evaluate(split="train", root=there, screen=Screen(file=text, width=1000))
     assert f"note: the data of run are read from {there} from now on" in text.getvalue()
     assert run.evaluate(split="train") == metrics, "it is remembered"
+    about = run.folder.read_json("run.json")
+    assert [one["path"] for one in about["data"]["tables"]] == [str(there / "table.csv")]
     assert not any(answer.error for answer in run.predict(there / "table.csv")), "the table is its own, still"
+    del about["data"]["tables"]  # as of a run that was made before it was kept
+    run.folder.write_json("run.json", about)
+    run.evaluate(split="train", root=there)
+    assert "tables" not in run.folder.read_json("run.json")["data"]
 
 
 def test_another_image_in_the_same_place_is_not_taken(data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 from imgkit.cli.options import check_signature, recipe_flags, typed
 from imgkit.cli.prepare import prepare_command
 from imgkit.cli.preview import preview_command
+from imgkit.cli.split import split_command
 from imgkit.cli.train import smoke_asked, use_given_plugins
 from imgkit.data.rows import listed
 from imgkit.errors import DataError, printable
@@ -35,6 +36,8 @@ def add_to(app: typer.Typer) -> None:
     group.command("check", help=text)(_check_command())
     group.command("preview", help="Write a picture of what training will see.", no_args_is_help=True)(preview_command())
     group.command("prepare", help="Decode images once, for later trainings.", no_args_is_help=True)(prepare_command())
+    text = "Write a CSV with the split of each image, and its fold."
+    group.command("split", help=text)(split_command())
     app.add_typer(group, name="data", rich_help_panel=PANEL)
 
 

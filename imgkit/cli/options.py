@@ -114,6 +114,9 @@ OPTIONS = (
     Option("--no-feature-cache", "run.feature_cache", bool, "Keep no features, and take none that are kept.", _MACHINE),
     Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
     Option("--name", "", str, "Name of the run's folder (else from time, model, data).", _RUN),
+    Option(
+        "--folds", "", int, "Cross-validate: K trainings, each scored on the part it did not see.", _RUN, metavar="K"
+    ),
     Option("--dry-run", "", bool, "Show the plan and stop: nothing is trained.", _RUN, False),
     Option("--print-recipe", "", bool, "Print the full recipe as TOML and stop.", _RUN, False),
     Option("--smoke", "", bool, "Run everything for a few steps, to see whether it works.", _RUN, False),
@@ -128,9 +131,17 @@ _OF_PREVIEW = (
     Option("--by-class", "", bool, "Samples of each class instead, train beside val.", _RUN, False),
     Option("--out", "", Path, "The PNG to write.", _RUN, Path("preview.png")),
 )
+_NOT_IN_SPLIT = ("--data", "--train", "--val")  # the first as arguments; a pair has its splits, --val is a share here
+_OF_SPLIT = (
+    Option("--val", "data.val", float, "Share for validation (0.2).", _DATA, metavar="SHARE"),
+    Option("--test", "data.test", float, "Share for one final score (0).", _DATA, metavar="SHARE"),
+    Option("--time-col", "", str, "CSV column of dates or numbers: the newest are test.", _DATA, metavar="COLUMN"),
+    Option("--folds", "", int, "Deal all but test to so many folds, too.", _DATA, metavar="K"),
+    Option("--out", "", Path, "The CSV to write.", _RUN, Path("split.csv")),
+)
 _NOT_IN_LR_FIND = (
     *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
-    *("--from", "--out", "--name", "--dry-run", "--print-recipe", "--smoke"),
+    *("--from", "--out", "--name", "--folds", "--dry-run", "--print-recipe", "--smoke"),
 )
 _MACHINES = ("--device", "--workers", "--no-feature-cache")
 _IN_PROBE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--seed", "--weights", *_MACHINES)
@@ -165,13 +176,29 @@ def prepare_signature() -> inspect.Signature:
 
 def check_signature() -> inspect.Signature:
     """The signature of `data check`: folders or tables, and those options that change how they are read and split."""
+    of_pictures = [option for option in OPTIONS if option.panel == _DATA and option.flag not in _NOT_IN_CHECK]
+    shared = [*of_pictures, *(option for option in OPTIONS if option.flag in _IN_CHECK)]
+    return _signature_of_paths(shared)
+
+
+def split_options() -> tuple[Option, ...]:
+    """The options of `data split`: those that change how pictures are read, and its own."""
+    shared = [option for option in OPTIONS if option.panel == _DATA and option.flag not in _NOT_IN_SPLIT]
+    data = next(option for option in OPTIONS if option.flag == "--data")
+    return (data, *shared, *(option for option in OPTIONS if option.flag == "--plugin"), *_OF_SPLIT)
+
+
+def split_signature() -> inspect.Signature:
+    """The signature of `data split`: folders or tables, and its options."""
+    return _signature_of_paths([option for option in split_options() if option.flag != "--data"])
+
+
+def _signature_of_paths(options: Sequence[Option]) -> inspect.Signature:
     given = typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
     first = inspect.Parameter(
         "data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
     )
-    of_pictures = [option for option in OPTIONS if option.panel == _DATA and option.flag not in _NOT_IN_CHECK]
-    shared = [*of_pictures, *(option for option in OPTIONS if option.flag in _IN_CHECK)]
-    return inspect.Signature([first, *(option.parameter() for option in shared)])
+    return inspect.Signature([first, *(option.parameter() for option in options)])
 
 
 def lr_find_signature() -> inspect.Signature:

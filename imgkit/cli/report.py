@@ -14,7 +14,7 @@ from imgkit.errors import UsageError, printable
 from imgkit.run import RunFolder
 from imgkit.run_names import is_run, no_runs
 from imgkit.screen import Screen
-from imgkit.terminal import make_console
+from imgkit.terminal import make_console, print_columns
 
 _SERVED_S = 3600.0  # of one sleep while a page is served
 
@@ -23,6 +23,10 @@ def report(
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder of runs, or one run.")] = "runs",
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="Compare runs with this one (else with the best).")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Of one run: its table's column, size, aspect or brightness. Repeatable."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Write the page anew as training goes on.")] = False,
     serve: Annotated[
@@ -41,18 +45,23 @@ def report(
         if baseline is not None:
             hint = f"imgkit report {folder.parent if len(folder.parts) > 1 else 'runs'} --baseline {baseline}"
             raise UsageError("--baseline is of many runs, and this is one.", hint)
-        _one(folder, watched=watch, port=(port or 0) if serve else None)
+        _one(folder, by or [], watched=watch, port=(port or 0) if serve else None)
     else:
+        if by:
+            hint = f"imgkit report {'latest' if path == 'runs' else folder / 'NAME'} --by {by[0]}"
+            raise UsageError("--by is of one run, and this is a folder of runs.", hint)
         _many(folder, baseline, watched=watch, port=(port or 0) if serve else None)
 
 
-def _one(folder: Path, *, watched: bool, port: int | None) -> None:
+def _one(folder: Path, by: Sequence[str], *, watched: bool, port: int | None) -> None:
     from imgkit.report.run_page import write_run_page
     from imgkit.report.table import print_run
     from imgkit.report.watch import files_of_run, is_over
 
     run = RunFolder.open(folder.name, folder.parent if len(folder.parts) > 1 else Path("runs"), Screen().note)
     print_run(run, Screen(file=sys.stdout))
+    if by:
+        _slice(run, by)
     _keep(
         lambda: [write_run_page(run)],
         lambda: files_of_run(run),
@@ -60,6 +69,39 @@ def _one(folder: Path, *, watched: bool, port: int | None) -> None:
         watched=watched,
         port=port,
     )
+
+
+def _slice(run: RunFolder, by: Sequence[str]) -> None:
+    """Score parts of the images that a run was scored on, each against the rest; kept for its page."""
+    from imgkit.report.slice_values import columns_of, has_groups
+    from imgkit.report.slices import write_slices
+    from imgkit.report.stored import stored_of
+
+    stored = stored_of(run)
+    if stored is None:
+        raise UsageError(f"{run.name} has no scored images yet, so there is nothing to slice.", "Let it train on.")
+    with Screen().progress("looking at the images") as progress:
+        columns = columns_of(run, stored, by, progress)
+    found = write_slices(stored, columns, grouped=has_groups(run))
+    screen, console = Screen(file=sys.stdout), make_console(sys.stdout)
+    rows = [
+        [
+            *(one.title, f"{one.n:,}", f"{100 * one.score:.1f}", _ends(one.interval), f"{100 * one.difference:+.1f}"),
+            *(_ends(one.ends), f"{one.corrected:.2g}"),
+        ]
+        for one in found.rows
+    ]
+    screen.line()
+    heads = ["slice", "images", f"% {found.what}", "95 %", "difference", "95 % of it", "p (Holm)"]
+    right = {"images", f"% {found.what}", "difference", "p (Holm)"}
+    print_columns(heads, rows, console, right=right, folded={"slice"})
+    screen.line(found.sentence)
+    for text in found.notes:
+        screen.item("!", text)
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return " to ".join(f"{100 * end:.1f}" for end in interval)
 
 
 def _many(folder: Path, baseline: str | None, *, watched: bool, port: int | None) -> None:

@@ -64,6 +64,11 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
     use_given_plugins(given)
     flags, recipe = flags_of(given), given["recipe"] or _parents_recipe(given) or verb
     sets: list[str] = given["set"] or []
+    if given["folds"] is not None:
+        from imgkit.cli.folds import cross_validate
+
+        cross_validate(verb, recipe, model, given)
+        return
     if given["print_recipe"]:
         _print_recipe(verb, recipe, model, flags, sets)
         return

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from imgkit.data.columns import Rows
 from imgkit.data.csv_labels import flag_columns, read_labels
@@ -103,6 +104,49 @@ def header_of(file: Path, shown: str) -> list[str]:
         DataError: if the file is no table.
     """
     return (other_table(file, shown, ()) or read_cells(file, shown))[0]
+
+
+class Cells(NamedTuple):
+    """All cells of a table, by image.
+
+    Attributes:
+        header: the names of its columns.
+        read: what each column that training reads is for: "image", "label", "split", "group" or "weight".
+        of: the cells of each image, by its path from the root.
+    """
+
+    header: list[str]
+    read: Mapping[str, str]
+    of: Mapping[str, list[str]]
+
+
+def read_columns(file: Path, shown: str, settings: DataSettings) -> Cells:
+    """The cells of a table's images, those too that training has no use for.
+
+    Args:
+        file: absolute path.
+        shown: the file as the user named it.
+        settings: columns and root, as for `read_table`, which has read the table without a fault.
+
+    Raises:
+        DataError: if an image stands in two rows that differ.
+    """
+    header, lines = _cells(file, shown, settings)
+    columns = _columns(header, lines, shown, settings)
+    paths = Paths(absolute(settings.root) if settings.root else file.parent, shown)
+    (image,), found = columns["image"], dict[str, tuple[int, list[str]]]()
+    for number, cells in lines:
+        path = paths.relative(cells[image], number)
+        first, known = found.setdefault(path, (number, cells))
+        differing = [name for name, one, other in zip(header, known, cells, strict=True) if one != other]
+        if differing and differing != [header[image]]:
+            raise DataError(
+                f"{shown}: {printable(path)} stands in rows {first:,} and {number:,}, which differ in "
+                f"{listed(differing)}.",
+                "Keep one of the rows.",
+            )
+    read = {header[column]: what for what, chosen in columns.items() for column in chosen}
+    return Cells(header, read, {path: cells for path, (_, cells) in found.items()})
 
 
 def _cells(file: Path, shown: str, settings: DataSettings) -> tuple[list[str], list[Line]]:

@@ -18,7 +18,9 @@ PREDICTED = ("path", "label", "predicted", "prob", "label_prob", "label_rank")
 PREDICTED_SETS = ("path", "labels", "predicted", "exact")
 """Those of a multi-label task."""
 INDEXED = ("path", "label", "split", "group", "size", "sha256")
-"""The first columns of a run's index.csv."""
+"""The first columns of a run's index.csv, and of a split file."""
+INDEXED_SETS = ("path", "labels", *INDEXED[2:])
+"""Those of the split file of a multi-label task."""
 
 
 def delimiter_of(header: str) -> str:
@@ -29,7 +31,7 @@ def delimiter_of(header: str) -> str:
 def written_by_imgkit(header: Sequence[str]) -> bool:
     """Whether a table is one that imgkit wrote, predictions or an index: its cells are `guarded`, others are not."""
     names = tuple(header)
-    of_run = names[:6] in (PREDICTED, INDEXED) or names[:4] == PREDICTED_SETS
+    of_run = names[:6] in (PREDICTED, INDEXED, INDEXED_SETS) or names[:4] == PREDICTED_SETS
     answers = names[:3] == ("path", "label", "prob") or names[:2] == ("path", "labels")
     return of_run or (answers and names[-1] == "error")
 

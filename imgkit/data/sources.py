@@ -1,5 +1,6 @@
 """Finding the data and choosing the reader."""
 
+import hashlib
 import os
 import shlex
 from collections.abc import Sequence
@@ -112,6 +113,17 @@ def refuse_inside(
                 "which is never written to.",
                 f"Put it beside the data:  --out {shlex.quote(other)}",
             )
+
+
+def tables_of(place: Place) -> list[dict[str, str]]:
+    """The path and the SHA-256 of each table among the data sets, in order, for run.json."""
+    return [{"path": str(one.path), "sha256": sha256_of(one.path)} for one in (place, *place.more) if _is_table(one)]
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_source(place: Place, settings: DataSettings, *, training: bool = True) -> Source:

@@ -14,7 +14,7 @@ from imgkit.keys import key, splitmix64
 
 Ints = npt.NDArray[np.int64]
 TRAIN, VAL, TEST = range(len(SPLITS))
-_NO_LABEL = -1  # having none, as a label of its own
+NO_LABEL = -1  # having none, as a label of its own
 
 
 def assign_splits(
@@ -47,18 +47,18 @@ def assign_splits(
     Raises:
         UsageError: if val + test leave nothing to train on.
     """
-    by_path = _order(paths, val, test)
+    by_path = path_order(paths, val, test)
     codes = np.asarray(labels, dtype=np.int64)[by_path]
     if groups is None:
         splits = np.empty(len(paths), dtype=np.int8)
-        splits[by_path] = _deal(codes, _draw(len(paths), seed), val, test)
+        splits[by_path] = _deal(codes, draws_of(len(paths), seed), val, test)
         return splits
-    units = _units(len(paths), np.asarray(groups, dtype=np.int64)[by_path])
+    units = units_of_groups(len(paths), np.asarray(groups, dtype=np.int64)[by_path])
     strata: dict[int, list[Ints]] = {}
     for unit in units:
         strata.setdefault(_majority(codes[unit]), []).append(unit)
     in_order = np.full(len(paths), TRAIN, dtype=np.int8)
-    draw = _draw(len(paths), seed)
+    draw = draws_of(len(paths), seed)
     for stratum in strata.values():
         shuffled = sorted(stratum, key=lambda unit: int(draw[unit[0]]))
         spare = 2 if test > 0 and len(shuffled) >= 3 else 1
@@ -119,18 +119,22 @@ def assign_label_sets(
     Raises:
         UsageError: if val + test leave nothing to train on.
     """
-    by_path = _order(paths, val, test)
-    units = _units(len(paths), None if groups is None else np.asarray(groups, dtype=np.int64)[by_path])
-    draw = _draw(len(paths), seed)
+    by_path = path_order(paths, val, test)
+    units = units_of_groups(len(paths), None if groups is None else np.asarray(groups, dtype=np.int64)[by_path])
+    draw = draws_of(len(paths), seed)
     units.sort(key=lambda unit: int(draw[unit[0]]))
-    ordered = [sets[row] or (_NO_LABEL,) for row in by_path.tolist()]
+    ordered = [sets[row] or (NO_LABEL,) for row in by_path.tolist()]
     has = [Counter(label for row in unit.tolist() for label in ordered[row]) for unit in units]
     units_of: dict[int, list[int]] = {}
     for number, labels in enumerate(has):
         for label in labels:
             units_of.setdefault(label, []).append(number)
     shares = {split: share for split, share in enumerate((1 - val - test, val, test)) if share > 0}
-    where = _serve(has, units_of, [len(unit) for unit in units], shares)
+    wants = {
+        label: _wanted(sum(has[number][label] for number in having), len(having), shares)
+        for label, having in units_of.items()
+    }
+    where = serve(has, units_of, [len(unit) for unit in units], shares, wants)
     _mend(where, has, units_of, shares)
     splits = np.empty(len(paths), dtype=np.int8)
     for unit, split in zip(units, where, strict=True):
@@ -138,24 +142,22 @@ def assign_label_sets(
     return splits
 
 
-def _serve(
+def serve(
     has: Sequence[Counter[int]],
     units_of: Mapping[int, Sequence[int]],
     sizes: Sequence[int],
     shares: Mapping[int, float],
+    wants: Mapping[int, dict[int, float]],
 ) -> list[int]:
-    """The split of each unit, dealt label by label, the one with the fewest units left first.
+    """The part of each unit, dealt label by label, the one with the fewest units left first.
 
     Args:
         has: images per label of each unit, in the order in which they are dealt.
         units_of: the units that have each label.
         sizes: images of each unit.
-        shares: of each split that there is to be, above 0.
+        shares: of each part that there is to be, above 0.
+        wants: how many images of each label each part should have; counted down here.
     """
-    wants = {
-        label: _wanted(sum(has[number][label] for number in units), len(units), shares)
-        for label, units in units_of.items()
-    }
     room = {split: share * sum(sizes) for split, share in shares.items()}
     left = {label: len(units) for label, units in units_of.items()}
     where: dict[int, int] = {}
@@ -172,12 +174,12 @@ def _serve(
     return [where[number] for number in range(len(has))]
 
 
-def _neediest(wanted: Mapping[int, int], room: Mapping[int, float]) -> int:
-    """The split that lacks most images of a label; of several, that which lacks most images, and train first."""
+def _neediest(wanted: Mapping[int, float], room: Mapping[int, float]) -> int:
+    """The part that lacks most images of a label; of several, that which lacks most images, and the first of these."""
     return max(room, key=lambda split: (wanted[split], room[split], -split))
 
 
-def _wanted(images: int, units: int, shares: Mapping[int, float]) -> dict[int, int]:
+def _wanted(images: int, units: int, shares: Mapping[int, float]) -> dict[int, float]:
     """How many images train, val and test should have of a label: val one at least where two units have it."""
     val, test = shares.get(VAL, 0.0), shares.get(TEST, 0.0)
     spare = 2 if test > 0 and units >= 3 else 1
@@ -210,11 +212,8 @@ def _mend(
                 where[mover] = target
 
 
-def _order(paths: Sequence[str] | PathTable, val: float, test: float) -> Ints:
-    """Rows in the order of their paths, once it is sure that something is left to train on.
-
-    Only where they are in disorder is each path an object.
-    """
+def path_order(paths: Sequence[str] | PathTable, val: float = 0.0, test: float = 0.0) -> Ints:
+    """Rows in the order of their paths, once it is sure that something is left to train on."""
     if val + test >= 1:
         raise UsageError(
             f"data.val = {val:g} and data.test = {test:g} leave nothing to train on", "Their sum must be below 1."
@@ -224,12 +223,12 @@ def _order(paths: Sequence[str] | PathTable, val: float, test: float) -> Ints:
     return np.array(sorted(range(len(paths)), key=list(paths).__getitem__), dtype=np.int64)
 
 
-def _draw(n: int, seed: int) -> npt.NDArray[np.uint64]:
+def draws_of(n: int, seed: int, purpose: str = "split") -> npt.NDArray[np.uint64]:
     """A number for each row in the order of paths, by which units are shuffled."""
-    return splitmix64(np.arange(n, dtype=np.uint64) + np.uint64(key(seed, "split")))
+    return splitmix64(np.arange(n, dtype=np.uint64) + np.uint64(key(seed, purpose)))
 
 
-def _units(n: int, groups: Ints | None) -> list[Ints]:
+def units_of_groups(n: int, groups: Ints | None) -> list[Ints]:
     """Rows (by path) of each group, in the order of the groups' first rows."""
     if groups is None:
         return list(np.arange(n, dtype=np.int64).reshape(n, 1))

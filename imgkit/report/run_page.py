@@ -18,6 +18,7 @@ from imgkit.report.matrix import Matrix, matrix_of
 from imgkit.report.pictures import Gallery, gallery_of
 from imgkit.report.reliability import Reliability, reliability_of
 from imgkit.report.run_curves import charts_of, epoch_table
+from imgkit.report.slices import Slices, read_slices
 from imgkit.report.stored import Stored, stored_of
 from imgkit.report.told import (
     DataTold,
@@ -47,6 +48,7 @@ class Evidence:
         matrix: the same as the page draws it.
         gallery: images to look at.
         reliability: how far probabilities can be believed.
+        slices: parts of the images against the rest; None where they were not asked for.
     """
 
     classes: list[ClassScore]
@@ -54,6 +56,7 @@ class Evidence:
     matrix: Matrix
     gallery: Gallery
     reliability: Reliability
+    slices: Slices | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ def _evidence(stored: Stored | None) -> tuple[Evidence | None, str]:
             matrix=matrix_of(confusions, stored.answers),
             gallery=gallery,
             reliability=reliability_of(stored.answers, stored.metrics),
+            slices=read_slices(stored),
         )
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"

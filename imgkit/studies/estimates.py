@@ -55,6 +55,58 @@ def difference(values: Mapping[int, float], against: Mapping[int, float]) -> Est
     return Estimate({seed: values[seed] - against[seed] for seed in common}) if common else None
 
 
+@dataclass(frozen=True)
+class FoldDifference:
+    """The mean difference of two networks over the same folds, by the corrected resampled t-test.
+
+    The differences of folds are not independent, since trainings share images, so their variance counts
+    1/K + n_test/n_train times instead of 1/K (Nadeau & Bengio 2003, "Inference for the Generalization Error").
+
+    Args:
+        values: one a fold, at least one.
+        ratio: images that a training is scored on over those that it is trained on.
+    """
+
+    values: Sequence[float]
+    ratio: float
+
+    @property
+    def mean(self) -> float:
+        """Over the folds."""
+        return fmean(self.values)
+
+    @property
+    def half(self) -> float | None:
+        """Half of the 95 % interval of the mean; None where the folds agree: no width would read as certainty."""
+        error = self._error
+        return None if error is None else _quantile(len(self.values) - 1) * error
+
+    @property
+    def p(self) -> float | None:
+        """Of the two-sided test that there is no difference; None where the folds agree."""
+        from scipy.stats import t
+
+        error = self._error
+        if error is None:
+            return None
+        return float(2 * t.sf(abs(self.mean) / error, len(self.values) - 1))
+
+    @property
+    def verdict(self) -> str:
+        """What the interval allows to say."""
+        if self.half is None:
+            return "the same on every fold: no interval"
+        if abs(self.mean) <= self.half:
+            return "cannot be told apart"
+        return "higher" if self.mean > 0 else "lower"
+
+    @property
+    def _error(self) -> float | None:
+        if max(self.values) - min(self.values) < _SAME:
+            return None
+        return sqrt(1 / len(self.values) + self.ratio) * stdev(self.values)
+
+
 def verdict(estimate: Estimate) -> str:
     """What an estimated difference allows to say."""
     if len(estimate.values) == 1:

@@ -135,8 +135,8 @@ def work(asked: Asked, runs: Sequence[Planned], found: Mapping[str, State], scre
             if state == "done" and memory.knows(folder, asked.study.train_images, inference):
                 memory.failed.pop(run.name, None)
                 continue
-            _say(screen, f"{number} of {len(runs)} · {run.name}", run, asked.out, state)
-            outcome = _train(asked, run, state, screen, worker, request)
+            say_run(screen, f"{number} of {len(runs)} · {run.name}", run, asked.out, state)
+            outcome = train_run(asked, run, state, screen, worker, request)
             if outcome.code == 0:
                 job = {
                     "do": "measure",
@@ -157,13 +157,14 @@ def work(asked: Asked, runs: Sequence[Planned], found: Mapping[str, State], scre
     return memory
 
 
-def _say(screen: Screen, what: str, run: Planned, out: Path, state: State) -> None:
+def say_run(screen: Screen, what: str, run: Planned, out: Path, state: State) -> None:
+    """Which run is next, and what is done with it."""
     doing = {"new": typed(run.command(out)), "begun": "goes on", "done": "is trained; measured now"}
     screen.line()
     screen.fact("Run", what, doing[state])
 
 
-def _train(asked: Asked, run: Planned, state: State, screen: Screen, worker: Worker, request: Request) -> Outcome:
+def train_run(asked: Asked, run: Planned, state: State, screen: Screen, worker: Worker, request: Request) -> Outcome:
     """Begin a run, or go on with it; nothing, if it is finished."""
     if state == "done":
         return Outcome(0)

@@ -160,7 +160,7 @@ def test_studies_below_are_named_with_what_to_type(
 def test_options_are_pinned(imgkit: Run) -> None:
     _, out, _ = imgkit("report", "--help")
     found = [word for word in out.split() if word.startswith("--")]
-    assert found == ["--baseline", "--watch", "--serve", "--port", "--help"]
+    assert found == ["--baseline", "--by", "--watch", "--serve", "--port", "--help"]
 
 
 def test_a_baseline_is_named_or_refused_before_anything_is_shown(imgkit: Run, pair: Path) -> None:
@@ -237,3 +237,19 @@ def test_a_served_page_is_written_again_as_runs_come_until_ctrl_c(runs: Path) ->
         assert process.wait(timeout=60) == 0
     assert '<meta http-equiv="refresh"' not in (runs / "report.html").read_text()
     assert "a-later-one" in (runs / "leaderboard.csv").read_text()
+
+
+def test_slices_of_one_run_are_told_and_kept(imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_scored_run(tmp_path, "one", index_of(120), {"test": 0.7})
+    columns = {"camera": ["A"] * 25 + ["B"] * 15}
+    monkeypatch.setattr("imgkit.report.slice_values.columns_of", lambda *asked: columns)
+    code, out, _ = imgkit("report", str(run.path), "--by", "camera")
+    assert code == 0
+    said = " ".join(out.split())
+    assert "camera = A 25 " in said
+    assert "slice can be told" in said
+    assert '<h2 id="slices">Slices</h2>' in (run.path / "report.html").read_text()
+    assert (run.path / "evaluations" / "test@10" / "slices.csv").is_file()
+    code, _, err = imgkit("report", str(tmp_path), "--by", "camera")
+    assert code == 2
+    assert "--by is of one run, and this is a folder of runs." in err

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imgkit.studies.estimates import Estimate, difference, effects, verdict
+from imgkit.studies.estimates import Estimate, FoldDifference, difference, effects, verdict
 
 RATE = {"rate": ("fast", "slow"), "loss": ("ce", "focal")}
 
@@ -105,3 +105,30 @@ def test_an_effect_is_of_the_seeds_that_all_its_cells_have() -> None:
     assert effects(RATE)[0].of(values) is None
     # An effect between levels of a factor of three needs no cell of the third.
     assert all(cell[0] != "2" for cell in effects({"a": ("0", "1", "2"), "b": ("0", "1")})[0].weights)
+
+
+def test_a_difference_over_folds_counts_what_trainings_share() -> None:
+    # s = 0.02, t(0.975, 2) = 4.302653, 1/3 + 0.5: 4.302653 * 0.02 * sqrt(0.833333) = 0.078555
+    found = FoldDifference([0.08, 0.10, 0.12], ratio=0.5)
+    assert (found.mean, found.half) == (pytest.approx(0.10), pytest.approx(0.078555, abs=1e-6))
+    # t = 0.10 / (0.02 * sqrt(0.833333)) = 5.477226; of two degrees of freedom 1 - t / sqrt(t^2 + 2)
+    assert found.p == pytest.approx(1 - 5.477226 / (5.477226**2 + 2) ** 0.5, abs=1e-6)
+    assert found.verdict == "higher"
+    assert FoldDifference([-value for value in found.values], ratio=0.5).verdict == "lower"
+    assert FoldDifference([0.08, 0.10, 0.12], ratio=2.0).verdict == "cannot be told apart"
+
+
+def test_folds_that_agree_have_no_interval() -> None:
+    found = FoldDifference([0.1, 0.1, 0.1], ratio=0.25)
+    assert (found.half, found.p, found.verdict) == (None, None, "the same on every fold: no interval")
+
+
+def test_the_correction_keeps_to_5_percent_where_plain_students_does_not() -> None:
+    # Differences of two equal networks, whose trainings share images: correlated by n_test / (n_test + n_train)
+    rng, folds, shared = np.random.default_rng(0), 5, 0.2
+    values = np.sqrt(shared) * rng.normal(size=(4000, 1)) + np.sqrt(1 - shared) * rng.normal(size=(4000, folds))
+    half = [FoldDifference(row.tolist(), ratio=shared / (1 - shared)).half or 0.0 for row in values]
+    outside = float((np.abs(values.mean(axis=1)) > half).mean())
+    plain = [of(*row.tolist()).half or 0.0 for row in values]
+    assert 0.035 < outside < 0.065
+    assert float((np.abs(values.mean(axis=1)) > plain).mean()) > 0.1
