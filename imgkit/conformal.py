@@ -59,8 +59,8 @@ def fit(probs: Floats, targets: npt.NDArray[np.int64], level: float) -> Conforma
     """Split conformal prediction with the score 1 - p of the true class (Sadinle et al. 2019, Vovk et al. 2005).
 
     Of images that are drawn as the held-out ones are, the sets hold the true class with a probability of `level` or
-    more, by 1 / (n + 1) at most where no probabilities are tied. This score gives the smallest sets on average; they are
-    equally often right over all images, not within each class.
+    more, by 1 / (n + 1) at most where no probabilities are tied. This score gives the smallest sets on average; they
+    are right that often over all images, not within each class.
 
     Args:
         probs: of the held-out images, (N, K).
@@ -77,8 +77,8 @@ def fit(probs: Floats, targets: npt.NDArray[np.int64], level: float) -> Conforma
         possible = math.floor(1000 * n / (n + 1)) / 1000
         hint = f"Ask for {possible:g} or less, or train with more validation images."
         raise UsageError(
-            f"Sets that hold the true class in {100 * level:g} % of images need {needed:,} validation images; there are "
-            f"{n:,}.",
+            f"Sets that hold the true class in {100 * level:g} % of images need {needed:,} validation images; there "
+            f"are {n:,}.",
             hint if possible > 0 else "Train with more validation images.",
         )
     own = np.sort(probs[np.arange(n), targets])[::-1]  # the smallest score first

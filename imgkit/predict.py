@@ -7,10 +7,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from imgkit.cells import bare
 from imgkit.data.csv_table import GUESSES, other_table
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from imgkit.inference import Network, Precision
     from imgkit.models.folder import LoadedModel
+    from imgkit.unlike import Likeness
 
 _THREADS = 8  # that decode, at most: each may hold a picture of max_pixels
 _OF_ITS_DATA = ("data/", *(f"evaluations/{split}@" for split in SPLITS))  # tables in a run's folder
@@ -52,15 +53,18 @@ class Prediction:
 
     Args:
         path: the file, as given; of a table's row, its cell.
-        label: the most likely class; "" where the file cannot be read.
-        prob: its probability in [0, 1], calibrated; by a majority its share of the votes, in `top` and `probs` too; 0.0
-            where the file cannot be read.
+        label: the most likely class; "" where the file cannot be read or the answer is left open.
+        prob: probability of the most likely class, in [0, 1], calibrated; by a majority its share of the votes, in
+            `top` and `probs` too; 0.0 where the file cannot be read.
         top: the most likely classes with their probabilities, best first.
         error: why the file cannot be read; "" where it can.
-        labels: the answer: the most likely class; in a multi-label task the labels whose probability is at least their
-            threshold, the most likely one first, which may be none.
+        labels: the answer: the most likely class, none where it is left open; in a multi-label task the labels whose
+            probability is at least their threshold, the most likely one first, which may be none.
         probs: the probability of every class, in the order of the model's classes.
         file: where it was read, where that is known; `path` may be a table's cell.
+        rejected: why the answer is left open, "unsure" or "unlike"; "" where it is not.
+        unlike: share of held-out images that are nearer to the training images, in [0, 1); None: not asked for.
+        in_set: the classes of its conformal set, the most likely one first; None: not asked for.
     """
 
     path: str
@@ -71,6 +75,9 @@ class Prediction:
     labels: tuple[str, ...] = ()
     probs: tuple[float, ...] = ()
     file: str = field(default="", compare=False)
+    rejected: Literal["", "unsure", "unlike"] = ""
+    unlike: float | None = None
+    in_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,7 @@ def predict_files(
     max_pixels: int = 64_000_000,
     precision: "Precision" = "auto",
     told: Callable[[str], object] | None = None,
+    likeness: "Likeness | None" = None,
 ) -> Iterator[Prediction]:
     """Label files as they come: one prediction for each path, in the order of `paths`.
 
@@ -125,6 +133,7 @@ def predict_files(
         max_pixels: larger images are not opened.
         precision: in which the network computes; "auto": see `inference.Network`.
         told: told once which format was found.
+        likeness: says how unlike each image is; then `precision` is "float32".
 
     Yields:
         A prediction for each path; a file that cannot be read has `error` instead of a label.
@@ -144,7 +153,7 @@ def predict_files(
     with memory_told(no_room(device, batch_size)):  # a caller's own errors do not come through a yield
         network = Network(loaded, device, precision, told)
         ahead = 0 if device.type == "cpu" else batch_size  # where it computes, threads that decode would be in the way
-        yield from _predictions(loaded, network, paths, top_k, batch_size, ahead, max_pixels)
+        yield from _predictions(loaded, network, paths, top_k, batch_size, ahead, max_pixels, likeness)
 
 
 def _predictions(
@@ -155,10 +164,15 @@ def _predictions(
     batch_size: int,
     ahead: int,
     max_pixels: int,
+    likeness: "Likeness | None",
 ) -> Iterator[Prediction]:
     from imgkit.data.decode import load_image
 
-    preprocessing = loaded.preprocessing
+    preprocessing, watch = loaded.preprocessing, None
+    if likeness is not None:
+        from imgkit.likeness import Watch
+
+        watch = Watch(loaded.model, likeness)
 
     def load(path: str) -> "torch.Tensor | str":
         """The image, uint8 (3, H, W), or why there is none."""
@@ -174,11 +188,13 @@ def _predictions(
     while chunk := list(islice(decoded, batch_size)):
         images = [image for _, image in chunk if not isinstance(image, str)]
         answers = iter(network(images))
+        shares = iter(watch.shares() if watch and images else ())
         for path, image in chunk:
             if isinstance(image, str):
                 yield Prediction(path, "", 0.0, (), image)
             else:
-                yield answer_of(path, next(answers), loaded.classes, loaded.calibration.thresholds, top_k)
+                given = answer_of(path, next(answers), loaded.classes, loaded.calibration.thresholds, top_k)
+                yield given if watch is None else replace(given, unlike=next(shares))
 
 
 def answer_of(
