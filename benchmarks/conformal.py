@@ -4,14 +4,14 @@
     python benchmarks/conformal.py --json conformal.json            # trains what is not in --runs yet
     python benchmarks/conformal.py --tasks digits --splits 0 --runs /tmp/runs --json /tmp/conformal.json
 
-Runs of the recipe `probe` on one split each. Three questions, each by the calibrated probabilities of a run's own model:
+Runs of the recipe `probe` on one split each. Three questions, by the calibrated probabilities of each run's own model:
 
 sets       Test images are split in two at random, 200 times: one half chooses the quantile, the other one is covered.
            Neither chose weights or temperature, so the mean has to be the promise, within 1 %.
 in use     The quantile of validation, as `predict --conformal` has it, covers so much of test. Validation chose the
            temperature (and with other recipes the checkpoint): the mean difference over runs is what that costs.
-promise    Validation sets of 420 images are drawn with replacement from the test images, 200 times: how often a threshold
-           of `--target-accuracy` is chosen that does not reach it over all of them; at most 5 of 100 may be.
+promise    Validation sets of 420 images are drawn with replacement from the test images, 200 times: how often a
+           threshold of `--target-accuracy` is chosen that does not reach it over all of them; at most 5 of 100 may be.
 """
 
 from __future__ import annotations
@@ -135,8 +135,9 @@ def main() -> None:
         off = [row["in_use_coverage"] - level for row in mine]
         spread = statistics.stdev(off) / len(off) ** 0.5 if len(off) > 1 else float("nan")
         worst = max(abs(row["coverage"] - level) for row in mine)
+        mean = statistics.mean(row["coverage"] for row in mine)
         print(
-            f"{level:g}: halves of test {statistics.mean(row['coverage'] for row in mine):.4f}, {worst:.4f} off at most; "
+            f"{level:g}: halves of test {mean:.4f}, {worst:.4f} off at most; "
             f"in use {statistics.mean(off):+.4f} (standard error {spread:.4f}) over {len(mine)} runs"
         )
     if args.json is not None:
