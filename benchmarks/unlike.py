@@ -1,12 +1,12 @@
-"""Whether pictures of another kind are told from those of the training: `predict --unlike`, against probabilities alone.
+"""Whether pictures of another kind are told from those of the training: `predict --unlike` against probabilities.
 
     python benchmarks/datasets.py                                   # once: pictures and splits
     python benchmarks/unlike.py --json unlike.json                  # trains what is not in --runs yet
     python benchmarks/unlike.py --tasks digits --most 100 --json /tmp/unlike.json
 
 A run of `probe` on split 0 of each task answers its own test images and, at most `--most` of them, the pictures of the
-others: AUROC of the share that `--unlike` tells and of 1 - probability, the share of the others that `--unlike 0.95` leaves
-open, and of its own test images: the false alarms, promised to be 5 %.
+others: AUROC of the share that `--unlike` tells and of 1 - probability, the share of the others that `--unlike 0.95`
+leaves open, and of its own test images: the false alarms, promised to be 5 %.
 """
 
 from __future__ import annotations
