@@ -17,8 +17,8 @@ Bools = npt.NDArray[np.bool_]
 DOUBT = 0.05
 """How often, over validation sets drawn anew, `threshold_for` may promise an accuracy that is not reached."""
 GRID: tuple[float, ...] = (
-    *(0.9999, 0.9998, 0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.96, 0.95),
-    *(0.925, 0.9, 0.875, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3, 0.2, 0.0),
+    *(0.995, 0.99, 0.98, 0.97, 0.96, 0.95, 0.925, 0.9),
+    *(0.875, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.0),
 )
 """Thresholds that are tried, before any image is looked at; 0 answers everything."""
 

@@ -75,7 +75,7 @@ def test_a_target_takes_the_promised_threshold_or_says_the_figure(folder: RunFol
     with pytest.raises(UsageError) as error:
         told(folder, Wish(target_accuracy=0.995))
     figure = re.fullmatch(
-        r"Accuracy 99\.5 % cannot be promised from 300 validation images at any of 26 thresholds: the highest that can "
+        r"Accuracy 99\.5 % cannot be promised from 300 validation images at any of 16 thresholds: the highest that can "
         r"is (\d\d\.\d) %\.",
         error.value.message,
     )

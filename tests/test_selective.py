@@ -66,20 +66,20 @@ def test_the_interval_of_the_area_holds_the_truth() -> None:
 def test_a_promised_accuracy_is_missed_as_seldom_as_was_said() -> None:
     rng = np.random.default_rng(2)
     prob, right = draw(rng, 400_000)
-    true_of = {threshold: right[prob >= threshold].mean() for threshold in GRID if threshold < 0.9999}
-    goal, chosen = 0.94, []
+    true_of = {threshold: right[prob >= threshold].mean() for threshold in GRID}
+    goal, chosen = 0.93, []
     assert true_of[0.0] < goal < true_of[0.95]
-    for _ in range(400):
-        chosen.append(threshold_for(*draw(rng, 400), goal))
+    for _ in range(300):
+        chosen.append(threshold_for(*draw(rng, 600), goal))
     known = [threshold for threshold in chosen if threshold is not None]
-    assert len(known) > 300, "most draws are enough for a promise"
+    assert len(known) > 200, "most draws are enough for a promise"
     missed = sum(true_of[threshold] < goal for threshold in known) / len(chosen)
     assert missed <= DOUBT + 2 * np.sqrt(DOUBT * (1 - DOUBT) / len(chosen))
 
 
 def test_the_threshold_by_hand_is_the_lowest_one_rejected() -> None:
     prob, right = np.array([0.97] * 200 + [0.6] * 200), np.array([True] * 200 + [False] * 200)
-    assert threshold_for(prob, right, 0.95) == 0.65, "the lowest of the grid that leaves out the answers at 0.6"
+    assert threshold_for(prob, right, 0.95) == 0.7, "the lowest of the grid that leaves out the answers at 0.6"
     assert binom.cdf(0, 200, 0.05) < DOUBT / len(GRID)
     few = slice(150, 250)
     assert binom.cdf(0, 50, 0.05) > DOUBT / len(GRID)
@@ -87,7 +87,7 @@ def test_the_threshold_by_hand_is_the_lowest_one_rejected() -> None:
 
 
 def test_a_rejected_threshold_hands_its_doubt_on() -> None:
-    """The sure answers pass at ten thresholds; all answers pass with the doubt of these, and not with their own."""
+    """The sure answers pass at several thresholds; all answers pass with the doubt of these, and not with their own."""
     sure, less = np.full(200, 0.97), np.full(40, 0.66)
     prob, right = np.concatenate([sure, less]), np.array([True] * 200 + [True] * 34 + [False] * 6)
     p_value, passed = binom.cdf(6, 240, 0.06), sum(0.66 <= threshold <= 0.97 for threshold in GRID)
