@@ -155,6 +155,7 @@ def test_where_a_table_starts_and_where_the_network_runs(imgkit: Run, tmp_path: 
     assert imgkit("predict", "one", "list.csv")[0] == 0
     assert isinstance(ASKED.pop("screen"), Screen)
     others = {"together_with": [], "vote": "mean", "precision": "auto"}
+    others |= dict.fromkeys(("reject_at", "target_accuracy", "unlike", "conformal"))
     assert {"image_col": None, "root": None, "max_pixels": None, "device": "auto", **others} == ASKED
     assert (
         imgkit(
