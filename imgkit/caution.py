@@ -185,14 +185,19 @@ def ask_cautiously(
         return
     wish.check()
     refuse_others(folders[0], wish, len(folders) - 1)
+    if asked["precision"] == "auto":
+        asked["precision"] = "float32"
+    if wish.unlike is not None and asked["precision"] != "float32":
+        raise UsageError(
+            f"--unlike compares features in float32, and --precision {asked['precision']} has others.",
+            "Leave one of them out.",
+        )
     caution = caution_of(folders[0], wish, screen.note)
     if wish.unlike is not None:
         from imgkit.likeness import likeness_of
 
         likeness = likeness_of(folders[0], device=asked["device"], screen=screen)
         caution = replace(caution, likeness=likeness, bound=bound(len(likeness.held), wish.unlike))
-    if asked["precision"] == "auto":
-        asked["precision"] = "float32"
     answers = ask(folders, inputs, told=screen.note, likeness=caution.likeness, **asked)
     yield from caution.watched(answers, screen.note)
 
@@ -210,29 +215,29 @@ def caution_of(folder: RunFolder, wish: Wish, tell: Tell) -> Caution:
         DiskError: if files of the run are damaged.
     """
     classes = tuple(map(str, folder.read_json("run.json")["classes"]))
-    threshold, rule = 0.0, None
+    threshold, rule = wish.reject_at or 0.0, None
+    if wish.reject_at is not None and threshold <= 1 / len(classes):
+        raise UsageError(
+            f"--reject-at {threshold:g} leaves nothing open: of {len(classes):,} classes the likeliest always has "
+            f"{1 / len(classes):.3g}.",
+            "Give a greater one, such as  --reject-at 0.95",
+        )
+    if wish.reject_at is None and wish.target_accuracy is None and wish.conformal is None:
+        return Caution(classes, threshold, rule, rejects=True)
+    found = validated(folder)
     if wish.reject_at is not None:
-        threshold = wish.reject_at
-        if threshold <= 1 / len(classes):
-            raise UsageError(
-                f"--reject-at {threshold:g} leaves nothing open: of {len(classes):,} classes the likeliest always has "
-                f"{1 / len(classes):.3g}.",
-                "Give a greater one, such as  --reject-at 0.95",
-            )
-        tell(_answered_words(validated(folder), threshold))
+        tell(_answered_words(found, threshold))
     if wish.target_accuracy is not None:
-        found = validated(folder)
         threshold = _promised(found, wish.target_accuracy)
         tell(
-            f"accuracy {percent(wish.target_accuracy)} is promised, wrongly for {100 * DOUBT:g} of 100 validation sets "
+            f"accuracy {100 * wish.target_accuracy:g} % is promised, wrongly for {100 * DOUBT:g} of 100 validation sets "
             f"at most; " + _answered_words(found, threshold)
         )
     if wish.conformal is not None:
-        found = validated(folder)
         rule = fit(found.probs, found.targets, wish.conformal)
         low, high = rule.spread
         tell(
-            f"sets hold the true class of {percent(wish.conformal)} of images like those of validation "
+            f"sets hold the true class of {100 * wish.conformal:g} % of images like those of validation "
             f"({100 * low:.1f} to {100 * high:.1f} for 90 of 100 validation sets of {count(rule.n, 'image')}): classes "
             f"from {rule.least:.4g} on"
         )
@@ -298,7 +303,7 @@ def _promised(found: Validated, accuracy: float) -> float:
         low, high = (middle, high) if known else (low, middle)
     n = len(found.targets)
     raise UsageError(
-        f"Accuracy {percent(accuracy)} cannot be promised from {count(n, 'validation image')} at any of {len(GRID)} "
+        f"Accuracy {100 * accuracy:g} % cannot be promised from {count(n, 'validation image')} at any of {len(GRID)} "
         f"thresholds: the highest that can is {percent(low / _STEPS)}.",
         f"Ask for it:  --target-accuracy {low / _STEPS:g}   or train with more validation images."
         if low

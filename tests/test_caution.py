@@ -70,7 +70,7 @@ def test_a_target_takes_the_promised_threshold_or_says_the_figure(folder: RunFol
     caution, said = told(folder, Wish(target_accuracy=0.9))
     assert caution.threshold == threshold_for(found.prob, found.right, 0.9)
     assert said.startswith(
-        f"accuracy 90.0 % is promised, wrongly for 5 of 100 validation sets at most; answers from {caution.threshold:g}"
+        f"accuracy 90 % is promised, wrongly for 5 of 100 validation sets at most; answers from {caution.threshold:g}"
     )
     with pytest.raises(UsageError) as error:
         told(folder, Wish(target_accuracy=0.995))
@@ -92,7 +92,7 @@ def test_sets_are_those_of_the_rule(folder: RunFolder) -> None:
     assert caution.conformal == fit(found.probs, found.targets, 0.9)
     low, high = caution.conformal.spread
     assert said == (
-        f"sets hold the true class of 90.0 % of images like those of validation ({100 * low:.1f} to {100 * high:.1f} "
+        f"sets hold the true class of 90 % of images like those of validation ({100 * low:.1f} to {100 * high:.1f} "
         f"for 90 of 100 validation sets of 300 images): classes from {caution.conformal.least:.4g} on"
     )
     with pytest.raises(UsageError, match="need 999 validation images; there are 300"):

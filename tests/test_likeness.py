@@ -112,6 +112,12 @@ def test_images_that_are_gone_are_told(run: Run, monkeypatch: pytest.MonkeyPatch
     assert "If they were moved:  imgkit evaluate" in error.value.hint
 
 
+def test_features_of_another_precision_are_not_compared(run: Run, pictures: list[str]) -> None:
+    message = r"--unlike compares features in float32, and --precision bfloat16 has others\."
+    with pytest.raises(UsageError, match=message):
+        next(run.predict(pictures, unlike=0.9, precision="bfloat16"))
+
+
 def test_a_convolution_as_head_is_watched_as_well() -> None:
     class Network(nn.Module):
         def __init__(self) -> None:
@@ -159,7 +165,7 @@ def test_the_command_writes_columns_that_read_back(
     n = len(expected) - 1
     assert f"{n - left} of {n} images answered, {left} left open: {left - unlike} unsure, {unlike} unlike" in told
     assert "answers from 0.9 on: of " in told
-    assert "sets hold the true class of 90.0 % of images like those of validation" in told
+    assert "sets hold the true class of 90 % of images like those of validation" in told
 
     code, out, _ = imgkit("predict", "run", *pictures, "gone.png", "--format", "jsonl", *wish)
     lines = [json.loads(line) for line in out.splitlines()]
