@@ -230,8 +230,8 @@ def caution_of(folder: RunFolder, wish: Wish, tell: Tell) -> Caution:
     if wish.target_accuracy is not None:
         threshold = _promised(found, wish.target_accuracy)
         tell(
-            f"accuracy {100 * wish.target_accuracy:g} % is promised, wrongly for {100 * DOUBT:g} of 100 validation sets "
-            f"at most; " + _answered_words(found, threshold)
+            f"accuracy {100 * wish.target_accuracy:g} % is promised, wrongly for {100 * DOUBT:g} of 100 validation "
+            f"sets at most; {_answered_words(found, threshold)}"
         )
     if wish.conformal is not None:
         rule = fit(found.probs, found.targets, wish.conformal)
