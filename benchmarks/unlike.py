@@ -4,9 +4,9 @@
     python benchmarks/unlike.py --json unlike.json                  # trains what is not in --runs yet
     python benchmarks/unlike.py --tasks digits --most 100 --json /tmp/unlike.json
 
-A run of `probe` on split 0 of each task answers its own test images and, at most `--most` of them, the pictures of the
-others: AUROC of the share that `--unlike` tells and of 1 - probability, the share of the others that `--unlike 0.95`
-leaves open, and of its own test images: the false alarms, promised to be 5 %.
+A run of `probe` on split 0 of each task (or on `--splits`) answers its own test images and the pictures of the others, at
+most `--most` of each: AUROC of the share that `--unlike` tells and of 1 - probability, the share of the others that
+`--unlike 0.95` leaves open, and of its own test images: the false alarms, promised to be 5 %.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def auroc(own: list[float], other: list[float]) -> float:
     return float(roc_auc_score([0] * len(own) + [1] * len(other), [*own, *other]))
 
 
-def measure(run: Run, task: str, data: Path, most: int) -> list[dict[str, Any]]:
+def measure(run: Run, task: str, split: int, data: Path, most: int) -> list[dict[str, Any]]:
     """A row for each other data set."""
     began = time.perf_counter()
     own = answers_of(run, own_test(run, most))
@@ -66,6 +67,7 @@ def measure(run: Run, task: str, data: Path, most: int) -> list[dict[str, Any]]:
         rows.append(
             {
                 "task": task,
+                "split": split,
                 "other": other,
                 "n_own": len(own),
                 "n_other": len(found),
@@ -85,13 +87,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DEFAULT_OUT, help="pictures and tables (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=DEFAULT_OUT / "runs", help="runs (default: %(default)s)")
     parser.add_argument("--tasks", nargs="+", choices=FOLDERS, default=list(FOLDERS))
+    parser.add_argument("--splits", type=int, nargs="+", default=[0])
     parser.add_argument("--most", type=int, default=500, help="pictures of each data set (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     args = parser.parse_args()
     rows = []
-    for task in args.tasks:
-        run = Run(trained(args.runs, args.data, task, 0))
-        rows += measure(run, task, args.data, args.most)
+    for task, split in product(args.tasks, args.splits):
+        run = Run(trained(args.runs, args.data, task, split))
+        rows += measure(run, task, split, args.data, args.most)
         for row in rows[-2:]:
             print(json.dumps(row), flush=True)
     if args.json is not None:
