@@ -4,7 +4,7 @@
     python benchmarks/unlike.py --json unlike.json                  # trains what is not in --runs yet
     python benchmarks/unlike.py --tasks digits --most 100 --json /tmp/unlike.json
 
-A run of `probe` on split 0 of each task (or on `--splits`) answers its own test images and the pictures of the others, at
+A run of `probe` on split 0 of each task (or on `--splits`) answers its own test images and pictures of the others, at
 most `--most` of each: AUROC of the share that `--unlike` tells and of 1 - probability, the share of the others that
 `--unlike 0.95` leaves open, and of its own test images: the false alarms, promised to be 5 %.
 """
