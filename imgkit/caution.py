@@ -23,7 +23,7 @@ from imgkit.probabilities import Floats
 from imgkit.report.stored import Answers, stored_of
 from imgkit.run import DAMAGED, RunFolder
 from imgkit.screen import Screen
-from imgkit.selective import DOUBT, GRID, answered, threshold_for
+from imgkit.selective import DOUBT, GRID, Bools, answered, threshold_for
 from imgkit.terminal import percent
 from imgkit.unlike import bound
 
@@ -101,9 +101,10 @@ class Validated:
         return found
 
     @property
-    def right(self) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    def right(self) -> Bools:
         """Whether each answer is right, (N,)."""
-        return self.probs.argmax(axis=1) == self.targets
+        found: Bools = self.probs.argmax(axis=1) == self.targets
+        return found
 
 
 @dataclass(frozen=True)

@@ -136,5 +136,5 @@ def _drawn(rows: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
 
 
 def _classes(index: "Index", rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    found: npt.NDArray[np.int64] = index.targets()[rows]
-    return found
+    """The class of each row, of a single-label task."""
+    return index.targets()[rows].astype(np.int64)

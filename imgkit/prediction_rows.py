@@ -1,7 +1,7 @@
 """Predictions as rows, CSV or lines of JSON, of either task: written as they come, and passed on."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from imgkit.cells import Rows, guarded, joined
@@ -70,8 +70,9 @@ def write_jsonl(predictions: Iterable[Prediction], file: TextIO, *, more: Sequen
     """
     for given in predictions:
         top = _top_json(given)
-        best = {"label": None, "prob": None} if given.error else top[0]
-        best = best | {"label": None} if given.rejected else best
+        best: Mapping[str, str | float | None] = {"label": None, "prob": None} if given.error else top[0]
+        if given.rejected:
+            best = {**best, "label": None}
         beside = {
             "guess": given.top[0][0] if given.top else None,
             "rejected": given.rejected or None,

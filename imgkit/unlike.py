@@ -58,7 +58,7 @@ class Likeness:
         Raises:
             OSError: if the disk says no.
         """
-        tensors = {"root": self.root, "means": self.means, "held": self.held}
+        tensors: dict[str, npt.NDArray[Any]] = {"root": self.root, "means": self.means, "held": self.held}
         replace_bytes(file, save(tensors, metadata={"schema": SCHEMA, **about}))
 
     @classmethod
@@ -127,7 +127,8 @@ def bound(n: int, share: float) -> float:
 def _directions(features: npt.NDArray[np.floating]) -> Floats:
     """Features (B, D) of length 1."""
     values = features.astype(np.float64)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), _TINY)
+    directions: Floats = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), _TINY)
+    return directions
 
 
 def _nearest(points: Floats, means: npt.NDArray[Any]) -> Floats:
