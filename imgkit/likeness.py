@@ -11,7 +11,7 @@ from torch import nn
 from imgkit.data.batches import eval_batches
 from imgkit.data.rows import count
 from imgkit.device import choose_device, choose_workers, no_room
-from imgkit.errors import DataError, UsageError, memory_told, printable
+from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
 from imgkit.evaluate import check_files, load_run_model, read_index
 from imgkit.features import BATCH, extract, head_layer
 from imgkit.keys import order
@@ -59,12 +59,21 @@ class Watch:
     Args:
         model: a timm model; it is looked at from now on.
         likeness: of the same weights.
+
+    Raises:
+        DiskError: if it is of another number of features.
     """
 
     def __init__(self, model: nn.Module, likeness: Likeness) -> None:
         self._likeness = likeness
         self._seen = torch.empty(0)
-        head_layer(model).register_forward_pre_hook(self._look)
+        head, width = head_layer(model), len(likeness.root)
+        if head.weight.shape[1] != width:
+            raise DiskError(
+                f"model/{NAME} is of {width:,} features, and the head is given {head.weight.shape[1]:,}.",
+                "Remove that file: the next --unlike measures it again.",
+            )
+        head.register_forward_pre_hook(self._look)
 
     def _look(self, _: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
         self._seen = given[0].detach().flatten(1)  # (B, D, 1, 1) -> (B, D) where the head is a convolution

@@ -16,7 +16,7 @@ from torch import nn
 from imgkit.api import Run
 from imgkit.cells import parted
 from imgkit.data.decode import load_image
-from imgkit.errors import DataError, UsageError
+from imgkit.errors import DataError, DiskError, UsageError
 from imgkit.evaluate import load_run_model
 from imgkit.features import pooled
 from imgkit.likeness import NAME, Watch, likeness_of
@@ -138,6 +138,9 @@ def test_a_convolution_as_head_is_watched_as_well() -> None:
     watch = Watch(network, likeness)
     network(torch.eye(4)[:2, :, None, None])
     assert watch.shares() == [0.0, 2 / 3]
+    wide = Likeness(np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32)[:1], np.array([0.5]))
+    with pytest.raises(DiskError, match=r"model/unlike\.safetensors is of 5 features, and the head is given 4\."):
+        Watch(network, wide)
 
 
 def test_the_command_writes_columns_that_read_back(
