@@ -5,6 +5,7 @@ features of length 1 (Mueller & Hein 2025). By itself it has no scale, so it is 
 that are nearer to the training images.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from imgkit.errors import UsageError
 from imgkit.files import replace_bytes
 from imgkit.probabilities import Floats
 
-SCHEMA = "1"
+SCHEMA = 1
 _TINY = 1e-12  # length below which features have no direction
 
 
@@ -59,7 +60,7 @@ class Likeness:
             OSError: if the disk says no.
         """
         tensors: dict[str, npt.NDArray[Any]] = {"root": self.root, "means": self.means, "held": self.held}
-        replace_bytes(file, save(tensors, metadata={"schema": SCHEMA, **about}))
+        replace_bytes(file, save(tensors, metadata=_header(about)))
 
     @classmethod
     def load(cls, file: Path, about: Mapping[str, str]) -> "Likeness | None":
@@ -67,7 +68,7 @@ class Likeness:
         try:
             check_tensors(file)
             with safe_open(file, framework="numpy") as stored:
-                if stored.metadata() != {"schema": SCHEMA, **about}:
+                if stored.metadata() != _header(about):
                     return None
                 root, means, held = (stored.get_tensor(name) for name in ("root", "means", "held"))
         except (OSError, ValueError, SafetensorError):
@@ -102,6 +103,11 @@ def fit(
     root = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
     found = Likeness(root, (means @ root).astype(np.float32), np.empty(0))
     return Likeness(root, found.means, found.distances(held))
+
+
+def _header(about: Mapping[str, str]) -> dict[str, str]:
+    """One entry: several come in any order, and the same content has to be the same bytes."""
+    return {"imgkit": json.dumps({"schema": SCHEMA, **about}, sort_keys=True)}
 
 
 def bound(n: int, share: float) -> float:
