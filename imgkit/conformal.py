@@ -56,7 +56,7 @@ def rank(n: int, level: float) -> int:
 
 
 def fit(probs: Floats, targets: npt.NDArray[np.int64], level: float) -> Conformal:
-    """Split conformal prediction with the score 1 - p of the true class (Sadinle et al. 2019, Vovk et al. 2005).
+    """Split conformal prediction (Papadopoulos et al. 2002) by 1 - p of the true class (Sadinle et al. 2019).
 
     Of images that are drawn as the held-out ones are, the sets hold the true class with a probability of `level` or
     more, by 1 / (n + 1) at most where no probabilities are tied. This score gives the smallest sets on average; they

@@ -1,7 +1,7 @@
 """How unlike a picture is to those of the training, by the features that the head sees; a file that says so.
 
 The distance is Mahalanobis's to the nearest class mean, with one covariance of all classes (Lee et al. 2018), of
-features of length 1 (Mueller & Hein 2025). By itself it has no scale, so it is told as the share of held-out images
+features of length 1 (Müller & Hein 2025). By itself it has no scale, so it is told as the share of held-out images
 that are nearer to the training images.
 """
 
@@ -48,7 +48,7 @@ class Likeness:
         """The share of held-out images that are nearer than features (B, D), of N + 1; in [0, 1), (B,).
 
         1 minus it is a conformal p-value: an image drawn as the held-out ones has a share of s or more with a
-        probability of at most 1 - s + 1 / (N + 1) (Bates et al. 2023).
+        probability of at most 1 - s (Bates et al. 2023).
         """
         ordered = np.sort(self.held)
         return np.searchsorted(ordered, self.distances(features), side="left") / (len(ordered) + 1)

@@ -14,8 +14,10 @@ from PIL import Image
 from torch import nn
 
 from imgkit.api import Run
+from imgkit.api_options import Cautions
 from imgkit.cells import parted
 from imgkit.data.decode import load_image
+from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DataError, DiskError, UsageError
 from imgkit.evaluate import load_run_model
 from imgkit.features import pooled
@@ -37,8 +39,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def pictures(run: Run) -> list[str]:
-    return sorted(map(str, Path(run.folder.read_json("run.json")["data"]["root"]).rglob("*.png")))[::4]
+def everything(run: Run) -> list[str]:
+    """All 192 pictures of the run: `predict` without a wish answers the last ones of so many in another way."""
+    return sorted(map(str, Path(run.folder.read_json("run.json")["data"]["root"]).rglob("*.png")))
+
+
+@pytest.fixture(scope="module")
+def pictures(everything: list[str]) -> list[str]:
+    return everything[::4]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +68,27 @@ def test_shares_are_those_of_the_features_by_themselves(run: Run, pictures: list
     expected = [(likeness.held < one).sum() / (len(likeness.held) + 1) for one in distances]
     assert found == pytest.approx(expected, abs=1.01 / (len(likeness.held) + 1)), "rounding may pass one image by"
     assert len(likeness.held) == len(run.folder.path.joinpath("data/index.csv").read_text().split(",val,")) - 1
+
+
+@pytest.mark.parametrize("wish", [{"unlike": 0.9}, {"reject_at": 0.9}])
+def test_many_images_are_answered_from_exact_pixels_and_in_order(
+    run: Run, everything: list[str], wish: Cautions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [*everything[:100], "gone.png", *everything[100:]]
+    expected = list(run.predict(files, precision="float32"))
+    quick, made = Preprocessing.quick, list[int]()
+    monkeypatch.setattr(Preprocessing, "quick", lambda *given: made.append(1) or quick(*given))
+    found = list(run.predict(files, **wish))
+    assert made == []
+    assert [one.path for one in found] == files
+    assert [one.probs for one in found] == [one.probs for one in expected]
+    if "unlike" in wish:
+        parts = (files[start : start + 50] for start in range(0, len(files), 50))
+        few = [one.unlike for part in parts for one in run.predict(part, **wish)]
+        assert [one.unlike for one in found] == pytest.approx(few, abs=0.06)
+        assert len(set(few)) > 20, "an order that was lost would be seen"
+    list(run.predict(files))
+    assert made, "without a wish torch resizes some of so many"
 
 
 def test_it_is_measured_once_for_the_same_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What leaving answers open would gain: the risk-coverage curve of an evaluation, as numbers and as a chart."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,10 +104,10 @@ def coverage_chart(coverage: Coverage) -> Markup:
     if shown.sum() < 2:
         return Markup("")
     x = (100 * curve.coverage[shown]).tolist()
+    ends = [*(100 * curve.low[shown]).tolist(), math.nan, *(100 * curve.high[shown]).tolist()]  # with a gap between
     lines = [
         Series("wrong among the answered", x, (100 * curve.risk[shown]).tolist()),
-        Series("95 % interval of each point", x, (100 * curve.low[shown]).tolist(), look=1, dashed=True),
-        Series("its upper end", x, (100 * curve.high[shown]).tolist(), look=1, dashed=True),
+        Series("95 % interval of each point", [*x, math.nan, *x], ends, look=1, dashed=True),
     ]
     return line_chart(
         "Risk by coverage",

@@ -76,6 +76,17 @@ def test_an_area_without_an_interval_has_none_in_words() -> None:
     )
 
 
+def test_the_interval_is_one_line_with_a_gap() -> None:
+    found = coverage_of(answers_of(np.linspace(0.99, 0.6, 40).tolist(), [True] * 30 + [False] * 10))
+    assert found is not None
+    chart = coverage_chart(found)
+    assert (chart.count('<path class="line c0"'), chart.count('<path class="line c1"')) == (1, 2), (
+        "either end is a line"
+    )
+    assert chart.count("95 % interval of each point") == 1
+    assert "from 30 answers on" in chart
+
+
 def test_one_image_has_a_row_and_no_chart() -> None:
     found = coverage_of(answers_of([0.9], [True]))
     assert found is not None
