@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from imgkit.api_options import FinetuneOptions, Options, flags_of, other_data, refuse_unknown
+from imgkit.api_options import Cautions, FinetuneOptions, Options, flags_of, other_data, refuse_unknown
 from imgkit.errors import UsageError
 from imgkit.plugin_files import Given, changed_plugins, require_plugins, require_same_plugins, use_plugins
 from imgkit.recipe.load import load_recipe
@@ -104,6 +104,7 @@ class Run:
         vote: "Rule" = "mean",
         precision: "Precision" = "auto",
         screen: Screen | None = None,
+        **cautions: Unpack[Cautions],
     ) -> Iterator["Prediction"]:
         """Label files, folders or the images a CSV lists; one answer per image, in input order.
 
@@ -119,21 +120,22 @@ class Run:
             together_with: runs that vote with this one; classes are the same by name.
             vote: "mean" of their probabilities, or "majority" of their answers: see `vote.vote_on_files`.
             precision: "float32", "bfloat16", "float16", or "auto": see `inference.Network`.
-            screen: where to say which precision was found; None: nowhere.
+            screen: where to say which precision was found, and what validation says of `cautions`; None: nowhere.
+            **cautions: reject_at, target_accuracy, unlike, conformal: `Cautions` tells each.
 
         Raises:
             DataError: if a CSV has no such column, or there is no folder `root`.
-            UsageError: if a run has no model yet, or classes or tasks differ.
+            UsageError: if a run has no model yet, classes or tasks differ, or cautions cannot be kept.
             DeviceError: if torch does not see `device`, or memory runs out.
         """
         for run in (self, *together_with):
             require_plugins(run.folder, "predict")
-        from imgkit.vote import ask
+        from imgkit.caution import Wish, ask_cautiously
 
         folders = [run.folder for run in (self, *together_with)]
-        told = None if screen is None else screen.note
-        how: dict[str, Any] = {"device": device, "rule": vote, "precision": precision, "told": told}
-        yield from ask(folders, inputs, top_k=top_k, image_col=image_col, root=root, max_pixels=max_pixels, **how)
+        how: dict[str, Any] = {"top_k": top_k, "image_col": image_col, "root": root, "max_pixels": max_pixels}
+        how |= {"device": device, "rule": vote, "precision": precision}
+        yield from ask_cautiously(folders, inputs, Wish(**cautions), screen, **how)
 
 
 def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:

@@ -53,6 +53,22 @@ class UserOptions(TypedDict, total=False):
     plugin: Given
 
 
+class Cautions(TypedDict, total=False):
+    """What `Run.predict` takes to leave answers open or to give sets of classes; shares in (0, 1), None: not asked.
+
+    Attributes:
+        reject_at: an answer of a smaller calibrated probability is left open.
+        target_accuracy: wanted among the answers given; chooses that threshold on validation, or says that it cannot.
+        unlike: an image is left open that is further from the training images than this share of validation images.
+        conformal: share of images whose set of classes holds the true one.
+    """
+
+    reject_at: float | None
+    target_accuracy: float | None
+    unlike: float | None
+    conformal: float | None
+
+
 class CommandOptions(TypedDict, total=False):
     """What a command hands over besides.
 

@@ -6,10 +6,10 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from imgkit.cells import bare
 from imgkit.data.csv_table import GUESSES, other_table
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from imgkit.inference import Network, Precision
     from imgkit.models.folder import LoadedModel
+    from imgkit.unlike import Likeness
 
 _THREADS = 8  # that decode, at most: each may hold a picture of max_pixels
 _JOB = 16  # files of a thread's own pass
@@ -53,15 +54,18 @@ class Prediction:
 
     Args:
         path: the file, as given; of a table's row, its cell.
-        label: the most likely class; "" where the file cannot be read.
-        prob: its probability in [0, 1], calibrated; by a majority its share of the votes, in `top` and `probs` too; 0.0
-            where the file cannot be read.
+        label: the most likely class; "" where the file cannot be read or the answer is left open.
+        prob: probability of the most likely class, in [0, 1], calibrated; by a majority its share of the votes, in
+            `top` and `probs` too; 0.0 where the file cannot be read.
         top: the most likely classes with their probabilities, best first.
         error: why the file cannot be read; "" where it can.
-        labels: the answer: the most likely class; in a multi-label task the labels whose probability is at least their
-            threshold, the most likely one first, which may be none.
+        labels: the answer: the most likely class, none where it is left open; in a multi-label task the labels whose
+            probability is at least their threshold, the most likely one first, which may be none.
         probs: the probability of every class, in the order of the model's classes.
         file: where it was read, where that is known; `path` may be a table's cell.
+        rejected: why the answer is left open, "unsure" or "unlike"; "" where it is not.
+        unlike: share of held-out images that are nearer to the training images, in [0, 1); None: not asked for.
+        in_set: the classes of its conformal set, the most likely one first; None: not asked for.
     """
 
     path: str
@@ -72,6 +76,9 @@ class Prediction:
     labels: tuple[str, ...] = ()
     probs: tuple[float, ...] = ()
     file: str = field(default="", compare=False)
+    rejected: Literal["", "unsure", "unlike"] = ""
+    unlike: float | None = None
+    in_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ def predict_files(
     max_pixels: int = 64_000_000,
     precision: "Precision" = "auto",
     told: Callable[[str], object] | None = None,
+    likeness: "Likeness | None" = None,
 ) -> Iterator[Prediction]:
     """Label files as they come: one prediction for each path, in the order of `paths`.
 
@@ -126,6 +134,7 @@ def predict_files(
         max_pixels: larger images are not opened.
         precision: in which the network computes; "auto": see `inference.Network`.
         told: told once which format was found.
+        likeness: says how unlike each image is, by features of exact pixels, so `precision` has to be "float32".
 
     Yields:
         A prediction for each path; a file that cannot be read has `error` instead of a label.
@@ -139,12 +148,12 @@ def predict_files(
     from imgkit.device import keep_freed_memory, no_room
     from imgkit.inference import Network
 
+    assert likeness is None or precision == "float32", "a Watch looks at one batch after the other, of exact pixels"
     keep_freed_memory()
     device = torch.device(device)
-
     with memory_told(no_room(device, batch_size)):  # a caller's own errors do not come through a yield
         network = Network(loaded, device, precision, told)
-        yield from _predictions(loaded, network, iter(paths), top_k, batch_size, max_pixels)
+        yield from _predictions(loaded, network, iter(paths), top_k, batch_size, max_pixels, likeness)
 
 
 def _predictions(
@@ -154,12 +163,17 @@ def _predictions(
     top_k: int,
     batch_size: int,
     max_pixels: int,
+    likeness: "Likeness | None",
 ) -> Iterator[Prediction]:
     import torch
 
     from imgkit.data.decode import load_image
 
-    preprocessing = loaded.preprocessing
+    preprocessing, watch = loaded.preprocessing, None
+    if likeness is not None:
+        from imgkit.likeness import Watch
+
+        watch = Watch(loaded.model, likeness)  # of one batch at a time: float32 never settles, see below
 
     def load(path: str, *, quick: bool = False) -> "torch.Tensor | str":
         """The image, uint8 (3, H, W), or why there is none."""
@@ -174,12 +188,15 @@ def _predictions(
     def answered(chunk: "Sequence[tuple[str, torch.Tensor | str]]") -> list[Prediction]:
         good = [(path, image) for path, image in chunk if not isinstance(image, str)]
         answers = iter(network([image for _, image in good], lambda: [load(path, quick=True) for path, _ in good]))
-        return [
-            Prediction(path, "", 0.0, (), image)
-            if isinstance(image, str)
-            else answer_of(path, next(answers), loaded.classes, loaded.calibration.thresholds, top_k)
-            for path, image in chunk
-        ]
+        shares = iter(watch.shares() if watch and good else ())
+        found = []
+        for path, image in chunk:
+            if isinstance(image, str):
+                found.append(Prediction(path, "", 0.0, (), image))
+                continue
+            given = answer_of(path, next(answers), loaded.classes, loaded.calibration.thresholds, top_k)
+            found.append(given if watch is None else replace(given, unlike=next(shares)))
+        return found
 
     threads = min(_THREADS, os.cpu_count() or 1)
     if network.device.type != "cpu":

@@ -1,24 +1,29 @@
 """Predictions as rows, CSV or lines of JSON, of either task: written as they come, and passed on."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from imgkit.cells import Rows, guarded, joined
 from imgkit.predict import Prediction
 
 
-def write_csv(predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1) -> Iterator[Prediction]:
+def write_csv(
+    predictions: Iterable[Prediction], file: TextIO, *, top_k: int = 1, more: Sequence[str] = ()
+) -> Iterator[Prediction]:
     """Write each prediction as a CSV row, and pass it on.
 
-    The header is path,label,prob,label_2,prob_2,…,error. A cell that a spreadsheet would take for a formula gets a
-    leading apostrophe.
+    The header is path,label,prob,label_2,prob_2,…,error, with columns `more` before error: some of guess, the most
+    likely class where the label is left open as well; rejected; unlike; set. A cell that a spreadsheet would take for a
+    formula gets a leading apostrophe.
     """
     rows = Rows(file)
-    more = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"prob_{rank}")]
-    rows.writerow(["path", "label", "prob", *more, "error"])
+    ranks = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"prob_{rank}")]
+    rows.writerow(["path", "label", "prob", *ranks, *more, "error"])
     for given in predictions:
-        rows.writerow([guarded(given.path), *_top_cells(given, top_k), guarded(given.error)])
+        cells = [guarded(given.label), *_top_cells(given, top_k)[1:]]
+        beside = _beside(given)
+        rows.writerow([guarded(given.path), *cells, *(beside[name] for name in more), guarded(given.error)])
         yield given
 
 
@@ -43,20 +48,38 @@ def write_sets_csv(
         yield given
 
 
+def _beside(given: Prediction) -> dict[str, str]:
+    """The cells of the columns that `write_csv` has on demand."""
+    return {
+        "guess": guarded(given.top[0][0]) if given.top else "",
+        "rejected": given.rejected,
+        "unlike": "" if given.unlike is None else f"{given.unlike:.6f}",
+        "set": guarded(joined(given.in_set or ())),
+    }
+
+
 def _top_cells(given: Prediction, top_k: int) -> list[str]:
     cells = [cell for label, prob in given.top[:top_k] for cell in (guarded(label), f"{prob:.6f}")]
     return cells + [""] * (2 * top_k - len(cells))
 
 
-def write_jsonl(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Prediction]:
-    """Write each prediction as a line of JSON (path, label, prob, top, error), and pass it on.
+def write_jsonl(predictions: Iterable[Prediction], file: TextIO, *, more: Sequence[str] = ()) -> Iterator[Prediction]:
+    """Write each prediction as a line of JSON (path, label, prob, top, error), and pass it on; `more` as `write_csv`.
 
-    `label` and `prob` are null where the file cannot be read.
+    `label` and `prob` are null where the file cannot be read, `label` where it is left open.
     """
     for given in predictions:
         top = _top_json(given)
-        best = {"label": None, "prob": None} if given.error else top[0]
-        row = {"path": given.path, **best, "top": top, "error": given.error}
+        best: Mapping[str, str | float | None] = {"label": None, "prob": None} if given.error else top[0]
+        if given.rejected:
+            best = {**best, "label": None}
+        beside = {
+            "guess": given.top[0][0] if given.top else None,
+            "rejected": given.rejected or None,
+            "unlike": None if given.unlike is None else round(given.unlike, 6),
+            "set": given.in_set,
+        }
+        row = {"path": given.path, **best, "top": top, **{name: beside[name] for name in more}, "error": given.error}
         file.write(json.dumps(row) + "\n")
         yield given
 

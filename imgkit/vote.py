@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from imgkit.inference import Precision
     from imgkit.models.folder import LoadedModel
+    from imgkit.unlike import Likeness
 
 Rule = Literal["mean", "majority"]
 RULES: tuple[Rule, ...] = ("mean", "majority")
@@ -62,8 +63,12 @@ def ask(
     rule: Rule,
     precision: "Precision" = "auto",
     told: Callable[[str], object] | None = None,
+    likeness: "Likeness | None" = None,
 ) -> Iterator[Prediction]:
-    """Label what `inputs` mean by the runs of `folders`, which read tables as the first of them: see `Run.predict`."""
+    """Label what `inputs` mean by the runs of `folders`, which read tables as the first of them: see `Run.predict`.
+
+    A `likeness` is that of a run which decides alone.
+    """
     places = [folder.path.resolve() for folder in folders]
     if len(set(places)) < len(places):
         raise UsageError("A run that votes twice would count twice.", "Name each run once.")
@@ -85,9 +90,8 @@ def ask(
     wanted, named = tee(expand_inputs(inputs, image_col=image_col, root=root, trained=trained))
     members = [Member.of(folder, max_pixels) for folder in folders]
     files = (one.file for one in wanted)
-    answers = vote_on_files(
-        members, files, top_k=top_k, device=choose_device(device), rule=rule, precision=precision, told=told
-    )
+    how: dict[str, Any] = {"precision": precision, "told": told, "likeness": likeness}
+    answers = vote_on_files(members, files, top_k=top_k, device=choose_device(device), rule=rule, **how)
     yield from (replace(answer, path=one.given, file=one.file) for answer, one in zip(answers, named, strict=True))
 
 
@@ -100,6 +104,7 @@ def vote_on_files(
     rule: Rule = "mean",
     precision: "Precision" = "auto",
     told: Callable[[str], object] | None = None,
+    likeness: "Likeness | None" = None,
 ) -> Iterator[Prediction]:
     """Label files as they come, by the votes of all members; one member decides alone.
 
@@ -112,6 +117,7 @@ def vote_on_files(
             the votes stand where probabilities do.
         precision: of all networks; "auto": each finds its own, see `inference.Network`.
         told: told once a member which format was found.
+        likeness: see `predict_files`; of one member that decides alone.
 
     Yields:
         A prediction for each path, in order; `error` where a member cannot read the file. By the mean, a label of a
@@ -126,6 +132,7 @@ def vote_on_files(
     format_of: dict[str, Any] = {"device": device, "precision": precision, "told": told}
     if len(members) == 1:
         (one,) = members
+        format_of["likeness"] = likeness
         yield from predict_files(one.loaded, paths, top_k=top_k, max_pixels=one.max_pixels, **format_of)
         return
     for other in members[1:]:

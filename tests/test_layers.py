@@ -30,6 +30,7 @@ LAYERS = [
         ),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
         *("weight_packages", "inference", "budget", "cam", "cost", "energy", "cache"),
+        *("selective", "conformal", "unlike"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
@@ -54,6 +55,7 @@ LAYERS = [
         ),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
         *("studies", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),
+        *("caution", "likeness"),
     ],
     ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
 ]
@@ -76,6 +78,7 @@ TORCH_FREE = {
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
     *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
+    *("selective", "conformal", "unlike", "caution"),
     *("api", "api_options", "api_study", "api_probe", "cli", "__init__", "__main__"),
 }
 TORCH_NEEDED = {"studies.measure"}  # of what is free otherwise: imported where models are looked at

@@ -84,3 +84,35 @@ def test_sets_as_jsonl() -> None:
     assert second["labels"] == []
     assert second["top"][0] == {"label": "cat", "prob": 0.2}
     assert third == {"path": "3.png", "labels": None, "probs": None, "top": [], "error": "is cut short"}
+
+
+OPEN = [
+    Prediction("a.png", "cat", 0.75, (("cat", 0.75),), unlike=0.25, in_set=("cat", "a|b")),
+    Prediction("b.png", "", 0.5, (("@dog", 0.5),), rejected="unsure", unlike=0.5, in_set=()),
+    Prediction("c.png", "", 0.0, (), "is cut short"),
+]
+
+
+def test_csv_of_answers_that_are_left_open() -> None:
+    file = io.StringIO()
+    assert list(write_csv(OPEN, file, more=("guess", "rejected", "unlike", "set"))) == OPEN
+    assert file.getvalue().splitlines() == [
+        "path,label,prob,guess,rejected,unlike,set,error",
+        "a.png,cat,0.750000,cat,,0.250000,cat|a\\|b,",
+        "b.png,,0.500000,'@dog,unsure,0.500000,,",
+        "c.png,,,,,,,is cut short",
+    ]
+    assert written_by_imgkit(file.getvalue().splitlines()[0].split(","))
+
+
+def test_jsonl_of_answers_that_are_left_open() -> None:
+    file = io.StringIO()
+    assert list(write_jsonl(OPEN, file, more=("guess", "rejected", "set"))) == OPEN
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    kept = [{name: line[name] for name in ("label", "prob", "guess", "rejected", "set")} for line in lines]
+    assert kept == [
+        {"label": "cat", "prob": 0.75, "guess": "cat", "rejected": None, "set": ["cat", "a|b"]},
+        {"label": None, "prob": 0.5, "guess": "@dog", "rejected": "unsure", "set": []},
+        {"label": None, "prob": None, "guess": None, "rejected": None, "set": None},
+    ]
+    assert all("unlike" not in line for line in lines)

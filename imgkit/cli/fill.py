@@ -33,7 +33,8 @@ def refuse_idle(given: Mapping[str, object]) -> None:
         raise UsageError("A filled template is written to a file.", "Add  --out filled.csv")
     if same_file(Path(str(given["--out"])), Path(str(given["--template"]))):
         raise UsageError("--out is the template itself.", "Write to another file:  --out filled.csv")
-    for flag in ("--format", "--top-k", "--root", "--grid", "--classes-as", "--index-base", "--class-order"):
+    layout = ("--format", "--top-k", "--root", "--grid", "--classes-as", "--index-base", "--class-order")
+    for flag in (*layout, "--reject-at", "--target-accuracy", "--unlike", "--conformal"):
         if given[flag] is not None:
             raise UsageError(f"{flag} is not used: the template says what is written.", "Leave it out.")
 

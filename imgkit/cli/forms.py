@@ -25,6 +25,10 @@ _READ_BY: Mapping[str, tuple[Format, ...]] = {
     "--class-order": ("competition", "multihot"),
     "--fill": ("competition", "multihot"),
     "--top-k": ("csv", "jsonl", "competition"),
+    "--reject-at": ("csv", "jsonl"),
+    "--target-accuracy": ("csv", "jsonl"),
+    "--unlike": ("csv", "jsonl"),
+    "--conformal": ("csv", "jsonl"),
 }
 
 

@@ -85,7 +85,9 @@ def _tile(answer: "Prediction", classes: Sequence[str] | None, max_pixels: int) 
 
 
 def _words(answer: "Prediction", classes: Sequence[str] | None) -> str:
-    """`cat 0.912`; of several labels an image `cat 0.91 · dog 0.77`, or that there is none."""
+    """`cat 0.912`, `left open: cat 0.512`; of several labels an image `cat 0.91 · dog 0.77`, or that there is none."""
+    if answer.rejected:
+        return f"left open: {answer.top[0][0]} {answer.prob:.3f}"
     if classes is None:
         return f"{answer.label} {answer.prob:.3f}"
     probs = dict(zip(classes, answer.probs, strict=True))

@@ -57,11 +57,24 @@ def predict(
     grid: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="A sheet of the first 120 pictures and answers.")
     ] = None,
+    reject_at: Annotated[
+        float | None, typer.Option(metavar="P", help="Leave answers below this probability open.")
+    ] = None,
+    target_accuracy: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Leave open what keeps the others from this accuracy.")
+    ] = None,
+    unlike: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Leave images open that are unlike those of the training.")
+    ] = None,
+    conformal: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Sets that hold the true class for this share of images.")
+    ] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Label new images."""
     from imgkit import api
+    from imgkit.caution import Wish
     from imgkit.data.sources import TABLES
     from imgkit.predict import is_table
 
@@ -75,9 +88,11 @@ def predict(
         "--grid": grid,
     }
     given |= {"--classes-as": classes_as, "--index-base": index_base, "--class-order": class_order, "--top-k": top_k}
-    refuse_idle({**given, "--root": root})
+    wish = Wish(reject_at, target_accuracy, unlike, conformal)
+    wish.check()
+    refuse_idle({**given, **wish.flags, "--root": root})
     if template is None:
-        refuse_unread(form, given)
+        refuse_unread(form, {**given, **wish.flags})
     if vote is not None and not also:
         raise UsageError("--vote is not used: one run decides alone.", "Name the others:  --with NAME")
     run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
@@ -89,7 +104,7 @@ def predict(
     check_folder(grid)
     pictures = Grid(grid, run.folder, limit)
     asked: dict[str, Any] = {"max_pixels": limit, "device": device, "together_with": voters, "vote": vote or "mean"}
-    asked |= {"precision": precision, "screen": Screen()}
+    asked |= {"precision": precision, "screen": Screen(), **wish._asdict()}
     if template is not None and out is not None:
         fill_template(run, inputs, template, (image_col, label_col), out=out, value=fill, asked=asked)
         return
@@ -113,9 +128,10 @@ def predict(
         return
     labels = about["classes"] if about["task"] == "multilabel" else None
     with destination(out, EXTENSION[form]) as stream:
-        rows = (
-            lines.write(answers, stream, told) if lines else _write_rows(answers, stream, form, top_k and told, labels)
-        )
+        if lines:
+            rows = lines.write(answers, stream, told)
+        else:
+            rows = _write_rows(answers, stream, form, top_k and told, labels, wish.columns)
         total, failed = _counts(rows)
     pictures.write()
     _say_count(total, failed, out, hint, fill)
@@ -166,13 +182,20 @@ def _spared(answers: Iterable["Prediction"], written: Mapping[str, Path | None])
 
 
 def _write_rows(
-    answers: Iterable["Prediction"], stream: TextIO, form: Format, top_k: int | None, labels: Sequence[str] | None
+    answers: Iterable["Prediction"],
+    stream: TextIO,
+    form: Format,
+    top_k: int | None,
+    labels: Sequence[str] | None,
+    more: Sequence[str],
 ) -> Iterator["Prediction"]:
-    """The rows of either form; `labels` are those of a multi-label task."""
+    """The rows of either form; `labels` are those of a multi-label task, `more` columns that were asked for."""
     from imgkit.prediction_rows import write_csv, write_jsonl, write_sets_csv, write_sets_jsonl
 
+    if labels is None and form == "csv":
+        return write_csv(answers, stream, top_k=top_k or 1, more=more)
     if labels is None:
-        return write_csv(answers, stream, top_k=top_k or 1) if form == "csv" else write_jsonl(answers, stream)
+        return write_jsonl(answers, stream, more=more)
     if form == "csv":
         return write_sets_csv(answers, stream, labels=labels, top_k=top_k)
     return write_sets_jsonl(answers, stream, labels=labels)
@@ -209,15 +232,21 @@ def choose_format(out: Path | None, form: Format | None, *, terminal: bool) -> F
 
 
 def friendly_line(answer: "Prediction", task: str = "single") -> str:
-    """`photo.jpg   birman 0.91 · ragdoll 0.07`; multi-label: `photo.jpg   cat + dog   (cat 0.91 · dog 0.7)`."""
+    """`photo.jpg   birman 0.91 · ragdoll 0.07`; multi-label: `photo.jpg   cat + dog   (cat 0.91 · dog 0.7)`.
+
+    Left open: `photo.jpg   left open, unsure   (birman 0.51 · ragdoll 0.4)`; a conformal set: `{birman, ragdoll}`.
+    """
     if answer.error:
         return f"{printable(answer.path)}   cannot be read: {printable(answer.error)}"
     likely = [pair for rank, pair in enumerate(answer.top) if rank == 0 or pair[1] >= _WORTH_SAYING]
     before = ""
     if task == "multilabel":
         before = f"{' + '.join(map(printable, answer.labels)) or 'no label'}   ("
+    elif answer.rejected:
+        before = f"left open, {answer.rejected}   ("
     words = " · ".join(f"{printable(label)} {prob:.2f}" for label, prob in likely)
-    return f"{printable(answer.path)}   {before}{words}{')' * bool(before)}"
+    after = "" if answer.in_set is None else f"   {{{', '.join(map(printable, answer.in_set))}}}"
+    return f"{printable(answer.path)}   {before}{words}{')' * bool(before)}{after}"
 
 
 def _write_lines(answers: Iterable["Prediction"], task: str) -> Iterator["Prediction"]:

@@ -12,6 +12,7 @@ from imgkit.errors import DiskError
 from imgkit.report.class_scores import ClassScore, class_scores
 from imgkit.report.collect import RunSummary, damage_told, read_details, read_run
 from imgkit.report.confusions import Confusions, confusions_of
+from imgkit.report.coverage import Coverage, area_words, coverage_chart, coverage_of
 from imgkit.report.headline import Figure, Headline, figures_of, headline_of, tried_of
 from imgkit.report.leaks import Copies, Indexed, Leak, copies, leak_of, read_indexed
 from imgkit.report.matrix import Matrix, matrix_of
@@ -49,6 +50,7 @@ class Evidence:
         gallery: images to look at.
         reliability: how far probabilities can be believed.
         slices: parts of the images against the rest; None where they were not asked for.
+        coverage: what leaving answers open would gain; None in a multi-label task.
     """
 
     classes: list[ClassScore]
@@ -56,6 +58,7 @@ class Evidence:
     matrix: Matrix
     gallery: Gallery
     reliability: Reliability
+    coverage: Coverage | None
     slices: Slices | None = None
 
 
@@ -152,12 +155,17 @@ def html_of(page: RunPage) -> str:
             "said to be.",
             [(one.sure, one.right, one.n) for one in page.evidence.reliability.bins],
         )
+    chart = Markup("")
+    if page.evidence is not None and page.evidence.coverage is not None:
+        chart = coverage_chart(page.evidence.coverage)
     multilabel = page.summary.task == "multilabel"
     return render(
         "run.html.j2",
         title=f"{page.summary.name} · imgkit report",
         page=page,
         diagram=diagram,
+        coverage_chart=chart,
+        area_words=area_words,
         multilabel=multilabel,
         kind="label" if multilabel else "class",
         kinds="labels" if multilabel else "classes",
@@ -177,6 +185,7 @@ def _evidence(stored: Stored | None) -> tuple[Evidence | None, str]:
             gallery=gallery,
             reliability=reliability_of(stored.answers, stored.metrics),
             slices=read_slices(stored),
+            coverage=coverage_of(stored.answers),
         )
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"

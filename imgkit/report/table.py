@@ -1,6 +1,8 @@
 """The tables of `imgkit report` on the terminal: of many runs, and of one."""
 
+import csv
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -9,8 +11,10 @@ from imgkit.data.rows import count
 from imgkit.duration import format_seconds
 from imgkit.errors import printable
 from imgkit.report.collect import SHOWN, RunSummary, groups, read_details, read_run
+from imgkit.report.coverage import coverage_line, coverage_of
 from imgkit.report.leaderboard import footnote, group_title, millions, ranks, split_words
 from imgkit.report.seeds import with_means
+from imgkit.report.stored import stored_of
 from imgkit.report.words import guessing, parent_words, scores
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
@@ -67,6 +71,16 @@ def print_run(folder: RunFolder, screen: Screen) -> None:
     for name in names:
         found = evaluations[name]
         screen.fact(name.ljust(max(map(len, names)) + 1), f"{scores(found)}; {guessing(found)}")
+    _tell_coverage(folder, screen)
+
+
+def _tell_coverage(folder: RunFolder, screen: Screen) -> None:
+    """What leaving answers open would gain, of the evaluation that the page shows; nothing where it cannot be read."""
+    stored = stored_of(folder)
+    with suppress(OSError, ValueError, KeyError, IndexError, csv.Error):
+        found = None if stored is None else coverage_of(stored.answers)
+        if stored is not None and found is not None:
+            screen.fact("Open", f"{stored.name}: {coverage_line(found)}")
 
 
 def _by_step(name: str) -> tuple[str, int, str]:

@@ -43,6 +43,8 @@ def _sample(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             "sets a.jpg --format multihot --classes-as index",
             "--classes-as is not used: it is for --format competition.",
         ),
+        ("one a.jpg --format competition --reject-at 0.9", "--reject-at is not used: it is for --format csv or jsonl."),
+        ("one a.jpg --format competition --conformal 0.9", "--conformal is not used: it is for --format csv or jsonl."),
         ("sets a.jpg --format multihot --index-base 0", "--index-base is not used: it is for --format competition."),
         ("one a.jpg --format csv --fill 0", "--fill is not used: it is for a template, and for --format competition"),
         ("one a.jpg --format competition --classes-as name --index-base 1", "--classes-as name writes no indices."),

@@ -22,7 +22,9 @@ def _run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     def answers(_: object, inputs: Iterable[str], **options: object) -> Iterator[Prediction]:
         for path in inputs:
-            if "bad" in path:
+            if "open" in path:
+                yield Prediction(path, "", 0.5, (("cat", 0.5),), rejected="unsure")
+            elif "bad" in path:
                 yield Prediction(path, "", 0.0, (), "is cut short")
             else:
                 told = Prediction(
@@ -60,6 +62,12 @@ def test_each_picture_has_its_answer(imgkit: Run, shown: list[Sheet]) -> None:
     ]
     assert [tile.picture and tile.picture.getpixel((0, 0)) for tile in tiles] == [(1, 0, 0), None, (0, 0, 0), None]
     assert Path("g.png").is_file()
+
+
+def test_an_answer_that_is_left_open_is_no_answer(imgkit: Run, shown: list[Sheet]) -> None:
+    write_run(Path("runs"), "one")
+    assert imgkit("predict", "one", "open.png", "--grid", "g.png", "--reject-at", "0.9")[0] == 0
+    assert shown[0].rows[0][0].caption == ("left open: cat 0.500", "open.png")
 
 
 def test_lines_for_people_have_a_grid_too(imgkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:

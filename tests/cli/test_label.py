@@ -155,6 +155,7 @@ def test_where_a_table_starts_and_where_the_network_runs(imgkit: Run, tmp_path: 
     assert imgkit("predict", "one", "list.csv")[0] == 0
     assert isinstance(ASKED.pop("screen"), Screen)
     others = {"together_with": [], "vote": "mean", "precision": "auto"}
+    others |= dict.fromkeys(("reject_at", "target_accuracy", "unlike", "conformal"))
     assert {"image_col": None, "root": None, "max_pixels": None, "device": "auto", **others} == ASKED
     assert (
         imgkit(
@@ -279,3 +280,17 @@ def test_sets_of_labels_in_each_form(imgkit: Run, monkeypatch: pytest.MonkeyPatc
         "a.jpg   cat + dog   (cat 0.90 · dog 0.60 · eel 0.20)",
         "none.jpg   no label   (cat 0.90 · dog 0.60 · eel 0.20)",
     ]
+
+
+def test_answers_that_are_left_open_and_sets_as_lines() -> None:
+    likely = (("birman", 0.51), ("ragdoll", 0.4))
+    given = Prediction("a.jpg", "", 0.51, likely, rejected="unsure", in_set=("birman", "ragdoll"))
+    assert friendly_line(given) == "a.jpg   left open, unsure   (birman 0.51 · ragdoll 0.40)   {birman, ragdoll}"
+    given = Prediction("a.jpg", "birman", 0.51, likely, in_set=())
+    assert friendly_line(given) == "a.jpg   birman 0.51 · ragdoll 0.40   {}"
+
+
+def test_values_that_are_no_shares_are_refused_before_the_run_is_opened(imgkit: Run) -> None:
+    code, _, err = imgkit("predict", "none", "a.jpg", "--reject-at", "95")
+    assert code == 2
+    assert "--reject-at is a share between 0 and 1, not 95." in err
