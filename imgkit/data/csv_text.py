@@ -19,6 +19,8 @@ PREDICTED_SETS = ("path", "labels", "predicted", "exact")
 """Those of a multi-label task."""
 INDEXED = ("path", "label", "split", "group", "size", "sha256")
 """The first columns of a run's index.csv."""
+LABELLED = ("path", "label", "suggested", "prob", "run")
+"""The columns of what `imgkit label` writes."""
 
 
 def delimiter_of(header: str) -> str:
@@ -27,8 +29,10 @@ def delimiter_of(header: str) -> str:
 
 
 def written_by_imgkit(header: Sequence[str]) -> bool:
-    """Whether a table is one that imgkit wrote, predictions or an index: its cells are `guarded`, others are not."""
+    """Whether imgkit wrote a table (predictions, labels, an index): its cells are `guarded`, others are not."""
     names = tuple(header)
+    if names == LABELLED:
+        return True
     of_run = names[:6] in (PREDICTED, INDEXED) or names[:4] == PREDICTED_SETS
     answers = names[:3] == ("path", "label", "prob") or names[:2] == ("path", "labels")
     return of_run or (answers and names[-1] == "error")
