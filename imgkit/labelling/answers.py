@@ -49,17 +49,19 @@ class Answers:
         """Path -> answer, in the order in which they were first given."""
         return MappingProxyType(self._rows)
 
-    def put(self, path: str, answer: Answer | None) -> Answer | None:
-        """Keep the answer to an image, or forget it where it is None; gives the one there was before.
+    def put(self, path: str, answer: Answer | None) -> None:
+        """Keep the answer to an image, or forget it where it is None.
 
         Raises:
             DiskError: if the file cannot be written, or is not as it was left: nothing is kept then.
         """
-        before, rows = self._rows.get(path), dict(self._rows)
-        rows.pop(path, None) if answer is None else rows.update({path: answer})
+        rows = dict(self._rows)
+        if answer is None:
+            rows.pop(path, None)
+        else:
+            rows[path] = answer
         self._write(rows)
         self._rows = rows
-        return before
 
     def _read(self, shown: str) -> None:
         header, lines = read_cells(self.file, shown)

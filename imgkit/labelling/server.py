@@ -45,7 +45,7 @@ class _Handler(Local):
     sitting: Session
     start: str  # of every path
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name in http.server
         """The page, what is shown of an image, its picture, and which comes after it."""
         asked = self._asked()
         if asked is None:
@@ -63,7 +63,7 @@ class _Handler(Local):
         else:
             self._told(lambda: self.sitting.item(number) if what == "item" else self.sitting.after(number))
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name in http.server
         """An answer, or the latest one taken back."""
         asked = self._asked()
         if asked is None:

@@ -6,8 +6,8 @@
   const main = by("content");
   const buttons = [...by("classes").querySelectorAll("button")];
   const find = by("find");
-  let item = null; // what is on the screen
-  let turn = 0; // of what was asked for last: an older answer that comes late is left aside
+  let item = null; // what is on the screen; null: nothing yet
+  let turnBack = first; // shown again when all have an answer
 
   async function ask(path, body) {
     const how = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
@@ -53,23 +53,15 @@
   }
 
   async function show(number, said = "") {
-    const mine = ++turn;
-    item = null;
-    try {
-      const found = await ask(`item/${number}`);
-      if (mine !== turn) return;
-      if (found.error === null) {
-        by("picture").src = `picture/${number}`;
-        await by("picture").decode();
-        if (mine !== turn) return;
-      }
-      fill(found);
-      const guess = item.top.length ? ` Suggested: ${classes[item.top[0][0]]}, ${percent(item.top[0][1])}.` : "";
-      const now = item.class === null ? "" : ` It is ${classes[item.class]}.`;
-      by("told").textContent = `${said}Image ${number + 1} of ${by("done").max}.${now}${guess}`;
-    } catch (error) {
-      if (mine === turn) complain(error.message);
+    const found = await ask(`item/${number}`);
+    if (found.error === null) {
+      by("picture").src = `picture/${number}`;
+      await by("picture").decode();
     }
+    fill(found);
+    const guess = item.top.length ? ` Suggested: ${classes[item.top[0][0]]}, ${percent(item.top[0][1])}.` : "";
+    const now = item.class === null ? "" : ` It is ${classes[item.class]}.`;
+    by("told").textContent = `${said}Image ${number + 1} of ${by("done").max}.${now}${guess}`;
   }
 
   // Each of these waits for the server; what is typed meanwhile was typed at nothing, and does nothing.
@@ -92,12 +84,12 @@
     if (found.next !== null) { await show(found.next, said); return; }
     await show(turnBack, `${said}All images have an answer. `);
   }
-  let turnBack = first;
 
   const answer = (code) => go(async (from) => {
     if (from.error !== null) throw new Error("This image cannot be read, so it gets no label. Skip it.");
     const found = await ask("answer", { image: from.image, class: code, seen: from.class });
     turnBack = from.image;
+    from.class = code;
     const other = found.replaced === null ? "" : ` Another tab had answered ${classes[found.replaced]}; this answer replaced it.`;
     await onward(found, `${classes[code]}.${other} `);
   });
@@ -156,5 +148,5 @@
   });
 
   main.focus({ preventScroll: true });
-  show(first);
+  show(first).catch((error) => complain(error.message));
 })();
