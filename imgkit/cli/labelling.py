@@ -72,13 +72,16 @@ def label(
     images = images_of(root, screen)
     model = None if run is None else _opened(run, runs, plugin or [], screen)
     session = _session(root, images, named, answers, model, (order or "margin", device or "auto", limit), screen)
-    words = shlex.join(["--data", _shown(answers.file), "--root", folder])
+    shown, network = (
+        printable(_shown(answers.file)),
+        "MODEL" if model is None else model.folder.read_json("run.json")["model"],
+    )
+    again = shlex.join(["imgkit", "finetune", network, "--data", shown, "--root", printable(folder)])
     if session is None:
-        screen.fact("Done", f"all {count(len(images), 'image')} have an answer in {printable(_shown(answers.file))}")
-        screen.fact("Next", f"imgkit finetune MODEL {words}")
+        screen.fact("Done", f"all {count(len(images), 'image')} have an answer in {shown}")
+        screen.fact("Next", again)
         return
-    already = len(images) - len(session.candidates)
-    screen.fact("Images", f"{len(images):,}, {already:,} of them answered in {printable(_shown(answers.file))}")
+    screen.fact("Images", f"{len(images):,}, {len(images) - session.left:,} of them answered in {shown}")
     try:
         with labelling(session, port) as address:
             screen.fact("Open", f"{address}  (Ctrl-C ends)")
@@ -88,11 +91,11 @@ def label(
                 sleep(_SERVED_S)
     except KeyboardInterrupt:  # how a person ends it
         screen.line()
-    screen.fact(
-        "Wrote", f"{printable(_shown(answers.file))} ({count(len(answers.rows), 'answer')}, {session.left:,} left)"
-    )
-    if answers.rows:
-        screen.fact("Next", f"imgkit finetune MODEL {words}")
+    if not answers.rows:
+        screen.line(f"Nothing was answered; {count(session.left, 'image is', 'images are')} left.")
+        return
+    screen.fact("Wrote", f"{shown} ({count(len(answers.rows), 'answer')}, {session.left:,} left)")
+    screen.fact("Next", again)
 
 
 def _refuse_idle(run: str | None, given: Mapping[str, object]) -> None:

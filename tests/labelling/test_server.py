@@ -28,6 +28,14 @@ def client(session: Session) -> Iterator[Client]:
         yield Client(address)
 
 
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Path]]:
+    """A server for requests that change nothing, and the place of its answers."""
+    place = tmp_path_factory.mktemp("target")
+    with labelling(session_of(place)) as address:
+        yield Client(address), place
+
+
 def labels(place: Path) -> dict[str, str]:
     file = place / "labels.csv"
     return {cells[0]: cells[1] for _, cells in read_cells(file, "labels.csv")[1]} if file.exists() else {}
@@ -111,7 +119,8 @@ def test_the_secret_is_new_each_time(session: Session) -> None:
         ),
     ],
 )
-def test_images_go_by_number_alone(client: Client, path: str) -> None:
+def test_images_go_by_number_alone(target: tuple[Client, Path], path: str) -> None:
+    client, _ = target
     status, body, _ = client.ask(client.start + path.replace("٣", "%D9%A3"))
     assert status == 404
     assert set(json.loads(body)) == {"error"}
@@ -131,15 +140,16 @@ def test_images_go_by_number_alone(client: Client, path: str) -> None:
         ({"image": 0, "class": 0, "seen": None, "path": "../x"}, 400),
     ],
 )
-def test_an_answer_is_three_numbers(client: Client, tmp_path: Path, given: object, status: int) -> None:
+def test_an_answer_is_three_numbers(target: tuple[Client, Path], given: object, status: int) -> None:
+    client, place = target
     assert client.post("answer", given)[0] == status
-    assert labels(tmp_path) == {}
+    assert labels(place) == {}
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1", ""])
-def test_another_page_cannot_answer(client: Client, tmp_path: Path, origin: str) -> None:
+def test_another_page_cannot_answer(client: Client, tmp_path: Path) -> None:
     given = {"image": 0, "class": 0, "seen": None}
-    assert client.post("answer", given, Origin=origin.format(port=client.port))[0] == 403
+    for origin in ("http://evil.example", "null", f"https://127.0.0.1:{client.port}", "http://127.0.0.1", ""):
+        assert client.post("answer", given, Origin=origin)[0] == 403, origin
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/json; x=y", ""):
         assert client.post("answer", given, Content_Type=kind)[0] == 415
     assert labels(tmp_path) == {}
@@ -147,12 +157,13 @@ def test_another_page_cannot_answer(client: Client, tmp_path: Path, origin: str)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", ""])
-def test_another_name_for_this_machine_reads_and_changes_nothing(client: Client, tmp_path: Path, host: str) -> None:
+def test_another_name_for_this_machine_reads_and_changes_nothing(target: tuple[Client, Path], host: str) -> None:
+    client, place = target
     named = host.format(port=client.port)
     assert client.ask(client.start, Host=named)[0] == 421
     body = b'{"image": 0, "class": 0, "seen": null}'
     assert client.ask(f"{client.start}answer", "POST", body, Host=named, Content_Type="application/json")[0] == 421
-    assert labels(tmp_path) == {}
+    assert labels(place) == {}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +182,8 @@ def test_another_name_for_this_machine_reads_and_changes_nothing(client: Client,
         ("Content-Length: 3\r\n", b"NaN", 400),
     ],
 )
-def test_bodies_that_are_none(client: Client, headers: str, body: bytes, status: int) -> None:
+def test_bodies_that_are_none(target: tuple[Client, Path], headers: str, body: bytes, status: int) -> None:
+    client, _ = target
     head = f"POST {client.start}answer HTTP/1.0\r\nHost: 127.0.0.1:{client.port}\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", client.port), timeout=10) as line:
         line.sendall(head.encode() + headers.encode() + b"\r\n" + body)
@@ -180,7 +192,8 @@ def test_bodies_that_are_none(client: Client, headers: str, body: bytes, status:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"])
-def test_other_methods_are_unknown(client: Client, method: str) -> None:
+def test_other_methods_are_unknown(target: tuple[Client, Path], method: str) -> None:
+    client, _ = target
     status, _, headers = client.ask(client.start, method)
     assert status == 501
     assert not any(name.lower().startswith("access-control") for name in headers)
