@@ -35,6 +35,7 @@ from imgkit.recipe.losses import (
     CrossEntropy,
     DistributionBalanced,
     Focal,
+    LogitAdjusted,
     LossSettings,
     Poly,
     TwoWay,
@@ -91,6 +92,21 @@ def cross_entropy(settings: CrossEntropy, labels: LabelFacts) -> Loss:
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
 
     return _weighted(loss, labels.weights)
+
+
+@LOSSES.register("logit_adjusted")
+def logit_adjusted(settings: LogitAdjusted, labels: LabelFacts) -> Loss:
+    """Cross-entropy of logits + tau * log(share of train) (Menon et al. 2021): it is the logits alone that answer.
+
+    A class without images counts as one that has one.
+    """
+    counts = torch.from_numpy(labels.counts).double().clamp(min=1.0)
+    shift = (settings.tau * (counts / counts.sum()).log()).float().to(labels.device)  # (K,)
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(logits + shift, targets, label_smoothing=settings.label_smoothing)
+
+    return loss
 
 
 @LOSSES.register("bce")

@@ -42,6 +42,7 @@ LAYERS = [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
         *("studies", "evidence", "doctor", "trunk", "ranking", "saving", "decode_once"),
+        "labelling",
     ],
     ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
 ]
@@ -63,6 +64,7 @@ TORCH_FREE = {
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
     *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
+    "labelling",
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("api", "api_options", "api_study", "api_probe", "cli", "__init__", "__main__"),
 }

@@ -15,6 +15,7 @@ pytest_plugins = ["cli_fixture"]
 COMMANDS = [
     "demo",
     "data",
+    "label",
     "finetune",
     "scratch",
     "resume",
@@ -60,6 +61,7 @@ def test_help_is_grouped_and_says_what_to_try(imgkit: Run, args: tuple[str, ...]
         "─ Start here",
         "│ demo",
         "│ data",
+        "│ label",
         "─ Train",
         "│ finetune",
         "│ scratch",
