@@ -27,6 +27,7 @@ from timm.loss import (
 from torch import Tensor
 from torch.nn import functional
 
+from imgkit.class_weights import log_shares
 from imgkit.data.index import Index, Ints
 from imgkit.recipe.fields import Task
 from imgkit.recipe.losses import (
@@ -96,12 +97,8 @@ def cross_entropy(settings: CrossEntropy, labels: LabelFacts) -> Loss:
 
 @LOSSES.register("logit_adjusted")
 def logit_adjusted(settings: LogitAdjusted, labels: LabelFacts) -> Loss:
-    """Cross-entropy of logits + tau * log(share of train) (Menon et al. 2021): it is the logits alone that answer.
-
-    A class without images counts as one that has one.
-    """
-    counts = torch.from_numpy(labels.counts).double().clamp(min=1.0)
-    shift = (settings.tau * (counts / counts.sum()).log()).float().to(labels.device)  # (K,)
+    """Cross-entropy of logits + tau * log(share of train) (Menon et al. 2021); logits alone answer later."""
+    shift = torch.from_numpy(settings.tau * log_shares(labels.counts)).float().to(labels.device)  # (K,)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(logits + shift, targets, label_smoothing=settings.label_smoothing)

@@ -82,7 +82,7 @@ class LogitAdjusted(LossSettings):
     SOFT: ClassVar[tuple[Task, ...]] = ("single",)
 
     name: Literal["logit_adjusted"]
-    tau: PositiveFloat = 1.0  # 1: logits for classes of one size (the paper's choice); below: less far
+    tau: PositiveFloat = 1.0  # 1: logits as for classes of one size (the paper's choice); below 1: not as far
     label_smoothing: Share = 0.0
 
 

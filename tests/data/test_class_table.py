@@ -52,6 +52,14 @@ def test_a_column_for_each_different_sampler_and_weight() -> None:
     assert class_table(UNEQUAL, UNIFORM, weights)[-1].startswith("c000"), "no advice where something is done"
 
 
+def test_a_column_for_the_shifts_of_an_adjusted_loss() -> None:
+    shifts = {"all": {"c000": 0.105, "c001": 2.408, "c002": 4.605}}
+    lines = class_table(UNEQUAL, UNIFORM, {}, shifts)
+    assert [line.split("  ")[-2].strip() for line in lines] == ["logit shift", "+4.61", "+2.41", "+0.10"]
+    assert lines[-1].startswith("c000"), "no advice where something is done"
+    assert class_table(EVEN, UNIFORM, {}, {"all": {"c000": 0.3, "c001": 1.4}}) != []
+
+
 def test_at_most_twenty_classes_and_long_names_are_cut() -> None:
     many = table([[code] for code in range(25)] + [[24]] * 9, 25)
     lines = class_table(many, UNIFORM, {})
