@@ -53,9 +53,10 @@ def test_a_column_for_each_different_sampler_and_weight() -> None:
 
 
 def test_a_column_for_the_shifts_of_an_adjusted_loss() -> None:
-    shifts = {"all": {"c000": 0.105, "c001": 2.408, "c002": 4.605}}
+    shifts = {"all": {"c000": 0.105, "c001": 2.408, "c002": 4.6}}
     lines = class_table(UNEQUAL, UNIFORM, {}, shifts)
-    assert [line.split("  ")[-2].strip() for line in lines] == ["logit shift", "+4.61", "+2.41", "+0.10"]
+    assert "  logit shift  " in lines[0]
+    assert [line.split()[2] for line in lines[1:]] == ["+4.60", "+2.41", "+0.10"]
     assert lines[-1].startswith("c000"), "no advice where something is done"
     assert class_table(EVEN, UNIFORM, {}, {"all": {"c000": 0.3, "c001": 1.4}}) != []
 
