@@ -15,7 +15,7 @@ from imgkit.cli.destination import check_folder
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.data.rows import absolute, count, is_folder
 from imgkit.errors import UsageError, printable
-from imgkit.labelling.order import Order
+from imgkit.labelling import Order
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:

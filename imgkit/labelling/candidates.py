@@ -8,7 +8,8 @@ from imgkit.data.folders import walk
 from imgkit.data.rows import count, is_folder, listed
 from imgkit.data.table_paths import Paths
 from imgkit.errors import DataError, printable
-from imgkit.labelling.order import Order, informative
+from imgkit.labelling import Order
+from imgkit.labelling.order import informative
 from imgkit.labelling.session import Candidate
 from imgkit.screen import Screen
 

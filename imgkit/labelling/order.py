@@ -1,29 +1,31 @@
 """In which order images are shown: those first whose labels tell the model most."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.labelling import Order
+
 Probabilities = npt.NDArray[np.float64]
-Order = Literal["margin", "entropy", "folder"]
-ORDERS = get_args(Order)
+"""In [0, 1], or what is made of them."""
 
 
-def margin(probs: Probabilities) -> npt.NDArray[np.float64]:
+def margin(probs: Probabilities) -> Probabilities:
     """By how much the most likely class leads the next, of probabilities (N, K) with K > 1; (N,), in [0, 1].
 
     Small where the model wavers between two classes (Scheffer et al. 2001).
     """
     best = np.partition(probs, -2, axis=1)[:, -2:]  # (N, K) -> (N, 2), the second and the first
-    return best[:, 1] - best[:, 0]
+    lead: Probabilities = best[:, 1] - best[:, 0]
+    return lead
 
 
-def entropy(probs: Probabilities) -> npt.NDArray[np.float64]:
+def entropy(probs: Probabilities) -> Probabilities:
     """The entropy of probabilities (N, K) in nats; (N,), large where the model knows least (Shannon 1948)."""
     logs = np.log(np.where(probs > 0, probs, 1.0))
-    return -(probs * logs).sum(axis=1)
+    spread: Probabilities = -(probs * logs).sum(axis=1)
+    return spread
 
 
 def informative(probs: Mapping[int, Sequence[float]], order: Order) -> list[int]:

@@ -92,23 +92,32 @@ class _Handler(Local):
 
     def _body(self) -> dict[str, Any] | None:
         """What the page sends; None: it is something else, and has been refused."""
-        origins = self.headers.get_all("Origin", [])
-        if any(origin.lower() not in {f"http://{host}" for host in self.hosts} for origin in origins):
-            return self._refuse(HTTPStatus.FORBIDDEN, "Another page may not answer.")
-        if self.headers.get_all("Content-Type") != [_JSON]:
-            return self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"An answer is {_JSON}.")
-        length = self.headers.get_all("Content-Length", [])
-        if len(length) != 1 or not re.fullmatch("[0-9]{1,6}", length[0]) or "Transfer-Encoding" in self.headers:
-            return self._refuse(HTTPStatus.LENGTH_REQUIRED, "An answer says how long it is.")
-        if int(length[0]) > _MOST_BYTES:
-            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "An answer is short.")
+        fault = self._fault()
+        if fault is not None:
+            self._refuse(*fault)
+            return None
         try:
-            given = json.loads(self.rfile.read(int(length[0])).decode())
+            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])).decode())
         except (ValueError, RecursionError):
             given = None
-        if type(given) is not dict:
-            return self._refuse(HTTPStatus.BAD_REQUEST, "Not what the page sends.")
-        return given
+        if type(given) is dict:
+            return given
+        self._refuse(HTTPStatus.BAD_REQUEST, "Not what the page sends.")
+        return None
+
+    def _fault(self) -> tuple[HTTPStatus, str] | None:
+        """What is wrong with the head of a request that brings a body; None: nothing."""
+        own = {f"http://{host}" for host in self.hosts}
+        if any(origin.lower() not in own for origin in self.headers.get_all("Origin", [])):
+            return HTTPStatus.FORBIDDEN, "Another page may not answer."
+        if self.headers.get_all("Content-Type") != [_JSON]:
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"An answer is {_JSON}."
+        length = self.headers.get_all("Content-Length", [])
+        if len(length) != 1 or not re.fullmatch("[0-9]{1,6}", length[0]) or "Transfer-Encoding" in self.headers:
+            return HTTPStatus.LENGTH_REQUIRED, "An answer says how long it is."
+        if int(length[0]) > _MOST_BYTES:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "An answer is short."
+        return None
 
     def _told(self, found: Callable[[], Any]) -> None:
         """Answer with what `found` gives: a picture, or what is sent as JSON; or why there is none."""

@@ -60,8 +60,8 @@ def test_help_is_grouped_and_says_what_to_try(imgkit: Run, args: tuple[str, ...]
     order = [
         "─ Start here",
         "│ demo",
-        "│ data",
         "│ label",
+        "│ data",
         "─ Train",
         "│ finetune",
         "│ scratch",

@@ -104,7 +104,7 @@ def test_label_train_label_again(
     code, _, err = imgkit("label", "photos", "--run", "first")
     assert (code, "Done    all 20 images have an answer in labels.csv\n" in err) == (0, True)
     assert err.endswith("Next    imgkit finetune test_resnet.r160_in1k --data labels.csv --root photos\n")
-    code, out, _ = imgkit("data", "check", "--data", "labels.csv", "--root", "photos")
+    code, out, _ = imgkit("data", "check", "labels.csv", "--root", "photos")
     assert (code, "20 images · 2 classes" in out) == (0, True)
     assert tree_hash(tmp_path / "photos") == before, "the pictures are never written to"
 
