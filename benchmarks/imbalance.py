@@ -7,7 +7,7 @@ Five draws of 28 px pictures: 10 classes of 1,000 * 100**(-rank / 9) images each
 for validation; which class is rare is drawn anew each time. Test is the same in all: 100 images of every class. A draw
 is a study of its own, whose seed is the draw's number. Values are on test: macro F1; accuracy of the four commonest,
 the three middle and the three rarest classes; calibration error. Differences are in pairs of one draw, with Student's
-95 % interval over draws. Some 15 minutes of processor time, estimated. Needs the package dataset-fashion-mnist of datasets.py.
+95 % interval over draws. Some 15 minutes of processor time, estimated. Needs Fashion-MNIST as datasets.py does.
 """
 
 from __future__ import annotations
