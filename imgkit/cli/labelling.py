@@ -72,10 +72,8 @@ def label(
     images = images_of(root, screen)
     model = None if run is None else _opened(run, runs, plugin or [], screen)
     session = _session(root, images, named, answers, model, (order or "margin", device or "auto", limit), screen)
-    shown, network = (
-        printable(_shown(answers.file)),
-        "MODEL" if model is None else model.folder.read_json("run.json")["model"],
-    )
+    shown = printable(_shown(answers.file))
+    network = "MODEL" if model is None else model.folder.read_json("run.json")["model"]
     again = shlex.join(["imgkit", "finetune", network, "--data", shown, "--root", printable(folder)])
     if session is None:
         screen.fact("Done", f"all {count(len(images), 'image')} have an answer in {shown}")
