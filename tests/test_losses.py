@@ -396,7 +396,7 @@ def test_the_balanced_loss_reads_the_label_counts() -> None:
 ELSEWHERE = {"class_weights", "class_weights_beta", "pos_weight"}  # become LabelFacts.weights: test_class_weights.py
 CHANGED = {"label_smoothing": 0.3, "gamma": 3.0, "alpha": 0.3, "gamma_neg": 2.0, "gamma_pos": 2.0, "clip": 0.2}
 CHANGED |= {"epsilon": 1.0, "positive_temperature": 2.0, "negative_temperature": 3.0}
-CHANGED |= {"negative_scale": 3.0, "prior_shift": 0.5}
+CHANGED |= {"negative_scale": 3.0, "prior_shift": 0.5, "tau": 0.5}
 
 
 def usual(name: str) -> LossSettings:
