@@ -170,7 +170,7 @@ def test_evaluate_uses_the_calibration(moved: imgkit.Run, place: Path) -> None:
 def test_predict_answers_sets(moved: imgkit.Run, place: Path) -> None:
     calibration = Calibration.from_dict(json.loads((moved.folder.path / "model" / "calibration.json").read_text()))
     assert calibration.thresholds is not None
-    answers = {Path(one.path).name: one for one in moved.predict(place / "data", top_k=2)}
+    answers = {Path(one.path).name: one for one in moved.predict(place / "data", top_k=2, precision="float32")}
     assert len(answers) == 200
     best = moved.folder.read_json("status.json")["best"]["step"]
     with (moved.folder.path / "evaluations" / f"test@{best}" / "predictions.csv").open(newline="") as stream:

@@ -1,5 +1,6 @@
 """Checkpoints that are written beside the training: what goes on, what waits, and what is said when."""
 
+import math
 import os
 import re
 import signal
@@ -84,7 +85,8 @@ def test_updates_are_made_while_a_checkpoint_is_written(tmp_path: Path) -> None:
             held.append(on.wait(_LONGEST_S))
 
     def ask(experiment: Experiment) -> None:
-        experiment._request.save = experiment.progress.step == 3
+        if experiment.progress.step == 3:
+            experiment._last_save_s = -math.inf  # it is time
         if experiment.progress.step == 5:
             text.append((folder / "log.txt").read_text())
             assert checkpoint.steps(folder / "checkpoints") == [1]
@@ -193,7 +195,8 @@ def test_a_save_that_fails_beside_the_training_is_told_once_and_its_epoch_is_not
 
 def test_a_stop_waits_for_what_is_being_written_and_saves_its_own_step(tmp_path: Path) -> None:
     def ask(experiment: Experiment) -> None:
-        experiment._request.save = experiment.progress.step == 3
+        if experiment.progress.step == 3:
+            experiment._last_save_s = -math.inf  # it is time
         if experiment.progress.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -207,7 +210,8 @@ def test_a_stop_waits_for_what_is_being_written_and_saves_its_own_step(tmp_path:
 
 def test_an_error_of_the_training_leaves_no_writer_behind(tmp_path: Path) -> None:
     def ask(experiment: Experiment) -> None:
-        experiment._request.save = experiment.progress.step == 3
+        if experiment.progress.step == 3:
+            experiment._last_save_s = -math.inf  # it is time
         if experiment.progress.step == 4:
             raise RuntimeError("broken")
 
