@@ -16,7 +16,7 @@ import numpy.typing as npt
 from imgkit.data.index import Index
 from imgkit.data.rows import listed
 from imgkit.errors import RecipeError, printable, suggestion
-from imgkit.recipe.losses import CLASS_RULES, POSITIVE_RULES, Bce, ClassWeighted, LossSettings
+from imgkit.recipe.losses import CLASS_RULES, POSITIVE_RULES, Bce, ClassWeighted, LogitAdjusted, LossSettings
 from imgkit.recipe.plan import PhasePlan, Plan
 
 Ints = npt.NDArray[np.int64]
@@ -66,6 +66,28 @@ def positive_weights(counts: npt.ArrayLike, images: int, rule: str) -> Floats:
     assert rule in POSITIVE_RULES, rule
     ratio: Floats = np.maximum(images - n, 1.0) / n
     return ratio if rule == "neg_pos" else np.sqrt(ratio)
+
+
+def log_shares(counts: npt.ArrayLike) -> Floats:
+    """Log of each class's share of the training images, float64 (K,); 0 for a class without images.
+
+    With that 0 an adjusted loss pushes such a class down like any other, and nothing raises it.
+
+    Args:
+        counts: training images of each class, (K,), at least one image in all.
+    """
+    n: Floats = np.asarray(counts, dtype=np.float64)
+    return np.log(np.where(n > 0, n / n.sum(), 1.0))
+
+
+def logit_shifts(plan: Plan, index: Index) -> dict[str, dict[str, float]]:
+    """By how much an adjusted loss raises the logits of each class: class name to shift, by the phase's name."""
+    found = {}
+    for phase in plan.phases:
+        if isinstance(phase.loss, LogitAdjusted):
+            shifts: Floats = -phase.loss.tau * log_shares(index.counts("train"))
+            found[phase.name] = dict(zip(index.classes, shifts.tolist(), strict=True))
+    return found
 
 
 def loss_weights(plan: Plan, index: Index) -> dict[str, dict[str, float]]:

@@ -3,16 +3,20 @@
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from imgkit.class_weights import log_shares
 from imgkit.duration import format_seconds
 from imgkit.errors import DeviceError, memory_told
 from imgkit.features import BY_SGD, Features, head_layer, together
 from imgkit.head_sgd import EPOCHS, Stored, train_head, write_features
 from imgkit.keys import key
 from imgkit.logistic import MAX_ITERATIONS
+from imgkit.recipe.losses import LogitAdjusted
 from imgkit.recipe.plan import PhasePlan
 from imgkit.scaled import Floats
 from imgkit.screen import Screen
@@ -55,10 +59,18 @@ def solve_phase(setup: Setup, phase: PhasePlan, folder: Path, screen: Screen, wa
     if not solution.converged:
         screen.warn(f"the solve of the head stopped after {MAX_ITERATIONS:,} iterations, before it reached its optimum")
     own, words = _LOSS[setup.index.task]
+    if isinstance(phase.loss, LogitAdjusted):
+        solution = adjusted(solution, phase.loss.tau * log_shares(setup.index.counts("train")))
+        own, words = phase.loss.name, "the adjusted loss: its biases were shifted by the classes' shares of train"
     others = sorted({other.loss.name for other in setup.plan.phases if other.lr is not None} - {own})
     if others:
         screen.note(f"the solve minimises {words}, whatever the loss of other phases ({', '.join(others)})")
     return solution
+
+
+def adjusted(solution: Solution, shift: Floats) -> Solution:
+    """What minimises the loss of logits + shift (K,), of what minimises that of logits: biases have no penalty."""
+    return replace(solution, bias=solution.bias - torch.from_numpy(shift).float())
 
 
 def pictures_of(setup: Setup, phase: PhasePlan) -> int:

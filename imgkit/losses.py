@@ -27,6 +27,7 @@ from timm.loss import (
 from torch import Tensor
 from torch.nn import functional
 
+from imgkit.class_weights import log_shares
 from imgkit.data.index import Index, Ints
 from imgkit.recipe.fields import Task
 from imgkit.recipe.losses import (
@@ -35,6 +36,7 @@ from imgkit.recipe.losses import (
     CrossEntropy,
     DistributionBalanced,
     Focal,
+    LogitAdjusted,
     LossSettings,
     Poly,
     TwoWay,
@@ -91,6 +93,17 @@ def cross_entropy(settings: CrossEntropy, labels: LabelFacts) -> Loss:
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
 
     return _weighted(loss, labels.weights)
+
+
+@LOSSES.register("logit_adjusted")
+def logit_adjusted(settings: LogitAdjusted, labels: LabelFacts) -> Loss:
+    """Cross-entropy of logits + tau * log(share of train) (Menon et al. 2021); logits alone answer later."""
+    shift = torch.from_numpy(settings.tau * log_shares(labels.counts)).float().to(labels.device)  # (K,)
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(logits + shift, targets, label_smoothing=settings.label_smoothing)
+
+    return loss
 
 
 @LOSSES.register("bce")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from imgkit.branch import Start
-from imgkit.class_weights import weights_lines
+from imgkit.class_weights import logit_shifts, weights_lines
 from imgkit.data.aspect import crop_warnings
 from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import Batch, train_batches
@@ -235,7 +235,12 @@ def say_setup(setup: Setup, data: LoadedData, screen: Screen) -> None:
         screen.warn(text)
     for text in crop_warnings(data.aspects, setup.preprocessing.size, setup.preprocessing.fit):
         screen.warn(text)
-    screen.fact("Classes", *class_table(setup.index, sampling_of(setup.plan), about["loss_weights"]))
+    screen.fact(
+        "Classes",
+        *class_table(
+            setup.index, sampling_of(setup.plan), about["loss_weights"], logit_shifts(setup.plan, setup.index)
+        ),
+    )
 
 
 def _head_words(setup: Setup) -> str:

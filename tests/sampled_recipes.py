@@ -65,6 +65,7 @@ LOSSES: Mapping[Task, Mapping[str, Mapping[str, Sequence[object]]]] = {
         "focal": {"gamma": (0.5, 2.0), "alpha": (0.25,), **WEIGHTED},
         "asymmetric": {"gamma_neg": (2.0,), "gamma_pos": (0.0, 1.0), "label_smoothing": (0.1,), **WEIGHTED},
         "poly": {"epsilon": (1.0,), "label_smoothing": (0.1,), **WEIGHTED},
+        "logit_adjusted": {"tau": (0.5,), "label_smoothing": (0.1,)},
     },
     "multilabel": {
         "bce": {"label_smoothing": (0.1,), "pos_weight": ("neg_pos", "sqrt")},

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from timm.loss import compute_class_weights
 
-from imgkit.class_weights import check_weights, class_weights, positive_weights, read_weights, weights_lines
+from imgkit.class_weights import check_weights, class_weights, log_shares, positive_weights, read_weights, weights_lines
 from imgkit.errors import RecipeError
 from imgkit.recipe.losses import Bce, CrossEntropy, Zlpr
 
@@ -138,3 +138,9 @@ def test_the_line_of_a_plan_shows_a_few_classes_or_the_ends() -> None:
     assert weights_lines({"cat": 2 / 3, "dog": 2.0}) == ["  weights: cat 0.667, dog 2"]
     many = {f"c{number:02d}": number + 1.0 for number in range(20)}
     assert weights_lines(many) == ["  weights: from 1 (c00) to 20 (c19), 20 classes"]
+
+
+def test_log_shares_raise_no_class_without_images() -> None:
+    found = log_shares([90, 9, 1, 0])
+    assert np.exp(found[:3]) == pytest.approx([0.9, 0.09, 0.01])
+    assert found[3] == 0.0

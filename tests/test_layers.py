@@ -56,6 +56,7 @@ LAYERS = [
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
         *("studies", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),
         *("caution", "likeness"),
+        "labelling",
     ],
     ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
 ]
@@ -77,6 +78,7 @@ TORCH_FREE = {
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
     *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
+    "labelling",
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("selective", "conformal", "unlike", "caution"),
     *("api", "api_options", "api_study", "api_probe", "cli", "__init__", "__main__"),

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from imgkit import __version__
-from imgkit.cli import data, doctor, look, lr_find, plot, probe, study, train
+from imgkit.cli import data, doctor, labelling, look, lr_find, plot, probe, study, train
 from imgkit.errors import DeviceError, DiskError, ImgkitError, UsageError, brief, ran_out
 from imgkit.screen import Screen
 from imgkit.signals import ending_cleanly
@@ -43,6 +43,7 @@ def _start(
 
 
 data.add_to(app)
+labelling.add_to(app)
 train.add_to(app)
 lr_find.add_to(app)
 probe.add_to(app)

@@ -31,23 +31,31 @@ def sampling_of(plan: Plan) -> Sampling:
     }
 
 
-def class_table(index: Index, sampling: Sampling, weights: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The training classes, the rarest first, as lines of columns: class, images, weight, draws an epoch.
+def class_table(
+    index: Index,
+    sampling: Sampling,
+    weights: Mapping[str, Mapping[str, float]],
+    shifts: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[str]:
+    """The training classes, the rarest first, as lines of columns: class, images, weight, logit shift, draws an epoch.
 
-    Empty unless an epoch draws otherwise than each image once, the loss has class weights, or the largest class has
-    more than three times the images of the smallest; what may be done about that is the last line, where nothing is.
+    Empty unless an epoch draws otherwise than each image once, the loss has class weights or shifts, or the largest
+    class has more than three times the images of the smallest; what may be done about that is the last line, where
+    nothing is.
 
     Args:
         index: the data.
         sampling: from `sampling_of`.
         weights: of the classes in the loss, by phase and class name, where it has any.
+        shifts: by how much the loss raises their logits, likewise.
 
     Raises:
         DataError: if every image has the weight 0.
     """
     rows = index.rows("train")
     counts = class_counts(index, rows)
-    if not weights and _is_uniform(sampling) and not _is_unequal(counts[:-1]):
+    done = bool(weights or shifts)
+    if not done and _is_uniform(sampling) and not _is_unequal(counts[:-1]):
         return []
     names = (*index.classes, _NO_LABEL)
     columns: list[tuple[str, list[str]]] = [
@@ -56,6 +64,8 @@ def class_table(index: Index, sampling: Sampling, weights: Mapping[str, Mapping[
     ]
     for phases, own in _same(weights):
         columns.append((f"weight{phases}", [f"{own[name]:.3g}" if name in own else "-" for name in names]))
+    for phases, own in _same(shifts or {}):
+        columns.append((f"logit shift{phases}", [f"{own[name]:+.2f}" if name in own else "-" for name in names]))
     for phases, (sampler, draws) in _same(sampling):
         expected = expected_draws(index, rows, row_weights(index, rows, sampler), draws)
         columns.append((f"{sampler} draws{phases}", [f"{n:,.1f}" for n in expected.tolist()]))
@@ -64,7 +74,7 @@ def class_table(index: Index, sampling: Sampling, weights: Mapping[str, Mapping[
     lines = _aligned(columns, listed[:_SHOWN])
     more = len(listed) - _SHOWN
     lines += [f"and {more:,} more"] if more > 0 else []
-    return lines if weights or not _is_uniform(sampling) else [*lines, _advice(index, counts[:-1], bool(sampling))]
+    return lines if done or not _is_uniform(sampling) else [*lines, _advice(index, counts[:-1], bool(sampling))]
 
 
 def _advice(index: Index, counts: Ints, sampled: bool) -> str:
@@ -73,7 +83,11 @@ def _advice(index: Index, counts: Ints, sampled: bool) -> str:
     names = [f"{printable(index.classes[code])!r} ({counts[code]:,})" for code in (large, small)]
     draw = "Draw rare classes more often:  --sampler sqrt (or balanced).  " if sampled else ""
     own = "loss.name=bce --set loss.pos_weight=sqrt (or neg_pos)"
-    weigh = own if index.task == "multilabel" else "loss.class_weights=sqrt (or inverse)"
+    weigh = (
+        own
+        if index.task == "multilabel"
+        else "loss.class_weights=sqrt (or inverse), or raise their logits:  --set loss.name=logit_adjusted"
+    )
     return (
         f"The largest class, {names[0]}, has {counts[large] / counts[small]:.1f} times the images of the smallest, "
         f"{names[1]}, and counts as much more in training. {draw}Weigh their loss more:  --set {weigh}."

@@ -21,6 +21,8 @@ INDEXED = ("path", "label", "split", "group", "size", "sha256")
 """The first columns of a run's index.csv, and of a split file."""
 INDEXED_SETS = ("path", "labels", *INDEXED[2:])
 """Those of the split file of a multi-label task."""
+LABELLED = ("path", "label", "suggested", "prob", "run")
+"""The columns of what `imgkit label` writes."""
 
 
 def delimiter_of(header: str) -> str:
@@ -29,8 +31,10 @@ def delimiter_of(header: str) -> str:
 
 
 def written_by_imgkit(header: Sequence[str]) -> bool:
-    """Whether a table is one that imgkit wrote, predictions or an index: its cells are `guarded`, others are not."""
+    """Whether imgkit wrote a table (predictions, labels, an index): its cells are `guarded`, others are not."""
     names = tuple(header)
+    if names == LABELLED:
+        return True
     of_run = names[:6] in (PREDICTED, INDEXED, INDEXED_SETS) or names[:4] == PREDICTED_SETS
     answers = names[:3] == ("path", "label", "prob") or names[:2] == ("path", "labels")
     return of_run or (answers and names[-1] == "error")

@@ -75,6 +75,17 @@ class CrossEntropy(ClassWeighted):
     label_smoothing: Share = 0.0
 
 
+class LogitAdjusted(LossSettings):
+    """Cross-entropy of logits plus tau * log of each class's share of train (Menon et al. 2021). Task: single."""
+
+    TASKS: ClassVar[tuple[Task, ...]] = ("single",)
+    SOFT: ClassVar[tuple[Task, ...]] = ("single",)
+
+    name: Literal["logit_adjusted"]
+    tau: PositiveFloat = 1.0  # 1: logits as for classes of one size (the paper's choice); below 1: not as far
+    label_smoothing: Share = 0.0
+
+
 class Bce(LossSettings):
     """Binary cross-entropy in each label, with label smoothing towards 1/2. Task: multilabel."""
 
@@ -163,6 +174,7 @@ class DistributionBalanced(LossSettings):
 
 LOSS_TYPES: dict[str, type[LossSettings]] = {
     "cross_entropy": CrossEntropy,
+    "logit_adjusted": LogitAdjusted,
     "bce": Bce,
     "focal": Focal,
     "asymmetric": Asymmetric,

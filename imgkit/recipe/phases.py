@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from imgkit.duration import Duration
 from imgkit.recipe.augment import AugmentSettings
-from imgkit.recipe.losses import LOSS_TYPES, ClassWeighted, LossSettings
+from imgkit.recipe.losses import LOSS_TYPES, ClassWeighted, LogitAdjusted, LossSettings
 from imgkit.recipe.schedules import SCHEDULE_TYPES, Constant, Plateau, ScheduleSettings
 from imgkit.recipe.schema import PhaseSettings, Recipe, TrainSettings
 from imgkit.recipe.toml import value_text
@@ -20,7 +20,7 @@ FROM_RUN = "run:"
 
 _CHANCES = {"jitter": "jitter_p", "policy": "policy_p", "mixup": "mix_p", "cutmix": "mix_p"}
 """What happens with a probability of its own."""
-_SOLVED = ("loss.class_weights", "loss.class_weights_beta")
+_SOLVED = ("loss.class_weights", "loss.class_weights_beta", "loss.tau")
 _NEEDS = {
     "augment.jitter_p": (
         "augment.jitter is off",
@@ -129,7 +129,7 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
     found: dict[str, Unread] = {}
     from_section = {phase.name: _from_section(recipe, phase) for phase in recipe.phases}
     for key in _common_keys(recipe):
-        readers = [phase for phase in recipe.phases if _may_read(phase, key)]
+        readers = [phase for phase in recipe.phases if _may_read(recipe, phase, key)]
         if not readers:
             reason = f"every phase of {recipe.name!r} is solved on features"
             found[key] = Unread(reason, "Leave it out, or choose a recipe that trains, such as finetune.")
@@ -149,7 +149,7 @@ def unread(recipe: Recipe) -> dict[str, Unread]:
             found[f"phases.{phase.name}.optimizer_state"] = Unread(stateless, hint)
         used = _used(recipe, phase)
         for written, key in override_keys(phase).items():
-            if not _may_read(phase, key):
+            if not _may_read(recipe, phase, key):
                 reason = f"phase {phase.name!r} is solved on features"
                 found[f"phases.{phase.name}.{written}"] = Unread(
                     reason, "Leave it out, or move it to a phase that trains."
@@ -194,14 +194,17 @@ def _common_keys(recipe: Recipe) -> list[str]:
     return [*keys, "data.weight_col", *_WHOLE_RUN]
 
 
-def _may_read(phase: PhaseSettings, key: str) -> bool:
+def _may_read(recipe: Recipe, phase: PhaseSettings, key: str) -> bool:
     """Whether a phase of its kind can read `key` of a section.
 
-    A solved one reads the augmentation of its views, and the class weights, which become those of its images.
+    A solved one reads the augmentation of its views, the class weights, which become those of its images, and whether
+    the loss is adjusted, which shifts its biases.
     """
-    return phase.solver != "logistic" or (
-        (phase.views > 0 and key.startswith("augment.") and key not in _OF_UPDATES) or key in _SOLVED
-    )
+    if phase.solver != "logistic" or key in _SOLVED:
+        return True
+    if key == "loss.name":
+        return isinstance(resolve(recipe, phase).loss, LogitAdjusted)
+    return phase.views > 0 and key.startswith("augment.") and key not in _OF_UPDATES
 
 
 def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
@@ -222,7 +225,7 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     used -= {"augment.ramp"} if phase.views else set()
     if phase.train == "head":
         used -= {"train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "model.drop_path"}
-    return {key for key in used if _may_read(phase, key)}
+    return {key for key in used if _may_read(recipe, phase, key)}
 
 
 def _holds(schedule: ScheduleSettings) -> bool:

@@ -8,7 +8,7 @@ from imgkit.errors import DataError
 from imgkit.recipe.augment import AugmentSettings, Ramp
 from imgkit.recipe.check import check_given
 from imgkit.recipe.load import Loaded
-from imgkit.recipe.losses import LossSettings
+from imgkit.recipe.losses import LogitAdjusted, LossSettings
 from imgkit.recipe.phases import augment_words, resolve
 from imgkit.recipe.schedules import ScheduleSettings
 from imgkit.recipe.schema import PhaseSettings, SaveSettings, TrainSettings
@@ -140,14 +140,19 @@ def make_plan(loaded: Loaded, n_train: int) -> Plan:
         if drawn and phase.lr is None
     ]
     notes += [
-        f"phase {phase.name!r}: rare classes are drawn more often (sampler {phase.settings.sampler}) and weigh more "
-        f"(loss.class_weights): that is done twice; one of the two is usual"
+        f"phase {phase.name!r}: rare classes are drawn more often (sampler {phase.settings.sampler}) and "
+        f"{_raised(phase.loss)}: that is done twice; one of the two is usual"
         for phase in phases
-        if phase.lr is not None
-        and phase.settings.sampler in ("balanced", "sqrt")
-        and getattr(phase.loss, "class_weights", "none") != "none"
+        if phase.lr is not None and phase.settings.sampler in ("balanced", "sqrt") and _raised(phase.loss)
     ]
     return Plan(tuple(phases), step, tuple(notes))
+
+
+def _raised(loss: LossSettings) -> str:
+    """What a loss does for rare classes, for people; "": nothing."""
+    if isinstance(loss, LogitAdjusted):
+        return "their logits raised (loss.name = logit_adjusted)"
+    return "weigh more (loss.class_weights)" if getattr(loss, "class_weights", "none") != "none" else ""
 
 
 def _kept_notes(save: SaveSettings) -> list[str]:

@@ -42,9 +42,24 @@ def serving(page: Path, port: int = 0) -> Iterator[str]:
     class Handler(_Pages):
         file = page
 
+    with listening(Handler, port) as address:
+        yield address
+
+
+@contextmanager
+def listening(handler: type["Local"], port: int = 0) -> Iterator[str]:
+    """Let `handler` answer on 127.0.0.1 while inside; gives the address, which ends with a slash.
+
+    Args:
+        handler: a class of this server's own: its `hosts` are set.
+        port: 0: any that is free.
+
+    Raises:
+        UsageError: if the port is taken or may not be used.
+    """
     try:
-        server = ThreadingHTTPServer((HOST, port), Handler)  # binds; nothing is answered before serve_forever
-        Handler.hosts = frozenset(f"{name}:{server.server_port}" for name in (HOST, "localhost"))
+        server = ThreadingHTTPServer((HOST, port), handler)  # binds; nothing is answered before serve_forever
+        handler.hosts = frozenset(f"{name}:{server.server_port}" for name in (HOST, "localhost"))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
@@ -60,11 +75,45 @@ def serving(page: Path, port: int = 0) -> Iterator[str]:
         thread.join()
 
 
-class _Pages(BaseHTTPRequestHandler):
-    file: Path
+class Local(BaseHTTPRequestHandler):
+    """Requests of this machine alone, and answers that no other page may use."""
+
     hosts: frozenset[str] = frozenset()  # what the Host of a request may be
     server_version, sys_version = "imgkit", ""
     timeout = 10  # seconds that a client may take for its request
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in http.server
+        """Nothing: the terminal belongs to the person."""
+
+    def for_this_machine(self) -> bool:
+        """Whether the request names this address as its host; where it does not, it is answered so."""
+        named = self.headers.get_all("Host", [])
+        if len(named) == 1 and named[0].lower() in self.hosts:
+            return True
+        self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Not this server")
+        return False
+
+    def reply(
+        self,
+        content: bytes,
+        kind: str = "text/html; charset=utf-8",
+        *,
+        status: HTTPStatus = HTTPStatus.OK,
+        body: bool = True,
+    ) -> None:
+        """Answer with `content`, whose type is `kind`; without its `body` to HEAD."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+class _Pages(Local):
+    file: Path
 
     def do_GET(self) -> None:
         """The page at /, those of runs beside it, and nothing anywhere else."""
@@ -74,30 +123,15 @@ class _Pages(BaseHTTPRequestHandler):
         """The same without the page."""
         self._answer(body=False)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in http.server
-        """Nothing: the terminal belongs to the person."""
-
     def _answer(self, *, body: bool) -> None:
-        if not self._for_this_machine():
-            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Not this server")
+        if not self.for_this_machine():
             return
         try:
             content = _asked_for(self.path, self.file).read_bytes()
         except (OSError, ValueError):  # not there, or a name that no file can have
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def _for_this_machine(self) -> bool:
-        named = self.headers.get_all("Host", [])
-        return len(named) == 1 and named[0].lower() in self.hosts
+        self.reply(content, body=body)
 
 
 def _asked_for(target: str, page: Path) -> Path:

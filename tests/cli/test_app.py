@@ -15,6 +15,7 @@ pytest_plugins = ["cli_fixture"]
 COMMANDS = [
     "demo",
     "data",
+    "label",
     "finetune",
     "scratch",
     "resume",
@@ -59,6 +60,7 @@ def test_help_is_grouped_and_says_what_to_try(imgkit: Run, args: tuple[str, ...]
     order = [
         "─ Start here",
         "│ demo",
+        "│ label",
         "│ data",
         "─ Train",
         "│ finetune",

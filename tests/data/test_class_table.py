@@ -52,6 +52,15 @@ def test_a_column_for_each_different_sampler_and_weight() -> None:
     assert class_table(UNEQUAL, UNIFORM, weights)[-1].startswith("c000"), "no advice where something is done"
 
 
+def test_a_column_for_the_shifts_of_an_adjusted_loss() -> None:
+    shifts = {"all": {"c000": 0.105, "c001": 2.408, "c002": 4.6}}
+    lines = class_table(UNEQUAL, UNIFORM, {}, shifts)
+    assert "  logit shift  " in lines[0]
+    assert [line.split()[2] for line in lines[1:]] == ["+4.60", "+2.41", "+0.10"]
+    assert lines[-1].startswith("c000"), "no advice where something is done"
+    assert class_table(EVEN, UNIFORM, {}, {"all": {"c000": 0.3, "c001": 1.4}}) != []
+
+
 def test_at_most_twenty_classes_and_long_names_are_cut() -> None:
     many = table([[code] for code in range(25)] + [[24]] * 9, 25)
     lines = class_table(many, UNIFORM, {})

@@ -72,6 +72,7 @@ LOSSES = st.one_of(
     table("focal", gamma=POSITIVE, alpha=st.floats(0.01, 1), **WEIGHTS),
     table("bce", label_smoothing=SHARE, pos_weight=st.sampled_from(["none", "neg_pos", "sqrt", "w.json"])),
     table("asymmetric", gamma_neg=GAMMA, gamma_pos=GAMMA, clip=SHARE, label_smoothing=SHARE),
+    table("logit_adjusted", tau=st.floats(0.01, 9), label_smoothing=SHARE),
     table("poly", epsilon=st.floats(-1, 9), label_smoothing=SHARE),
     table("two_way", positive_temperature=POSITIVE, negative_temperature=POSITIVE),
     table("zlpr"),

@@ -124,6 +124,8 @@ FLIPS: dict[str, tuple[tuple[str, ...], str]] = {
     "cross_entropy.class_weights_beta": (("loss.class_weights=effective",), "loss.class_weights_beta=0.5"),
     "bce.label_smoothing": (MANY, "loss.label_smoothing=0.3"),
     "bce.pos_weight": (MANY, "loss.pos_weight=neg_pos"),
+    "logit_adjusted.tau": ((), "loss.tau=0.5"),
+    "logit_adjusted.label_smoothing": ((), "loss.label_smoothing=0.3"),
     "focal.gamma": ((), "loss.gamma=5"),
     "focal.alpha": (MANY, "loss.alpha=0.1"),
     "focal.class_weights": ((), "loss.class_weights=sqrt"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from imgkit.errors import DataError, RecipeError
 from imgkit.recipe.load import Flag, Loaded, load_recipe, shipped_recipes
-from imgkit.recipe.losses import CrossEntropy, Focal
+from imgkit.recipe.losses import CrossEntropy, Focal, LogitAdjusted
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schedules import Constant
 
@@ -167,6 +167,14 @@ def test_a_solve_reads_the_class_weights_of_a_loss_and_nothing_else_of_it() -> N
     assert head.loss == CrossEntropy(class_weights="effective", class_weights_beta=0.9)
     (own,) = make_plan(load_recipe("probe", sets=["phases.head.loss.class_weights=sqrt"]), 64).phases
     assert own.loss == CrossEntropy(class_weights="sqrt")
+    adjusted = LogitAdjusted(name="logit_adjusted", tau=0.5)
+    (head,) = make_plan(load_recipe("probe", sets=["loss.name=logit_adjusted", "loss.tau=0.5"]), 64).phases
+    assert head.loss == adjusted, "which shifts its biases; the recipe's class weights are of another loss"
+    own = 'phases.head.loss={name="logit_adjusted",tau=0.5}'
+    (head,) = make_plan(load_recipe("probe", sets=[own]), 64).phases
+    assert head.loss == adjusted
+    with pytest.raises(RecipeError, match=r"loss.label_smoothing = 0.1 .--set. is not used: every phase of 'probe'"):
+        make_plan(load_recipe("probe", sets=["loss.name=logit_adjusted", "loss.label_smoothing=0.1"]), 64)
     with pytest.raises(RecipeError, match=r"^loss.name = .focal. .--set. is not used: every phase of 'probe' is"):
         make_plan(load_recipe("probe", sets=["loss.name=focal", "loss.class_weights=sqrt"]), 64)
 
@@ -497,6 +505,8 @@ def test_a_micro_batch_is_a_part_of_the_batch(folder: Path) -> None:
 def test_rare_classes_that_are_raised_twice_are_noted(folder: Path) -> None:
     twice = make_plan(load(folder, ALL, "train.sampler=sqrt", "loss.class_weights=inverse"), 64).notes
     assert any("drawn more often (sampler sqrt) and weigh more (loss.class_weights)" in note for note in twice)
+    twice = make_plan(load(folder, ALL, "train.sampler=balanced", "loss.name=logit_adjusted"), 64).notes
+    assert any("(sampler balanced) and their logits raised (loss.name = logit_adjusted)" in note for note in twice)
     for sets in (["train.sampler=sqrt"], ["loss.class_weights=inverse"]):
         assert not any("weigh more" in note for note in make_plan(load(folder, ALL, *sets), 64).notes)
 

@@ -1,8 +1,9 @@
 """One self-contained HTML text from a template: style and scripts inlined, and nothing else allowed by its policy.
 
 A template lies beside this file, extends `base.html.j2` and fills its block `content`. A script `NAME.js` beside
-`NAME.html.j2` is inlined after `page.js`. Every text that a template puts out is escaped and has its control and
-bidirectional characters made visible; `Markup` is put out as it is, and only `svg.py` and this file make any.
+`NAME.html.j2` is inlined after `page.js`, and a `NAME.css` after `page.css`. Every text that a template puts out is
+escaped and has its control and bidirectional characters made visible; `Markup` is put out as it is, and only `svg.py`
+and this file make any.
 """
 
 import base64
@@ -21,17 +22,18 @@ from imgkit.errors import printable
 _HERE = Path(__file__).parent
 
 
-def render(template: str, *, title: str, **context: object) -> str:
+def render(template: str, *, title: str, live: bool = False, **context: object) -> str:
     """The HTML of a template ("run.html.j2").
 
     Args:
         template: its file name.
         title: of the page.
+        live: the page may ask the server that it came from, and no other.
         context: names that the template reads; one that is missing is an error.
     """
-    own = _HERE / template.replace(".html.j2", ".js")
+    own, look = (_HERE / template.replace(".html.j2", suffix) for suffix in (".js", ".css"))
     scripts = [_block("page.js"), *([_block(own.name)] if own.is_file() else [])]
-    style = _block("page.css")
+    style = _block("page.css") + (_block(look.name) if look.is_file() else "")
     return (
         _environment()
         .get_template(template)
@@ -39,7 +41,7 @@ def render(template: str, *, title: str, **context: object) -> str:
             title=title,
             style=style,
             scripts=scripts,
-            policy=_policy(style, scripts),
+            policy=_policy(style, scripts, live=live),
             version=__version__,
             **context,
         )
@@ -54,11 +56,15 @@ def data_block(name: str, value: object) -> Markup:
     return Markup('<script type="application/json" id="{}">{}</script>').format(name, Markup(text))  # noqa: S704
 
 
-def _policy(style: Markup, scripts: list[Markup]) -> str:
-    """Only the inlined blocks, and pictures that are in the page itself; no network, no frame, no form."""
+def _policy(style: Markup, scripts: list[Markup], *, live: bool) -> str:
+    """Only the inlined blocks, and pictures that are in the page itself; no network, no frame, no form.
+
+    If `live`, also pictures and answers of the page's own server.
+    """
     allowed = " ".join(map(_hash, scripts))
+    asked = "img-src 'self' data:; connect-src 'self'" if live else "img-src data:"
     return (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {allowed}; img-src data:; base-uri 'none'; "
+        f"default-src 'none'; style-src {_hash(style)}; script-src {allowed}; {asked}; base-uri 'none'; "
         "form-action 'none'"
     )
 
