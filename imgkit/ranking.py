@@ -108,7 +108,7 @@ def probe_network(setup: Setup, watched: Watched) -> Probed:
                 features.targets,
                 classes=len(index.classes),
                 groups=rows if index.groups is None else index.groups[rows],
-                weights=_weights(setup, features.targets.numpy()),
+                weights=class_weights_of(setup, features.targets.numpy()),
                 seed=setup.recipe.seed,
                 progress=progress,
                 held_out=True,
@@ -140,7 +140,7 @@ def probe_network(setup: Setup, watched: Watched) -> Probed:
     )
 
 
-def _weights(setup: Setup, targets: Ints) -> npt.NDArray[np.float64] | None:
+def class_weights_of(setup: Setup, targets: Ints) -> npt.NDArray[np.float64] | None:
     """What each image counts as, by its class, where the recipe weighs classes."""
     by_class = next((found for found in setup.about["loss_weights"].values() if found), None)
     if by_class is None or targets.ndim == 2:
