@@ -5,13 +5,17 @@ Intelligence Research 70:1373-1411. An image is taken for class j where its prob
 that are labelled j have on average; so a class of which a model is never sure is not counted as wrong for that.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+
+def self_confidence(probs: Floats, given: Ints) -> Floats:
+    """The probability of each image's label, (n,): low is suspect."""
+    found: Floats = probs[np.arange(len(given)), given]
+    return found
 
 
 def thresholds(probs: Floats, given: Ints) -> Floats:
@@ -25,7 +29,7 @@ def thresholds(probs: Floats, given: Ints) -> Floats:
         (K,); infinity for a class without images, which nothing is taken for.
     """
     counts = np.bincount(given, minlength=probs.shape[1])
-    sums = np.bincount(given, weights=probs[np.arange(len(given)), given], minlength=probs.shape[1])
+    sums = np.bincount(given, weights=self_confidence(probs, given), minlength=probs.shape[1])
     return np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
 
 
@@ -55,12 +59,3 @@ def joint(confident: Ints, counts: Ints) -> Floats:
     sums = confident.sum(axis=1, keepdims=True)
     shares = np.divide(confident, sums, out=np.eye(len(counts)), where=sums > 0)
     return shares * counts[:, None]
-
-
-def margins(probs: Floats, given: Ints) -> Floats:
-    """The probability of the label minus that of the most probable other class, (n,) in [-1, 1]: low is suspect."""
-    rows = np.arange(len(given))
-    others: Any = probs.copy()
-    others[rows, given] = -np.inf
-    found: Floats = probs[rows, given] - others.max(axis=1)
-    return found

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from imgkit.cells import guarded, guarded_answer
-from imgkit.confident import confident_joint, joint, margins
+from imgkit.confident import confident_joint, joint, self_confidence
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.rows import count, listed, refuse_picture
 from imgkit.errors import DataError, DeviceError, UsageError, disk_told, memory_told
@@ -32,7 +32,7 @@ CAVEAT = (
     "The number is an estimate. Images that this network finds hard and images that people would label differently "
     "count as wrong, too; errors that look right are missed. Look at each before you change its label."
 )
-_COLUMNS = ("given", "suggested", "suggested_prob", "given_prob", "score", "rank", "suspect")
+_COLUMNS = ("given", "suggested", "suggested_prob", "given_prob", "rank", "suspect")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class LabelErrors:
     Attributes:
         given: the label of each image, int64 (n,).
         probs: out of fold, (n, K).
-        scores: the margin of the label over the most probable other class, (n,): low is suspect.
+        scores: the probability of the label, (n,): low is suspect.
         noise: estimated images with label i that truly are class j, (K, K).
     """
 
@@ -71,13 +71,13 @@ class LabelErrors:
     def suspects(self) -> Ints:
         """The first of `order`: as many as are estimated to be wrong, and each more likely another class."""
         first = self.order[: round(float(self.estimated.sum()))]
-        return first[self.scores[first] < 0]
+        return first[self.suggested[first] != self.given[first]]
 
 
 def judge(probs: Floats, given: Ints) -> LabelErrors:
     """Confident learning of out-of-fold probabilities (n, K) and labels (n,)."""
     counts = np.bincount(given, minlength=probs.shape[1])
-    return LabelErrors(given, probs, margins(probs, given), joint(confident_joint(probs, given), counts))
+    return LabelErrors(given, probs, self_confidence(probs, given), joint(confident_joint(probs, given), counts))
 
 
 def find_label_errors(
@@ -260,13 +260,12 @@ def write_sheet(judged: Judged, file: Path) -> None:
 
         for rank, place in enumerate(errors.order.tolist(), start=1):
             code = int(errors.suggested[place])
-            given = float(errors.probs[place, errors.given[place]])
             told = (
                 ("", "") if code == errors.given[place] else (index.classes[code], f"{errors.probs[place, code]:.4f}")
             )
             told = (guarded_answer(told[0]), told[1])
             suspect = "yes" if place in suspects else ""
-            write(int(judged.rows[place]), (*told, f"{given:.4f}", f"{errors.scores[place]:.4f}", str(rank), suspect))
+            write(int(judged.rows[place]), (*told, f"{errors.scores[place]:.4f}", str(rank), suspect))
         for row in np.setdiff1d(np.arange(len(index)), judged.rows).tolist():
             write(row, ("",) * (len(_COLUMNS) - 1))
 

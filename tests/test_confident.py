@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgkit.confident import Floats, Ints, confident_joint, joint, margins, thresholds
+from imgkit.confident import Floats, Ints, confident_joint, joint, self_confidence, thresholds
 
 PROBS = np.array(
     [
@@ -24,7 +24,7 @@ def test_a_case_by_hand() -> None:
     counts = confident_joint(PROBS, GIVEN)
     assert counts.tolist() == [[2, 1], [0, 1]]
     assert joint(counts, np.array([3, 2])) == pytest.approx(np.array([[2.0, 1.0], [0.0, 2.0]]))
-    assert margins(PROBS, GIVEN) == pytest.approx([0.8, 0.4, -0.6, 0.6, 0.2])
+    assert self_confidence(PROBS, GIVEN) == pytest.approx([0.9, 0.7, 0.2, 0.8, 0.6])
 
 
 def test_an_image_above_two_thresholds_counts_for_the_more_probable_class() -> None:
@@ -66,4 +66,3 @@ def test_it_is_what_loops_over_the_papers_sets_give(classes: int, n: int, seed: 
     counts, images = confident_joint(probs, labels), np.bincount(labels, minlength=classes)
     assert counts.tolist() == one_after_another(probs, labels)
     assert joint(counts, images).sum(axis=1) == pytest.approx(images)
-    assert ((margins(probs, labels) >= 0) == (probs.argmax(axis=1) == labels)).all()

@@ -1,7 +1,6 @@
 """Labels that are likely wrong: found where they were planted, written as a table that trains."""
 
 import csv
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +78,12 @@ def test_nothing_wrong(tmp_path: Path) -> None:
     assert "No label is suspect." in (tmp_path / "out" / "label-errors.html").read_text()
 
 
+def alike(groups: np.ndarray) -> list[list[bool]]:
+    """Which images belong together, however the groups are numbered."""
+    found: list[list[bool]] = (groups[:, None] == groups).tolist()
+    return found
+
+
 def test_groups_stay_together_and_in_the_table(tmp_path: Path) -> None:
     data = table(tmp_path / "data", columns="path,label,group")
     found = judged(data, tmp_path / "out", "data.group_col=group")
@@ -86,7 +91,7 @@ def test_groups_stay_together_and_in_the_table(tmp_path: Path) -> None:
     again = load_data(DataSettings(path=str(file), root=str(found.index.root), group_col="group")).index
     assert again.groups is not None
     assert found.index.groups is not None
-    assert again.groups.tolist() == found.index.groups.tolist()
+    assert alike(again.groups) == alike(found.index.groups)
 
 
 def test_names_that_a_spreadsheet_would_run_lead_to_their_files(tmp_path: Path) -> None:
@@ -125,9 +130,7 @@ def test_sets_of_labels_are_refused(tmp_path: Path) -> None:
     data = write_patches(tmp_path / "patches", n=20)
     with pytest.raises(UsageError, match="one label an image") as caught:
         judged(data, tmp_path / "out", "data.label_delimiter=;")
-    assert (
-        "--label-col COLUMN --task single" in shlex.split(caught.value.hint.rpartition(":")[2])[0] or caught.value.hint
-    )
+    assert caught.value.hint.endswith("--label-col COLUMN --task single")
     assert not (tmp_path / "out").exists()
 
 

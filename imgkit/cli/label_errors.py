@@ -73,12 +73,12 @@ def show(judged: "Judged", screen: Screen, *, top: int) -> None:
 
     shown = judged.suspects[:top]
     if shown:
-        titles = ["", "image", "label", "suggested", "prob", "score"]
+        titles = ["", "image", "label", "%", "suggested", " %"]
         rows = [
-            [f"{one.rank}", one.path, one.given, one.suggested, f"{one.prob:.2f}", f"{one.score:.2f}".replace("-", "−")]
+            [f"{one.rank}", one.path, one.given, _percent(one.score), one.suggested, _percent(one.prob)]
             for one in shown
         ]
-        print_columns(titles, rows, make_console(sys.stdout), right=["prob", "score"], folded=["image"])
+        print_columns(titles, rows, make_console(sys.stdout), right=["%", " %"], folded=["image"])
         screen.line()
     screen.fact("Judged", f"{count(len(judged.rows), 'label')}, each without its image, those of test too")
     screen.fact("Wrong", f"{judged.estimate}; {count(len(judged.suspects), 'suspect')}")
@@ -88,3 +88,7 @@ def show(judged: "Judged", screen: Screen, *, top: int) -> None:
         screen.fact("", f"{one.name}: {share}, most of them taken for {one.mostly}")
     for text in notes_of(judged):
         screen.note(text)
+
+
+def _percent(prob: float) -> str:
+    return f"{100 * prob:.1f}"

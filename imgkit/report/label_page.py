@@ -29,7 +29,7 @@ class Suspect:
         given: its label.
         suggested: the class that is more probable.
         prob: of that class, in [0, 1].
-        score: the margin, in [-1, 0).
+        score: the probability of the label, by which they are ranked.
     """
 
     rank: int
