@@ -18,6 +18,8 @@ from imgkit.features import BY_SGD, head_layer
 from imgkit.files import whole_file
 from imgkit.keys import key, splitmix64
 from imgkit.logistic import Fit
+from imgkit.plots.curves import TITLES
+from imgkit.plots.growth import Growth, GrowthPlot
 from imgkit.ranking import class_weights_of
 from imgkit.scaled import Floats, Ints, Scaled
 from imgkit.setup import Setup
@@ -87,6 +89,20 @@ class Curve:
         drawn = self._drawn(score, rng.multinomial(m, np.full(m, 1 / m), DRAWS).astype(np.float64))
         return extrapolate(self.sizes.astype(np.float64), self.scores(score), drawn, images=m, factor=factor)
 
+    def growth(self, model: str) -> GrowthPlot:
+        """The curve as it is drawn."""
+        growths = []
+        for score in SCORES:
+            scores, found = self.scores(score), self.extrapolated(score)
+            if isinstance(found, str) or found.refused:
+                growths.append(Growth(TITLES[score], scores))
+                continue
+            images = found.factor * float(self.sizes[-1])
+            ends = (float(scores[-1, 0]) + gain for gain in found.interval)
+            growths.append(Growth(TITLES[score], scores, found.law, (images, *ends)))
+        note = f"{len(self.truth):,} validation images; a dot for each draw of so many images"
+        return GrowthPlot(model, self.sizes.astype(np.float64), growths, note)
+
     def _drawn(self, score: Score, weights: Floats) -> Floats:
         """Scores (B, J, S) where held-out image i counts weights[:, i] times; macro F1 is over classes that occur."""
         right = self.answers == self.truth
@@ -130,7 +146,7 @@ def trace(
 ) -> Curve:
     """Solve a head for each size and seed.
 
-    C is chosen once a size, by cross-validation on the subset of the first seed. With all images there is one subset, whatever the seed.
+    C is chosen once a size, by cross-validation on the subset of the first seed. With all images there is one subset.
     """
     sizes, strengths, answers = [], [], []
     with watched("solving the heads") as progress, threadpool_limits(1, user_api="blas"):

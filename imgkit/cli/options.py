@@ -145,6 +145,11 @@ _OF_LABEL_ERRORS = (
     Option("--top", "", int, "Suspects shown on the screen.", _RUN, 10),
     Option("--out", "", Path, "Folder for labels.csv and label-errors.html.", _RUN, Path("label-errors")),
 )
+_OF_LEARNING_CURVE = (
+    _MODEL,
+    Option("--seeds", "", int, "Draws of each share of the training images.", _RUN, 5),
+    Option("--out", "", Path, "Folder for points.csv, the plot and the fits.", _RUN, Path("learning-curve")),
+)
 _IN_PREPARE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--augment", "--workers")
 _OF_LR_FIND = (
     Option("--steps", "", int, "Updates of the test, at most.", _RUN, 100),
@@ -199,6 +204,11 @@ def probe_signature() -> inspect.Signature:
 def label_errors_signature() -> inspect.Signature:
     """The signature of `data label-errors`: the options of `probe`, with the model as one of them."""
     return inspect.Signature([option.parameter() for option in [*_of_features(), *_OF_LABEL_ERRORS]])
+
+
+def learning_curve_signature() -> inspect.Signature:
+    """The signature of `data learning-curve`: likewise."""
+    return inspect.Signature([option.parameter() for option in [*_of_features(), *_OF_LEARNING_CURVE]])
 
 
 def table_again(given: Mapping[str, Any]) -> list[str]:
