@@ -13,7 +13,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 LEAST_SIZES = 4  # points of a fit of three numbers
-_STEEPEST, _FLATTEST = 2.0, 0.05  # of c; what lies beyond is told apart by nothing within the sizes at hand
+_EXPONENTS = np.geomspace(0.05, 2.0, 400)  # c; nothing within the sizes at hand tells what lies beyond apart
 _UNLIKELY = 0.01  # of a test whether the law holds
 _LOW, _HIGH = 2.5, 97.5  # percentiles of a 95 % interval
 
@@ -61,20 +61,33 @@ class Extrapolation:
 
 def fit_power_law(sizes: Floats, scores: Floats, errors: Floats) -> PowerLaw:
     """The law with the least squares over sizes (J,), ascending; each score (J,) counts by its standard error (J,)."""
-    from scipy.optimize import curve_fit
+    ((a, b, c),) = fit_power_laws(sizes, scores[None], errors).tolist()
+    return PowerLaw(a, b, c, float(sizes[-1]))
 
-    whole, last = float(sizes[-1]), float(np.clip(scores[-1], 0.0, 1.0))
-    rise = max(float(scores[-1] - scores[0]), 1e-3)
-    (a, b, c), _ = curve_fit(
-        lambda x, a, b, c: a - b * x**-c,
-        sizes / whole,
-        scores,
-        p0=(min(1.0, last + rise / 2), rise / 2, 0.5),
-        sigma=errors,
-        bounds=([0.0, 0.0, _FLATTEST], [1.0, np.inf, _STEEPEST]),
-        x_scale=(0.1, 0.1, 0.5),
-    )
-    return PowerLaw(float(a), float(b), float(c), whole)
+
+def fit_power_laws(sizes: Floats, scores: Floats, errors: Floats) -> Floats:
+    """(a, b, c) of each of B curves, (B, 3), with 0 <= a <= 1 and b >= 0; scores (B, J).
+
+    For each c of a grid the law is linear in a and b, and the best within the bounds is the best of three: with none of
+    them reached, with a = 1, with b = 0. So hundreds of draws are a few products of matrices.
+    """
+    powers = (sizes / sizes[-1]) ** -_EXPONENTS[:, None]  # (C, J)
+    weights = errors**-2.0
+    total, p, pp = weights.sum(), powers @ weights, powers**2 @ weights  # (C,)
+    s, ps = scores @ weights, (scores * weights) @ powers.T  # (B,), (B, C)
+    free_b = (p * s[:, None] - total * ps) / np.maximum(total * pp - p**2, 1e-300)
+    free_a = (s[:, None] + free_b * p) / total
+    free = (free_b >= 0) & (free_a <= 1) & (free_a >= 0)
+    top_b = np.maximum((p - ps) / pp, 0.0)  # with a = 1
+    flat_a = np.broadcast_to(np.clip(s / total, 0.0, 1.0)[:, None], ps.shape)  # with b = 0
+    nothing, one = np.zeros_like(ps), np.ones_like(ps)
+    a = np.stack([np.where(free, free_a, flat_a), one, flat_a])  # (3, B, C)
+    b = np.stack([np.where(free, free_b, nothing), top_b, nothing])
+    fitted = a[..., None] - b[..., None] * powers
+    lost = (((fitted - scores[:, None]) ** 2) * weights).sum(axis=-1)
+    best = lost.transpose(1, 0, 2).reshape(len(scores), -1).argmin(axis=1)
+    way, place, row = *np.divmod(best, len(_EXPONENTS)), np.arange(len(scores))
+    return np.stack([a[way, row, place], b[way, row, place], _EXPONENTS[place]], axis=1)
 
 
 def extrapolate(
@@ -82,9 +95,10 @@ def extrapolate(
 ) -> Extrapolation | str:
     """What `factor` times the images would bring, or why too little was measured to say.
 
-    The interval has three parts: draws over the seeds, draws over the held-out images, and what one data set of that
-    size differs from the next. The last one is as the seeds show it: subsets that hold a share f of all images differ
-    by 1 - f of what whole data sets of their size do, and that shrinks as 1 / n.
+    The interval has three parts: draws of the held-out images, of the seeds, and of the images that are to come. The
+    last two are drawn as if the score were a mean over the images that were learnt from, each of which moves it by a
+    part of its own. So subsets of a share f differ by 1 - f of what data sets of their size do, which gives the spread
+    of these, pooled over all sizes: five seeds alone, drawn with replacement, make intervals that are too short.
 
     Args:
         sizes: images of each subset (J,), ascending; the last one is all of them.
@@ -103,19 +117,29 @@ def extrapolate(
     # One image more or less cannot be told: without it a size at which all seeds agree would decide alone.
     errors = np.sqrt(spread**2 * (1 - sizes / sizes[-1]) / seeds + (0.5 / images) ** 2)
     law = fit_power_law(sizes, scores.mean(axis=1), errors)
-    gains, last = np.empty(draws), np.empty(draws)
-    for number in range(draws):
-        taken = drawn[number][:, rng.integers(0, seeds, seeds)].mean(axis=1)
-        one = fit_power_law(sizes, taken, errors)
-        gains[number] = one(factor * sizes[-1]) - one(sizes[-1])
-        last[number] = fit_power_law(sizes[:-1], taken[:-1], errors[:-1])(sizes[-1]) - taken[-1]
-    own = spread[-1] * np.sqrt(1 - 1 / factor)  # as of a mean over images, of which the first part is the same
-    gains += rng.normal(0.0, own, draws)
-    last += rng.normal(0.0, spread[-1] * np.sqrt(1 - sizes[-2] / sizes[-1]), draws)
+    freedom = 2 * (seeds - 1)  # simulated: nested sizes tell of the spread about as much as two that are not
+    own = spread[-1] * np.sqrt(freedom / rng.chisquare(freedom, draws))  # (B,), as little as is known of it
+    taken = drawn.mean(axis=2) + own[:, None] / np.sqrt(seeds) * _bridges(sizes / sizes[-1], draws, rng)  # (B, J)
+    _, b, c = fit_power_laws(sizes, taken, errors).T
+    gains = b * (1 - factor**-c)
+    a, b, c = fit_power_laws(sizes[:-1], taken[:, :-1], errors[:-1]).T
+    last = a - b * (sizes[-1] / sizes[-2]) ** -c - taken[:, -1]
+    gains += own * np.sqrt(1 - 1 / factor) * rng.normal(size=draws)
+    last += own * np.sqrt(1 - sizes[-2] / sizes[-1]) * rng.normal(size=draws)
     gain = float(law(factor * sizes[-1]) - law(sizes[-1]))
     low, high = np.percentile(gains, (_LOW, _HIGH))
     refused = _misfit(sizes, scores.mean(axis=1), errors, law, np.percentile(last, (_LOW, _HIGH)))
     return Extrapolation(law, factor, gain, (min(float(low), gain), max(float(high), gain)), refused)
+
+
+def _bridges(shares: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """How nested subsets of shares (J,) of one data set differ from it, (B, J): a Brownian bridge, over the share.
+
+    The unit is the standard deviation of data sets of the whole size; the last column is 0.
+    """
+    walk = (rng.normal(size=(draws, len(shares))) * np.sqrt(np.diff(shares, prepend=0.0))).cumsum(axis=1)
+    found: Floats = walk / shares - walk[:, -1:]
+    return found
 
 
 def _spread(sizes: Floats, scores: Floats) -> Floats:

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from imgkit.trunk import Trunk
 
 FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 SEEDS = 5
-DRAWS = 200  # of held-out images and seeds
+DRAWS = 400  # of the interval
 POINTS, SUMMARY = "points.csv", "learning-curve.json"
 Score = Literal["f1_macro", "top1"]
 SCORES: tuple[Score, ...] = ("f1_macro", "top1")
@@ -83,17 +84,18 @@ class Curve:
         """Of each size and seed, (J, S)."""
         return self._drawn(score, np.ones((1, len(self.truth))))[0]
 
-    def extrapolated(self, score: Score, factor: float = 2.0) -> Extrapolation | str:
-        """What more images would bring; see `extrapolate`."""
+    @cached_property
+    def extrapolated(self) -> dict[Score, Extrapolation | str]:
+        """What twice the images would bring, or why nothing is said; see `extrapolate`."""
         rng, m = np.random.default_rng(0), len(self.truth)
-        drawn = self._drawn(score, rng.multinomial(m, np.full(m, 1 / m), DRAWS).astype(np.float64))
-        return extrapolate(self.sizes.astype(np.float64), self.scores(score), drawn, images=m, factor=factor)
+        weights, sizes = rng.multinomial(m, np.full(m, 1 / m), DRAWS).astype(np.float64), self.sizes.astype(np.float64)
+        return {one: extrapolate(sizes, self.scores(one), self._drawn(one, weights), images=m) for one in SCORES}
 
     def growth(self, model: str) -> GrowthPlot:
         """The curve as it is drawn."""
         growths = []
         for score in SCORES:
-            scores, found = self.scores(score), self.extrapolated(score)
+            scores, found = self.scores(score), self.extrapolated[score]
             if isinstance(found, str) or found.refused:
                 growths.append(Growth(TITLES[score], scores))
                 continue
@@ -214,7 +216,7 @@ def measure(setup: Setup, watched: Watched, *, seeds: int = SEEDS) -> Curve:
         train = Probes(features.values[:n], labels[:n], groups, class_weights_of(setup, labels[:n]))
         held_out = Probes(features.values[n:], labels[n:])
         curve = trace(train, held_out, classes=classes, seed=setup.recipe.seed, seeds=seeds, watched=watched)
-    return Curve(**{**vars(curve), "computed": trunk.computed})
+    return replace(curve, computed=trunk.computed)
 
 
 def sentence(found: Extrapolation | str, name: str = "macro F1") -> str:
@@ -255,7 +257,7 @@ def summary(curve: Curve) -> dict[str, Any]:
     """The content of learning-curve.json."""
     fits_of: dict[str, Any] = {}
     for score in SCORES:
-        found = curve.extrapolated(score)
+        found = curve.extrapolated[score]
         fits_of[score] = {"refused": found} if isinstance(found, str) else asdict(found)
         fits_of[score] |= {"mean": curve.scores(score).mean(axis=1).round(6).tolist()}
     about = {"fractions": curve.fractions, "images": curve.sizes.tolist(), "c": curve.strengths}

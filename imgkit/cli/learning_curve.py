@@ -63,7 +63,7 @@ def show(curve: "Curve", screen: Screen) -> None:
     draws = curve.answers.shape[1]
     screen.fact("Judged", f"{len(curve.truth):,} validation images, {draws} draws of each share; test is not looked at")
     for score in SCORES:
-        screen.line(sentence(curve.extrapolated(score), TITLES[score]))
+        screen.line(sentence(curve.extrapolated[score], TITLES[score]))
 
 
 def _ends(low: float, high: float) -> str:
