@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from imgkit.learning_curve import Curve
 
 ERRORS_OUT, CURVE_OUT = Path("label-errors"), Path("learning-curve")
-_WEIGHTS = "loss.class_weights"  # they shift probabilities: measured, fewer of the planted errors come first
 
 
 def label_errors(model: str, *, recipe: str = "probe", **options: Unpack[FinetuneOptions]) -> "Judged":
@@ -25,7 +24,7 @@ def label_errors(model: str, *, recipe: str = "probe", **options: Unpack[Finetun
 
     Args:
         model: timm's name; its pretrained weights are needed.
-        recipe: a shipped recipe's name or a TOML file, for data and image size; of `probe`, class weights are left out.
+        recipe: a shipped recipe's name, whose class weights are left out, or a TOML file.
         **options: data, weights, image_size, seed, sets; out, the folder of the files, or label-errors/.
 
     Raises:
@@ -35,8 +34,6 @@ def label_errors(model: str, *, recipe: str = "probe", **options: Unpack[Finetun
     options["out"] = out = Path(options.get("out", ERRORS_OUT))
     screen = options.get("screen") or Screen(quiet=True)
     _refuse_edited(out / "labels.csv")
-    if recipe == "probe" and not any(text.strip().startswith(_WEIGHTS) for text in options.get("sets", ())):
-        options["sets"] = [f"{_WEIGHTS}=none", *options.get("sets", ())]
     with prepared("probe", model, recipe, options) as (setup, _, _):
         from imgkit.label_errors import judge_labels, write
 

@@ -30,7 +30,8 @@ def thresholds(probs: Floats, given: Ints) -> Floats:
     """
     counts = np.bincount(given, minlength=probs.shape[1])
     sums = np.bincount(given, weights=self_confidence(probs, given), minlength=probs.shape[1])
-    return np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
+    found: Floats = np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
+    return found
 
 
 def confident_joint(probs: Floats, given: Ints) -> Ints:
@@ -58,4 +59,5 @@ def joint(confident: Ints, counts: Ints) -> Floats:
     """
     sums = confident.sum(axis=1, keepdims=True)
     shares = np.divide(confident, sums, out=np.eye(len(counts)), where=sums > 0)
-    return shares * counts[:, None]
+    found: Floats = shares * counts[:, None]
+    return found

@@ -1,6 +1,7 @@
 """Probabilities of images by heads that were fitted without them, of any number of images."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def out_of_fold(
         DataError: if the images are too few to hold some out.
         WeightsError: if the features are not finite.
     """
-    about = {"classes": classes, "groups": groups, "weights": weights, "seed": seed, "progress": progress}
+    about: dict[str, Any] = {"classes": classes, "groups": groups, "weights": weights, "seed": seed, "progress": progress}
     solution = solve_head(features, targets, **about, held_out=True)
     if solution.held_out is None:
         raise DataError(
@@ -69,8 +70,10 @@ def _of_all(
     with threadpool_limits(1, user_api="blas"):  # as `solve_head`: the same bits whatever the number of cores
         taken, folds = Scaled.of(features.numpy()), int(fold.max()) + 1
         for number in range(folds):
+            fit = Fit(classes, ROUGH, lambda: None)  # a new one: no fit may start from what has seen this fold
             out, into = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            fit = Fit(classes, ROUGH, lambda done=number: None if progress is None else progress(done, folds))
+            if progress is not None:
+                progress(number, folds)
             weight, bias = fit(taken.rows(into), y[into], None if weights is None else weights[into], c)
             logits[out] = taken.rows(out) @ weight.T + bias
     return logits

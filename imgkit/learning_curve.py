@@ -54,7 +54,8 @@ class Probes:
 
     def select(self, rows: Ints) -> "Probes":
         """Some of the images."""
-        groups, weights = (None if one is None else one[rows] for one in (self.groups, self.weights))
+        groups = None if self.groups is None else self.groups[rows]
+        weights = None if self.weights is None else self.weights[rows]
         return Probes(self.values[torch.from_numpy(rows)], self.labels[rows], groups, weights)
 
 
@@ -82,7 +83,8 @@ class Curve:
 
     def scores(self, score: Score) -> Floats:
         """Of each size and seed, (J, S)."""
-        return self._drawn(score, np.ones((1, len(self.truth))))[0]
+        found: Floats = self._drawn(score, np.ones((1, len(self.truth))))[0]
+        return found
 
     @cached_property
     def extrapolated(self) -> dict[Score, Extrapolation | str]:
@@ -99,9 +101,9 @@ class Curve:
             if isinstance(found, str) or found.refused:
                 growths.append(Growth(TITLES[score], scores))
                 continue
-            images = found.factor * float(self.sizes[-1])
-            ends = (float(scores[-1, 0]) + gain for gain in found.interval)
-            growths.append(Growth(TITLES[score], scores, found.law, (images, *ends)))
+            now, (low, high) = float(scores[-1, 0]), found.interval
+            end = (found.factor * float(self.sizes[-1]), now + low, now + high)
+            growths.append(Growth(TITLES[score], scores, found.law, end))
         note = f"{len(self.truth):,} validation images; a dot for each draw of so many images"
         return GrowthPlot(model, self.sizes.astype(np.float64), growths, note)
 

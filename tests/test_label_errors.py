@@ -72,6 +72,17 @@ def test_the_page_shows_the_suspects_with_their_pictures(tmp_path: Path) -> None
     assert "The number is an estimate." in page
 
 
+def test_class_weights_count_where_somebody_asked_for_them(tmp_path: Path) -> None:
+    data = table(tmp_path / "data")
+    text = data.read_text().splitlines()
+    data.write_text("\n".join([*text[:20], *text[21::2]]))  # one class has more images
+    plain = judged(data, tmp_path / "plain")
+    weighed = judged(data, tmp_path / "weighed", "loss.class_weights=inverse")
+    same = judged(data, tmp_path / "same", "loss.class_weights=none")
+    assert np.array_equal(plain.errors.probs, same.errors.probs)
+    assert not np.allclose(plain.errors.probs, weighed.errors.probs)
+
+
 def test_nothing_wrong(tmp_path: Path) -> None:
     found = judged(table(tmp_path / "data", wrong=()), tmp_path / "out")
     assert found.suspects == []

@@ -30,6 +30,7 @@ LAYERS = [
         ),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
         *("weight_packages", "inference", "budget", "cam", "cost", "energy", "cache"),
+        *("confident", "curve_fit"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
@@ -37,13 +38,15 @@ LAYERS = [
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
+        "held_out",
     ],
     [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
         *("studies", "evidence", "doctor", "trunk", "ranking", "saving", "decode_once"),
+        *("label_errors", "learning_curve"),
     ],
-    ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
+    ["api", "api_options", "api_study", "api_probe", "api_features", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
@@ -64,7 +67,8 @@ TORCH_FREE = {
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
     *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
-    *("api", "api_options", "api_study", "api_probe", "cli", "__init__", "__main__"),
+    *("api", "api_options", "api_study", "api_probe", "api_features", "cli", "__init__", "__main__"),
+    *("confident", "curve_fit"),
 }
 TORCH_NEEDED = {"studies.measure"}  # of what is free otherwise: imported where models are looked at
 TORCH_FREE_DATA = [
