@@ -12,7 +12,7 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds"],
+    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds", "threads"],
     ["recipe"],
     [
         *(
@@ -41,9 +41,21 @@ LAYERS = [
         "held_out",
     ],
     [
-        *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
+        *(
+            "experiment",
+            "setup",
+            "prepare",
+            "head",
+            "finish",
+            "average",
+            "range_test",
+            "evaluate",
+            "scoring",
+            "moved",
+            "predict",
+        ),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        *("studies", "evidence", "doctor", "trunk", "ranking", "saving", "decode_once"),
+        *("studies", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),
         *("label_errors", "learning_curve"),
     ],
     ["api", "api_options", "api_study", "api_probe", "api_features", "demo", "cli", "__init__", "__main__"],
