@@ -42,7 +42,13 @@ def out_of_fold(
         DataError: if the images are too few to hold some out.
         WeightsError: if the features are not finite.
     """
-    about: dict[str, Any] = {"classes": classes, "groups": groups, "weights": weights, "seed": seed, "progress": progress}
+    about: dict[str, Any] = {
+        "classes": classes,
+        "groups": groups,
+        "weights": weights,
+        "seed": seed,
+        "progress": progress,
+    }
     solution = solve_head(features, targets, **about, held_out=True)
     if solution.held_out is None:
         raise DataError(

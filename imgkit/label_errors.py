@@ -1,6 +1,5 @@
 """Labels that are likely wrong, ranked by heads that were fitted without the image: `imgkit data label-errors`."""
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from imgkit.cells import guarded, guarded_answer
+from imgkit.cells import Rows, guarded, guarded_answer
 from imgkit.confident import confident_joint, joint, self_confidence
+from imgkit.data.csv_text import JUDGED
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.rows import count, listed, refuse_picture
 from imgkit.errors import DataError, DeviceError, UsageError, disk_told, memory_told
@@ -32,7 +32,6 @@ CAVEAT = (
     "The number is an estimate. Images that this network finds hard and images that people would label differently "
     "count as wrong, too; errors that look right are missed. Look at each before you change its label."
 )
-_COLUMNS = ("given", "suggested", "suggested_prob", "given_prob", "rank", "suspect")
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +165,8 @@ def judge_labels(setup: Setup, watched: Watched) -> Judged:
     index, labels = setup.index, _labels(setup.index)
     together, classes = _together(index), len(index.classes)
     pairs = np.unique(np.stack([labels, together]), axis=1)[0]
-    units = np.bincount(pairs[pairs >= 0], minlength=classes)
-    rows = np.flatnonzero((labels >= 0) & (units[labels] > 1))
+    units = np.bincount(pairs, minlength=classes)
+    rows = np.flatnonzero(units[labels] > 1)
     if not len(rows):
         raise DataError(
             "No class has two images that do not belong together, so none can judge another.",
@@ -261,25 +260,23 @@ def write_sheet(judged: Judged, file: Path) -> None:
     labels, suspects = index.labels(), set(errors.suspects.tolist())
     grouped = () if index.groups is None else ("group",)
     with disk_told(file), whole_file(file, newline="") as stream:
-        sheet = csv.writer(stream)
-        sheet.writerow(("path", "label", "split", *grouped, *_COLUMNS))
+        sheet = Rows(stream)
+        sheet.writerow(("path", "label", "split", *grouped, *JUDGED))
 
         def write(row: int, told: Sequence[str]) -> None:
-            label = "" if labels[row] < 0 else guarded_answer(index.classes[labels[row]])
+            label = guarded_answer(index.classes[labels[row]])
             group = () if index.groups is None else (str(index.groups[row]),)
             cells = (_path_cell(index.paths[row]), label, SPLITS[index.splits[row]])
             sheet.writerow((*cells, *group, label, *told))
 
         for rank, place in enumerate(errors.order.tolist(), start=1):
             code = int(errors.suggested[place])
-            told = (
-                ("", "") if code == errors.given[place] else (index.classes[code], f"{errors.probs[place, code]:.4f}")
-            )
-            told = (guarded_answer(told[0]), told[1])
+            other = guarded_answer(index.classes[code]), f"{errors.probs[place, code]:.4f}"
+            told = ("", "") if code == errors.given[place] else other
             suspect = "yes" if place in suspects else ""
             write(int(judged.rows[place]), (*told, f"{errors.scores[place]:.4f}", str(rank), suspect))
         for row in np.setdiff1d(np.arange(len(index)), judged.rows).tolist():
-            write(row, ("",) * (len(_COLUMNS) - 1))
+            write(row, ("",) * (len(JUDGED) - 1))
 
 
 def _path_cell(path: str) -> str:

@@ -105,15 +105,16 @@ def test_groups_stay_together_and_in_the_table(tmp_path: Path) -> None:
     assert alike(again.groups) == alike(found.index.groups)
 
 
-def test_names_that_a_spreadsheet_would_run_lead_to_their_files(tmp_path: Path) -> None:
-    data = table(tmp_path / "data")
+def test_names_that_a_spreadsheet_would_run_lead_to_their_files_and_classes(tmp_path: Path) -> None:
+    data = table(tmp_path / "data", names="=@")
     (tmp_path / "data" / "07.png").rename(tmp_path / "data" / "=7.png")
     data.write_text(data.read_text().replace("07.png", "=7.png"))
     found = judged(data, tmp_path / "out")
     file = tmp_path / "out" / "labels.csv"
-    assert all(not row["path"].startswith("=") for row in rows_of(file))
+    assert all(row["path"][0] not in "=@" and row["label"] in {"'=", "'@"} for row in rows_of(file))
     again = load_data(DataSettings(path=str(file), root=str(found.index.root))).index
     assert list(again.paths) == list(found.index.paths)
+    assert (again.classes, again.labels().tolist()) == (found.index.classes, found.index.labels().tolist())
 
 
 def test_a_class_with_a_single_image_is_not_judged_and_stays_in_the_table(tmp_path: Path) -> None:

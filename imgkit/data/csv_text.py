@@ -19,6 +19,8 @@ PREDICTED_SETS = ("path", "labels", "predicted", "exact")
 """Those of a multi-label task."""
 INDEXED = ("path", "label", "split", "group", "size", "sha256")
 """The first columns of a run's index.csv."""
+JUDGED = ("given", "suggested", "suggested_prob", "given_prob", "rank", "suspect")
+"""Columns of labels.csv, which people edit, beside those that say what the data are."""
 
 
 def delimiter_of(header: str) -> str:
@@ -27,11 +29,11 @@ def delimiter_of(header: str) -> str:
 
 
 def written_by_imgkit(header: Sequence[str]) -> bool:
-    """Whether a table is one that imgkit wrote, predictions or an index: its cells are `guarded`, others are not."""
+    """Whether a table is one that imgkit wrote, predictions, an index or suspect labels: its cells are `guarded`, others are not."""
     names = tuple(header)
     of_run = names[:6] in (PREDICTED, INDEXED) or names[:4] == PREDICTED_SETS
     answers = names[:3] == ("path", "label", "prob") or names[:2] == ("path", "labels")
-    return of_run or (answers and names[-1] == "error")
+    return of_run or (answers and names[-1] == "error") or set(JUDGED) <= set(names)
 
 
 def read_cells(file: Path, shown: str) -> tuple[list[str], list[Line]]:

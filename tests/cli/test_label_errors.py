@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from cli_run import Run
 from multilabel_data import write_patches
+from pictures import square
 
 from imgkit.cli import label_errors
 
@@ -19,7 +20,7 @@ def test_what_is_typed_next_trains_on_the_edited_table(imgkit: Run, tmp_path: Pa
     assert code == 0, err
     assert "Judged  60 labels, each without its image, those of test too" in shown
     assert "note: The number is an estimate." in shown
-    assert max(map(len, shown.splitlines()[:-1])) <= 80
+    assert max(len(line) for line in shown.splitlines() if str(out) not in line) <= 80
     command = shlex.split(shown[shown.index("imgkit finetune") :])
     assert command[:5] == ["imgkit", "finetune", "test_resnet", "--data", str(out / "labels.csv")]
     assert command[5] == "--root"
@@ -33,6 +34,26 @@ def test_what_is_typed_next_trains_on_the_edited_table(imgkit: Run, tmp_path: Pa
     assert "train 42 · val 18 images" in err, "the splits are those of the first command"
     index = next((tmp_path / "runs").glob("*/data/index.csv")).read_text()
     assert any(line.startswith(f"{path},{other},") for line in index.splitlines())
+
+
+def test_suspects_are_shown_as_many_as_asked_for(imgkit: Run, tmp_path: Path) -> None:
+    lines = ["path,label"]
+    for number in range(40):
+        square(number, code=number % 2, side_px=16).save(tmp_path / f"{number:02d}.png")
+        lines.append(f"{number:02d}.png,{'ab'[(number + (number in {7, 20, 33})) % 2]}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    asked = ["--data", str(tmp_path / "table.csv"), *WORDS, "--top", "2", "--out", str(tmp_path / "out")]
+    code, shown, err = imgkit("data", "label-errors", *asked)
+    assert code == 0, err
+    head, first, second, *rest = shown.splitlines()
+    assert head.split() == ["image", "label", "%", "suggested", "%"]
+    for rank, line in enumerate((first, second), start=1):
+        place, image, label, _, suggested, _ = line.split()
+        assert (int(place), image in {"07.png", "20.png", "33.png"}) == (rank, True)
+        assert {label, suggested} == {"a", "b"}
+    assert rest[0] == "", "two of the three"
+    assert "Wrong   about 3 of 40 labels (7.5 %); 3 suspects" in rest
+    assert "        a: about 2 of 21 (9.5 %), most of them taken for b" in rest
 
 
 def test_it_is_not_run_twice_over_the_same_table(imgkit: Run, tmp_path: Path) -> None:
