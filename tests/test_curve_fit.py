@@ -44,12 +44,15 @@ def extrapolated(scores: Floats, images: int = 5000) -> Extrapolation:
 
 
 def test_the_interval_holds_what_the_next_images_bring() -> None:
-    held = []
-    for seed in range(60):
+    held, widths = [], []
+    for seed in range(40):
         scores, later = drawn_curve(LAW, seed)
         low, high = extrapolated(scores).interval
         held.append(low <= later - scores[-1, 0] <= high)
-    assert 0.85 <= np.mean(held) <= 1.0
+        widths.append(high - low)
+    assert np.mean(held) >= 0.85
+    # Of the next images alone, were law and spread known: two data sets of 1000, each with a spread of 0.01.
+    assert np.mean(widths) < 1.5 * 2 * 1.96 * 0.01 / np.sqrt(2)
 
 
 def test_a_gain_and_its_interval() -> None:
