@@ -29,7 +29,7 @@ def delimiter_of(header: str) -> str:
 
 
 def written_by_imgkit(header: Sequence[str]) -> bool:
-    """Whether a table is one that imgkit wrote, predictions, an index or suspect labels: its cells are `guarded`, others are not."""
+    """Whether imgkit wrote a table (predictions, an index, suspect labels): its cells are `guarded`, others are not."""
     names = tuple(header)
     of_run = names[:6] in (PREDICTED, INDEXED) or names[:4] == PREDICTED_SETS
     answers = names[:3] == ("path", "label", "prob") or names[:2] == ("path", "labels")
