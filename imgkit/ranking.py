@@ -17,7 +17,7 @@ import numpy.typing as npt
 from imgkit.cells import guarded, joined
 from imgkit.data.index import Index
 from imgkit.errors import DataError, DeviceError, disk_told, memory_told
-from imgkit.features import BY_SGD, head_layer, together
+from imgkit.features import BY_SGD, head_layer
 from imgkit.files import whole_file
 from imgkit.metrics import bootstrap_f1
 from imgkit.multilabel import bootstrap_sets, score_sets
@@ -26,7 +26,7 @@ from imgkit.scaled import Ints
 from imgkit.setup import Setup
 from imgkit.signals import Watched
 from imgkit.solve import FOLDS, fits, solve_head
-from imgkit.trunk import Trunk, Uses
+from imgkit.trunk import Trunk
 
 SHEET, ANSWERS = "probe.csv", "held-out.csv"
 _COLUMNS = (
@@ -101,20 +101,14 @@ def probe_network(setup: Setup, watched: Watched) -> Probed:
             "Probe fewer images: a table of some of them as --data.",
         )
     with memory_told(DeviceError(f"Out of memory on {setup.device} while the head was solved.", BY_SGD)):
-        with watched("features") as progress:
-            parts, done = [], 0
-            for part in trunk.features(Uses(setup.preprocessing, 0, [(0, row, 0) for row in rows.tolist()])):
-                parts.append(part)
-                done += len(part.ids)
-                progress(done, len(rows))
-        features = together(parts)
+        features = trunk.plain(rows.tolist(), watched)
         with watched("solving the heads") as progress:
             solution = solve_head(
                 features.values,
                 features.targets,
                 classes=len(index.classes),
                 groups=rows if index.groups is None else index.groups[rows],
-                weights=_weights(setup, features.targets.numpy()),
+                weights=class_weights_of(setup, features.targets.numpy()),
                 seed=setup.recipe.seed,
                 progress=progress,
                 held_out=True,
@@ -146,7 +140,7 @@ def probe_network(setup: Setup, watched: Watched) -> Probed:
     )
 
 
-def _weights(setup: Setup, targets: Ints) -> npt.NDArray[np.float64] | None:
+def class_weights_of(setup: Setup, targets: Ints) -> npt.NDArray[np.float64] | None:
     """What each image counts as, by its class, where the recipe weighs classes."""
     by_class = next((found for found in setup.about["loss_weights"].values() if found), None)
     if by_class is None or targets.ndim == 2:

@@ -19,7 +19,7 @@ from imgkit.decode_once import keep_phase
 from imgkit.device import describe, versions
 from imgkit.errors import UsageError
 from imgkit.feature_store import FeatureStore, Rows, name_of
-from imgkit.features import BATCH, Features, check_solvable, digest, extract, head_layer, left_by_a_solve
+from imgkit.features import BATCH, Features, check_solvable, digest, extract, head_layer, left_by_a_solve, together
 from imgkit.quantity import about_bytes
 from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
@@ -74,6 +74,16 @@ class Trunk:
             done += len(values)
             targets = torch.stack([torch.from_numpy(index.target(row)) for row in taken])
             yield Features(torch.from_numpy(values), targets, torch.tensor(taken))
+
+    def plain(self, rows: Sequence[int], watched: Watched) -> Features:
+        """The features of pictures as evaluation sees them, of at least one row of the index, in their order."""
+        parts, done = [], 0
+        with watched("features") as progress:
+            for part in self.features(Uses(self._setup.preprocessing, 0, [(0, row, 0) for row in rows])):
+                parts.append(part)
+                done += len(part.ids)
+                progress(done, len(rows))
+        return together(parts)
 
     def told(self, total: int) -> str:
         """What came from earlier runs, of `total` rows, and why new ones are not kept; for people."""

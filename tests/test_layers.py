@@ -31,6 +31,7 @@ LAYERS = [
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
         *("weight_packages", "inference", "budget", "cam", "cost", "energy", "cache"),
         *("selective", "conformal", "unlike"),
+        *("confident", "curve_fit"),
     ],
     [
         *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
@@ -38,6 +39,7 @@ LAYERS = [
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
+        "held_out",
     ],
     [
         *(
@@ -57,8 +59,9 @@ LAYERS = [
         *("studies", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),
         *("caution", "likeness"),
         "labelling",
+        *("label_errors", "learning_curve"),
     ],
-    ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
+    ["api", "api_options", "api_study", "api_probe", "api_features", "demo", "cli", "__init__", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
@@ -81,7 +84,8 @@ TORCH_FREE = {
     "labelling",
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("selective", "conformal", "unlike", "caution"),
-    *("api", "api_options", "api_study", "api_probe", "cli", "__init__", "__main__"),
+    *("api", "api_options", "api_study", "api_probe", "api_features", "cli", "__init__", "__main__"),
+    *("confident", "curve_fit"),
 }
 TORCH_NEEDED = {"studies.measure"}  # of what is free otherwise: imported where models are looked at
 TORCH_FREE_DATA = [

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgkit.cli.label_errors import label_errors_command
+from imgkit.cli.learning_curve import learning_curve_command
 from imgkit.cli.options import check_signature, recipe_flags, typed
 from imgkit.cli.prepare import prepare_command
 from imgkit.cli.preview import preview_command
@@ -38,6 +40,9 @@ def add_to(app: typer.Typer) -> None:
     group.command("prepare", help="Decode images once, for later trainings.", no_args_is_help=True)(prepare_command())
     text = "Write a CSV with the split of each image, and its fold."
     group.command("split", help=text)(split_command())
+    text = "Rank the labels that are likely wrong, and write a table to mend."
+    group.command("label-errors", help=text)(label_errors_command())
+    group.command("learning-curve", help="Measure what more images would bring.")(learning_curve_command())
     app.add_typer(group, name="data", rich_help_panel=PANEL)
 
 

@@ -145,9 +145,21 @@ _NOT_IN_LR_FIND = (
 )
 _MACHINES = ("--device", "--workers", "--no-feature-cache")
 _IN_PROBE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--seed", "--weights", *_MACHINES)
+_OF_ANY_TABLE = ("--classes", "--on-bad", "--max-pixels")  # the others say how pictures are found, labelled and split
 _OF_PROBE = (
     Option("--models", "", str, "The models again, with commas: --models resnet50,resnet18.", _RECIPE, metavar="NAMES"),
     Option("--out", "", Path, "Folder for probe.csv and held-out.csv.", _RUN, Path("probe")),
+)
+_MODEL = Option("--model", "", str, "A timm model (else one whose weights are installed).", _RECIPE, metavar="NAME")
+_OF_LABEL_ERRORS = (
+    _MODEL,
+    Option("--top", "", int, "Suspects shown on the screen.", _RUN, 10),
+    Option("--out", "", Path, "Folder for labels.csv and label-errors.html.", _RUN, Path("label-errors")),
+)
+_OF_LEARNING_CURVE = (
+    _MODEL,
+    Option("--seeds", "", int, "Draws of each share of the training images.", _RUN, 5),
+    Option("--out", "", Path, "Folder for points.csv, the plot and the fits.", _RUN, Path("learning-curve")),
 )
 _IN_PREPARE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--augment", "--workers")
 _OF_LR_FIND = (
@@ -214,6 +226,29 @@ def probe_signature() -> inspect.Signature:
     )
     shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PROBE]
     return inspect.Signature([first, *(option.parameter() for option in [*shared, *_OF_PROBE])])
+
+
+def label_errors_signature() -> inspect.Signature:
+    """The signature of `data label-errors`: the options of `probe`, with the model as one of them."""
+    return inspect.Signature([option.parameter() for option in [*_of_features(), *_OF_LABEL_ERRORS]])
+
+
+def learning_curve_signature() -> inspect.Signature:
+    """The signature of `data learning-curve`: likewise."""
+    return inspect.Signature([option.parameter() for option in [*_of_features(), *_OF_LEARNING_CURVE]])
+
+
+def table_again(given: Mapping[str, Any]) -> list[str]:
+    """What was asked for of classes, files, network and machine, for a table that has labels, splits and groups."""
+    read = {option.name: None for option in OPTIONS if option.panel == _DATA and option.flag not in _OF_ANY_TABLE}
+    sets = [text for text in given["set"] or [] if not text.strip().startswith("data.")]
+    return asked_again({**given, **read, "set": sets})
+
+
+def _of_features() -> list[Option]:
+    """The options that mean something where features of a whole data set are computed; weights of images do not."""
+    of_pictures = [option for option in OPTIONS if option.panel == _DATA and option.flag != "--weight-col"]
+    return [*of_pictures, *(option for option in OPTIONS if option.flag in _IN_PROBE)]
 
 
 def _signature(options: Sequence[Option]) -> inspect.Signature:

@@ -23,6 +23,8 @@ INDEXED_SETS = ("path", "labels", *INDEXED[2:])
 """Those of the split file of a multi-label task."""
 LABELLED = ("path", "label", "suggested", "prob", "run")
 """The columns of what `imgkit label` writes."""
+JUDGED = ("given", "suggested", "suggested_prob", "given_prob", "rank", "suspect")
+"""Columns of labels.csv, which people edit, beside those that say what the data are."""
 
 
 def delimiter_of(header: str) -> str:
@@ -31,13 +33,13 @@ def delimiter_of(header: str) -> str:
 
 
 def written_by_imgkit(header: Sequence[str]) -> bool:
-    """Whether imgkit wrote a table (predictions, labels, an index): its cells are `guarded`, others are not."""
+    """Whether imgkit wrote a table (predictions, labels, an index, suspect labels): its cells are `guarded`, others are not."""
     names = tuple(header)
     if names == LABELLED:
         return True
     of_run = names[:6] in (PREDICTED, INDEXED, INDEXED_SETS) or names[:4] == PREDICTED_SETS
     answers = names[:3] == ("path", "label", "prob") or names[:2] == ("path", "labels")
-    return of_run or (answers and names[-1] == "error")
+    return of_run or (answers and names[-1] == "error") or set(JUDGED) <= set(names)
 
 
 def read_cells(file: Path, shown: str) -> tuple[list[str], list[Line]]:

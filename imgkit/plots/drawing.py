@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-_COLOURS: dict[Kind, str] = {"train": "#0072B2", "val": "#D55E00", "delta": "#009E73", "rate": "#000000"}
+COLOURS: dict[Kind, str] = {"train": "#0072B2", "val": "#D55E00", "delta": "#009E73", "rate": "#000000"}
 _GREY = "0.45"
-_SIZE = 7.0, 4.0  # inches
+SIZE = 7.0, 4.0  # inches
 _DPI = 150
 _LETTERS = 88  # of the small size that fit beside each other into the width of the axes
 _READABLE = 6  # letters of a longer phase name that have to be left of it above its span; else it gets a number
@@ -75,13 +75,21 @@ def write_plots(history: History, out: Path) -> list[str]:
         out.mkdir(parents=True, exist_ok=True)
     for plot in plots:
         with styled():
-            figure = figure_of(plot, history)
-            for form, about in (("png", {"Software": None}), ("svg", {"Date": None})):
-                content = io.BytesIO()
-                figure.savefig(content, format=form, dpi=_DPI, metadata=about)
-                with disk_told(out / f"{plot.name}.{form}"):
-                    replace_bytes(out / f"{plot.name}.{form}", content.getvalue())
+            save_figure(figure_of(plot, history), out, plot.name)
     return [plot.name for plot in plots]
+
+
+def save_figure(figure: "Figure", out: Path, name: str) -> None:
+    """Write a figure as NAME.png and NAME.svg; the same figure gives the same bytes.
+
+    Raises:
+        DiskError: if they cannot be written.
+    """
+    for form, about in (("png", {"Software": None}), ("svg", {"Date": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=form, dpi=_DPI, metadata=about)
+        with disk_told(out / f"{name}.{form}"):
+            replace_bytes(out / f"{name}.{form}", content.getvalue())
 
 
 @contextmanager
@@ -99,7 +107,7 @@ def figure_of(plot: Plot, history: History) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=_SIZE, layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="epoch", ylabel=plot.unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -138,7 +146,7 @@ def figure_of(plot: Plot, history: History) -> "Figure":
         pad=20 if len(spans) > 1 else 8,
         parse_math=False,
     )
-    _legend(figure, entries, keys)
+    draw_legend(figure, entries, keys)
     return figure
 
 
@@ -148,7 +156,7 @@ def _draw_lines(axes: "Axes", plot: Plot) -> "list[Line2D]":
         (artist,) = axes.plot(
             line.x,
             line.y,
-            color=_COLOURS[line.kind],
+            color=COLOURS[line.kind],
             linestyle="--" if line.dashed else "-",
             marker="o" if len(line.x) <= _DOTTED else "",
             drawstyle="steps-mid" if line.stepped else "default",
@@ -205,7 +213,7 @@ def _draw_phases(axes: "Axes", spans: list[Phase]) -> list[str]:
     return keys
 
 
-def _legend(figure: "Figure", entries: "list[Line2D]", keys: list[str]) -> None:
+def draw_legend(figure: "Figure", entries: "list[Line2D]", keys: list[str]) -> None:
     """Below the axes, where it covers nothing."""
     from matplotlib.lines import Line2D
 
