@@ -33,7 +33,7 @@ def delimiter_of(header: str) -> str:
 
 
 def written_by_imgkit(header: Sequence[str]) -> bool:
-    """Whether imgkit wrote a table (predictions, labels, an index, suspect labels): its cells are `guarded`, others are not."""
+    """Whether imgkit wrote a table: its cells are `guarded`, others are not."""
     names = tuple(header)
     if names == LABELLED:
         return True
