@@ -69,32 +69,28 @@ def near_pairs(
     common = plain.mean(axis=0) * (len(rows) / (len(rows) + _COMMON)) if len(rows) else plain.sum(axis=0)
     base, hashes = _unit(plain - common), _hash(plain)
     cut = _cut_matrix()
-    found: dict[str, list[npt.NDArray[np.generic]]] = {"key": [], "cosine": [], "straight": []}
+    asked_as = {"": levels, "mirrored": levels[:, :, ::-1], "cut": cut @ levels @ cut.T}
+    found = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.bool_))]
     total = 0
-    for name, seen in (("", levels), ("mirrored", levels[:, :, ::-1]), ("cut", cut @ levels @ cut.T)):
-        own = plain if not name else _unit(_frequencies(seen))
+    for name, seen in asked_as.items():
+        own = _unit(_frequencies(seen))
         asked = _unit(own - common)
         for one, two in _within(_hash(own), hashes, distance):
             cosine = np.einsum("pd,pd->p", asked[one], base[two])
             kept = (cosine >= alike) & (one != two)
             one, two = rows[one[kept]], rows[two[kept]]
-            found["key"].append(np.minimum(one, two) * len(thumbs) + np.maximum(one, two))
-            found["cosine"].append(cosine[kept])
-            found["straight"].append(np.full(len(one), not name))
-            total += len(one)
-            if total > 4 * most:  # a pair may be found in both directions and in several bands
+            key = np.minimum(one, two) * len(thumbs) + np.maximum(one, two)
+            found.append((key, cosine[kept], np.full(len(key), not name)))
+            total += len(key)
+            if total > 4 * most:  # a pair is found from both its ends, in several bands
                 break
-    key, cosine, straight = (np.concatenate(found[name]) for name in ("key", "cosine", "straight"))
-    order = np.lexsort((-cosine, ~straight.astype(np.bool_), key))
-    first_of_key = order[np.unique(key[order], return_index=True)[1]] if len(key) else order
-    chosen = first_of_key[:most]
-    return Pairs(
-        first=key[chosen].astype(np.int64) // max(1, len(thumbs)),
-        second=key[chosen].astype(np.int64) % max(1, len(thumbs)),
-        cosine=cosine[chosen].astype(np.float32),
-        straight=straight[chosen].astype(np.bool_),
-        more=len(first_of_key) > most or total > 4 * most,
-    )
+    key, cosine, straight = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((-cosine, ~straight, key))
+    best = order[np.unique(key[order], return_index=True)[1]]
+    chosen = best[:most]
+    first, second = np.divmod(key[chosen], max(1, len(thumbs)))
+    more = len(best) > most or total > 4 * most
+    return Pairs(first, second, cosine[chosen], straight[chosen], more)
 
 
 def flat(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
