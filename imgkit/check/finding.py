@@ -1,12 +1,13 @@
 """A finding: a picture or a class, what is odd about it, and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from imgkit.cells import Rows, guarded, visible
-from imgkit.errors import disk_told
+from imgkit.data.rows import count
+from imgkit.errors import disk_told, printable
 from imgkit.files import whole_file
 
 Severity = Literal["error", "warning", "note"]
@@ -52,6 +53,26 @@ class Section:
     title: str
     sentence: str
     findings: tuple[Finding, ...]
+
+
+def sections_of(
+    kind: str, severity: Severity, title: str, findings: Sequence[Finding], one: str, many: str, more: str = ""
+) -> list[Section]:
+    """A section of some findings; none where there are none.
+
+    Args:
+        kind: as in `Section`; likewise `severity` and `title`.
+        findings: any number.
+        one: what is said of one, "image is blank".
+        many: what is said of several, "images are blank".
+        more: what the sentence adds.
+    """
+    if not findings:
+        return []
+    first = findings[0]
+    names = f"{printable(first.path)} = {printable(first.other)}" if first.other else printable(first.path)
+    sentence = f"{count(len(findings), one, many)}{more}, such as {names} ({printable(first.what)})."
+    return [Section(kind, severity, title, sentence, tuple(findings))]
 
 
 def write_fix_list(sections: Iterable[Section], file: Path) -> int:

@@ -96,11 +96,16 @@ def name_warnings(index: Index) -> list[str]:
             f"Classes that differ only in capitals, spaces, accents or the form of a number: {first}. "
             f"Each is learned as a class of its own; write them alike if they are one.{more}"
         )
-    missing = [name for name in index.classes if name.casefold() in _MISSING]
+    missing = [name for name in index.classes if means_none(name)]
     if missing:
         what = count(len(missing), "class is", "classes are")
         warnings.append(f"{what} called {listed(missing)}. If that stands for a missing label, delete its images.")
     return warnings
+
+
+def means_none(name: str) -> bool:
+    """Whether programs write this name where a label is missing."""
+    return name.casefold() in _MISSING
 
 
 def twin_names(names: Iterable[str]) -> list[list[str]]:
