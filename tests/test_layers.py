@@ -42,6 +42,7 @@ LAYERS = [
         *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
         *("studies", "evidence", "doctor", "trunk", "ranking", "saving", "decode_once"),
+        "check",
     ],
     ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],
 ]
@@ -65,6 +66,7 @@ TORCH_FREE = {
     *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("api", "api_options", "api_study", "api_probe", "cli", "__init__", "__main__"),
+    "check",
 }
 TORCH_NEEDED = {"studies.measure"}  # of what is free otherwise: imported where models are looked at
 TORCH_FREE_DATA = [
@@ -91,6 +93,10 @@ TORCH_FREE_DATA = [
     "voc",
     "sampling",
     "class_table",
+    "look",
+    "looks",
+    "near",
+    "same",
 ]
 
 

@@ -123,6 +123,10 @@ OPTIONS = (
 _IN_PREVIEW = ("--plugin", "--recipe", "--set", "--epochs", "--image-size", "--fit", "--augment", "--seed")
 _NOT_IN_CHECK = ("--data", "--on-bad")  # the first as arguments; all bad files are to be found, whatever is done then
 _IN_CHECK = ("--plugin", "--sampler")
+_OF_CHECK = (
+    Option("--fix-list", "", Path, "Write all findings as a CSV.", _RUN, metavar="FILE"),
+    Option("--html", "", Path, "Write all findings as one page, with pictures.", _RUN, metavar="FILE"),
+)
 _OF_PREVIEW = (
     Option("--rows", "", int, "Pictures, of each class in turn (8); or classes (50).", _RUN),
     Option("--by-class", "", bool, "Samples of each class instead, train beside val.", _RUN, False),
@@ -170,7 +174,7 @@ def check_signature() -> inspect.Signature:
         "data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
     )
     of_pictures = [option for option in OPTIONS if option.panel == _DATA and option.flag not in _NOT_IN_CHECK]
-    shared = [*of_pictures, *(option for option in OPTIONS if option.flag in _IN_CHECK)]
+    shared = [*of_pictures, *(option for option in OPTIONS if option.flag in _IN_CHECK), *_OF_CHECK]
     return inspect.Signature([first, *(option.parameter() for option in shared)])
 
 

@@ -76,6 +76,6 @@ def _words(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 
 
 def _shared(rows: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """Which rows of (n, ...) are there several times."""
-    _, which, copies = np.unique(rows.reshape(len(rows), -1), axis=0, return_inverse=True, return_counts=True)
+    """Which rows of (n, k) are there several times."""
+    _, which, copies = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     return np.asarray(copies[which.reshape(-1)] > 1)
