@@ -53,15 +53,21 @@ def _few(index: Index) -> list[Section]:
 
 def _imbalance(index: Index) -> list[Section]:
     counts = index.counts("train")
-    least, most = int(counts.min(initial=0)), int(counts.max(initial=0))
-    if not len(counts) or most < _IMBALANCE * max(1, least):
-        return []
+    most = int(counts.max())
     small = [code for code in np.argsort(counts, kind="stable").tolist() if most >= _IMBALANCE * max(1, counts[code])]
+    if not small:
+        return []
     advice = "Add images, or draw it more often:  --sampler sqrt"
     rows = tuple(
-        Finding("", f"{int(counts[code]):,} images in train; the largest class has {most:,}", advice, label=index.classes[code])
+        Finding(
+            "",
+            f"{int(counts[code]):,} images in train; the largest class has {most:,}",
+            advice,
+            label=index.classes[code],
+        )
         for code in small
     )
     names = listed(index.classes[code] for code in small)
-    sentence = f"The largest class has {most:,} images of train, and {count(len(rows), 'class has', 'classes have')} a tenth of that or less: {names}."
+    few = count(len(rows), "class has", "classes have")
+    sentence = f"The largest class has {most:,} images of train; {few} a tenth of that or less: {names}."
     return [Section("imbalance", "note", "Imbalance", sentence, rows)]

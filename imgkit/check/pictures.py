@@ -153,11 +153,12 @@ def _other_folders(index: Index) -> list[Finding]:
 
 
 def _twins(index: Index) -> list[Finding]:
-    """Paths that differ only by capitals or spaces: on some systems one takes the other's place."""
+    """Names in one folder that differ only by capitals or spaces: on some systems one takes the other's place."""
     first: dict[str, str] = {}
     found = []
     for path in index.paths:
-        other = first.setdefault("".join(path.casefold().split()), path)
+        folder, slash, name = path.rpartition("/")
+        other = first.setdefault(folder + slash + "".join(name.casefold().split()), path)
         if other != path:
             found.append(Finding(path, "differs only in capitals or spaces", "Rename one of them.", other))
     return found

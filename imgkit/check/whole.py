@@ -79,10 +79,11 @@ def check(settings: DataSettings, progress: Callable[[int, int], None] | None = 
         DataError: see `load_data`: where no index can be made of the data.
         UsageError: if the settings contradict each other.
     """
+    settings = settings.model_copy(update={"on_bad": "skip"})
     listed = list_data(settings)
     files = Files(listed.source.root, listed.source.rows.paths)
     looks = look_at(files, max_pixels=settings.max_pixels, progress=progress)
-    found = load_data(settings.model_copy(update={"on_bad": "skip"}), listed=listed)
+    found = load_data(settings, listed=listed)
     index = found.index
     bad = {one.path for one in found.bad}
     rows = np.array([row for row, file in enumerate(files) if file not in bad], dtype=np.int64)

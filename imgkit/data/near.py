@@ -135,7 +135,7 @@ def _within(asked: Hashes, hashes: Hashes, distance: int) -> Iterator[tuple[Ints
     Cut into bands, hashes that differ in `distance` bits differ in at most distance // bands of them in some band
     (pigeonhole). So each band is looked up as it is and with one bit changed, in a table of its values.
     """
-    bands = distance // 2 + 1  # at most one bit in the nearest of them
+    bands = max(4, distance // 2 + 1)  # at most one bit in the nearest of them, and a table of 65,536 at most
     for band in range(bands):
         low, high = 63 * band // bands, 63 * (band + 1) // bands
         mask = np.uint64((1 << (high - low)) - 1)

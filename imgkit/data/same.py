@@ -8,7 +8,10 @@ import numpy.typing as npt
 
 from imgkit.data.facts import Facts
 from imgkit.data.looks import Looks, read_whole
-from imgkit.data.near import Ints, Pairs, flat, near_pairs
+from imgkit.data.near import Ints, Pairs, near_pairs
+
+_MEAN_OFF = 2 / 255  # of a channel, between all pixels and those of a fraction of the size
+_THUMB_OFF = 6  # levels of a pixel of the thumbnail, likewise
 
 
 @dataclass(frozen=True)
@@ -38,23 +41,36 @@ def same_pictures(files: Sequence[str], facts: Facts, looks: Looks, *, max_pixel
     """
     contents = _contents(facts, looks)
     one_each = np.unique(contents, return_index=True)[1]
-    found = near_pairs(looks["thumb"][one_each])
-    first, second = one_each[found.first], one_each[found.second]
-    sizes = np.sort(np.stack([facts.widths, facts.heights], axis=1), axis=1)  # whether upright or not
     likely = np.zeros(len(contents), dtype=np.bool_)
-    alike = found.straight & (sizes[first] == sizes[second]).all(axis=1)
-    likely[first[alike]] = likely[second[alike]] = True
-    likely |= _shared(looks["pixels"])  # at a fraction of their size
-    blank = one_each[flat(looks["thumb"][one_each])]
-    likely[blank[_shared(sizes[blank])]] = True
-    likely &= np.isin(np.arange(len(contents)), one_each)
+    likely[one_each[_shared(looks["pixels"][one_each])]] = True  # JPEGs of the same coefficients
+    likely[_like_a_whole(facts, looks, one_each)] = True
     rows = np.flatnonzero(likely)
-    if not looks["whole"][rows].all():
+    if len(rows):
         looks = looks.copy()
         looks[rows] = read_whole([files[row] for row in rows], looks[rows], max_pixels=max_pixels)
         contents = _contents(facts, looks)
-    other = contents[first] != contents[second]
-    return Same(contents, Pairs(first[other], second[other], found.cosine[other], found.straight[other], found.more))
+        one_each = np.unique(contents, return_index=True)[1]
+    found = near_pairs(looks["thumb"][one_each])
+    return Same(contents, found._replace(first=one_each[found.first], second=one_each[found.second]))
+
+
+def _like_a_whole(facts: Facts, looks: Looks, rows: Ints) -> Ints:
+    """Of `rows`, the JPEGs that may have the pixels of a picture in another format: as large, and nearly as bright.
+
+    What is decoded at a fraction of its size has the mean of all pixels, but for rounding and clipping.
+    """
+    whole, partly = rows[looks["whole"][rows]], rows[~looks["whole"][rows]]
+    sides = np.sort(np.stack([facts.widths, facts.heights], axis=1).astype(np.int64), axis=1)  # upright or not
+    _, size = np.unique(sides, axis=0, return_inverse=True)
+    bright = 4.0 * size.reshape(-1) + looks["mean"][:, 0]  # as a mean is at most 1, sizes lie apart
+    partly = partly[np.argsort(bright[partly], kind="stable")]
+    low, high = (np.searchsorted(bright[partly], bright[whole] + off) for off in (-_MEAN_OFF, _MEAN_OFF))
+    found = np.zeros(len(facts), dtype=np.bool_)
+    for one, start, stop in zip(whole.tolist(), low.tolist(), high.tolist(), strict=True):
+        others = partly[start:stop]
+        off = np.abs(looks["thumb"][others].astype(np.int16) - looks["thumb"][one]).max(axis=(1, 2), initial=0)
+        found[others[off <= _THUMB_OFF]] = True
+    return np.flatnonzero(found)
 
 
 def _contents(facts: Facts, looks: Looks) -> Ints:
