@@ -10,13 +10,26 @@ from imgkit.data.load import LoadedData
 from imgkit.data.same import Same
 
 _COPIES: tuple[tuple[str, Severity, str, tuple[str, str]], ...] = (
-    ("leak", "error", "One picture in two splits", ("image is in a later split, too", "images are in a later split, too")),
-    ("two-labels", "error", "One picture under two labels", ("image has another label, too", "images have another label, too")),
+    (
+        "leak",
+        "error",
+        "One picture in two splits",
+        ("image is in a later split, too", "images are in a later split, too"),
+    ),
+    (
+        "two-labels",
+        "error",
+        "One picture under two labels",
+        ("image has another label, too", "images have another label, too"),
+    ),
     (
         "drawn-leak",
         "warning",
         "Copies in two splits that imgkit drew",
-        ("image has a copy in another split, which imgkit drew", "images have copies in other splits, which imgkit drew"),
+        (
+            "image has a copy in another split, which imgkit drew",
+            "images have copies in other splits, which imgkit drew",
+        ),
     ),
     ("copy", "warning", "Copies", ("image is an exact copy of another one", "images are exact copies of other ones")),
 )
@@ -84,7 +97,9 @@ def near_sections(index: Index, same: Same) -> list[Section]:
     return [
         section
         for kind, severity, title, what in _NEAR
-        for section in sections_of(kind, severity, title, rows[kind], f"image shows {what}", f"images show {what}", more)
+        for section in sections_of(
+            kind, severity, title, rows[kind], f"image shows {what}", f"images show {what}", more
+        )
     ]
 
 

@@ -61,7 +61,9 @@ def sections_of(
     """A section of some findings; none where there are none.
 
     Args:
-        kind: as in `Section`; likewise `severity` and `title`.
+        kind: as in `Section`.
+        severity: likewise.
+        title: likewise.
         findings: any number.
         one: what is said of one, "image is blank".
         many: what is said of several, "images are blank".

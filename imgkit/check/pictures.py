@@ -61,7 +61,9 @@ def look_sections(index: Index, facts: Facts, looks: Looks) -> list[Section]:
         *_images("mode", "note", "Odd modes", "in a mode that few others have", _modes(index, facts)),
         *_images("size", "note", "Odd sizes", "of a size or shape far from the others'", _sizes(index, facts)),
         *_images("orientation", "note", "Turned by EXIF", "turned upright as EXIF says", turned),
-        *_images("crop", "note", "Cut by a centre crop", f"cut by over {_CUT:.0%} by a centre crop", _cuts(index, facts)),
+        *_images(
+            "crop", "note", "Cut by a centre crop", f"cut by over {_CUT:.0%} by a centre crop", _cuts(index, facts)
+        ),
     ]
 
 

@@ -126,9 +126,7 @@ def _statistics(looks: Looks) -> Statistics:
 def _statistics_section(statistics: Statistics) -> list[Section]:
     """Where a pretrained network gets pictures far from those that it learned from."""
     odd = [
-        (mean, std)
-        for mean, std in statistics.normalised
-        if abs(mean) > _BRIGHT or not 1 / _SPREAD <= std <= _SPREAD
+        (mean, std) for mean, std in statistics.normalised if abs(mean) > _BRIGHT or not 1 / _SPREAD <= std <= _SPREAD
     ]
     if not odd:
         return []

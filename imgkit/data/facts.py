@@ -97,7 +97,9 @@ class Facts(Sequence[FileFacts | None]):
     def modes(self) -> list[str]:
         """Pillow's mode of each file, as stored; "" where it is bad."""
         names = [mode for _, mode in self._kind_of]
-        return [names[kind] if good else "" for kind, good in zip(self._kinds.tolist(), self.good.tolist(), strict=True)]
+        return [
+            names[kind] if good else "" for kind, good in zip(self._kinds.tolist(), self.good.tolist(), strict=True)
+        ]
 
     def kinds(self) -> list[tuple[tuple[str, str], int]]:
         """((format, mode), good files), in the order in which they came."""

@@ -40,8 +40,8 @@ def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int,
         beside = [stack.enter_context(Apart(work, crashed, 1)) for _ in range(processes)]
         pool = stack.enter_context(ThreadPoolExecutor(processes))
         while chunk := list(islice(left, _CHUNK * processes)):
-            known = [cache.look(file, max_pixels) for file in chunk]
-            new = [file for file, one in zip(chunk, known, strict=True) if one is None]
+            known = cache.looks(chunk, max_pixels)
+            new = [file for file in chunk if file not in known]
             parts = [new[number::processes] for number in range(processes)]
             answers = dict[str, Examined | BadImage]()
             for part, their in zip(parts, pool.map(Apart.map, beside, parts), strict=True):
@@ -49,9 +49,8 @@ def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int,
             good = {file: one for file, one in answers.items() if isinstance(one, Examined)}
             cache.put(good, max_pixels)
             cache.put_looks({file: (one.mtime_ns, one.facts.size, one.look) for file, one in good.items()}, max_pixels)
-            found += [
-                one or (good[file].look if file in good else _NOTHING) for file, one in zip(chunk, known, strict=True)
-            ]
+            known.update((file, one.look) for file, one in good.items())
+            found += [known.get(file, _NOTHING) for file in chunk]
             done += len(chunk)
             if progress is not None:
                 progress(done, len(files))

@@ -78,8 +78,8 @@ def near_pairs(
         for one, two in _within(_hash(own), hashes, distance):
             cosine = np.einsum("pd,pd->p", asked[one], base[two])
             kept = (cosine >= alike) & (one != two)
-            one, two = rows[one[kept]], rows[two[kept]]
-            key = np.minimum(one, two) * len(thumbs) + np.maximum(one, two)
+            left, right = rows[one[kept]], rows[two[kept]]
+            key = np.minimum(left, right) * len(thumbs) + np.maximum(left, right)
             found.append((key, cosine[kept], np.full(len(key), not name)))
             total += len(key)
             if total > 4 * most:  # a pair is found from both its ends, in several bands

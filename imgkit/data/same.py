@@ -60,6 +60,8 @@ def _like_a_whole(facts: Facts, looks: Looks, rows: Ints) -> Ints:
     What is decoded at a fraction of its size has the mean of all pixels, but for rounding and clipping.
     """
     whole, partly = rows[looks["whole"][rows]], rows[~looks["whole"][rows]]
+    if not len(whole) or not len(partly):
+        return partly[:0]
     sides = np.sort(np.stack([facts.widths, facts.heights], axis=1).astype(np.int64), axis=1)  # upright or not
     _, size = np.unique(sides, axis=0, return_inverse=True)
     bright = 4.0 * size.reshape(-1) + looks["mean"][:, 0]  # as a mean is at most 1, sizes lie apart

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
@@ -216,17 +216,23 @@ class FactCache:
                     "INSERT OR REPLACE INTO digests_v1 VALUES (?, ?, ?, ?)", (os.fsencode(file), *found)
                 )
 
-    def look(self, file: str, max_pixels: int) -> bytes | None:
-        """What `put_looks` was given, while the file is as it was."""
+    def looks(self, files: Sequence[str], max_pixels: int) -> dict[str, bytes]:
+        """What `put_looks` was given for those files that are as they were, by file."""
+        names, found = {os.fsencode(file): file for file in files}, dict[str, bytes]()
+        marks = ",".join("?" * len(names))
         try:
-            status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files takes longer than its look-up
-            row = self._database.execute(
-                "SELECT look FROM looks_v1 WHERE path = ? AND max_pixels = ? AND mtime_ns = ? AND size = ?",
-                (os.fsencode(file), max_pixels, status.st_mtime_ns, status.st_size),
-            ).fetchone()
-        except (OSError, ValueError, sqlite3.Error):
-            return None
-        return None if row is None else bytes(row[0])
+            rows = self._database.execute(
+                f"SELECT path, mtime_ns, size, look FROM looks_v1 WHERE max_pixels = ? AND path IN ({marks})",  # noqa: S608
+                (max_pixels, *names),
+            ).fetchall()
+        except sqlite3.Error:
+            return {}
+        for name, mtime_ns, size, look in rows:
+            with suppress(OSError, ValueError):
+                status = os.stat(name)  # noqa: PTH116  # a Path for each of a million files takes longer than this
+                if (status.st_mtime_ns, status.st_size) == (mtime_ns, size):
+                    found[names[name]] = look
+        return found
 
     def put_looks(self, looks: Mapping[str, tuple[int, int, bytes]], max_pixels: int) -> None:
         """Remember looks, each with the modification time and size of its file."""

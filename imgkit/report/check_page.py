@@ -131,7 +131,10 @@ def _facts(checked: Checked) -> list[tuple[str, str]]:
         ("Width", _range(facts.widths)),
         ("Height", _range(facts.heights)),
         ("Turned by EXIF", count(int(facts.rotated.sum()), "image")),
-        ("A square from the middle", f"leaves out {middle:.0%} of the median image, {often:.0%} of a tenth, {most:.0%} at most"),
+        (
+            "A square from the middle",
+            f"leaves out {middle:.0%} of the median image, {often:.0%} of a tenth, {most:.0%} at most",
+        ),
         ("Channel means", _three(checked.statistics.mean, MEAN)),
         ("Channel deviations", _three(checked.statistics.std, STD)),
     ]
@@ -151,7 +154,11 @@ def _classes(checked: Checked) -> list[tuple[str, Mapping[str, int], int]]:
     index = checked.found.index
     counts = {split: index.counts(split) for split in SPLITS}
     rows = [
-        (name, {split: int(each[code]) for split, each in counts.items()}, sum(int(each[code]) for each in counts.values()))
+        (
+            name,
+            {split: int(each[code]) for split, each in counts.items()},
+            sum(int(each[code]) for each in counts.values()),
+        )
         for code, name in enumerate(index.classes)
     ]
     return sorted(rows, key=lambda row: -row[2])

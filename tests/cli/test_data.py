@@ -1,11 +1,8 @@
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_run import Run
-from pictures import MakeFolders, TreeHash, square
-from PIL import Image
 
 pytest_plugins = ["cli_fixture"]
 
