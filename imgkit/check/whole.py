@@ -1,6 +1,6 @@
 """The whole check of a data set: every file looked at, and all that was found."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +111,7 @@ def check(settings: DataSettings, progress: Callable[[int, int], None] | None = 
     )
 
 
-def _group_names(index: Index, listed: Listed, rows: npt.NDArray[np.int64]) -> Sequence[str | None]:
+def _group_names(index: Index, listed: Listed, rows: npt.NDArray[np.int64]) -> list[str | None]:
     """The group of each image, by the row of the source that it is."""
     return [] if index.groups is None else [listed.source.rows[row].group for row in rows.tolist()]
 

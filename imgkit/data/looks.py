@@ -20,6 +20,7 @@ from imgkit.errors import BadImage
 Looks = npt.NDArray[np.void]
 """(n,) of LOOK."""
 _CHUNK = 128  # files that a process looks at between two reports of progress
+_MOST_AT_ONCE = 8192  # SQLite takes 32,766 names in one question
 _NOTHING = bytes(LOOK.itemsize)
 
 
@@ -39,7 +40,7 @@ def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int,
     with closing(FactCache()) as cache, ExitStack() as stack:
         beside = [stack.enter_context(Apart(work, crashed, 1)) for _ in range(processes)]
         pool = stack.enter_context(ThreadPoolExecutor(processes))
-        while chunk := list(islice(left, _CHUNK * processes)):
+        while chunk := list(islice(left, min(_CHUNK * processes, _MOST_AT_ONCE))):
             known = cache.looks(chunk, max_pixels)
             new = [file for file in chunk if file not in known]
             parts = [new[number::processes] for number in range(processes)]

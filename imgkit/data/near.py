@@ -21,8 +21,8 @@ Ints = npt.NDArray[np.int64]
 DISTANCE = 8
 """Bits of 63 in which the hashes of one picture may differ. Half of the bits are 1, so that it is always even."""
 ALIKE = 0.992
-"""Cosine from which on two pictures are one. Of the pairs of different pictures, fewer than three in a million reach it
-where pictures look alike (solar cells, digits, Fashion-MNIST); benchmarks/check.py measures it, and what is found."""
+"""Cosine from which on two pictures are one. Where pictures look alike (solar cells, digits, Fashion-MNIST), fewer than
+four in a million pairs of different ones reach it; benchmarks/check.py measures that, and what is found."""
 CUT = 0.02
 """Share of each side that a cut picture lacks at both ends."""
 FLAT = 2.0
@@ -69,7 +69,7 @@ def near_pairs(
     common = plain.mean(axis=0) * (len(rows) / (len(rows) + _COMMON)) if len(rows) else plain.sum(axis=0)
     base, hashes = _unit(plain - common), _hash(plain)
     cut = _cut_matrix()
-    asked_as = {"": levels, "mirrored": levels[:, :, ::-1], "cut": cut @ levels @ cut.T}
+    asked_as: dict[str, Floats] = {"": levels, "mirrored": levels[:, :, ::-1], "cut": np.asarray(cut @ levels @ cut.T, dtype=np.float32)}
     found = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.bool_))]
     total = 0
     for name, seen in asked_as.items():
@@ -101,10 +101,11 @@ def flat(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 def _frequencies(levels: Floats) -> Floats:
     """The lowest frequencies of thumbnails, without the mean: (n, SIDE, SIDE) -> (n, 63)."""
-    place, frequency = np.arange(SIDE), np.arange(_FREQUENCIES)[:, None]
+    place, frequency = np.arange(SIDE), np.arange(_FREQUENCIES)[:, np.newaxis]
     scale = np.where(frequency == 0, np.sqrt(1 / SIDE), np.sqrt(2 / SIDE))
-    cosines = (scale * np.cos(np.pi * frequency * (place + 0.5) / SIDE)).astype(np.float32)  # DCT-II
-    return (cosines @ levels @ cosines.T).reshape(len(levels), _FREQUENCIES**2)[:, 1:]
+    cosines = np.asarray(scale * np.cos(np.pi * frequency * (place + 0.5) / SIDE), dtype=np.float32)  # DCT-II
+    found = (cosines @ levels @ cosines.T).reshape(len(levels), _FREQUENCIES**2)[:, 1:]
+    return np.asarray(found, dtype=np.float32)
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -47,7 +47,7 @@ def same_pictures(files: Sequence[str], facts: Facts, looks: Looks, *, max_pixel
     rows = np.flatnonzero(likely)
     if len(rows):
         looks = looks.copy()
-        looks[rows] = read_whole([files[row] for row in rows], looks[rows], max_pixels=max_pixels)
+        looks[rows] = read_whole([files[row] for row in rows.tolist()], looks[rows], max_pixels=max_pixels)
         contents = _contents(facts, looks)
         one_each = np.unique(contents, return_index=True)[1]
     found = near_pairs(looks["thumb"][one_each])
@@ -61,7 +61,7 @@ def _like_a_whole(facts: Facts, looks: Looks, rows: Ints) -> Ints:
     """
     whole, partly = rows[looks["whole"][rows]], rows[~looks["whole"][rows]]
     if not len(whole) or not len(partly):
-        return partly[:0]
+        return np.empty(0, dtype=np.int64)
     sides = np.sort(np.stack([facts.widths, facts.heights], axis=1).astype(np.int64), axis=1)  # upright or not
     _, size = np.unique(sides, axis=0, return_inverse=True)
     bright = 4.0 * size.reshape(-1) + looks["mean"][:, 0]  # as a mean is at most 1, sizes lie apart
@@ -72,7 +72,7 @@ def _like_a_whole(facts: Facts, looks: Looks, rows: Ints) -> Ints:
         others = partly[start:stop]
         off = np.abs(looks["thumb"][others].astype(np.int16) - looks["thumb"][one]).max(axis=(1, 2), initial=0)
         found[others[off <= _THUMB_OFF]] = True
-    return np.flatnonzero(found)
+    return np.flatnonzero(found).astype(np.int64)
 
 
 def _contents(facts: Facts, looks: Looks) -> Ints:
