@@ -87,7 +87,7 @@ def check(settings: DataSettings, progress: Callable[[int, int], None] | None = 
     index = found.index
     bad = {one.path for one in found.bad}
     rows = np.array([row for row, file in enumerate(files) if file not in bad], dtype=np.int64)
-    looks = looks[rows]
+    looks = looks[rows] if bad else looks
     same = same_pictures(list(Files(index.root, index.paths)), found.facts, looks, max_pixels=settings.max_pixels)
     statistics = _statistics(looks)
     sections = [

@@ -35,7 +35,8 @@ def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int,
     Returns:
         (n,) of LOOK; a file that cannot be used as a picture is not `known`.
     """
-    found, left, done = list[bytes](), iter(files), 0
+    found: Looks = np.zeros(len(files), dtype=LOOK)
+    left, done = iter(files), 0
     work, processes = partial(examine, max_pixels=max_pixels, looked=look), _cores()
     with closing(FactCache()) as cache, ExitStack() as stack:
         beside = [stack.enter_context(Apart(work, crashed, 1)) for _ in range(processes)]
@@ -43,6 +44,8 @@ def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int,
         while chunk := list(islice(left, min(_CHUNK * processes, _MOST_AT_ONCE))):
             known = cache.looks(chunk, max_pixels)
             new = [file for file in chunk if file not in known]
+            for one in beside if new else ():
+                one.start()
             parts = [new[number::processes] for number in range(processes)]
             answers = dict[str, Examined | BadImage]()
             for part, their in zip(parts, pool.map(Apart.map, beside, parts), strict=True):
@@ -51,11 +54,12 @@ def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int,
             cache.put(good, max_pixels)
             cache.put_looks({file: (one.mtime_ns, one.facts.size, one.look) for file, one in good.items()}, max_pixels)
             known.update((file, one.look) for file, one in good.items())
-            found += [known.get(file, _NOTHING) for file in chunk]
+            told = b"".join(known.get(file, _NOTHING) for file in chunk)
+            found[done : done + len(chunk)] = np.frombuffer(told, dtype=LOOK)
             done += len(chunk)
             if progress is not None:
                 progress(done, len(files))
-    return np.frombuffer(b"".join(found), dtype=LOOK).copy()
+    return found
 
 
 def read_whole(files: Iterable[str], looks: Looks, *, max_pixels: int) -> Looks:
