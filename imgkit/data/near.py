@@ -69,7 +69,7 @@ def near_pairs(
     common = plain.mean(axis=0) * (len(rows) / (len(rows) + _COMMON)) if len(rows) else plain.sum(axis=0)
     base, hashes = _unit(plain - common), _hash(plain)
     cut = _cut_matrix()
-    asked_as: dict[str, Floats] = {"": levels, "mirrored": levels[:, :, ::-1], "cut": np.asarray(cut @ levels @ cut.T, dtype=np.float32)}
+    asked_as: dict[str, Floats] = {"": levels, "mirrored": levels[:, :, ::-1], "cut": cut @ levels @ cut.T}
     found = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.bool_))]
     total = 0
     for name, seen in asked_as.items():
@@ -102,7 +102,8 @@ def flat(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 def _frequencies(levels: Floats) -> Floats:
     """The lowest frequencies of thumbnails, without the mean: (n, SIDE, SIDE) -> (n, 63)."""
     place, frequency = np.arange(SIDE), np.arange(_FREQUENCIES)[:, np.newaxis]
-    scale = np.where(frequency == 0, np.sqrt(1 / SIDE), np.sqrt(2 / SIDE))
+    scale = np.full((_FREQUENCIES, 1), np.sqrt(2 / SIDE))
+    scale[0] = np.sqrt(1 / SIDE)
     cosines = np.asarray(scale * np.cos(np.pi * frequency * (place + 0.5) / SIDE), dtype=np.float32)  # DCT-II
     found = (cosines @ levels @ cosines.T).reshape(len(levels), _FREQUENCIES**2)[:, 1:]
     return np.asarray(found, dtype=np.float32)
