@@ -284,8 +284,9 @@ grow, and has every reader read made-up contents for so long.
 
 **What is not promised**: a disk that says "synced" and did not; the decoders of Pillow against pictures made to attack
 them, and what these take by themselves (of 64 megapixels, 1.0 GB for a WebP and 0.6 GB for a progressive JPEG with
-colour in full); that copies are found which differ in any byte, such as a picture that was saved anew; the same on
-Windows, which does not sync folders and limits no process.
+colour in full) or let pass (a PNG whose compressed pixels end early, but whole, is black there); that copies are found
+which differ in any byte, such as a picture that was saved anew; the same on Windows, which does not sync folders and
+limits no process.
 """
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from imgkit import checkpoint
 from imgkit.errors import DiskError
-from imgkit.evaluate import store
 from imgkit.evaluations import weights_label
 from imgkit.progress import best_first, best_row
 from imgkit.recipe.monitors import is_better
 from imgkit.run import RunFolder
+from imgkit.scoring import store
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Watched

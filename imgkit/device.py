@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -84,8 +85,9 @@ def use_settings(threads: int | None, *, deterministic: bool) -> None:
         os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS is refused without it
 
 
+@cache
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory instead of giving it back after every step.
+    """Tell glibc to keep freed memory instead of giving it back after every step; once a process.
 
     No mmap for large blocks, no trimming, one arena: `M_MMAP_MAX`, `M_TRIM_THRESHOLD`, `M_ARENA_MAX` of mallopt(3).
     Measured on two cores: tf_efficientnet_lite0 trains at 39.5 instead of 27 images a second. Does nothing where the

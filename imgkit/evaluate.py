@@ -1,137 +1,30 @@
 """Scores a network on a split, and stores what it answered."""
 
 import os
-import time
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
-from imgkit.calibration import Calibration
-from imgkit.cost import cost_of
-from imgkit.data.batches import Warn, eval_batches
 from imgkit.data.csv_table import header_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
-from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
-from imgkit.device import choose_device, choose_workers, keep_freed_memory, no_room
-from imgkit.energy import Meter
-from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
-from imgkit.evaluations import Beside, weights_label, write_evaluation
+from imgkit.device import choose_device, choose_workers, keep_freed_memory
+from imgkit.errors import DataError, DiskError, UsageError, printable
+from imgkit.evaluations import weights_label
 from imgkit.evidence import Images
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder
+from imgkit.scoring import score, store
 from imgkit.screen import Screen
 
 _CALLED = 100  # bytes of the name of other data that go into that of a folder
-_BATCH = 32  # images a forward pass; results do not depend on it beyond rounding
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a network answered: logits float32 (N, K), ids int64 (N,), in the order of the rows.
-
-    Targets are int64 (N,), or zeros and ones float32 (N, K) in a multi-label task. `cost` is cost.json's, if known.
-    """
-
-    logits: npt.NDArray[np.float32]
-    targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
-    ids: npt.NDArray[np.int64]
-    cost: Mapping[str, Any] | None = None
-
-
-def score(
-    model: nn.Module,
-    index: Index,
-    rows: npt.NDArray[np.int64],
-    *,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    workers: int,
-    max_pixels: int,
-    progress: Callable[[int, int], None] | None = None,
-    warn: Warn = warnings.warn,
-) -> Scores:
-    """Run `model`, moved to `device`, over rows of the index in evaluation mode and float32.
-
-    Raises:
-        BadImage: at a file that cannot be read.
-        DeviceError: if memory runs out, or a worker process dies.
-    """
-    logits, targets, ids = [], [], []
-    batches = eval_batches(
-        index, rows, preprocessing=preprocessing, batch_size=_BATCH, workers=workers, max_pixels=max_pixels, warn=warn
-    )
-    done, at_work, meter, began = 0, 0.0, Meter(), time.perf_counter()
-    with memory_told(no_room(device, _BATCH)), torch.inference_mode():
-        model = model.to(device).eval()
-        for batch in batches:
-            given = time.perf_counter()
-            images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
-            logits.append(model(images.contiguous(memory_format=torch.channels_last)).float().cpu())  # device sync
-            at_work += time.perf_counter() - given
-            meter.look()
-            targets.append(batch.targets)
-            ids.append(batch.ids)
-            done += len(batch.ids)
-            if progress is not None:
-                progress(done, len(rows))
-    seconds = time.perf_counter() - began
-    cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device, joules=meter.joules)
-    found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy(), cost)
-    assert np.array_equal(found.ids, rows), "every row is scored once, in order"
-    return found
-
-
-def store(
-    folder: Path,
-    scores: Scores,
-    index: Index,
-    *,
-    split: str,
-    step: int | None,
-    seed: int,
-    calibration: Calibration | None = None,
-    fit_loss: bool = True,
-    unwritten: Callable[[DiskError], None] | None = None,
-    beside: Beside | None = None,
-    **extra: object,
-) -> dict[str, Any]:
-    """Write predictions, metrics, tables and cost of one evaluation into `folder`; returns its metrics.
-
-    Without a `calibration` they are of the plain probabilities and, in a multi-label task, of thresholds 0.5. `beside`
-    puts more files into the folder, see `write_evaluation`.
-
-    Raises:
-        DiskError: if the folder cannot be written and there is no `unwritten` to take the error.
-    """
-    paths = [index.paths[int(row)] for row in scores.ids]
-    return write_evaluation(
-        folder,
-        paths=paths,
-        targets=scores.targets,
-        logits=scores.logits,
-        classes=index.classes,
-        split=split,
-        step=step,
-        seed=seed,
-        extra={"data": index.select(scores.ids).fingerprint, **extra},
-        calibration=calibration,
-        fit_loss=fit_loss,
-        unwritten=unwritten,
-        cost=scores.cost,
-        beside=beside,
-    )
 
 
 def evaluate_run(

@@ -15,7 +15,6 @@ from imgkit import checkpoint
 from imgkit.duration import format_seconds
 from imgkit.epoch_log import loaded_line, saved_line
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
-from imgkit.evaluate import store
 from imgkit.finish import finish, write_page
 from imgkit.head import pictures_of, solve_phase
 from imgkit.plateau import remembered
@@ -27,12 +26,14 @@ from imgkit.recipe.plan import PhasePlan
 from imgkit.records import Records
 from imgkit.run import RunFolder, State
 from imgkit.saving import Saver, Then
+from imgkit.scoring import store
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Request, hear_signals
 from imgkit.time_limit import TimeLimit, epoch_notes
 from imgkit.trainer import Trainer, Update
 from imgkit.trunk import phase_batches
+from imgkit.validation import Validation
 
 _LOG_EVERY = 10  # updates between rows of steps.jsonl
 _TIME_AFTER = 10  # updates before the time left is estimated
@@ -65,6 +66,7 @@ class Experiment:
         self._limit = TimeLimit(setup.recipe.time_limit, closings=1 + mean + test / val)
         self._request = Request()
         self._checkpoints = folder.path / "checkpoints"
+        self._validation = Validation(setup, self._watched)
         self._saver = Saver(self._checkpoints, setup, self.trainer, screen)
         self._began_s = self._last_save_s = time.monotonic()
         self._seconds_before = 0.0
@@ -244,7 +246,7 @@ class Experiment:
         self._saver.settle()
         began = time.monotonic()
         unwritten: list[DiskError] = []
-        metrics = self._evaluate(unwritten.append)
+        metrics = self._evaluate(phase, unwritten.append)
         monitor, before = self.setup.recipe.monitor, now.best
         value = metrics[monitor.removeprefix("val/")]
         gain = before is None or is_better(value, before["value"], monitor, self.setup.index.task)
@@ -282,10 +284,10 @@ class Experiment:
         line = saved_line(row["epoch"]) if saved else ""
         self.screen.epoch(row, monitor=self.setup.recipe.monitor, left_s=left, saved=line)
 
-    def _evaluate(self, unwritten: Callable[[DiskError], None]) -> dict[str, Any]:
+    def _evaluate(self, phase: PhasePlan, unwritten: Callable[[DiskError], None]) -> dict[str, Any]:
         """The metrics of validation; `unwritten` takes the error where their folder cannot be written."""
         setup, step = self.setup, self.progress.step
-        scores = setup.score(self.trainer.scored_model, "val", self._watched)
+        scores = self._validation.scores(self.trainer.scored_model, phase)
         return store(
             self.folder.path / "evaluations" / f"val@{step}",
             scores,
@@ -304,9 +306,11 @@ class Experiment:
             DeviceError: if memory runs out.
         """
         self._saver.settle()  # one at a time; and where it is not on the disk, another epoch is the best
-        self._request.save = False  # one that comes from here on asks for the next
+        asked, self._request.save = self._request.save, False  # one that comes from here on asks for the next
         self.progress.seconds = self._elapsed_s()
         self._saver.begin(self.progress, then, last=last or self._at_end)
+        if asked:
+            self._saver.settle()  # who asks for a save may end the run next
         self._last_save_s = time.monotonic()
 
     @property

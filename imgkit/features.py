@@ -50,12 +50,16 @@ def extract(
     for batch in batches:
         n = len(batch.ids)
         with torch.inference_mode():
-            images = preprocessing.normalise(batch.images.to(device, non_blocking=True))
-            if n < BATCH:
-                images = torch.cat([images, images[-1:].expand(BATCH - n, -1, -1, -1)])
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = filled(preprocessing.normalise(batch.images.to(device, non_blocking=True)))
             values = pooled(model, images)[:n].float().cpu()  # device sync
         yield values
+
+
+def filled(images: torch.Tensor) -> torch.Tensor:
+    """At most `BATCH` images (B, C, H, W) as just so many, channels last: the last one again where there are fewer."""
+    if len(images) < BATCH:
+        images = torch.cat([images, images[-1:].expand(BATCH - len(images), -1, -1, -1)])
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def digest(model: nn.Module) -> str:

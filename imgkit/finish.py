@@ -15,7 +15,7 @@ from imgkit.calibration import FEWEST, Calibration, calibrate
 from imgkit.data.rows import count
 from imgkit.duration import format_seconds
 from imgkit.errors import disk_told
-from imgkit.evaluate import Scores, load_run_model, store
+from imgkit.evaluate import load_run_model
 from imgkit.evaluations import read_cost, read_logits
 from imgkit.evidence import Images
 from imgkit.models.folder import how_it_loads, save_model_folder
@@ -27,6 +27,7 @@ from imgkit.recipe.plan import PhasePlan
 from imgkit.report.run_page import NAME, write_run_page
 from imgkit.report.words import FEW, guessing, no_better_than_chance, scores
 from imgkit.run import RunFolder
+from imgkit.scoring import Scores, store
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Watched

@@ -24,6 +24,8 @@ FEW = 64
 """Images that `auto` answers in float32 before it looks for a faster format: on fewer, looking takes longer."""
 WITHIN = {None: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.02}
 """How far a probability may be from float32's, by autocast; None: float32 with folded batch norms."""
+WITHIN_QUICK = 0.02
+"""The same where pictures were resized by torch, too."""
 _FASTER = 0.9  # share of float32's time that a narrower format may take
 _TRIALS = 3  # passes of each, in turn; the first one warms up
 _TRIED = 8  # images of a trial pass on a CPU
@@ -47,13 +49,19 @@ class Network:
 
     "float32" is the network as `evaluate` has it, always. "bfloat16" and "float16" are autocast, batch norms folded,
     unchecked. "auto" begins as float32. After `FEW` images it folds batch norms, and computes in half precision where
-    that is measured to be faster; each only if a batch has the answers that float32 gave, `WITHIN` its probabilities.
+    that is measured to be faster, and asks for pictures that torch resized; each only if a batch has the answers that
+    float32 gave, `WITHIN` its probabilities. Once it has chosen, several threads may ask it at once.
+
+    Attributes:
+        device: where it runs.
+        settled: whether what is left to choose is chosen, and answers need not be the bits of `evaluate`.
+        quick: whether pictures may be made by `Preprocessing.quick`.
 
     Args:
         loaded: the network and its calibration; the network is moved to `device` and put into evaluation mode.
         device: where it runs.
         precision: see above.
-        told: told once which format `auto` found, and why.
+        told: told once which format `auto` found, and why, and whether torch resizes.
 
     Raises:
         UsageError: if there is no such precision.
@@ -67,24 +75,43 @@ class Network:
         told: Callable[[str], object] | None = None,
     ) -> None:
         check_precision(precision)
-        self._loaded, self._device, self._told = loaded, device, told
+        self._loaded, self.device, self._told = loaded, device, told
         loaded.model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._model, self._autocast = loaded.model, FORMATS.get(precision)
-        self._seen = 0
+        self._seen, self.quick = 0, False
         self._open, self._to_fold = precision == "auto", self._autocast is not None
 
-    def __call__(self, images: Sequence[torch.Tensor]) -> Probabilities:
-        """Images, each uint8 (C, H, W) -> probabilities (B, K)."""
+    @property
+    def settled(self) -> bool:
+        """See above."""
+        chosen = not self._open and not self._to_fold
+        return chosen and (self._model is not self._loaded.model or self._autocast is not None)
+
+    def __call__(
+        self, images: Sequence[torch.Tensor], again: Callable[[], Sequence[torch.Tensor | str]] | None = None
+    ) -> Probabilities:
+        """Images, each uint8 (C, H, W) -> probabilities (B, K).
+
+        `again` makes the same images by `Preprocessing.quick`, or says why one is gone.
+        """
         if not images:
             return np.empty((0, len(self._loaded.classes)))
-        batch = torch.stack(list(images)).to(self._device)
+        batch = torch.stack(list(images)).to(self.device)
         if self._to_fold:
             self._to_fold, self._model = False, self._folded(batch)
         answers = self._answers(self._model, batch, self._autocast)
         self._seen += len(images)
         if self._open and self._seen >= FEW:
             self._open = False
-            self._choose(batch, answers)
+            why = self._choose(batch, answers)
+            if again is not None and self.settled:
+                quick = [image for image in again() if not isinstance(image, str)]
+                self.quick = len(quick) == len(batch) and self._agrees(
+                    self._model, torch.stack(quick).to(self.device), answers, self._autocast, WITHIN_QUICK
+                )
+            if self._told is not None:
+                why += "; images resized by torch" * self.quick
+                self._told(f"precision after {self._seen} images: {why} (--precision float32: exact)")
         return answers
 
     def _folded(self, batch: torch.Tensor) -> nn.Module:
@@ -101,15 +128,15 @@ class Network:
         return self._loaded.preprocessing.normalise(batch).contiguous(memory_format=torch.channels_last)
 
     def _answers(self, model: nn.Module, batch: torch.Tensor, autocast: torch.dtype | None) -> Probabilities:
-        with torch.inference_mode(), torch.autocast(self._device.type, dtype=autocast, enabled=autocast is not None):
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):
             logits = model(self._input(batch)).float().cpu().numpy()  # device sync
         return self._loaded.calibration.probabilities(logits)
 
-    def _choose(self, batch: torch.Tensor, answers: Probabilities) -> None:
-        """Take the fastest format that gives `answers` to the batch; where memory runs out, the one that is."""
+    def _choose(self, batch: torch.Tensor, answers: Probabilities) -> str:
+        """Take the fastest format that gives `answers` to the batch, where memory runs out the one that is; say why."""
         try:
             model = self._folded(batch)
-            half = has_half(self._device)
+            half = has_half(self.device)
             fits = self._agrees(model, batch, answers, None)
             words = "as it is" if model is self._loaded.model else "batch norms folded"
             if not fits:
@@ -120,8 +147,7 @@ class Network:
         except Exception as error:
             why = "no memory to try another format" if ran_out(error) else f"another format failed ({error!r:.80})"
             self._model, self._autocast, why = self._loaded.model, None, f"float32: {why}"
-        if self._told is not None:
-            self._told(f"precision after {self._seen} images: {why} (--precision float32: exact)")
+        return why
 
     def _try(self, half: torch.dtype, batch: torch.Tensor, answers: Probabilities) -> str:
         """Take half precision if it is faster and agrees, and say why or why not; "" where it is not faster."""
@@ -136,11 +162,16 @@ class Network:
         return f"{name}, {fast / slow:.0%} of float32's time; {checked}"
 
     def _agrees(
-        self, model: nn.Module, batch: torch.Tensor, answers: Probabilities, autocast: torch.dtype | None
+        self,
+        model: nn.Module,
+        batch: torch.Tensor,
+        answers: Probabilities,
+        autocast: torch.dtype | None,
+        within: float | None = None,
     ) -> bool:
-        """Whether a format has the same top classes, or sets of labels, and close probabilities."""
+        """Whether a format has the same top classes, or sets of labels, and probabilities `within` or as `WITHIN`."""
         found, thresholds = self._answers(model, batch, autocast), self._loaded.calibration.thresholds
-        if not np.abs(found - answers).max() <= WITHIN[autocast]:  # NaN is not
+        if not np.abs(found - answers).max() <= (within or WITHIN[autocast]):  # NaN is not
             return False
         if thresholds is None:
             return np.array_equal(found.argmax(1), answers.argmax(1))
@@ -149,7 +180,7 @@ class Network:
 
     def _seconds(self, formats: Sequence[torch.dtype | None], batch: torch.Tensor) -> tuple[float, ...]:
         """The quickest pass of the network in each format."""
-        images = batch[:_TRIED] if self._device.type == "cpu" else batch
+        images = batch[:_TRIED] if self.device.type == "cpu" else batch
         best = [float("inf")] * len(formats)
         for number in range(_TRIALS):
             for place, autocast in enumerate(formats):

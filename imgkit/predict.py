@@ -4,11 +4,10 @@ import csv
 import os
 import shlex
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +20,7 @@ from imgkit.data.rows import EXTENSIONS, absolute, listed
 from imgkit.data.sources import TABLES
 from imgkit.data.table_paths import Paths
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
+from imgkit.threads import in_order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from imgkit.models.folder import LoadedModel
 
 _THREADS = 8  # that decode, at most: each may hold a picture of max_pixels
+_JOB = 16  # files of a thread's own pass
 _OF_ITS_DATA = ("data/", *(f"evaluations/{split}@" for split in SPLITS))  # tables in a run's folder
 
 
@@ -117,8 +118,8 @@ def predict_files(
 
     Args:
         loaded: a model folder's content; its network is moved to `device` and put into evaluation mode.
-        paths: files, decoded by up to 8 threads; the iterable is read a batch (on a GPU two) and two images a
-            thread ahead.
+        paths: files, read by up to 8 threads; on a CPU the iterable is read a batch ahead, or two of 16 a thread where
+            the answers need not be the bits of `evaluate`; on a GPU two batches and two images a thread.
         top_k: classes to tell for each file; more than there are means all.
         batch_size: images in a forward pass.
         device: where the network runs.
@@ -143,24 +144,24 @@ def predict_files(
 
     with memory_told(no_room(device, batch_size)):  # a caller's own errors do not come through a yield
         network = Network(loaded, device, precision, told)
-        ahead = 0 if device.type == "cpu" else batch_size  # where it computes, threads that decode would be in the way
-        yield from _predictions(loaded, network, paths, top_k, batch_size, ahead, max_pixels)
+        yield from _predictions(loaded, network, iter(paths), top_k, batch_size, max_pixels)
 
 
 def _predictions(
     loaded: "LoadedModel",
     network: "Network",
-    paths: Iterable[str],
+    paths: Iterator[str],
     top_k: int,
     batch_size: int,
-    ahead: int,
     max_pixels: int,
 ) -> Iterator[Prediction]:
+    import torch
+
     from imgkit.data.decode import load_image
 
     preprocessing = loaded.preprocessing
 
-    def load(path: str) -> "torch.Tensor | str":
+    def load(path: str, *, quick: bool = False) -> "torch.Tensor | str":
         """The image, uint8 (3, H, W), or why there is none."""
         if not path:
             return "no path is given"
@@ -168,17 +169,41 @@ def _predictions(
             image = load_image(Path(path), max_pixels=max_pixels, min_side=preprocessing.min_side)
         except BadImage as error:
             return error.reason
-        return preprocessing(image)
+        return preprocessing.quick(image) if quick or network.quick else preprocessing(image)
 
-    decoded = _decoded(paths, load, ahead)
-    while chunk := list(islice(decoded, batch_size)):
-        images = [image for _, image in chunk if not isinstance(image, str)]
-        answers = iter(network(images))
-        for path, image in chunk:
-            if isinstance(image, str):
-                yield Prediction(path, "", 0.0, (), image)
-            else:
-                yield answer_of(path, next(answers), loaded.classes, loaded.calibration.thresholds, top_k)
+    def answered(chunk: "Sequence[tuple[str, torch.Tensor | str]]") -> list[Prediction]:
+        good = [(path, image) for path, image in chunk if not isinstance(image, str)]
+        answers = iter(network([image for _, image in good], lambda: [load(path, quick=True) for path, _ in good]))
+        return [
+            Prediction(path, "", 0.0, (), image)
+            if isinstance(image, str)
+            else answer_of(path, next(answers), loaded.classes, loaded.calibration.thresholds, top_k)
+            for path, image in chunk
+        ]
+
+    threads = min(_THREADS, os.cpu_count() or 1)
+    if network.device.type != "cpu":
+        decoded = in_order(paths, lambda path: (path, load(path)), threads, 2 * threads + batch_size)
+        while chunk := list(islice(decoded, batch_size)):
+            yield from answered(chunk)
+        return
+    # Threads that decode beside a pass would be in its way. Once no bit has to be that of `evaluate`, each thread makes
+    # passes of its own, which wait for no other.
+    with ThreadPoolExecutor(threads) as pool:
+        while not network.settled and (names := list(islice(paths, batch_size))):
+            yield from answered(list(zip(names, pool.map(load, names), strict=True)))
+    allowed = torch.get_num_threads()
+    threads = min(_THREADS, allowed)
+    jobs = iter(lambda: list(islice(paths, min(_JOB, batch_size))), [])
+    yield from chain.from_iterable(
+        in_order(
+            jobs,
+            lambda names: answered([(path, load(path)) for path in names]),
+            threads,
+            2 * threads,
+            lambda: torch.set_num_threads(allowed // threads),
+        )
+    )
 
 
 def answer_of(
@@ -194,25 +219,6 @@ def answer_of(
     answered = ranked[:1] if thresholds is None else [pair for pair in ranked if pair[1] >= thresholds[pair[0]]]
     labels = tuple(label for label, _ in answered)
     return Prediction(path, *ranked[0], tuple(ranked[:top_k]), labels=labels, probs=tuple(values))
-
-
-def _decoded(
-    paths: Iterable[str], load: "Callable[[str], torch.Tensor | str]", ahead: int = 0
-) -> "Iterator[tuple[str, torch.Tensor | str]]":
-    """Each path with its image, in order; at most two images a thread wait, and `ahead` more."""
-    threads = min(_THREADS, os.cpu_count() or 1)
-    waiting: deque[tuple[str, Future[torch.Tensor | str]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for path in paths:
-                waiting.append((path, pool.submit(load, path)))
-                if len(waiting) >= 2 * threads + ahead:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for first, future in waiting:
-                yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def expand_inputs(

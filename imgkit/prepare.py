@@ -3,6 +3,7 @@
 import csv
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from imgkit.recipe.write import render
 from imgkit.run import SCHEMA, RunFolder, check_place
 from imgkit.screen import Screen
 from imgkit.setup import Setup, say_data, say_setup
+from imgkit.trunk import whole_network
 
 _SMOKE_IMAGES = 16  # of a split, or one of each class
 
@@ -99,7 +101,6 @@ def prepare(
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     limits = measure(model, loaded, size=created.preprocessing.size, device=device, machine=describe(device))
     check(limits, name=created.name, loaded=loaded, classes=len(index.classes))
-    autocast, why = choose_format(plan, recipe, model, device, created.preprocessing.size, smoke=smoke)
     workers = choose_workers(recipe.run.workers, device)
     about = {
         "schema": SCHEMA,
@@ -112,7 +113,6 @@ def prepare(
         "device": str(device),
         "machine": describe(device),
         "threads": torch.get_num_threads(),
-        "format": {"precision": format_name(autocast), "why": why, "memory": "channels_last"},
         "versions": versions(),
         "data": {
             "where": data.name,
@@ -137,8 +137,9 @@ def prepare(
         "budget": about_limits(limits),
         "preprocessing": created.preprocessing.to_dict(),
     }
-    setup = Setup(
-        loaded, index, plan, model, created.preprocessing, device, autocast, workers, about, start, screen.warn
+    setup = _with_format(
+        Setup(loaded, index, plan, model, created.preprocessing, device, None, workers, about, start, screen.warn),
+        smoke,
     )
     say_setup(setup, data, screen)
     if verb in {"finetune", "scratch"} and not (smoke or dry_run):
@@ -147,6 +148,16 @@ def prepare(
         start.say(plan, screen)
     _check_phases(setup, screen)
     return setup, data
+
+
+def _with_format(setup: Setup, smoke: bool) -> Setup:
+    """The setup of a new run with the number format of the updates that go through its network."""
+    gradients = [phase for phase in setup.plan.phases if phase.lr is not None]
+    through = [phase for phase in gradients if whole_network(setup, phase) is not None]
+    size = setup.preprocessing.size
+    autocast, why = choose_format(through, setup.recipe, setup.model, setup.device, size, smoke=smoke)
+    about = {"precision": format_name(autocast), "why": why, "memory": "channels_last"}
+    return replace(setup, autocast=autocast, about={**setup.about, "format": about})
 
 
 def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:

@@ -22,7 +22,6 @@ from imgkit.data.rows import count
 from imgkit.data.sampling import row_weights
 from imgkit.device import out_of_memory
 from imgkit.errors import DeviceError, DivergedError, printable
-from imgkit.evaluate import Scores, score
 from imgkit.features import head_layer
 from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.models.freeze import set_trainable
@@ -34,6 +33,7 @@ from imgkit.recipe.plan import PhasePlan, Plan
 from imgkit.recipe.schema import Recipe
 from imgkit.recipe.task import WORDS
 from imgkit.schedule_fit import schedule_warnings
+from imgkit.scoring import Scores, score
 from imgkit.screen import Screen
 from imgkit.signals import Watched
 

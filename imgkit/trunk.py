@@ -114,7 +114,7 @@ def phase_batches(
 
     That is so where the head alone trains, on its last layer, and sees a fixed number of versions of each picture.
     """
-    why = _whole_network(setup, phase)
+    why = whole_network(setup, phase)
     if why is not None:
         if why:
             screen.note(f"phase {phase.name!r}: every update goes through the whole network, {why}")
@@ -132,11 +132,11 @@ def phase_batches(
     return _feature_batches(setup, phase, start, values)
 
 
-def _whole_network(setup: Setup, phase: PhasePlan) -> str | None:
+def whole_network(setup: Setup, phase: PhasePlan) -> str | None:
     """Why updates cannot be made on features; "" where nobody would expect it; None where they can."""
-    recipe, network = setup.recipe, setup.model
-    if phase.train != "head" or not recipe.run.feature_cache:
-        return ""
+    why = stays(setup, phase)
+    if why is not None:
+        return why
     if phase.augment.mixes:
         return "since its pictures are mixed (augment.mixup, augment.cutmix)"
     if not phase.views and phase.augmentation != "none":
@@ -144,16 +144,31 @@ def _whole_network(setup: Setup, phase: PhasePlan) -> str | None:
             f"since its pictures are new ones in each epoch; with --set phases.{phase.name}.views=2 they are two "
             "versions of each, whose features are computed once"
         )
-    if recipe.model.drop_rate:
+    if setup.recipe.model.drop_rate:
         return "since it drops units before the head (model.drop_rate)"
+    return _too_large(setup, _pictures(setup, phase))
+
+
+def stays(setup: Setup, phase: PhasePlan, split: str | None = None) -> str | None:
+    """Why features of a picture do not stay for a phase, or those of a `split` not in memory; None where they do.
+
+    It is "" where nobody would expect it: layers below the head train, or no feature is to be kept.
+    """
+    if phase.train != "head" or not setup.recipe.run.feature_cache:
+        return ""
     try:
         images = torch.zeros(2, setup.preprocessing.channels, *setup.preprocessing.size, device=setup.device)
-        check_solvable(network, images)
+        check_solvable(setup.model, images)
     except UsageError:
         return "since its head is not one linear layer over features"
-    if left_by_a_solve(network):
+    if left_by_a_solve(setup.model):
         return "since other layers train with the last one"
-    size = 4 * _pictures(setup, phase) * head_layer(network).weight.shape[1]
+    return None if split is None else _too_large(setup, len(setup.index.rows(split)))
+
+
+def _too_large(setup: Setup, pictures: int) -> str | None:
+    """Why the features of so many pictures are not held; None where they are."""
+    size = 4 * pictures * head_layer(setup.model).weight.shape[1]
     if size > min(MAX_BYTES, machine_memory() // 4):
         return f"since its features would take {about_bytes(size)} of memory"
     return None

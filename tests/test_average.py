@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from imgkit import Run, average, checkpoint
 from imgkit.average import mean_state
 from imgkit.data.index import Index
-from imgkit.evaluate import Scores
 from imgkit.progress import best_first
 from imgkit.report.collect import summarise_run
+from imgkit.scoring import Scores
 
 MEAN = ("save.average_best=3", "monitor=val/loss", "data.test=0.2", "train.ema=0", "phases.all.lr=1e-4")
 

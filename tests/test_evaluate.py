@@ -18,7 +18,7 @@ from pictures import square
 from torch import nn
 
 import imgkit
-from imgkit import evaluate
+from imgkit import evaluate, scoring
 from imgkit.data.load import LoadedData, load_data
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.energy import Meter
@@ -63,9 +63,9 @@ def run(place: Path, tmp_path_factory: pytest.TempPathFactory) -> imgkit.Run:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """How `score` was called, each time; it loads in this process."""
     calls: list[dict[str, Any]] = []
-    original = evaluate.score
+    original = scoring.score
 
-    def score(*given: Any, **named: Any) -> evaluate.Scores:  # noqa: ANN401
+    def score(*given: Any, **named: Any) -> scoring.Scores:  # noqa: ANN401
         calls.append(named)
         return original(*given, **{**named, "workers": 0})
 
@@ -179,7 +179,7 @@ def test_a_network_too_large_for_the_device_is_told(place: Path) -> None:
     index = load_data(DataSettings(path=str(place / "in"), val=0.2)).index
     rule = Preprocessing(size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
     with pytest.raises(DeviceError, match="Out of memory on cpu while 32 images at a time were scored"):
-        evaluate.score(
+        scoring.score(
             Large(),
             index,
             index.rows("val"),
@@ -201,11 +201,11 @@ def test_energy_is_read_while_images_are_scored(place: Path, monkeypatch: pytest
             (zone / "energy_uj").write_text("3500000")
             return images.mean(dim=(2, 3))[:, :2]
 
-    monkeypatch.setattr(evaluate, "Meter", lambda: Meter(tmp_path))
+    monkeypatch.setattr(scoring, "Meter", lambda: Meter(tmp_path))
     index = load_data(DataSettings(path=str(place / "in"), val=0.2)).index
     rule = Preprocessing(size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
     cpu, rows = torch.device("cpu"), index.rows("val")
-    scores = evaluate.score(Hungry(), index, rows, preprocessing=rule, device=cpu, workers=0, max_pixels=10**6)
+    scores = scoring.score(Hungry(), index, rows, preprocessing=rule, device=cpu, workers=0, max_pixels=10**6)
     assert scores.cost is not None
     assert scores.cost["processor_joules"] == 2.5
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from tally import share
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -87,7 +88,7 @@ def test_features_are_what_the_head_multiplies(name: str) -> None:
     assert torch.allclose(logits, values @ solution.weight.T + solution.bias, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", share(FAMILIES, FAMILIES[:6], pytest.mark.slow))
 def test_features_of_a_picture_do_not_depend_on_those_beside_it(name: str) -> None:
     """To the last bit: what one run has kept is what another one would compute."""
     model = make(name)

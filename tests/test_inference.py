@@ -179,6 +179,32 @@ def test_a_network_that_is_none_to_copy_works_as_it_is(monkeypatch: pytest.Monke
     assert "float32: another format failed (TypeError('no such kernel'))" in line
 
 
+@pytest.mark.usefixtures("faster")
+@pytest.mark.parametrize(("shift", "gone", "taken"), [(0, 0, True), (1, 0, True), (60, 0, False), (0, 1, False)])
+def test_pictures_resized_by_torch_have_to_have_the_same_answers(shift: int, gone: int, taken: bool) -> None:
+    network, asked_for = Network(Loaded(Steps()), CPU), []  # type: ignore[arg-type]
+
+    def again() -> list[torch.Tensor | str]:
+        asked_for.append(1)
+        quick = [
+            torch.clamp(picture.int() + shift, 0, 255).to(torch.uint8).roll(int(shift > 1), 0) for picture in batch
+        ]
+        return [*quick[gone:], *["No such file"] * gone]
+
+    for batch in batches(4):
+        network(batch, again)
+        assert network.quick == (taken and network.settled)
+    assert network.settled
+    assert len(asked_for) == 1
+
+
+def test_pictures_are_not_made_again_where_float32_is_asked_for() -> None:
+    network = Network(Loaded(Steps()), CPU, "float32")  # type: ignore[arg-type]
+    for batch in batches():
+        network(batch, lambda: pytest.fail("made again"))
+    assert (network.settled, network.quick) == (False, False)
+
+
 def test_few_images_are_all_exact_and_none_need_no_network() -> None:
     told: list[str] = []
     network = Network(Loaded(Steps()), CPU, "auto", told.append)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds"],
+    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds", "threads"],
     ["recipe"],
     [
         *(
@@ -39,9 +39,21 @@ LAYERS = [
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
     ],
     [
-        *("experiment", "setup", "prepare", "head", "finish", "average", "range_test", "evaluate", "moved", "predict"),
+        *(
+            "experiment",
+            "setup",
+            "prepare",
+            "head",
+            "finish",
+            "average",
+            "range_test",
+            "evaluate",
+            "scoring",
+            "moved",
+            "predict",
+        ),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        *("studies", "evidence", "doctor", "trunk", "ranking", "saving", "decode_once"),
+        *("studies", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),
         "check",
     ],
     ["api", "api_options", "api_study", "api_probe", "demo", "cli", "__init__", "__main__"],

@@ -18,10 +18,10 @@ from imgkit.data.decode import load_image
 from imgkit.data.folders import read_folder
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import DataError, DeviceError
+from imgkit.inference import Precision
 from imgkit.predict import (
     Prediction,
     Trained,
-    _decoded,
     expand_inputs,
     predict_files,
 )
@@ -125,11 +125,13 @@ def test_too_many_pixels_is_an_error_of_that_row(loaded: Loaded, pictures: Path)
     assert row.error
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (3, 3), (64, 8)])
+@pytest.mark.parametrize(
+    ("precision", "threads", "ahead"), [("float32", 3, 16), ("bfloat16", 3, 96), ("auto", 64, 256)]
+)
 def test_inputs_are_read_a_bounded_number_ahead(
-    loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: int
+    loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision, threads: int, ahead: int
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
     files = files_of(pictures)
     drawn = 0
 
@@ -139,18 +141,11 @@ def test_inputs_are_read_a_bounded_number_ahead(
             drawn += 1
             yield files[number % len(files)]
 
-    for done, _ in enumerate(predict_files(loaded, names(), batch_size=16)):
-        assert drawn - done <= 16 + 2 * threads
+    most = 0
+    for done, _ in enumerate(predict_files(loaded, names(), batch_size=16, precision=precision)):
+        most = max(most, drawn - done)
+    assert ahead / 2 <= most <= ahead
     assert done == 1999
-
-
-def test_on_a_gpu_a_batch_more_is_decoded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    drawn = iter(range(100))
-    rows = _decoded(map(str, drawn), lambda path: path, 16)
-    assert next(rows) == ("0", "0")
-    assert next(drawn) == 16 + 2 * 2
-    assert [path for path, _ in rows] == [str(number) for number in range(1, 100) if number != 20]
 
 
 def test_many_images_in_a_faster_format_have_the_rows_of_float32(

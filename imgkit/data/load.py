@@ -153,7 +153,8 @@ def _classes(
 
 def _given(rows: Rows) -> set[str | None]:
     """The splits that rows name, and None where one names none."""
-    return {None if split < 0 else SPLITS[split] for split in np.unique(rows.splits).tolist()}
+    held = np.flatnonzero(np.bincount(rows.splits + 1)).tolist()  # np.unique takes 20 ms to be imported
+    return {(None, *SPLITS)[split] for split in held}
 
 
 def _splits(

@@ -13,7 +13,7 @@ from imgkit.budget import forward_seconds
 from imgkit.data.sources import find_data, refuse_inside
 from imgkit.device import choose_device, choose_workers, describe, no_room, settings_kept
 from imgkit.errors import memory_told
-from imgkit.evaluate import check_files, evaluate_run, load_run_model, read_index, score, store
+from imgkit.evaluate import check_files, evaluate_run, load_run_model, read_index
 from imgkit.features import head_layer
 from imgkit.keys import order
 from imgkit.models.folder import LoadedModel
@@ -24,6 +24,7 @@ from imgkit.prepare import prepare
 from imgkit.recipe.load import Loaded, load_recipe
 from imgkit.recipe.schema import PhaseSettings, Recipe
 from imgkit.run import RunFolder
+from imgkit.scoring import score, store
 from imgkit.screen import Screen
 from imgkit.studies.plan import Asked, Planned, told_together
 from imgkit.studies.schema import Variant

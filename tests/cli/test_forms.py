@@ -75,7 +75,8 @@ def test_the_lines_of_a_competition_read_back(imgkit: Run, tmp_path: Path, monke
     assert all(len(set(labels)) == 5 for labels in expected)
 
     def answered(*options: str) -> tuple[list[list[str]], str]:
-        code, out, err = imgkit("predict", "run", str(pictures), "--format", "competition", *options)
+        exact = ("--precision", "float32")
+        code, out, err = imgkit("predict", "run", str(pictures), "--format", "competition", *exact, *options)
         assert code == 0, err
         return [line.split(" ") for line in out.splitlines()], err
 

@@ -119,6 +119,7 @@ def _broken() -> Iterator[Made]:
     yield _bad("cut2.jpg", jpeg[:-2], "truncated")
     yield _bad("progressive.jpg", large[: len(large) // 2], "truncated")
     sof, sos = jpeg.index(b"\xff\xc0"), jpeg.index(b"\xff\xda")
+    yield _bad("no-scan.jpg", jpeg[:sos] + b"\xff\xd9")
     yield _bad("flip-header.jpg", _flipped(jpeg, sof + 4))  # bits a sample: 9 of 8
     yield "flip-body.jpg", _flipped(jpeg, (sos + len(jpeg)) // 2), SIZE, None, ""  # JPEG has no checksum
     yield "trailing.jpg", jpeg + b"garbage" * 100, SIZE, (220, 20, 20), ""
@@ -151,6 +152,11 @@ def _foreign() -> Iterator[Made]:
     yield _bad("drawing.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing")
     yield _bad("phone.jpg", b"\x00\x00\x00\x18ftypheic" + bytes(100), "a HEIC image")
     yield _bad("new.jpg", b"\x00\x00\x00\x18ftypavif" + bytes(100), "an AVIF image")
+    yield _bad("paper.jpg", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(100))
+    yield _bad("gzip.png", b"\x1f\x8b\x08\x00" + bytes(100))
+    yield _bad("script.jpg", b"#!/bin/sh\nexit 0\n")
+    yield _bad("wide-text.png", "\ufeffa picture".encode("utf-16-le"))
+    yield _bad("xl.jpg", b"\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a" + bytes(100))
     yield _bad("eps.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     yield _bad("ppm.jpg", b"P6 2 2 255\n" + bytes(12))
     for kind in ("PNG", "GIF", "TIFF", "WEBP", "BMP"):
@@ -222,6 +228,7 @@ def _sizes() -> Iterator[Made]:
     for size in ((1, 1), (1, 5000), (5000, 1)):
         yield f"{size[0]}x{size[1]}.png", encoded(Image.new("RGB", size, (9, 9, 9)), "PNG"), size, (9, 9, 9), ""
     yield _bad("no-width.png", png(0, 10))
+    yield _bad("colour5.png", png(4, 4, colour=5, body=bytes(4 * 5)))
     yield _bad("giant.png", png(2**31 - 1, 2**31 - 1), "megapixels")
     yield _bad("bomb30000.png", png(30_000, 30_000), "900.0 megapixels, over the limit of 64")
     yield _bad("bomb65500.png", png(65_500, 65_500, bits=1), "megapixels")

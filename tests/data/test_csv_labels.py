@@ -48,7 +48,7 @@ def naive(made: Table) -> list[set[str]] | None:
     names, cells, delimiter = made
     yes, no = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", ""}
     found: list[set[str]] = [set() for _ in cells]
-    flags, spoken, has_names = set(), set(), False
+    flags, spoken, has_names, codes = set(), set(), False, 0
     for column, name in enumerate(names):
         words = [row[column].strip().lower() for row in cells]
         if set(words) <= yes | no and not (len(names) == 1 and delimiter):
@@ -57,12 +57,19 @@ def naive(made: Table) -> list[set[str]] | None:
                 found[row] |= {name} if word in yes else set()
             continue
         has_names = True
+        labels = {part.strip() for line in cells for part in line[column].split(delimiter or "\n")} - {""}
+        codes += labels == {"1"}  # the only number among NAMES
         for row, line in enumerate(cells):
             for part in line[column].split(delimiter) if delimiter else [line[column]]:
                 if part.strip():
                     found[row].add(part.strip())
                     spoken.add(part.strip())
-    if (delimiter and not has_names) or (len(names) == 1 and has_names and not delimiter) or flags & spoken:
+    if (
+        codes > 1
+        or (delimiter and not has_names)
+        or (len(names) == 1 and has_names and not delimiter)
+        or flags & spoken
+    ):
         return None
     return found
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from rules import MEAN, STD, picture, rule
 from timm.data import create_transform
 
-from imgkit.data.preprocessing import CROP_MODES, RESAMPLING, Preprocessing
+from imgkit.data.preprocessing import CROP_MODES, RESAMPLING, Fit, Preprocessing
 from imgkit.errors import UsageError
 
 
@@ -85,6 +85,28 @@ def test_what_is_seen_is_where_the_pixels_came_from(
 def test_long_thin_pictures_cost_no_more() -> None:
     assert rule()(Image.new("RGB", (60_000, 1), (10, 20, 30))).shape == (3, 32, 32)
     assert rule()(Image.new("RGB", (1, 60_000), (10, 20, 30)))[:, 5, 5].tolist() == [10, 20, 30]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    width=st.integers(8, 300),
+    height=st.integers(8, 300),
+    size=st.sampled_from([(32, 32), (24, 40)]),
+    crop_pct=st.sampled_from([1.0, 0.875]),
+    filtering=st.sampled_from(["bilinear", "bicubic", "lanczos"]),
+    fit=st.sampled_from(sorted(CROP_MODES)),
+    channels=st.sampled_from([1, 3]),
+)
+def test_quick_pixels_are_those_of_pillow_but_for_rounding(
+    width: int, height: int, size: tuple[int, int], crop_pct: float, filtering: str, fit: Fit, channels: int
+) -> None:
+    own = Preprocessing(size, crop_pct, filtering, (0.5,) * channels, (0.5,) * channels, fit)
+    image = picture(width, height)
+    exact, found = own(image).int(), own.quick(image)
+    assert (found.dtype, found.shape) == (torch.uint8, exact.shape)
+    apart = (found.int() - exact).abs()
+    assert apart.max() <= (2 if fit != "letterbox" and filtering != "lanczos" else 0)
+    assert apart.float().mean() < 0.25
 
 
 def test_normalise_equals_the_formula_and_keeps_the_memory_format() -> None:

@@ -2,11 +2,12 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 import corpus
+import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from tally import Tally
 from imgkit.data import load
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData, load_data
+from imgkit.data.rows import Row
 from imgkit.errors import DataError
 from imgkit.recipe.schema import DataSettings
 
@@ -137,12 +139,12 @@ def test_label_and_name_agree_or_it_is_an_error(tally: Tally, whole: bool) -> No
 # What protects, taken away: the checks above must notice.
 
 
-def by_position(source: object, rows: list[load.Row], *rest: object) -> Index:
+def by_position(source: object, rows: Sequence[Row], *rest: object) -> Index:
     """Codes as of a reader that counts the class folders of each split, as most tools do."""
-    facts, classes, labels, splits = rest
+    facts, classes, _, splits = rest
     kinds = [sorted({row.labels for row in rows if row.split == split}) for split in (row.split for row in rows)]
-    labels = [(min(kind.index(row.labels), len(classes) - 1),) for row, kind in zip(rows, kinds, strict=True)]
-    return INDEX(source, rows, facts, classes, labels, splits)
+    codes = [min(kind.index(row.labels), len(classes) - 1) for row, kind in zip(rows, kinds, strict=True)]
+    return INDEX(source, rows, facts, classes, np.array(codes), splits)
 
 
 INDEX = load._index

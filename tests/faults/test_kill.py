@@ -16,9 +16,9 @@ from oracle import fingerprint, short_run, write_recipe
 from tally import Tally, share
 
 from imgkit import Run, checkpoint, open_run
-from imgkit.evaluate import store
 from imgkit.report.collect import collect
 from imgkit.run import RunFolder
+from imgkit.scoring import store
 from imgkit.trainer import Trainer
 
 HITS = 5  # kills at each point
@@ -48,7 +48,7 @@ def test_kills_at_each_point_of_a_save(tmp_path: Path, end: End, tally: Tally, w
 @pytest.mark.parametrize("name", share(ROUNDS, quick=ROUNDS[:1]))
 def test_kills_at_random_instants(tmp_path: Path, end: End, tally: Tally, whole: bool, name: str) -> None:
     draw = random.Random(name)
-    kills = KILLS if whole else 12
+    kills = KILLS if whole else 8
 
     def blow() -> Blow:
         return None, draw.uniform(0.1, end.seconds)
@@ -73,7 +73,7 @@ def test_kills_while_updates_are_made_beside_a_save(
     def blow() -> Blow:
         return None, draw.uniform(0.1, 2 * end.seconds)
 
-    check(kill_again_and_again(tmp_path, end.print, draw, KILLS if whole else 6, blow, begin_beside), tally)
+    check(kill_again_and_again(tmp_path, end.print, draw, KILLS if whole else 2, blow, begin_beside), tally)
 
 
 @pytest.mark.timeout(900)
@@ -92,7 +92,7 @@ def test_kills_at_each_point_of_a_save_beside_updates(
 # What protects, taken away: the checks above must notice.
 
 
-@pytest.mark.parametrize("what", ["moments", "removal of parts", "saves between epochs"])
+@pytest.mark.parametrize("what", share(("moments", "removal of parts", "saves between epochs"), quick=("moments",)))
 def test_the_check_notices_what_is_missing(
     tmp_path: Path, end: End, tally: Tally, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

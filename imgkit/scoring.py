@@ -1,0 +1,125 @@
+"""What a network answers on rows of an index, and how that is stored."""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from imgkit.calibration import Calibration
+from imgkit.cost import cost_of
+from imgkit.data.batches import Warn, eval_batches
+from imgkit.data.index import Index
+from imgkit.data.preprocessing import Preprocessing
+from imgkit.device import no_room
+from imgkit.energy import Meter
+from imgkit.errors import DiskError, memory_told
+from imgkit.evaluations import Beside, write_evaluation
+from imgkit.features import BATCH, filled
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network answered: logits float32 (N, K), ids int64 (N,), in the order of the rows.
+
+    Targets are int64 (N,), or zeros and ones float32 (N, K) in a multi-label task. `cost` is cost.json's, if known.
+    """
+
+    logits: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
+    ids: npt.NDArray[np.int64]
+    cost: Mapping[str, Any] | None = None
+
+
+def score(
+    model: nn.Module,
+    index: Index,
+    rows: npt.NDArray[np.int64],
+    *,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    workers: int,
+    max_pixels: int,
+    progress: Callable[[int, int], None] | None = None,
+    warn: Warn = warnings.warn,
+) -> Scores:
+    """Run `model`, moved to `device`, over rows of the index in evaluation mode and float32.
+
+    What it answers to an image is the same to the last bit whichever images are beside it, as in `features.extract`.
+
+    Raises:
+        BadImage: at a file that cannot be read.
+        DeviceError: if memory runs out, or a worker process dies.
+    """
+    logits, targets, ids = [], [], []
+    batches = eval_batches(
+        index, rows, preprocessing=preprocessing, batch_size=BATCH, workers=workers, max_pixels=max_pixels, warn=warn
+    )
+    done, at_work, meter, began = 0, 0.0, Meter(), time.perf_counter()
+    # A traceback may hold the generator until the process ends, which waits for its loaders.
+    with closing(batches), memory_told(no_room(device, BATCH)), torch.inference_mode():
+        model = model.to(device).eval()
+        for batch in batches:
+            given = time.perf_counter()
+            images = filled(preprocessing.normalise(batch.images.to(device, non_blocking=True)))
+            logits.append(model(images)[: len(batch.ids)].float().cpu())  # device sync
+            at_work += time.perf_counter() - given
+            meter.look()
+            targets.append(batch.targets)
+            ids.append(batch.ids)
+            done += len(batch.ids)
+            if progress is not None:
+                progress(done, len(rows))
+    seconds = time.perf_counter() - began
+    cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device, joules=meter.joules)
+    found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy(), cost)
+    assert np.array_equal(found.ids, rows), "every row is scored once, in order"
+    return found
+
+
+def store(
+    folder: Path,
+    scores: Scores,
+    index: Index,
+    *,
+    split: str,
+    step: int | None,
+    seed: int,
+    calibration: Calibration | None = None,
+    fit_loss: bool = True,
+    unwritten: Callable[[DiskError], None] | None = None,
+    beside: Beside | None = None,
+    **extra: object,
+) -> dict[str, Any]:
+    """Write predictions, metrics, tables and cost of one evaluation into `folder`; returns its metrics.
+
+    Without a `calibration` they are of the plain probabilities and, in a multi-label task, of thresholds 0.5. `beside`
+    puts more files into the folder, see `write_evaluation`.
+
+    Raises:
+        DiskError: if the folder cannot be written and there is no `unwritten` to take the error.
+    """
+    paths = [index.paths[int(row)] for row in scores.ids]
+    return write_evaluation(
+        folder,
+        paths=paths,
+        targets=scores.targets,
+        logits=scores.logits,
+        classes=index.classes,
+        split=split,
+        step=step,
+        seed=seed,
+        extra={"data": index.select(scores.ids).fingerprint, **extra},
+        calibration=calibration,
+        fit_loss=fit_loss,
+        unwritten=unwritten,
+        cost=scores.cost,
+        beside=beside,
+    )

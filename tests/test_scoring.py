@@ -1,0 +1,40 @@
+"""Scoring rows of an index; see also test_evaluate.py."""
+
+import multiprocessing
+
+import pytest
+import torch
+from pictures import MakeFolders
+from rules import rule
+from torch import nn
+
+from imgkit.data.load import load_data
+from imgkit.recipe.schema import DataSettings
+from imgkit.scoring import score
+
+
+class Mean(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((2, 3))
+
+
+def test_what_stops_it_ends_its_loaders_though_a_traceback_holds_them(make_folders: MakeFolders) -> None:
+    index = load_data(DataSettings(path=str(make_folders({"cat": 40, "dog": 40}, "tree")), val=0.5)).index
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    before = multiprocessing.active_children()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        score(
+            Mean(),
+            index,
+            index.rows("val"),
+            preprocessing=rule(16),
+            device=torch.device("cpu"),
+            workers=1,
+            max_pixels=10**6,
+            progress=stop,
+        )
+    assert multiprocessing.active_children() == before
+    assert caught.tb is not None
