@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -181,7 +180,7 @@ def train(given: argparse.Namespace) -> Scenario:
         fastai(given, "train", data),
         Contestant("torchvision and a loop", format_variants(given, "torchvision_steps", "train", data), peer=True),
     ]
-    there, left_out = taking_part(given, [one for one in many if "prepared" not in one.who or can_prepare()])
+    there, left_out = taking_part(given, many)
     settings = {**common(given, data), "epochs": given.epochs}
     return Scenario(f"train-{suffix(given)}", "images/s", True, there, settings, left_out)
 
@@ -191,11 +190,6 @@ def limit(given: argparse.Namespace, data: Path) -> list[str]:
     steps = max(4, 192 // given.batch_size) if not given.device.startswith("cuda") else 50
     more = ("--steps", str(steps), *(("--compile",) if given.compile else ()))
     return driver(given, "no_data", "train", data, *more)
-
-
-def can_prepare() -> bool:
-    """Whether this imgkit can decode pictures once."""
-    return importlib.util.find_spec("imgkit.decode_once") is not None
 
 
 def frozen(given: argparse.Namespace) -> Scenario:

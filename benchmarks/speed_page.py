@@ -70,9 +70,15 @@ BARS = (
     Bar(f"train-{RES}", "imgkit", "timm train.py, best flags", 1.1),
     *(Bar(f"train-{model}", "imgkit", "timm train.py, defaults", 2.3) for model in (LITE, RES)),
     *(Bar(f"train-{model}", "imgkit", "fastai", 2.0) for model in (LITE, RES)),
-    Bar(f"frozen-{LITE}", "imgkit, first time", "timm, frozen by hand, best flags", 6.0),
-    Bar(f"frozen-{LITE}", "imgkit, first time", "fastai", 8.0),
-    Bar(f"frozen-{LITE}", "imgkit, again", "timm, frozen by hand, best flags", 50.0),
+    *(
+        Bar(f"frozen-{LITE}", f"imgkit, {time}{more}", f"{peer}{more}", least)
+        for time, peer, least in (
+            ("first time", "timm, frozen by hand, best flags", 6.0),
+            ("first time", "fastai", 8.0),
+            ("again", "timm, frozen by hand, best flags", 50.0),
+        )
+        for more in ("", ": with validation")
+    ),
     Bar(f"predict-{LITE}", "imgkit", "timm inference.py, best flags", 1.6),
     Bar("quality-solar2", "imgkit", "fastai", 15.0),
     Bar("command", "imgkit --help", "import torch", most=0.15),
@@ -85,9 +91,8 @@ BARS = (
 
 WORDS = {
     "train": "Training all layers of `{model}`, images a second of epochs 2 and on, waiting for data counted",
-    "frozen": "{epochs} epochs of a head on the frozen trunk of `{model}`, from the first picture on, "
-    "validation apart, seconds; imgkit learns from one random crop of each picture, the others from a new one in each "
-    "epoch",
+    "frozen": "{epochs} epochs of a head on the frozen trunk of `{model}`, from the first picture on, seconds, with "
+    "validation and without; imgkit learns from one random crop of each picture, the others from a new one an epoch",
     "predict": "Labels of `{model}` for a folder of JPEGs, images a second",
     "quality": "Solar cells, 2 classes, `tf_efficientnet_lite0`: one whole command with cold caches, seconds",
     "command": "Until the command answers, seconds",

@@ -70,12 +70,11 @@ def train(given: stopwatch.argparse.Namespace) -> None:
     """All layers; images a second of the epochs after the first."""
     from imgkit import finetune
 
-    recipe, sets = write_recipe(given, "all", f"epochs = {given.epochs}"), []
+    recipe, sets = write_recipe(given, "all", f"epochs = {given.epochs}"), ["data.prepared=none"]
     if given.prepared:
         words = ["data", "prepare", given.model, "--data", str(given.data), "--recipe", str(recipe)]
         subprocess.run([sys.executable, "-m", "imgkit", *words], check=True)
-    elif can_prepare():
-        sets = ["data.prepared=none"]
+        sets = []
     run = finetune(
         given.model, recipe=str(recipe), data=given.data, out=given.scratch, name="run", sets=sets
     ).folder.path
@@ -90,13 +89,6 @@ def train(given: stopwatch.argparse.Namespace) -> None:
         with_evaluation=each * len(whole) / sum(whole),  # images a second, evaluation and checkpoints counted
         **chosen(run),
     )
-
-
-def can_prepare() -> bool:
-    """Whether this imgkit can decode pictures once."""
-    from imgkit.recipe.schema import DataSettings
-
-    return "prepared" in DataSettings.model_fields
 
 
 def frozen(given: stopwatch.argparse.Namespace) -> None:

@@ -69,7 +69,8 @@ def near_pairs(
     common = plain.mean(axis=0) * (len(rows) / (len(rows) + _COMMON)) if len(rows) else plain.sum(axis=0)
     base, hashes = _unit(plain - common), _hash(plain)
     cut = _cut_matrix()
-    asked_as: dict[str, Floats] = {"": levels, "mirrored": levels[:, :, ::-1], "cut": cut @ levels @ cut.T}
+    without_edges = np.asarray(cut @ levels @ cut.T, dtype=np.float32)
+    asked_as: dict[str, Floats] = {"": levels, "mirrored": levels[:, :, ::-1], "cut": without_edges}
     found = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.bool_))]
     total = 0
     for name, seen in asked_as.items():
