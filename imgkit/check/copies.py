@@ -1,12 +1,12 @@
 """Pictures that are there twice: within a split, in two splits, under two labels; and groups that splits tear apart."""
 
-from collections.abc import Iterator
-
 import numpy as np
+import numpy.typing as npt
 
 from imgkit.check.finding import Finding, Section, Severity, sections_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData
+from imgkit.data.near import Ints
 from imgkit.data.same import Same
 
 _COPIES: tuple[tuple[str, Severity, str, tuple[str, str]], ...] = (
@@ -47,7 +47,7 @@ def copy_sections(found: LoadedData, same: Same) -> list[Section]:
     index = found.index
     splits, labels = index.splits.tolist(), label_texts(index)
     rows: dict[str, list[Finding]] = {name: [] for name in ("leak", "drawn-leak", "two-labels", "copy")}
-    for group in _groups(same.contents.tolist()):
+    for group in _members(same.contents, np.bincount(same.contents) > 1).values():
         kept = max(group, key=lambda row: (splits[row], -row))
         for row in group:
             if row == kept:
@@ -74,10 +74,12 @@ def copy_sections(found: LoadedData, same: Same) -> list[Section]:
 
 def near_sections(index: Index, same: Same) -> list[Section]:
     """Pictures that show the same and have other pixels: each once for each kind, with the one most like it."""
-    splits, labels, members = index.splits.tolist(), label_texts(index), _members(same.contents.tolist())
+    splits, labels, pairs = index.splits.tolist(), label_texts(index), same.pairs
+    paired = np.zeros(len(same.contents), dtype=np.bool_)
+    paired[same.contents[np.concatenate([pairs.first, pairs.second])]] = True
+    members = _members(same.contents, paired)
     rows: dict[str, list[Finding]] = {name: [] for name in ("near-leak", "near-labels", "near")}
     told: dict[str, set[int]] = {name: set() for name in rows}
-    pairs = same.pairs
     for number in np.argsort(-pairs.cosine, kind="stable")[:_PAIRS].tolist():
         ones, others = (members[same.contents[end[number]]] for end in (pairs.first, pairs.second))
         ends = [(one, other) for one in ones[:_FEW] for other in others[:_FEW]]
@@ -151,13 +153,10 @@ def label_texts(index: Index) -> list[str]:
     return [" + ".join(index.classes[code] for code in codes) or "no label" for codes in index.label_sets()]
 
 
-def _members(contents: list[int]) -> dict[int, list[int]]:
-    """The rows of each content."""
+def _members(contents: Ints, chosen: npt.NDArray[np.bool_]) -> dict[int, list[int]]:
+    """The rows of each content that is chosen, (number of contents,)."""
     rows: dict[int, list[int]] = {}
-    for row, content in enumerate(contents):
+    found = np.flatnonzero(chosen[contents])
+    for row, content in zip(found.tolist(), contents[found].tolist(), strict=True):
         rows.setdefault(content, []).append(row)
     return rows
-
-
-def _groups(contents: list[int]) -> Iterator[list[int]]:
-    return (rows for rows in _members(contents).values() if len(rows) > 1)

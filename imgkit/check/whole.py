@@ -21,6 +21,13 @@ from imgkit.recipe.schema import DataSettings
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """By which most pretrained networks normalise channels: ImageNet's (torchvision)."""
 _BRIGHT, _SPREAD = 1.0, 2.0  # normalised means beyond this, and deviations beyond this times 1 or below its inverse
+_IN_SECTIONS = (
+    "left out because they cannot be used",
+    "imgkit does not read this kind",
+    "outside the class folders, ignored",
+    "are exact copies of each other",
+)
+"""Words of what a training says in a sentence and the check in a section of its own."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,11 @@ def check(settings: DataSettings, progress: Callable[[int, int], None] | None = 
         *_statistics_section(statistics),
     ]
     told = {*duplicate_warnings(index), *group_warnings(index), *name_warnings(index), *single_warnings(index)}
-    told |= {text for text in found.warnings if "left out because they cannot be used" in text}
+    told |= {text for text in (*found.warnings, *found.notes) if any(words in text for words in _IN_SECTIONS)}
     return Checked(
         found=found,
         sections=tuple(sorted(sections, key=lambda section: SEVERITIES.index(section.severity))),
-        notes=tuple(text for text in found.notes if text not in missing_notes(index)),
+        notes=tuple(text for text in found.notes if text not in {*told, *missing_notes(index)}),
         warnings=tuple(text for text in found.warnings if text not in told),
         statistics=statistics,
     )

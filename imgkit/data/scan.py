@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imgkit.data.apart import Apart
 from imgkit.data.builtin import cache_folder
@@ -44,18 +44,17 @@ def scan(files: Collection[str], *, max_pixels: int, progress: Callable[[int, in
     left, done = iter(files), 0
     with closing(FactCache()) as cache, Apart(work, crashed, threads) as apart:
         while chunk := list(islice(left, _CHUNK)):
-            known = [cache.get(file, max_pixels) for file in chunk]
-            new = [file for file, fact in zip(chunk, known, strict=True) if fact is None]
+            known = cache.facts(chunk, max_pixels)
+            new = [file for file in chunk if file not in known]
             examined = dict(zip(new, apart.map(new), strict=True))
             cache.put({file: found for file, found in examined.items() if isinstance(found, Examined)}, max_pixels)
-            for row, (file, fact) in enumerate(zip(chunk, known, strict=True), done):
+            known.update((file, found.facts) for file, found in examined.items() if isinstance(found, Examined))
+            for row, file in enumerate(chunk, done):
                 found = examined.get(file)
                 if isinstance(found, BadImage):
                     bad.append(found)
-                elif isinstance(found, Examined):
-                    facts.put(row, found.facts)
-                elif fact is not None:
-                    facts.put(row, fact)
+                else:
+                    facts.put(row, known[file])
             done += len(chunk)
             if progress is not None:
                 progress(done, len(files))
@@ -173,18 +172,11 @@ class FactCache:
             raise
         return database
 
-    def get(self, file: str, max_pixels: int) -> FileFacts | None:
-        """What `put` was given, while the file is as it was."""
-        try:
-            status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files takes longer than its look-up
-            row = self._database.execute(
-                "SELECT size, sha256, format, mode, width, height, rotated FROM facts_v1"
-                " WHERE path = ? AND max_pixels = ? AND mtime_ns = ? AND size = ?",
-                (os.fsencode(file), max_pixels, status.st_mtime_ns, status.st_size),
-            ).fetchone()
-        except (OSError, ValueError, sqlite3.Error):
-            return None
-        return None if row is None else FileFacts._make((*row[:-1], bool(row[-1])))
+    def facts(self, files: Sequence[str], max_pixels: int) -> dict[str, FileFacts]:
+        """What `put` was given for those files that are as they were, by file."""
+        columns = "size, sha256, format, mode, width, height, rotated"
+        rows = self._kept("facts_v1", columns, files, max_pixels)
+        return {file: FileFacts._make((*row[:-1], bool(row[-1]))) for file, row in rows}
 
     def put(self, examined: Mapping[str, Examined], max_pixels: int) -> None:
         """Remember the facts of files."""
@@ -218,21 +210,26 @@ class FactCache:
 
     def looks(self, files: Sequence[str], max_pixels: int) -> dict[str, bytes]:
         """What `put_looks` was given for those files that are as they were, by file."""
-        names, found = {os.fsencode(file): file for file in files}, dict[str, bytes]()
+        return {file: look for file, (_, look) in self._kept("looks_v1", "size, look", files, max_pixels)}
+
+    def _kept(
+        self, table: str, columns: str, files: Sequence[str], max_pixels: int
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Those files that are as they were, each with its row of `columns`, of which the first is the size."""
+        names = {os.fsencode(file): file for file in files}
         marks = ",".join("?" * len(names))
         try:
             rows = self._database.execute(
-                f"SELECT path, mtime_ns, size, look FROM looks_v1 WHERE max_pixels = ? AND path IN ({marks})",  # noqa: S608
+                f"SELECT path, mtime_ns, {columns} FROM {table} WHERE max_pixels = ? AND path IN ({marks})",  # noqa: S608
                 (max_pixels, *names),
             ).fetchall()
         except sqlite3.Error:
-            return {}
-        for name, mtime_ns, size, look in rows:
+            return
+        for name, mtime_ns, *row in rows:
             with suppress(OSError, ValueError):
                 status = os.stat(name)  # noqa: PTH116  # a Path for each of a million files takes longer than this
-                if (status.st_mtime_ns, status.st_size) == (mtime_ns, size):
-                    found[names[name]] = look
-        return found
+                if (status.st_mtime_ns, status.st_size) == (mtime_ns, row[0]):
+                    yield names[name], row
 
     def put_looks(self, looks: Mapping[str, tuple[int, int, bytes]], max_pixels: int) -> None:
         """Remember looks, each with the modification time and size of its file."""

@@ -78,8 +78,7 @@ def write_check_page(checked: Checked, file: Path, command: str) -> None:
         classes=_classes(checked),
         splits=[split for split in SPLITS if len(found.index.rows(split))],
         warnings=[*checked.warnings, *crop_warnings(found.aspects)],
-        near=any(section.kind.startswith("near") for section in checked.sections),
-        leaks=any(section.kind in {"leak", "drawn-leak"} for section in checked.sections),
+        near=next((section.kind for section in checked.sections if section.kind.startswith("near")), ""),
         alike=ALIKE,
         command=command,
     )

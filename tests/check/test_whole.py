@@ -125,6 +125,21 @@ def test_everything_that_is_planted_is_found_and_nothing_else(tmp_path: Path, tr
     }
 
 
+def test_nothing_is_told_twice(tmp_path: Path) -> None:
+    """What a training says in a sentence of its own is in a section here."""
+    root = tmp_path / "d"
+    clean(root)
+    (root / "train/cat/photo.heic").write_bytes(b"x")
+    (root / "train/cat/text.png").write_bytes(b"no picture")
+    (root / "train/cat/twice.png").write_bytes((root / "train/cat/00.png").read_bytes())
+    scene(1000).save(root / "train/stray.png")
+    checked = check(DataSettings(path=str(root)))
+    assert {section.kind for section in checked.sections} == {"unread-format", "unreadable", "copy", "misplaced"}
+    assert checked.warnings == ()
+    assert len(checked.notes) == 1
+    assert checked.notes[0].startswith("PNG 81; largest")
+
+
 def test_a_group_in_two_splits_is_found_by_its_name(tmp_path: Path) -> None:
     lines = ["path,label,split,person"]
     for number in range(40):
