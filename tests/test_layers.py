@@ -60,6 +60,7 @@ LAYERS = [
         *("caution", "likeness"),
         "labelling",
         *("label_errors", "learning_curve"),
+        "check",
     ],
     ["api", "api_options", "api_study", "api_probe", "api_features", "demo", "cli", "__init__", "__main__"],
 ]
@@ -86,6 +87,7 @@ TORCH_FREE = {
     *("selective", "conformal", "unlike", "caution"),
     *("api", "api_options", "api_study", "api_probe", "api_features", "cli", "__init__", "__main__"),
     *("confident", "curve_fit"),
+    "check",
 }
 TORCH_NEEDED = {"studies.measure"}  # of what is free otherwise: imported where models are looked at
 TORCH_FREE_DATA = [
@@ -112,6 +114,10 @@ TORCH_FREE_DATA = [
     "voc",
     "sampling",
     "class_table",
+    "look",
+    "looks",
+    "near",
+    "same",
 ]
 
 

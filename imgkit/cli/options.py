@@ -126,6 +126,10 @@ OPTIONS = (
 _IN_PREVIEW = ("--plugin", "--recipe", "--set", "--epochs", "--image-size", "--fit", "--augment", "--seed")
 _NOT_IN_CHECK = ("--data", "--on-bad")  # the first as arguments; all bad files are to be found, whatever is done then
 _IN_CHECK = ("--plugin", "--sampler")
+_OF_CHECK = (
+    Option("--fix-list", "", Path, "Write all findings as a CSV.", _RUN, metavar="FILE"),
+    Option("--html", "", Path, "Write all findings as one page, with pictures.", _RUN, metavar="FILE"),
+)
 _OF_PREVIEW = (
     Option("--rows", "", int, "Pictures, of each class in turn (8); or classes (50).", _RUN),
     Option("--by-class", "", bool, "Samples of each class instead, train beside val.", _RUN, False),
@@ -190,7 +194,7 @@ def check_signature() -> inspect.Signature:
     """The signature of `data check`: folders or tables, and those options that change how they are read and split."""
     of_pictures = [option for option in OPTIONS if option.panel == _DATA and option.flag not in _NOT_IN_CHECK]
     shared = [*of_pictures, *(option for option in OPTIONS if option.flag in _IN_CHECK)]
-    return _signature_of_paths(shared)
+    return _signature_of_paths([*shared, *_OF_CHECK])
 
 
 def split_options() -> tuple[Option, ...]:

@@ -43,6 +43,14 @@ class Apart(Generic[T, R]):
         if self._process is not None:
             self._process.end()
 
+    def start(self) -> None:
+        """Fork now, where there is a fork: of several, from one thread, so that each hears when this process ends.
+
+        A process holds the pipes of those before it, and none of those after it.
+        """
+        if FORKS and self._process is None:
+            self._process = _Process(self._work, self._threads)
+
     def map(self, items: Sequence[T]) -> list[R]:
         """The answers to `items`, in order. Where the process dies, each of them has one of its own."""
         if not items:

@@ -2,7 +2,7 @@
 
 import shlex
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,22 +88,32 @@ def single_warnings(index: Index) -> list[str]:
 
 def name_warnings(index: Index) -> list[str]:
     """Names that are likely a mistake: two spellings of one class, and what programs write where a label is missing."""
-    alike: dict[str | float, list[str]] = {}
-    for name in index.classes:
-        alike.setdefault(_meaning(name), []).append(f"'{name}'")
-    twins = [names for names in alike.values() if len(names) > 1]
-    warnings = []
+    twins, warnings = twin_names(index.classes), []
     if twins:
         more = f" The same goes for {count(len(twins) - 1, 'other group')}." if len(twins) > 1 else ""
+        first = listed(f"'{name}'" for name in twins[0])
         warnings.append(
-            f"Classes that differ only in capitals, spaces, accents or the form of a number: {listed(twins[0])}. "
+            f"Classes that differ only in capitals, spaces, accents or the form of a number: {first}. "
             f"Each is learned as a class of its own; write them alike if they are one.{more}"
         )
-    missing = [name for name in index.classes if name.casefold() in _MISSING]
+    missing = [name for name in index.classes if means_none(name)]
     if missing:
         what = count(len(missing), "class is", "classes are")
         warnings.append(f"{what} called {listed(missing)}. If that stands for a missing label, delete its images.")
     return warnings
+
+
+def means_none(name: str) -> bool:
+    """Whether programs write this name where a label is missing."""
+    return name.casefold() in _MISSING
+
+
+def twin_names(names: Iterable[str]) -> list[list[str]]:
+    """Groups of two names or more that a person takes for one."""
+    alike: dict[str | float, list[str]] = {}
+    for name in names:
+        alike.setdefault(_meaning(name), []).append(name)
+    return [same for same in alike.values() if len(same) > 1]
 
 
 def _meaning(name: str) -> str | float:

@@ -94,6 +94,13 @@ class Facts(Sequence[FileFacts | None]):
 
     __hash__ = None  # type: ignore[assignment]  # facts are put in later
 
+    def modes(self) -> list[str]:
+        """Pillow's mode of each file, as stored; "" where it is bad."""
+        names = [mode for _, mode in self._kind_of]
+        return [
+            names[kind] if good else "" for kind, good in zip(self._kinds.tolist(), self.good.tolist(), strict=True)
+        ]
+
     def kinds(self) -> list[tuple[tuple[str, str], int]]:
         """((format, mode), good files), in the order in which they came."""
         files = np.bincount(self._kinds[self.good], minlength=len(self._kind_of)).tolist()

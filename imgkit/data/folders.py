@@ -154,9 +154,9 @@ def read_pair(train: Path, val: Path | None, shown: tuple[str, str]) -> Source:
     for (split, folder), name in zip(pair.items(), shown, strict=False):
         tree = walk(folder)
         _require_images(tree, name)
-        add_tree_notes(tree, source)
-        before = len(source.rows)
         prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
+        add_tree_notes(tree, source, prefix)
+        before = len(source.rows)
         add_rows(tree, source, None if val is None else split, prefix=prefix)
         if len(source.rows) == before:
             raise DataError(
@@ -212,6 +212,8 @@ def add_rows(tree: Tree, source: Source, split: str | None, *, folder: str = "",
         source.rows.add_class(PathTable.of(map(prefix.__add__, images)) if prefix else images, label, split)
         stray -= two - one
     if stray:
+        here = (name for name in tree.images.part(first, last) if "/" not in name[len(start) :])
+        source.beside.extend(map(prefix.__add__, here))
         source.notes.append(f"{count(stray, 'image')} directly in {where}, outside the class folders, ignored.")
     if empty:
         empty.sort()
@@ -243,14 +245,15 @@ def _add_level_warning(tree: Tree, source: Source) -> None:
         )
 
 
-def add_tree_notes(tree: Tree, source: Source) -> None:
-    """Say what of a folder is not read."""
+def add_tree_notes(tree: Tree, source: Source, prefix: str = "") -> None:
+    """Say what of a folder is not read; `prefix` leads from the source's root to it."""
     if tree.hidden:
         names = sorted({PurePosixPath(name).name for name in tree.hidden})
         what = count(len(tree.hidden), "hidden or system file or folder", "hidden or system files and folders")
         source.notes.append(f"Ignored {what}: {listed(names)}.")
     unread = [name for name in tree.other if name.lower().endswith(_UNREAD)]
     if unread:
+        source.unread.extend(map(prefix.__add__, unread))
         source.warnings.append(
             f"{count(len(unread), 'picture')} left out ({_suffixes(unread)}): imgkit does not read this kind; "
             "save them as JPEG or PNG."

@@ -41,6 +41,8 @@ def join(sources: Sequence[Source]) -> Source:
                     "Give data sets that share no file.",
                 )
             joined.rows.append(row._replace(path=path))
+        joined.beside.extend(map(prefix.__add__, source.beside))
+        joined.unread.extend(map(prefix.__add__, source.unread))
         joined.notes.extend(source.notes)
         joined.warnings.extend(source.warnings)
     joined.notes.insert(0, f"{len(sources)} data sets are joined; paths start at {printable(str(root))}.")

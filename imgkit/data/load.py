@@ -47,6 +47,7 @@ class LoadedData:
     bad: tuple[BadImage, ...]  # left out because of on_bad="skip"
     aspects: Floats  # width / height of each picture, (n,)
     named: npt.NDArray[np.bool_]  # whether the data themselves name the split of a picture, (n,)
+    facts: Facts  # of the pictures, (n,)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def load_data(
     if report.bad:
         first = _line(report.bad[0], source.root)
         warnings.append(f"{count(len(report.bad), 'file')} left out because they cannot be used, first {first}.")
-    warnings += _duplicate_warnings(index) + _group_warnings(index)
+    warnings += duplicate_warnings(index) + group_warnings(index)
     if classes is None:
         notes += missing_notes(index)
         given = "val" in _given(rows)
@@ -118,7 +119,7 @@ def load_data(
     aspects = (facts.widths / facts.heights).astype(np.float32)
     warnings = source.warnings + warnings
     return LoadedData(
-        index, place.name, str(place), tuple(notes), tuple(warnings), report.bad, aspects, rows.splits >= 0
+        index, place.name, str(place), tuple(notes), tuple(warnings), report.bad, aspects, rows.splits >= 0, facts
     )
 
 
@@ -231,7 +232,7 @@ def _line(error: BadImage, root: Path) -> str:
     return f"{printable(str(Path(error.path).relative_to(root)))}: {error.reason}"
 
 
-def _duplicate_warnings(index: Index) -> list[str]:
+def duplicate_warnings(index: Index) -> list[str]:
     """Exact copies across splits, and with different labels."""
     groups = find_duplicates(index.hashes)
     warnings = []
@@ -251,7 +252,8 @@ def _duplicate_warnings(index: Index) -> list[str]:
     return warnings
 
 
-def _group_warnings(index: Index) -> list[str]:
+def group_warnings(index: Index) -> list[str]:
+    """Groups that the given splits tear apart."""
     if index.groups is None:
         return []
     pairs = np.unique(np.stack([index.groups, index.splits.astype(np.int64)]), axis=1)

@@ -35,6 +35,8 @@ class Source:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     task: "Task" = "single"
+    beside: list[str] = field(default_factory=list)  # pictures beside the class folders, relative to the root
+    unread: list[str] = field(default_factory=list)  # pictures of a kind that imgkit does not read, relative likewise
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:

@@ -3,17 +3,17 @@
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imgkit.data.apart import Apart
 from imgkit.data.builtin import cache_folder
-from imgkit.data.decode import read_image
+from imgkit.data.decode import Decoded, read_image
 from imgkit.data.facts import Facts, FileFacts, ScanReport
 from imgkit.errors import BadImage
 from imgkit.signals import signal_name
@@ -39,23 +39,22 @@ def scan(files: Collection[str], *, max_pixels: int, progress: Callable[[int, in
     """
     facts = Facts(len(files))
     bad: list[BadImage] = []
-    examine = partial(_examine, max_pixels=max_pixels)
+    work = partial(examine, max_pixels=max_pixels)
     threads = min(_THREADS, os.cpu_count() or 1)
     left, done = iter(files), 0
-    with closing(_Cache()) as cache, Apart(examine, _crashed, threads) as apart:
+    with closing(FactCache()) as cache, Apart(work, crashed, threads) as apart:
         while chunk := list(islice(left, _CHUNK)):
-            known = [cache.get(file, max_pixels) for file in chunk]
-            new = [file for file, fact in zip(chunk, known, strict=True) if fact is None]
+            known = cache.facts(chunk, max_pixels)
+            new = [file for file in chunk if file not in known]
             examined = dict(zip(new, apart.map(new), strict=True))
-            cache.put({file: found for file, found in examined.items() if isinstance(found, _Examined)}, max_pixels)
-            for row, (file, fact) in enumerate(zip(chunk, known, strict=True), done):
+            cache.put({file: found for file, found in examined.items() if isinstance(found, Examined)}, max_pixels)
+            known.update((file, found.facts) for file, found in examined.items() if isinstance(found, Examined))
+            for row, file in enumerate(chunk, done):
                 found = examined.get(file)
                 if isinstance(found, BadImage):
                     bad.append(found)
-                elif isinstance(found, _Examined):
-                    facts.put(row, found.facts)
-                elif fact is not None:
-                    facts.put(row, fact)
+                else:
+                    facts.put(row, known[file])
             done += len(chunk)
             if progress is not None:
                 progress(done, len(files))
@@ -72,7 +71,7 @@ def digests(files: Iterable[str]) -> Iterator[str]:
         OSError: at a file that cannot be read; its `filename` says which.
     """
     left = iter(files)
-    with closing(_Cache()) as cache, ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+    with closing(FactCache()) as cache, ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         while chunk := list(islice(left, _CHUNK)):
             known = {file: cache.digest(file) for file in chunk}
             read = [file for file, digest in known.items() if digest is None]
@@ -99,18 +98,21 @@ def _hash(file: str) -> _Hashed:
         raise
 
 
-class _Examined(NamedTuple):
+class Examined(NamedTuple):
     """A picture, and the time that goes with it."""
 
     mtime_ns: int
     facts: FileFacts
+    look: bytes = b""
 
 
-def _examine(file: str, max_pixels: int) -> _Examined | BadImage:
+def examine(file: str, max_pixels: int, looked: Callable[[Decoded], bytes] | None = None) -> Examined | BadImage:
+    """Open, decode and hash a file; `looked` says what else to remember of its picture."""
     path = Path(file)
     mtime_ns = _mtime_ns(path)  # before it is read: what is written meanwhile has another time
     try:
         picture = read_image(path, max_pixels=max_pixels, min_side=_MIN_SIDE)
+        look = b"" if looked is None else looked(picture)
         with path.open("rb") as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
             size = handle.tell()
@@ -119,10 +121,11 @@ def _examine(file: str, max_pixels: int) -> _Examined | BadImage:
     except OSError as error:
         return BadImage(path, error.strerror or type(error).__name__)
     facts = FileFacts(size, digest, picture.format, picture.mode, picture.width, picture.height, picture.rotated)
-    return _Examined(mtime_ns, facts)
+    return Examined(mtime_ns, facts, look)
 
 
-def _crashed(file: str, number: int) -> _Examined | BadImage:
+def crashed(file: str, number: int) -> Examined | BadImage:
+    """What is said of a file whose decoder dies by a signal."""
     return BadImage(file, f"its decoder crashes ({signal_name(number)})")
 
 
@@ -134,7 +137,7 @@ def _mtime_ns(path: Path) -> int:
         return -1
 
 
-class _Cache:
+class FactCache:
     """Facts and digests by file; a cache that cannot be opened or written is none.
 
     Another table name is due when the columns change, or when `read_image` refuses what it took before.
@@ -160,32 +163,32 @@ class _Cache:
                 "CREATE TABLE IF NOT EXISTS digests_v1 (path BLOB PRIMARY KEY, mtime_ns INTEGER, size INTEGER,"
                 " sha256 TEXT) WITHOUT ROWID"
             )
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS looks_v1 (path BLOB, max_pixels INTEGER, mtime_ns INTEGER, size INTEGER,"
+                " look BLOB, PRIMARY KEY (path, max_pixels)) WITHOUT ROWID"
+            )
         except sqlite3.Error:
             database.close()
             raise
         return database
 
-    def get(self, file: str, max_pixels: int) -> FileFacts | None:
-        try:
-            status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files takes longer than its look-up
-            row = self._database.execute(
-                "SELECT size, sha256, format, mode, width, height, rotated FROM facts_v1"
-                " WHERE path = ? AND max_pixels = ? AND mtime_ns = ? AND size = ?",
-                (os.fsencode(file), max_pixels, status.st_mtime_ns, status.st_size),
-            ).fetchone()
-        except (OSError, ValueError, sqlite3.Error):
-            return None
-        return None if row is None else FileFacts._make((*row[:-1], bool(row[-1])))
+    def facts(self, files: Sequence[str], max_pixels: int) -> dict[str, FileFacts]:
+        """What `put` was given for those files that are as they were, by file."""
+        columns = "size, sha256, format, mode, width, height, rotated"
+        rows = self._kept("facts_v1", columns, files, max_pixels)
+        return {file: FileFacts._make((*row[:-1], bool(row[-1]))) for file, row in rows}
 
-    def put(self, examined: Mapping[str, _Examined], max_pixels: int) -> None:
+    def put(self, examined: Mapping[str, Examined], max_pixels: int) -> None:
+        """Remember the facts of files."""
         with suppress(OSError, sqlite3.Error), self._database:
-            for file, (mtime_ns, facts) in examined.items():
+            for file, (mtime_ns, facts, _) in examined.items():
                 self._database.execute(
                     "INSERT OR REPLACE INTO facts_v1 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (os.fsencode(file), max_pixels, mtime_ns, *facts),
                 )
 
     def digest(self, file: str) -> str | None:
+        """The SHA-256 of a file, hex, while it is as it was."""
         try:
             status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files takes longer than its look-up
             row = self._database.execute(
@@ -198,11 +201,44 @@ class _Cache:
         return None if row is None else str(row[0])
 
     def put_digests(self, hashed: Mapping[str, _Hashed]) -> None:
+        """Remember SHA-256s."""
         with suppress(OSError, sqlite3.Error), self._database:
             for file, found in hashed.items():
                 self._database.execute(
                     "INSERT OR REPLACE INTO digests_v1 VALUES (?, ?, ?, ?)", (os.fsencode(file), *found)
                 )
 
+    def looks(self, files: Sequence[str], max_pixels: int) -> dict[str, bytes]:
+        """What `put_looks` was given for those files that are as they were, by file."""
+        return {file: look for file, (_, look) in self._kept("looks_v1", "size, look", files, max_pixels)}
+
+    def _kept(
+        self, table: str, columns: str, files: Sequence[str], max_pixels: int
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Those files that are as they were, each with its row of `columns`, of which the first is the size."""
+        names = {os.fsencode(file): file for file in files}
+        marks = ",".join("?" * len(names))
+        try:
+            rows = self._database.execute(
+                f"SELECT path, mtime_ns, {columns} FROM {table} WHERE max_pixels = ? AND path IN ({marks})",  # noqa: S608
+                (max_pixels, *names),
+            ).fetchall()
+        except sqlite3.Error:
+            return
+        for name, mtime_ns, *row in rows:
+            with suppress(OSError, ValueError):
+                status = os.stat(name)  # noqa: PTH116  # a Path for each of a million files takes longer than this
+                if (status.st_mtime_ns, status.st_size) == (mtime_ns, row[0]):
+                    yield names[name], row
+
+    def put_looks(self, looks: Mapping[str, tuple[int, int, bytes]], max_pixels: int) -> None:
+        """Remember looks, each with the modification time and size of its file."""
+        with suppress(OSError, sqlite3.Error), self._database:
+            for file, found in looks.items():
+                self._database.execute(
+                    "INSERT OR REPLACE INTO looks_v1 VALUES (?, ?, ?, ?, ?)", (os.fsencode(file), max_pixels, *found)
+                )
+
     def close(self) -> None:
+        """Close the database."""
         self._database.close()

@@ -38,6 +38,18 @@ def test_answers_are_in_order_and_what_dies_costs_its_own_alone() -> None:
         assert beside.map([5]) == [25], "a fresh process goes on"
 
 
+def test_several_that_are_started_answer_and_end() -> None:
+    with Apart(lambda number: os.getpid(), crashed, 1) as one, Apart(lambda number: os.getpid(), crashed, 1) as two:
+        for beside in (one, two, one):
+            beside.start()
+        first, second = one.map([1])[0], two.map([1])[0]
+        assert len({first, second, os.getpid()}) == 3
+        assert one.map([2]) == [first]
+    for process in (first, second):
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
 def test_a_bug_is_raised_here() -> None:
     with Apart(lambda number: 1 // number, crashed, 2) as beside:
         with pytest.raises(ZeroDivisionError):

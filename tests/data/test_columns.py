@@ -113,7 +113,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
         assert max_pixels
         return FileFacts(0, hashlib.sha256(file.encode()).hexdigest(), "JPEG", "RGB", 30, 20, rotated=False)
 
-    monkeypatch.setattr(scan_file._Cache, "get", get)
+    monkeypatch.setattr(scan_file.FactCache, "get", get)
 
 
 def test_bytes_of_a_listed_file(tree: Path) -> None:

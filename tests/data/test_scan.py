@@ -212,7 +212,7 @@ def test_what_is_written_while_it_is_read_is_read_again(tmp_path: Path, monkeypa
         os.utime(tmp_path / f"{color}.bmp", (mtime, mtime))
     (tmp_path / "red.bmp").rename(file)
     red, blue = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (file, tmp_path / "blue.bmp"))
-    original = scan_file._examine
+    original = scan_file.examine
 
     def examine(path: str, max_pixels: int) -> object:
         found = original(path, max_pixels)
@@ -220,7 +220,7 @@ def test_what_is_written_while_it_is_read_is_read_again(tmp_path: Path, monkeypa
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(scan_file, "_examine", examine)
+        patch.setattr(scan_file, "examine", examine)
         (fact,) = run(file).good
     assert fact.sha256 == red, "as it was read"
     assert [found.sha256 for found in run(file).good] == [blue]
