@@ -143,9 +143,9 @@ def _after_warmup(warmup: float, rest: Schedule) -> Schedule:
     """Linear from WARMUP_START to 1 over the share `warmup`, then `rest` of the progress made since."""
 
     def factor(progress: float) -> float:
-        if progress < warmup:
+        if progress < warmup and not math.isclose(progress, warmup, rel_tol=1e-12):  # an epoch's end is a product
             return WARMUP_START + (1.0 - WARMUP_START) * progress / warmup
-        return rest(progress - warmup)
+        return rest(max(0.0, progress - warmup))
 
     return factor
 

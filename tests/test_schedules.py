@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -103,6 +103,7 @@ def test_every_registered_schedule_is_tested() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(chosen=every_setting, steps=st.integers(1, 400), per_epoch=st.integers(1, 60))
+@example(chosen=Step(name="step", warmup="5%", step_on="epoch", every="1%", gamma=0.0), steps=237, per_epoch=1)
 def test_factors_equal_the_naive_ones_in_steps(chosen: ScheduleSettings, steps: int, per_epoch: int) -> None:
     factor = make_schedule(chosen, steps=steps, steps_per_epoch=per_epoch)
     for step in range(steps):
