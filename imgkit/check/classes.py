@@ -61,7 +61,7 @@ def _imbalance(index: Index) -> list[Section]:
     rows = tuple(
         Finding(
             "",
-            f"{int(counts[code]):,} images in train; the largest class has {most:,}",
+            f"{count(int(counts[code]), 'image')} in train; the largest class has {most:,}",
             advice,
             label=index.classes[code],
         )
@@ -69,5 +69,5 @@ def _imbalance(index: Index) -> list[Section]:
     )
     names = listed(index.classes[code] for code in small)
     few = count(len(rows), "class has", "classes have")
-    sentence = f"The largest class has {most:,} images of train; {few} a tenth of that or less: {names}."
+    sentence = f"The largest class has {count(most, 'image')} of train; {few} a tenth of that or less: {names}."
     return [Section("imbalance", "note", "Imbalance", sentence, rows)]

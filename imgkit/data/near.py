@@ -21,8 +21,8 @@ Ints = npt.NDArray[np.int64]
 DISTANCE = 8
 """Bits of 63 in which the hashes of one picture may differ. Half of the bits are 1, so that it is always even."""
 ALIKE = 0.992
-"""Cosine from which on two pictures are one. Where pictures look alike, it is reached by 2 in a million pairs of other
-pixels (Fashion-MNIST), by 19 (solar cells: most of one cell, judged by eye), by none (digits). benchmarks/check.py counts
+"""Cosine from which on two pictures are one. Where pictures look alike, 2 in a million pairs of other pixels reach it
+(Fashion-MNIST), 19 (solar cells: most are of one cell, judged by eye) or none (digits). benchmarks/check.py counts
 them, and what is found."""
 CUT = 0.02
 """Share of each side that a cut picture lacks at both ends."""

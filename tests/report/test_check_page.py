@@ -38,6 +38,9 @@ def test_findings_have_pictures_suggestions_and_the_next_command(data: Path, tmp
     assert "imgkit finetune NET --data D" in page
     assert "from the files of the run folder" not in page
     assert "https://" not in page
+    bad, leak = page.index('<h2 id="unreadable">'), page.index('<h2 id="leak">')
+    assert "Compared with" not in page[bad:leak], "no finding of it names another picture"
+    assert "Compared with" in page[leak:]
 
 
 def test_a_page_stays_small(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
