@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -201,8 +202,9 @@ def _predictions(
     threads = min(_THREADS, os.cpu_count() or 1)
     if network.device.type != "cpu":
         decoded = in_order(paths, lambda path: (path, load(path)), threads, 2 * threads + batch_size)
-        while chunk := list(islice(decoded, batch_size)):
-            yield from answered(chunk)
+        with closing(decoded):
+            while chunk := list(islice(decoded, batch_size)):
+                yield from answered(chunk)
         return
     # Threads that decode beside a pass would be in its way. Once no bit has to be that of `evaluate`, each thread makes
     # passes of its own, which wait for no other.
@@ -212,15 +214,15 @@ def _predictions(
     allowed = torch.get_num_threads()
     threads = min(_THREADS, allowed)
     jobs = iter(lambda: list(islice(paths, min(_JOB, batch_size))), [])
-    yield from chain.from_iterable(
-        in_order(
-            jobs,
-            lambda names: answered([(path, load(path)) for path in names]),
-            threads,
-            2 * threads,
-            lambda: torch.set_num_threads(allowed // threads),
-        )
+    done = in_order(
+        jobs,
+        lambda names: answered([(path, load(path)) for path in names]),
+        threads,
+        2 * threads,
+        lambda: torch.set_num_threads(allowed // threads),
     )
+    with closing(done):
+        yield from chain.from_iterable(done)
 
 
 def answer_of(

@@ -1,7 +1,7 @@
 """Work by threads, in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,10 +15,10 @@ def in_order(
     threads: int,
     ahead: int,
     begin: Callable[[], None] | None = None,
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """What threads make of items, in order; at most `ahead` of them are taken before they are asked for.
 
-    Each thread calls `begin` first.
+    Each thread calls `begin` first. Closing the generator ends the threads, once what they have in hand is done.
     """
     waiting: deque[Future[Made]] = deque()
     with ThreadPoolExecutor(threads, initializer=begin) as pool:

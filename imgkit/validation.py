@@ -45,11 +45,12 @@ class Validation:
         """The features of all validation pictures, float32 (N, D), the last one again to whole batches."""
         setup = self._setup
         uses = Uses(setup.preprocessing, 0, [(0, row, 0) for row in setup.index.rows("val").tolist()])
-        chunks = []
+        chunks, done = [], 0
         with self._watched("features of val") as progress:
             for chunk in Trunk(setup).features(uses):
                 chunks.append(chunk)
-                progress(sum(len(one.ids) for one in chunks), len(uses.places))
+                done += len(chunk.ids)
+                progress(done, len(uses.places))
         values = together(chunks).values
         return torch.cat([values, values[-1:].expand(-len(values) % BATCH, -1)]).to(setup.device)
 

@@ -165,12 +165,15 @@ def test_many_images_in_a_faster_format_have_the_rows_of_float32(
         assert one.probs == pytest.approx(other.probs, abs=0.02)
 
 
-def test_stopping_early_ends_the_threads(loaded: Loaded, pictures: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stopping_early_ends_the_threads(loaded: Loaded, pictures: Path, precision: Precision) -> None:
     import threading
 
     before = threading.active_count()
-    rows = predict_files(loaded, files_of(pictures)[:1] * 100, batch_size=4)
-    next(rows)
+    rows = predict_files(loaded, files_of(pictures)[:1] * 100, batch_size=4, precision=precision)
+    for _ in range(9):
+        next(rows)
+    assert threading.active_count() > before
     rows.close()
     assert threading.active_count() == before
 

@@ -73,7 +73,7 @@ def test_the_lines_of_a_competition_read_back(imgkit: Run, tmp_path: Path, monke
     classes = (run.folder.path / "data" / "classes.txt").read_text().splitlines()
     pictures = Path(about["data"]["root"])
     monkeypatch.chdir(tmp_path)
-    expected = [[label for label, _ in answer.top] for answer in run.predict([pictures], top_k=5)]
+    expected = [[label for label, _ in answer.top] for answer in run.predict([pictures], top_k=5, precision="float32")]
     assert all(len(set(labels)) == 5 for labels in expected)
 
     def answered(*options: str) -> tuple[list[list[str]], str]:

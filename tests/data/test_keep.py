@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -44,8 +44,8 @@ def kept(index: Index, rule: Rule = SIDE, *, workers: int = 0, progress: Callabl
     return keep_pictures(index, ROWS, rule, workers=workers, max_pixels=10**6, progress=progress)
 
 
-def trained(index: Index, workers: int = 0) -> list[Batch]:
-    found = train_batches(
+def stream_of(index: Index, workers: int = 0) -> Generator[Batch, None, None]:
+    return train_batches(
         index,
         ROWS,
         transform=TRANSFORM,
@@ -58,7 +58,10 @@ def trained(index: Index, workers: int = 0) -> list[Batch]:
         workers=workers,
         max_pixels=10**6,
     )
-    with closing(found):
+
+
+def trained(index: Index, workers: int = 0) -> list[Batch]:
+    with closing(stream_of(index, workers)) as found:
         return list(found)
 
 
@@ -160,20 +163,7 @@ def test_a_store_that_goes_or_breaks_under_a_training_changes_nothing(
     assert same(trained(pictures, workers), direct)
     assert not first.exists()
     assert kept(pictures) == Kept(N, "")  # the damaged shard is made again
-    stream = train_batches(
-        pictures,
-        ROWS,
-        transform=TRANSFORM,
-        seed=1,
-        first_epoch=0,
-        batch_size=8,
-        steps_per_epoch=4,
-        start=0,
-        stop=8,
-        workers=workers,
-        max_pixels=10**6,
-    )
-    with closing(stream):
+    with closing(stream_of(pictures, workers)) as stream:
         found = [next(stream)]
         shutil.rmtree(folder)
         found += stream
