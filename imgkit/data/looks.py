@@ -58,7 +58,7 @@ def look_at(
             cache.put(good, max_pixels)
             cache.put_looks({file: (one.mtime_ns, one.facts.size, one.look) for file, one in good.items()}, max_pixels)
             known.update((file, (one.facts, one.look)) for file, one in good.items())
-            bad += [one for file in new if isinstance(one := answers[file], BadImage)]
+            bad += [answer for file in new if isinstance(answer := answers[file], BadImage)]
             for row, file in enumerate(chunk, done):
                 if file in known:
                     facts.put(row, known[file][0])
