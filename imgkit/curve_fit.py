@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 LEAST_SIZES = 4  # points of a fit of three numbers
 _EXPONENTS = np.geomspace(0.05, 2.0, 400)  # c; nothing within the sizes at hand tells what lies beyond apart
 _UNLIKELY = 0.01  # of a test whether the law holds
+_LARGER = 3  # sizes below all that tell how data sets of the whole size differ
 _LOW, _HIGH = 2.5, 97.5  # percentiles of a 95 % interval
 
 
@@ -118,7 +119,9 @@ def extrapolate(
     errors = np.sqrt(spread**2 * (1 - sizes / sizes[-1]) / seeds + (0.5 / images) ** 2)
     law = fit_power_law(sizes, scores.mean(axis=1), errors)
     freedom = 2 * (seeds - 1)  # simulated: nested sizes tell of the spread about as much as two that are not
-    own = spread[-1] * np.sqrt(freedom / rng.chisquare(freedom, draws))  # (B,), as little as is known of it
+    # The spread of real sets shrinks less than that of a mean: here it is that of the larger ones, as it is.
+    larger = np.sqrt(np.mean((spread[:-1] ** 2)[-_LARGER:]))
+    own = larger * np.sqrt(freedom / rng.chisquare(freedom, draws))  # (B,), as little as is known of it
     taken = drawn.mean(axis=2) + own[:, None] / np.sqrt(seeds) * _bridges(sizes / sizes[-1], draws, rng)  # (B, J)
     _, b, c = fit_power_laws(sizes, taken, errors).T
     gains = b * (1 - factor**-c)

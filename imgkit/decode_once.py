@@ -22,6 +22,7 @@ from imgkit.data.load import load_data
 from imgkit.data.picture_store import PictureStore
 from imgkit.data.prepared import Rule, about, prepare
 from imgkit.data.preprocessing import Preprocessing
+from imgkit.depthwise import quick_depthwise
 from imgkit.duration import format_seconds
 from imgkit.errors import ran_out
 from imgkit.models.create import create_model
@@ -209,7 +210,8 @@ def _update_s(setup: Setup) -> float:
             began = time.perf_counter()
             with torch.autocast(setup.device.type, dtype=setup.autocast, enabled=setup.autocast is not None):
                 logits = model(batch)
-            logits.float().sum().backward()
+            with quick_depthwise(setup.device, setup.autocast):
+                logits.float().sum().backward()
             float(logits.detach().sum())  # device sync
             taken.append(time.perf_counter() - began)
     except Exception as error:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
+from imgkit.depthwise import quick_depthwise
 from imgkit.errors import DivergedError, UsageError
 from imgkit.features import answer, load_solution
 from imgkit.hits import NO_HITS, Hits, hits_of
@@ -198,7 +199,8 @@ class Trainer:
                 targets = mix.targets(targets, self._sent(others[1][rows]), logits.shape[1])
             loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
             scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
-            with statistics_kept(self.model) if self._recomputes else nullcontext():
+            kept = statistics_kept(self.model) if self._recomputes else nullcontext()
+            with kept, quick_depthwise(self.device, self.autocast):
                 scaled.backward()
             if targets.dtype == torch.int64:
                 part_loss, top1, topk = torch.cat(

@@ -26,6 +26,7 @@ LAYERS = [
             "schedule_fit",
             "plateau",
             "optimizers",
+            "depthwise",
             "device",
         ),
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
