@@ -227,13 +227,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--images", type=int, default=10_000, help="of the part speed")
-    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--json", type=Path, help="file to write; parts that were not asked for stay in it")
     parser.add_argument("--table", action="store_true", help="write the tables of the page from the JSON, and stop")
     given = parser.parse_args()
     if given.table:
         write(PAGE, tables(json.loads(given.json.read_text())))
         return
-    results: dict[str, Any] = {"distance": DISTANCE, "alike": ALIKE, "cores": os.cpu_count()}
+    known = json.loads(given.json.read_text()) if given.json is not None and given.json.is_file() else {}
+    results: dict[str, Any] = known | {"distance": DISTANCE, "alike": ALIKE, "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         if "exact" in given.parts:

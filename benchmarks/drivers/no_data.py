@@ -1,7 +1,8 @@
 """The limit of a training: the same network stepping on one synthetic batch that never leaves the device.
 
 Forward, cross-entropy, backward and AdamW, with batch norm in training mode, in several number and memory formats; the
-best one counts. glibc is told to keep freed memory, as imgkit tells it. Nothing is decoded, augmented, normalised,
+best one counts, with imgkit's gradients of depthwise convolutions and with torch's. glibc is told to keep freed memory,
+as imgkit tells it. Nothing is decoded, augmented, normalised,
 sent, counted, evaluated or saved.
 """
 
@@ -11,11 +12,12 @@ import time
 
 import stopwatch
 
-FORMATS = {  # name: channels_last, bfloat16, compiled
-    "float32, contiguous": (False, False, False),
-    "float32, channels_last": (True, False, False),
-    "bfloat16, channels_last": (True, True, False),
-    "bfloat16, channels_last, compiled": (True, True, True),
+FORMATS = {  # name: channels_last, bfloat16, compiled, imgkit's backward pass
+    "float32, contiguous": (False, False, False, False),
+    "float32, channels_last": (True, False, False, False),
+    "bfloat16, channels_last": (True, True, False, False),
+    "bfloat16, channels_last, imgkit's gradients": (True, True, False, True),
+    "bfloat16, channels_last, compiled": (True, True, True, False),
 }
 WARM_UP = 3  # steps
 
@@ -25,7 +27,9 @@ def steps_per_second(given: stopwatch.argparse.Namespace, name: str, steps: int)
     import timm
     import torch
 
-    channels_last, half, compiled = FORMATS[name]
+    from imgkit.depthwise import quick_depthwise
+
+    channels_last, half, compiled, own = FORMATS[name]
     memory = torch.channels_last if channels_last else torch.contiguous_format
     model = timm.create_model(given.model, num_classes=given.classes).to(given.device, memory_format=memory).train()
     run = torch.compile(model) if compiled else model
@@ -39,7 +43,8 @@ def steps_per_second(given: stopwatch.argparse.Namespace, name: str, steps: int)
             began = time.perf_counter()
         with torch.autocast(torch.device(given.device).type, dtype=torch.bfloat16, enabled=half):
             logits = run(images)  # (B, K)
-        torch.nn.functional.cross_entropy(logits.float(), targets).backward()
+        with quick_depthwise(torch.device(given.device), torch.bfloat16 if own else None):
+            torch.nn.functional.cross_entropy(logits.float(), targets).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     stopwatch.settled(given.device)
@@ -57,7 +62,7 @@ def main() -> None:
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True
-    names = [name for name, (_, _, compiled) in FORMATS.items() if given.compile or not compiled]
+    names = [name for name, (_, _, compiled, _) in FORMATS.items() if given.compile or not compiled]
     rates = {name: given.batch_size * steps_per_second(given, name, given.steps) for name in names}
     best = max(rates, key=lambda name: rates[name])
     stopwatch.leave(given.out, rates[best], format=best, rates=rates)
