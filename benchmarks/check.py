@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 from datasets import DEFAULT_OUT
+from page_tables import ROOT, table, write
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_image
-from tables import ROOT, table, write
 
 from imgkit.data.near import ALIKE, CUT, DISTANCE, near_pairs
 

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 from datasets import DEFAULT_OUT
+from page_tables import ROOT, table, write
 from quality import MODEL, SIZE_PX
-from tables import ROOT, table, write
 
 from imgkit.calibration import Calibration
 from imgkit.conformal import fit

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from datasets import DEFAULT_OUT, FASHION_CLASSES, fashion_images, write_pictures
-from tables import write
+from page_tables import write
 
 from imgkit.studies.estimates import difference
 

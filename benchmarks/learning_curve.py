@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tables import write
+from page_tables import write
 from task_features import MODEL, SIZE_PX, Task, load_task
 
 if TYPE_CHECKING:

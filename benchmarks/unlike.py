@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from conformal import trained
 from datasets import DEFAULT_OUT
+from page_tables import ROOT, table, write
 from quality import MODEL, SIZE_PX
 from sklearn.metrics import roc_auc_score
-from tables import ROOT, table, write
 
 from imgkit.api import Run
 from imgkit.evaluate import read_index

@@ -26,7 +26,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_a_page_has_the_tables_of_its_figures(name: str) -> None:
-    script, tables = importlib.import_module(name), importlib.import_module("tables")
+    script, tables = importlib.import_module(name), importlib.import_module("page_tables")
     figures = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
     text = script.PAGE.read_text(encoding="utf-8")
     found = script.tables(figures)
