@@ -31,10 +31,11 @@ LAYERS = [
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
         *("weight_packages", "inference", "budget", "cam", "cost", "energy", "cache"),
         *("selective", "conformal", "unlike"),
+        "tracking",
         *("confident", "curve_fit"),
     ],
     [
-        *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
+        *("trainer", "loss_scale", "time_limit", "records", "checkpoint", "features", "sheet"),
         "tensor_file",
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store"),
@@ -61,6 +62,7 @@ LAYERS = [
         "labelling",
         *("label_errors", "learning_curve"),
         "check",
+        "tracked",
     ],
     ["api", "api_options", "api_study", "api_probe", "api_features", "demo", "cli", "__init__", "__main__"],
 ]
@@ -88,6 +90,7 @@ TORCH_FREE = {
     *("api", "api_options", "api_study", "api_probe", "api_features", "cli", "__init__", "__main__"),
     *("confident", "curve_fit"),
     "check",
+    "tracking",
 }
 TORCH_NEEDED = {"studies.measure"}  # of what is free otherwise: imported where models are looked at
 TORCH_FREE_DATA = [
