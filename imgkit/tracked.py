@@ -23,8 +23,9 @@ def config_of(folder: RunFolder, setup: Setup) -> dict[str, Any]:
     """
     about = folder.read_json("run.json")
     number = key(about["created"], about["name"], about["data"]["fingerprint"], about["seed"])
-    told = {"id": f"{number:016x}", "name": folder.name, **{name: about[name] for name in _FROM_RUN}}
-    return told | {"images": about["data"]["n"]["train"]} | dict(_flat("", setup.recipe.model_dump(mode="json")))
+    values = dict(_flat("", setup.recipe.model_dump(mode="json")))
+    told = {"id": f"{number:016x}", "name": folder.name, "recipe": values.pop("name")}
+    return told | {name: about[name] for name in _FROM_RUN} | values
 
 
 def tell_end(tracking: Tracking, folder: RunFolder, setup: Setup, best: Mapping[str, Any], screen: Screen) -> None:

@@ -1,7 +1,7 @@
 """Trackers: other tools that are told what a run writes down, each behind one small interface.
 
-The rows of a run stay the truth. After a kill every row up to the checkpoint is told again, so a tracker that lost some,
-or could not be reached, has them all in the end; and one that has them must not have them twice.
+The rows of a run stay the truth. After a kill every row up to the checkpoint is told again, so a tracker that lost
+some, or could not be reached, has them all in the end; and one that has them must not have them twice.
 """
 
 import json
@@ -66,7 +66,10 @@ class Tracking:
         numbers = {
             f"{group}/{name}": float(value)
             for name, value in row.items()
-            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if name != "step"
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
         }
         self._each(lambda tracker: tracker.log(row["step"], numbers))
 
@@ -94,9 +97,13 @@ class Tracking:
         except Exception as error:  # of any library, on any network: none of it is worth a training
             self._started.pop(name, None)
             self._warn(
-                f"the tracker {name} failed and is off from here on ({type(error).__name__}: {brief(error)}); the run goes "
-                "on, and resume tells it everything again"
+                f"the tracker {name} failed and is off from here on ({type(error).__name__}: {brief(error)}); the "
+                "run goes on, and a resume tells it everything again"
             )
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @TRACKERS.register("tensorboard")

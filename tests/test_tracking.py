@@ -104,12 +104,13 @@ def test_a_tracker_is_told_all_rows_the_scores_and_the_end(tmp_path: Path, told:
     run = short_run(tmp_path, 'run.track=["told"]')
     first, last = told.calls[0], told.calls[-1]
     assert first[:2] == ("start", run.folder.path)
-    assert {"name": "run", "seed": 3, "train.batch_size": 8, "phases.all.lr": 1e-3}.items() <= first[2].items()
+    for key, value in {"name": "run", "seed": 3, "train.batch_size": 8, "phases.all.lr": 1e-3}.items():
+        assert first[2][key] == value
     assert last == ("finish", "finished")
     found, rows = told.numbers(), rows_of(run.folder)
     final = {key: value for key, value in found.items() if key[0].startswith("final/")}
     assert {key: value for key, value in found.items() if key not in final} == rows
-    (metrics,) = (one for name, one in run.metrics.items() if name.endswith(f"@{run.folder.read_json('status.json')['best']['step']}"))
+    metrics = run.metrics[f"val@{run.folder.read_json('status.json')['best']['step']}"]
     assert {name: value for (name, _), value in final.items()}["final/val/f1_macro"] == metrics["f1_macro"]
     assert [call[1] for call in told.calls if call[0] == "log"] == sorted(
         call[1] for call in told.calls if call[0] == "log"
@@ -178,9 +179,7 @@ def test_events_are_the_rows_and_a_resume_doubles_none(tmp_path: Path, monkeypat
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow_has_the_rows_once_in_one_run_below_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflow_has_the_rows_once_in_one_run_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", exc_type=ImportError)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
