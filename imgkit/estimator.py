@@ -1,7 +1,7 @@
 """`imgkit.ImageClassifier`: a training as an estimator of scikit-learn.
 
-Its parameters are the recipe's names; `fit` makes an ordinary run. What it knows beside them lies in that run's folder, and
-a pickle holds the files that are needed to answer.
+Its parameters are the recipe's names; `fit` makes an ordinary run. What it knows beside them lies in that run's folder,
+and a pickle holds the files that are needed to answer.
 """
 
 import io
@@ -35,6 +35,7 @@ from imgkit.screen import Screen
 
 _OPTIONS = ("weights", "epochs", "lr", "batch_size", "image_size", "augment", "head", "seed", "workers", "plugin")
 _KEYS = {"val": "data.val", "monitor": "monitor", "early_stop": "early_stop", "device": "run.device"}
+_BATCH = 32  # images that `predict` asks at once; filled up, so that no answer depends on how many there are
 _PICKLED = ("*.toml", "*.json", "history.jsonl", "model/*", "plugins/*", "evaluations/*/metrics.json")
 
 
@@ -77,7 +78,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model: str = "resnet50",
         *,
         recipe: str = "finetune",
-        weights: str = "auto",
+        weights: str | None = None,
         epochs: int | None = None,
         lr: float | None = None,
         batch_size: int | None = None,
@@ -87,7 +88,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         val: float | None = None,
         monitor: str | None = None,
         early_stop: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         device: str | None = None,
         workers: int | None = None,
         sets: Sequence[str] = (),
@@ -168,8 +169,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 str(check_file(one) if isinstance(one, str | os.PathLike) else put(one, Path(place), number))
                 for number, one in enumerate(pictures)
             ]
+            files += files[-1:] * (-len(files) % _BATCH)
             how: dict[str, Any] = {"device": self.device or "auto", "precision": "float32", "screen": _silent()}
-            answers = list(self.run_.predict(files, **how))
+            answers = list(self.run_.predict(files, **how))[: len(pictures)]
         bad = next((one for one in answers if one.error), None)
         if bad is not None:
             raise PictureError(f"{bad.path} cannot be read: {bad.error}.", "Leave it out, or mend it.")

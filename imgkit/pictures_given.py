@@ -114,7 +114,7 @@ def _refuse(given: npt.NDArray[Any]) -> None:
 
 
 def folder_names(classes: Iterable[object]) -> list[str]:
-    """Names of class folders, all different: the classes' own where each can be one, else class-0, class-1, …"""
+    """Names of class folders, all different: the classes' own where each can be one, else class-0 and so on."""
     names = [str(one) for one in classes]
     plain = len({name.casefold() for name in names}) == len(names)
     if plain and all(_SAFE.fullmatch(name) and name.casefold() not in _RESERVED for name in names):

@@ -30,7 +30,10 @@ class Tracker(Protocol):
         """
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Numbers after `step` updates, by name: "step/loss", "epoch/val/top1". Steps never fall between starts."""
+        """Numbers after `step` updates, by name: "step/loss", "epoch/val/top1".
+
+        An epoch's may come after those of a few later steps: its checkpoint is written meanwhile.
+        """
 
     def image(self, step: int, name: str, path: Path) -> None:
         """A picture of the run's end, an image file: "val/0000"."""
@@ -203,16 +206,19 @@ class WandB:
             reinit="create_new",
             settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
         )
+        self._run.define_metric("*", step_metric="updates")  # wandb's own step has to rise
+        self._sent = self._run.summary.get("updates", -1) if self._run.resumed else -1
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Add numbers."""
-        self._run.log(dict(scalars), step=step)
+        """Add numbers, but those that a server has."""
+        if step > self._sent:
+            self._run.log({"updates": step, **scalars})
 
     def image(self, step: int, name: str, path: Path) -> None:
         """Add the picture."""
         import wandb
 
-        self._run.log({name: wandb.Image(str(path))}, step=step)
+        self._run.log({"updates": step, name: wandb.Image(str(path))})
 
     def finish(self, status: str) -> None:
         """Close the files."""

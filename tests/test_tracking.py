@@ -112,9 +112,6 @@ def test_a_tracker_is_told_all_rows_the_scores_and_the_end(tmp_path: Path, told:
     assert {key: value for key, value in found.items() if key not in final} == rows
     metrics = run.metrics[f"val@{run.folder.read_json('status.json')['best']['step']}"]
     assert {name: value for (name, _), value in final.items()}["final/val/f1_macro"] == metrics["f1_macro"]
-    assert [call[1] for call in told.calls if call[0] == "log"] == sorted(
-        call[1] for call in told.calls if call[0] == "log"
-    )
 
 
 def test_a_life_after_a_kill_has_the_same_id_and_tells_all_again(
@@ -221,7 +218,7 @@ def test_wandb_has_the_rows_once_without_a_network(tmp_path: Path, monkeypatch: 
         items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
         for name, text in items.items():
             if name.split("/")[0] in ("step", "epoch"):
-                pair = (name, int(items["_step"]))
+                pair = (name, int(items["updates"]))
                 assert pair not in found, "no step twice"
                 found[pair] = json.loads(text)
     assert found == rows_of(folder)
