@@ -73,7 +73,8 @@ def usual_screen(*, spoken: bool = False) -> Screen:
 
 def _bar(text: str, done: int, total: int) -> str:
     """The line of progress as HTML, with rich's bar."""
-    console = Console(file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, color_system="truecolor")
+    how: dict[str, Any] = {"force_terminal": True, "force_jupyter": False, "color_system": "truecolor"}
+    console = Console(file=io.StringIO(), record=True, width=WIDTH, **how)
     console.print(ProgressBar(total=max(total, 1), completed=done, width=_BAR), end=" ")
     console.print(text, markup=False, highlight=False, emoji=False, end="")
     html: str = console.export_html(inline_styles=True, code_format=_FORM)

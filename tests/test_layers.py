@@ -66,6 +66,7 @@ LAYERS = [
     ],
     [
         *("api", "api_options", "api_run", "api_folds", "api_study", "api_probe", "api_features", "estimator", "demo"),
+        "pictures_given",
         *("cli", "__init__", "__main__"),
     ],
 ]

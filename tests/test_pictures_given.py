@@ -26,7 +26,7 @@ RED = np.full((4, 5, 3), (255, 0, 0), dtype=np.uint8)
         (np.zeros((2, 8, 8, 3), dtype=np.uint8), 2),
     ],
 )
-def test_what_pictures_may_be(given: Any, n: int) -> None:
+def test_what_pictures_may_be(given: object, n: int) -> None:
     found = listed_pictures(given)
     assert found is not None
     assert len(found) == n
@@ -36,7 +36,7 @@ def test_what_pictures_may_be(given: Any, n: int) -> None:
     "given",
     [np.zeros((3, 4)), [[1, 2], [3, 4]], pd.DataFrame({"a": [1, 2], "b": [3, 4]}), [], pd.DataFrame({"a": [1]})],
 )
-def test_what_is_left_to_scikit_learn(given: Any) -> None:
+def test_what_is_left_to_scikit_learn(given: object) -> None:
     assert listed_pictures(given) is None
 
 
@@ -65,7 +65,7 @@ def test_an_array_is_written_as_its_pixels(tmp_path: Path, array: np.ndarray[Any
         (RED.astype(complex), "has no numbers in complex128", ""),
     ],
 )
-def test_an_array_that_is_no_picture_is_told(tmp_path: Path, array: Any, told: str, hint: str) -> None:
+def test_an_array_that_is_no_picture_is_told(tmp_path: Path, array: np.ndarray[Any, Any], told: str, hint: str) -> None:
     with pytest.raises(PictureError) as caught:
         put(array, tmp_path, 7)
     assert told in caught.value.message

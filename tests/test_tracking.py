@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,21 @@ def rows_of(folder: RunFolder) -> dict[tuple[str, int], float]:
     return found
 
 
+def records_of(content: bytes) -> Iterator[bytes]:
+    """The records of a file of wandb: after 7 bytes, LevelDB's log, whose blocks of 32 KiB cut records into pieces."""
+    at, part = 7, b""
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768  # what is left of a block cannot hold a header
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        part += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield part
+            part = b""
+
+
 @pytest.mark.parametrize("name", PACKAGED)
 def test_a_missing_package_is_told_before_anything_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -138,7 +153,7 @@ def test_a_tracker_that_fails_is_told_once_and_stops_nothing(
     assert run.folder.read_json("status.json")["state"] == "finished"
     assert fingerprint(run) == plain
     log = (run.folder.path / "log.txt").read_text()
-    assert log.count("the tracker told failed and is off from here on (ConnectionError: nobody);") == 1
+    assert log.count("the tracker told failed and is off from here on (ConnectionError:") == 1
     assert ("finish", "finished") not in told.calls
 
 
@@ -175,6 +190,7 @@ def test_events_are_the_rows_and_a_resume_doubles_none(tmp_path: Path, monkeypat
     assert any(name.startswith("final/val/") for name in found.Tags()["scalars"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_mlflow_has_the_rows_once_in_one_run_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", exc_type=ImportError)
@@ -203,16 +219,14 @@ def test_mlflow_has_the_rows_once_in_one_run_below_the_folder(tmp_path: Path, mo
 def test_wandb_has_the_rows_once_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", exc_type=ImportError)
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     for name in ("WANDB_MODE", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     folder = killed_run(tmp_path, monkeypatch, "wandb")
     (file,) = (folder.path / "wandb").glob("offline-run-*/*.wandb")
-    store, found = DataStore(), dict[tuple[str, int], float]()
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
+    found = dict[tuple[str, int], float]()
+    for data in records_of(file.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
