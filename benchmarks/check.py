@@ -1,6 +1,7 @@
 """`imgkit data check`: images a second, and what it finds of planted duplicates.
 
-    python benchmarks/check.py --json check.json                 # all three parts
+    python benchmarks/check.py --json benchmarks/check.json              # all three parts
+    python benchmarks/check.py --json benchmarks/check.json --table      # the tables of docs/data-check.md alone
     python benchmarks/check.py --parts speed --images 10000
 
 speed    JPEGs of 320 x 240 px (parts of scikit-learn's photographs, quality 90) in ten classes are checked with an
@@ -15,6 +16,8 @@ near     1,000 pictures of each set of benchmarks/datasets.py with a variant eac
 import argparse
 import json
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,11 +30,14 @@ import numpy as np
 from datasets import DEFAULT_OUT
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_image
+from tables import ROOT, table, write
 
 from imgkit.data.near import ALIKE, CUT, DISTANCE, near_pairs
 
+PAGE = ROOT / "docs" / "data-check.md"
 PARTS = ("speed", "exact", "near")
 SETS = ("fashion", "solar", "digits")
+REPEATS = 3  # of the part speed
 VARIANTS = 1000  # pictures of a set that get a variant
 COSINES = (0.98, 0.985, 0.99, 0.992, 0.995)
 
@@ -62,19 +68,19 @@ def checked(folder: Path, cache: Path) -> dict[str, Any]:
 
 
 def speed(work: Path, images: int) -> dict[str, Any]:
-    """Images a second of a first and of a second check."""
+    """Seconds of first and second checks, several times."""
     folder = work / "speed"
     for number, picture in enumerate(photographs(images, (320, 240))):
         place = folder / f"class{number % 10}"
         place.mkdir(parents=True, exist_ok=True)
         picture.save(place / f"{number:06d}.jpg", quality=90)
-    found = {}
-    for name in ("first", "again"):
-        one = checked(folder, work / "cache-speed")
-        findings = len(one.pop("findings"))
-        rates = {f"images_per_{unit}": round(images / one[f"{unit}"]) for unit in ("wall_s", "cpu_s")}
-        found[name] = {**one, **rates, "findings": findings}
-        print(f"speed, {name}: {found[name]}", flush=True)
+    found: dict[str, list[dict[str, Any]]] = {"first": [], "again": []}
+    for _ in range(REPEATS):
+        shutil.rmtree(work / "cache-speed", ignore_errors=True)
+        for name, done in found.items():
+            one = checked(folder, work / "cache-speed")
+            done.append({**one, "findings": len(one["findings"])})
+            print(f"speed, {name}: {done[-1]}", flush=True)
     return found
 
 
@@ -186,14 +192,48 @@ def photographs(n: int, size: tuple[int, int]) -> list[Image.Image]:
     return found
 
 
+TITLES = {"fashion": "Fashion-MNIST, 28 px", "solar": "solar cells, 300 px", "digits": "digits, 32 px"}
+
+
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """The tables of the page."""
+    kinds = [kind for kind in KINDS if kind != "exact"]
+    rows = []
+    for task, one in found["near"].items():
+        at = one[f"{found['alike']:g}"]
+        shares = [f"{100 * at['recall'][kind]:.1f} %" for kind in kinds]
+        rows.append([TITLES[task], f"{one['pairs']:,}", str(at["false"]), *shares])
+    near_table = table(["set", "pairs in all", "taken for one", *kinds], rows)
+    return {"check.json, near": near_table, "check.json, speed": _speed_table(found)}
+
+
+def _speed_table(found: dict[str, Any]) -> str:
+    exact_, rows = found["exact"], []
+    seconds = f"{exact_['wall_s']:.1f} s"
+    copies = f"{exact_['found']} of {exact_['planted']} copies, {exact_['false']} false"
+    rows.append([f"{exact_['images']:,} photographs, first time", seconds, f"{copies}", "at most 5 s"])
+    for name, bar in (("first", 1_000), ("again", 20_000)):
+        times = [one["wall_s"] for one in found["speed"][name]]
+        images = found["speed"][name][0]["images"]
+        rate = f"{images / statistics.median(times):,.0f} images/s"
+        span = f"{min(times):.2f} to {max(times):.2f} s" if len(times) > 1 else f"{times[0]:.2f} s"
+        when = "first time" if name == "first" else "again, in another process"
+        rows.append([f"{images:,} JPEGs of 320 x 240 px, {when}", span, rate, f"at least {bar:,}"])
+    return table(["check of", "wall time", "what came", "bar"], rows)
+
+
 def main() -> None:
     """Measure, print, and write the JSON where one is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--images", type=int, default=10_000, help="of the part speed")
     parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--table", action="store_true", help="write the tables of the page from the JSON, and stop")
     given = parser.parse_args()
-    results: dict[str, Any] = {"distance": DISTANCE, "alike": ALIKE}
+    if given.table:
+        write(PAGE, tables(json.loads(given.json.read_text())))
+        return
+    results: dict[str, Any] = {"distance": DISTANCE, "alike": ALIKE, "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         if "exact" in given.parts:

@@ -3,6 +3,7 @@
     python benchmarks/datasets.py                                   # once: pictures and splits
     python benchmarks/conformal.py --json conformal.json            # trains what is not in --runs yet
     python benchmarks/conformal.py --tasks digits --splits 0 --runs /tmp/runs --json /tmp/conformal.json
+    python benchmarks/conformal.py --json benchmarks/conformal.json --table    # the tables of docs/rejection.md alone
 
 Runs of the recipe `probe` on one split each. Three questions, by the calibrated probabilities of each run's own model:
 
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 from datasets import DEFAULT_OUT
 from quality import MODEL, SIZE_PX
+from tables import ROOT, table, write
 
 from imgkit.calibration import Calibration
 from imgkit.conformal import fit
@@ -35,6 +37,7 @@ from imgkit.report.stored import Answers, stored_of
 from imgkit.run import RunFolder
 from imgkit.selective import threshold_for
 
+PAGE = ROOT / "docs" / "rejection.md"
 DRAWS = 200
 LEVELS = (0.8, 0.9, 0.95)
 TARGETS = (0.9, 0.95)
@@ -108,16 +111,61 @@ def promise_of(folder: RunFolder, target: float, draws: int) -> dict[str, float]
     }
 
 
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """The tables of the page: sets and promises, over all runs."""
+    return {"conformal.json, sets": _sets(found), "conformal.json, promises": _promises(found)}
+
+
+def _sets(found: dict[str, Any]) -> str:
+    rows = []
+    for level in LEVELS:
+        mine = [row for row in found["rows"] if row["what"] == "sets" and row["level"] == level]
+        halves, used = ([row[score] for row in mine] for score in ("coverage", "in_use_coverage"))
+        error = f" ± {_points(statistics.stdev(used) / len(used) ** 0.5)}" if len(used) > 1 else ""
+        spread = f"{_percent(statistics.mean(halves))} (a run {_points(min(halves))} to {_points(max(halves))})"
+        sizes = statistics.mean(row["size"] for row in mine)
+        in_use = _percent(statistics.mean(used)) + error
+        rows.append([f"{100 * level:.0f} %", str(len(mine)), spread, f"{sizes:.2f}", in_use])
+    head = ["promised", "runs", f"over {found['draws']} halvings of test", "classes a set", "by validation, as in use"]
+    return table(head, rows)
+
+
+def _promises(found: dict[str, Any]) -> str:
+    rows = []
+    for task in dict.fromkeys(row["task"] for row in found["rows"]):
+        for target in TARGETS:
+            mine = [row for row in found["rows"] if (row["what"], row["task"]) == ("promise", task)]
+            mine = [row for row in mine if row["level"] == target]
+            means = {name: statistics.mean(row[name] for row in mine) for name in ("accuracy", "promised", "missed")}
+            told = [row["answered"] for row in mine if row["promised"]]
+            cells = [task, _percent(means["accuracy"]), f"{100 * target:.0f} %", _percent(means["promised"])]
+            cells += [_percent(statistics.mean(told)) if told else "", _percent(means["missed"])]
+            rows.append(cells)
+    return table(["task", "right answers", "asked for", "promised", "answered then", "missed, of all draws"], rows)
+
+
+def _percent(share: float) -> str:
+    return f"{_points(share)} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
 def main() -> None:
-    """Measure each run, print a row for each level, and the means."""
+    """Measure each run and print a row for each level; or write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=DEFAULT_OUT, help="pictures and tables (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=DEFAULT_OUT / "runs", help="runs (default: %(default)s)")
-    parser.add_argument("--tasks", nargs="+", choices=SIZE_PX, default=["fashion", "solar2", "solar8"])
-    parser.add_argument("--splits", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--tasks", nargs="+", choices=SIZE_PX, default=["fashion", "solar2", "digits"])
+    parser.add_argument("--splits", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("--table", action="store_true", help="write the tables of the page from the JSON, and stop")
     args = parser.parse_args()
+    if args.table:
+        write(PAGE, tables(json.loads(args.json.read_text())))
+        return
     rows = []
     for task in args.tasks:
         for split in args.splits:
@@ -130,20 +178,10 @@ def main() -> None:
                 rows.append({"task": task, "split": split, "what": "promise", "level": target, **found})
             for row in rows[-len(LEVELS) - len(TARGETS) :]:
                 print(json.dumps(row), flush=True)
-    for level in LEVELS:
-        mine = [row for row in rows if row["what"] == "sets" and row["level"] == level]
-        off = [row["in_use_coverage"] - level for row in mine]
-        spread = statistics.stdev(off) / len(off) ** 0.5 if len(off) > 1 else float("nan")
-        worst = max(abs(row["coverage"] - level) for row in mine)
-        mean = statistics.mean(row["coverage"] for row in mine)
-        print(
-            f"{level:g}: halves of test {mean:.4f}, {worst:.4f} off at most; "
-            f"in use {statistics.mean(off):+.4f} (standard error {spread:.4f}) over {len(mine)} runs"
-        )
+    found = {"model": MODEL, "recipe": "probe", "draws": args.draws, "rows": rows}
+    print(_sets(found))
     if args.json is not None:
-        args.json.write_text(
-            json.dumps({"model": MODEL, "recipe": "probe", "draws": args.draws, "rows": rows}, indent=1)
-        )
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

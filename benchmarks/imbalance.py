@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 from datasets import DEFAULT_OUT, FASHION_CLASSES, fashion_images, write_pictures
+from tables import write
 
 from imgkit.studies.estimates import difference
 
 ROOT = Path(__file__).parents[1]
 PAGE, STUDY = ROOT / "docs" / "imbalance.md", ROOT / "recipes" / "studies" / "r5-imbalance.toml"
-BEGIN, END = "<!-- from benchmarks/imbalance.json -->", "<!-- end -->"
 DRAWS, LARGEST, RATIO, TESTED, VAL_EVERY = 5, 1000, 100, 100, 7
 GROUPS = {"common": slice(0, 4), "middle": slice(4, 7), "rare": slice(7, 10)}
 """Ranks of the classes in each third, the commonest first."""
@@ -141,11 +141,9 @@ def _gap(scores: dict[str, dict[str, dict[str, float]]], name: str, score: str) 
     return f"{100 * gap.mean:+.1f}{within}"
 
 
-def with_table(text: str, found: dict[str, Any]) -> str:
-    """The page with the table of these figures."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{table(found)}\n{END}{after}"
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """The tables of the page."""
+    return {"imbalance.json": table(found)}
 
 
 def main() -> None:
@@ -163,8 +161,7 @@ def main() -> None:
         found = collect({draw: run_study(draw, args.out) for draw in args.draws})
         args.json.write_text(json.dumps(found, indent=1) + "\n")
     found = json.loads(args.json.read_text())
-    print(table(found))
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+    write(PAGE, tables(found))
 
 
 if __name__ == "__main__":

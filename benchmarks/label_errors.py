@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from tables import write
 from task_features import MODEL, SIZE_PX, Task, load_task
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
-PAGE, BEGIN, END = ROOT / "docs" / "label-errors.md", "<!-- from benchmarks/label_errors.json -->", "<!-- end -->"
+PAGE = ROOT / "docs" / "label-errors.md"
 TASKS = ("digits", "fashion", "solar2", "solar8")
 SHARE, TOP, BAR = 0.05, 0.10, 0.80
 SEEDS = range(5)
@@ -164,6 +165,11 @@ def _has(found: dict[str, Any], ranking: str) -> bool:
     return bool(seeds) and all(ranking in seed["in_top"] for seed in seeds)
 
 
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """The tables of the page."""
+    return {"label_errors.json": table(found)}
+
+
 def main() -> None:
     """Read the command line; measure, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,8 +180,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.table:
         run(args.json, args.tasks, args.seeds)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(json.loads(args.json.read_text()))}\n{END}{rest.partition(END)[2]}")
+    write(PAGE, tables(json.loads(args.json.read_text())))
 
 
 if __name__ == "__main__":

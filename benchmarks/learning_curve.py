@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from tables import write
 from task_features import MODEL, SIZE_PX, Task, load_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[1]
-PAGE, BEGIN, END = ROOT / "docs" / "learning-curve.md", "<!-- from benchmarks/learning_curve.json -->", "<!-- end -->"
+PAGE = ROOT / "docs" / "learning-curve.md"
 TASKS = ("digits", "solar2", "fashion", "solar8")
 REPEATS, HELD_OUT = 6, 0.2
 NAMES = {"f1_macro": "macro F1", "top1": "top-1"}
@@ -120,6 +121,11 @@ def _mean(values: Iterator[float]) -> str:
     return f"{statistics.fmean(values):+.3f}".replace("-", "−")
 
 
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """The tables of the page."""
+    return {"learning_curve.json": table(found)}
+
+
 def main() -> None:
     """Read the command line; measure, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -130,8 +136,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.table:
         run(args.json, args.tasks, args.repeats)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(json.loads(args.json.read_text()))}\n{END}{rest.partition(END)[2]}")
+    write(PAGE, tables(json.loads(args.json.read_text())))
 
 
 if __name__ == "__main__":

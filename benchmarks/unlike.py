@@ -1,8 +1,9 @@
 """Whether pictures of another kind are told from those of the training: `predict --unlike` against probabilities.
 
     python benchmarks/datasets.py                                   # once: pictures and splits
-    python benchmarks/unlike.py --json unlike.json                  # trains what is not in --runs yet
+    python benchmarks/unlike.py --json benchmarks/unlike.json       # trains what is not in --runs yet
     python benchmarks/unlike.py --tasks digits --most 100 --json /tmp/unlike.json
+    python benchmarks/unlike.py --json benchmarks/unlike.json --table   # the table of docs/rejection.md alone
 
 A run of `probe` on split 0 of each task (or on `--splits`) answers its own test images and pictures of the others, at
 most `--most` of each: AUROC of the share that `--unlike` tells and of 1 - probability, the share of the others that
@@ -23,12 +24,14 @@ from conformal import trained
 from datasets import DEFAULT_OUT
 from quality import MODEL, SIZE_PX
 from sklearn.metrics import roc_auc_score
+from tables import ROOT, table, write
 
 from imgkit.api import Run
 from imgkit.evaluate import read_index
 from imgkit.predict import Prediction
 from imgkit.screen import Screen
 
+PAGE = ROOT / "docs" / "rejection.md"
 SHARE = 0.95
 FOLDERS = {"digits": "digits", "fashion": "fashion", "solar2": "solar"}
 
@@ -81,16 +84,37 @@ def measure(run: Run, task: str, split: int, data: Path, most: int) -> list[dict
     return rows
 
 
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """The table of the page."""
+    rows = []
+    for row in found["rows"]:
+        cells = [
+            row["task"],
+            row["other"],
+            str(row["n_other"]),
+            f"{row['auroc_unlike']:.3f}",
+            f"{row['auroc_prob']:.3f}",
+        ]
+        open_, alarms = (f"{100 * row[name]:.1f} %" for name in ("left_open", "false_alarms"))
+        rows.append([*cells, open_, f"{alarms} of {row['n_own']}"])
+    head = ["run of", "pictures of", "so many", "AUROC", "by 1 - probability", "left open", "own test images left open"]
+    return {"unlike.json": table(head, rows)}
+
+
 def main() -> None:
-    """Measure each task and print its rows."""
+    """Measure each task and print its rows; or write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=DEFAULT_OUT, help="pictures and tables (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=DEFAULT_OUT / "runs", help="runs (default: %(default)s)")
-    parser.add_argument("--tasks", nargs="+", choices=FOLDERS, default=list(FOLDERS))
+    parser.add_argument("--tasks", nargs="+", choices=FOLDERS, default=["digits", "fashion"])
     parser.add_argument("--splits", type=int, nargs="+", default=[0])
-    parser.add_argument("--most", type=int, default=500, help="pictures of each data set (default: %(default)s)")
+    parser.add_argument("--most", type=int, default=200, help="pictures of each data set (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("--table", action="store_true", help="write the table of the page from the JSON, and stop")
     args = parser.parse_args()
+    if args.table:
+        write(PAGE, tables(json.loads(args.json.read_text())))
+        return
     rows = []
     for task, split in product(args.tasks, args.splits):
         run = Run(trained(args.runs, args.data, task, split))

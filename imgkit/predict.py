@@ -250,9 +250,8 @@ def expand_inputs(
     """The files that `inputs` mean, lazily and in order.
 
     A folder gives its images, recursively and sorted, hidden entries left out and links to folders followed once, as in
-    training; a .csv, .tsv, .txt or .parquet file the
-    paths of its image column, "" where the cell is empty (a list of lines `path label` is such a table); "-" the paths
-    on stdin, one a line. Anything else is passed on as it is: a missing file becomes a row with an error.
+    training; a .csv, .tsv, .txt or .parquet file the paths of its image column, "" where the cell is empty (a list of
+    lines `path label` is a table, too); "-" the paths on stdin, one a line. Anything else is a file, missing or not.
 
     Args:
         inputs: files, folders, tables, "-".

@@ -89,13 +89,11 @@ def check(settings: DataSettings, progress: Callable[[int, int], None] | None = 
     settings = settings.model_copy(update={"on_bad": "skip"})
     listed = list_data(settings)
     files = Files(listed.source.root, listed.source.rows.paths)
-    looks = look_at(files, max_pixels=settings.max_pixels, progress=progress)
-    found = load_data(settings, listed=listed)
-    index = found.index
-    bad = {one.path for one in found.bad}
-    rows = np.array([row for row, file in enumerate(files) if file not in bad], dtype=np.int64)
-    looks = looks[rows] if bad else looks
-    same = same_pictures(list(Files(index.root, index.paths)), found.facts, looks, max_pixels=settings.max_pixels)
+    looks, report = look_at(files, max_pixels=settings.max_pixels, progress=progress)
+    found = load_data(settings, listed=listed, report=report)
+    index, rows = found.index, np.flatnonzero(report.facts.good)
+    looks = looks[rows] if found.bad else looks
+    same = same_pictures(lambda row: str(index.path(row)), found.facts, looks, max_pixels=settings.max_pixels)
     statistics = _statistics(looks)
     sections = [
         *bad_sections(found.bad, str(index.root)),

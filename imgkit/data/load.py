@@ -73,6 +73,7 @@ def load_data(
     *,
     classes: tuple[str, ...] | None = None,
     listed: Listed | None = None,
+    report: ScanReport | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LoadedData:
     """Read a data set and check every file of it.
@@ -82,6 +83,7 @@ def load_data(
         classes: the class map of a trained run; labels are matched to it by name, nothing is split, and rows without a
             split become test. None: the class map comes from train.
         listed: what `list_data` gave for these settings and classes, if it was asked before.
+        report: of a scan of what is listed; None: it is made.
         progress: called with (files done, files in all) during the scan.
 
     Raises:
@@ -91,7 +93,8 @@ def load_data(
     """
     listed = listed or list_data(settings, classes)
     place, source = listed.place, listed.source
-    report = scan(Files(source.root, source.rows.paths), max_pixels=settings.max_pixels, progress=progress)
+    if report is None:
+        report = scan(Files(source.root, source.rows.paths), max_pixels=settings.max_pixels, progress=progress)
     if report.bad and settings.on_bad == "stop":
         raise _bad_files(report, source)
     good = np.flatnonzero(report.facts.good)

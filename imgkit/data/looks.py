@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from imgkit.data.apart import Apart
 from imgkit.data.decode import load_image
+from imgkit.data.facts import Facts, ScanReport
 from imgkit.data.look import LOOK, look, pixel_hash
 from imgkit.data.scan import Examined, FactCache, crashed, examine
 from imgkit.errors import BadImage
@@ -24,8 +25,10 @@ _MOST_AT_ONCE = 8192  # SQLite takes 32,766 names in one question
 _NOTHING = bytes(LOOK.itemsize)
 
 
-def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int, int], None] | None = None) -> Looks:
-    """Look at every file. What the scan learns of it is remembered by the way, so that a scan after it reads nothing.
+def look_at(
+    files: Collection[str], *, max_pixels: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[Looks, ScanReport]:
+    """Scan every file, and look at it: what `scan` gives, and remembers for the next one, and looks.
 
     Args:
         files: absolute paths.
@@ -33,16 +36,17 @@ def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int,
         progress: called with (files done, files in all).
 
     Returns:
-        (n,) of LOOK; a file that cannot be used as a picture is not `known`.
+        (n,) of LOOK, where a file that cannot be used as a picture is not `known`, and the report of the scan.
     """
     found: Looks = np.zeros(len(files), dtype=LOOK)
+    facts, bad = Facts(len(files)), list[BadImage]()
     left, done = iter(files), 0
     work, processes = partial(examine, max_pixels=max_pixels, looked=look), _cores()
     with closing(FactCache()) as cache, ExitStack() as stack:
         beside = [stack.enter_context(Apart(work, crashed, 1)) for _ in range(processes)]
         pool = stack.enter_context(ThreadPoolExecutor(processes))
         while chunk := list(islice(left, min(_CHUNK * processes, _MOST_AT_ONCE))):
-            known = cache.looks(chunk, max_pixels)
+            known = cache.seen(chunk, max_pixels)
             new = [file for file in chunk if file not in known]
             for one in beside if new else ():
                 one.start()
@@ -53,13 +57,17 @@ def look_at(files: Collection[str], *, max_pixels: int, progress: Callable[[int,
             good = {file: one for file, one in answers.items() if isinstance(one, Examined)}
             cache.put(good, max_pixels)
             cache.put_looks({file: (one.mtime_ns, one.facts.size, one.look) for file, one in good.items()}, max_pixels)
-            known.update((file, one.look) for file, one in good.items())
-            told = b"".join(known.get(file, _NOTHING) for file in chunk)
+            known.update((file, (one.facts, one.look)) for file, one in good.items())
+            bad += [answer for file in new if isinstance(answer := answers[file], BadImage)]
+            for row, file in enumerate(chunk, done):
+                if file in known:
+                    facts.put(row, known[file][0])
+            told = b"".join(known[file][1] if file in known else _NOTHING for file in chunk)
             found[done : done + len(chunk)] = np.frombuffer(told, dtype=LOOK)
             done += len(chunk)
             if progress is not None:
                 progress(done, len(files))
-    return found
+    return found, ScanReport(facts, tuple(bad))
 
 
 def read_whole(files: Iterable[str], looks: Looks, *, max_pixels: int) -> Looks:

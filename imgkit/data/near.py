@@ -71,11 +71,14 @@ def near_pairs(
     base, hashes = _unit(plain - common), _hash(plain)
     cut = _cut_matrix()
     without_edges = np.asarray(cut @ levels @ cut.T, dtype=np.float32)
-    asked_as: dict[str, Floats] = {"": levels, "mirrored": levels[:, :, ::-1], "cut": without_edges}
+    asked_as = {
+        "": plain,
+        "mirrored": _unit(_frequencies(levels[:, :, ::-1])),
+        "cut": _unit(_frequencies(without_edges)),
+    }
     found = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.bool_))]
     total = 0
-    for name, seen in asked_as.items():
-        own = _unit(_frequencies(seen))
+    for name, own in asked_as.items():
         asked = _unit(own - common)
         for one, two in _within(_hash(own), hashes, distance):
             cosine = np.einsum("pd,pd->p", asked[one], base[two])

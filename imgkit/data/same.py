@@ -1,6 +1,6 @@
 """Which pictures have the same pixels, and which ones show the same."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,15 +27,15 @@ class Same:
     pairs: Pairs
 
 
-def same_pictures(files: Sequence[str], facts: Facts, looks: Looks, *, max_pixels: int) -> Same:
+def same_pictures(file_of: Callable[[int], str], facts: Facts, looks: Looks, *, max_pixels: int) -> Same:
     """Find them.
 
     JPEGs are decoded at a fraction of their size, so theirs are not all pixels. Those that may have the same as another
     picture are decoded in full, and nothing is called a copy that is none.
 
     Args:
-        files: absolute paths, (n,).
-        facts: of the files, all of them good.
+        file_of: the absolute path of a row.
+        facts: of n files, all of them good.
         looks: likewise.
         max_pixels: see `load_image`.
     """
@@ -47,7 +47,7 @@ def same_pictures(files: Sequence[str], facts: Facts, looks: Looks, *, max_pixel
     rows = np.flatnonzero(likely)
     if len(rows):
         looks = looks.copy()
-        looks[rows] = read_whole([files[row] for row in rows.tolist()], looks[rows], max_pixels=max_pixels)
+        looks[rows] = read_whole([file_of(row) for row in rows.tolist()], looks[rows], max_pixels=max_pixels)
         contents = _contents(facts, looks)
         one_each = np.unique(contents, return_index=True)[1]
     found = near_pairs(looks["thumb"][one_each])

@@ -21,6 +21,7 @@ from imgkit.signals import signal_name
 _MIN_SIDE = 64  # a JPEG decoded smaller is still read to its last byte
 _THREADS = 8  # at most: each may hold a picture of max_pixels
 _TIMEOUT_S = 5.0  # how long to wait for another scan that writes its facts
+_FACTS = "size, sha256, format, mode, width, height, rotated"  # columns
 _CHUNK = 64  # files between two reports of progress
 
 
@@ -174,8 +175,7 @@ class FactCache:
 
     def facts(self, files: Sequence[str], max_pixels: int) -> dict[str, FileFacts]:
         """What `put` was given for those files that are as they were, by file."""
-        columns = "size, sha256, format, mode, width, height, rotated"
-        rows = self._kept("facts_v1", columns, files, max_pixels)
+        rows = self._kept("facts_v1", _FACTS, files, max_pixels)
         return {file: FileFacts._make((*row[:-1], bool(row[-1]))) for file, row in rows}
 
     def put(self, examined: Mapping[str, Examined], max_pixels: int) -> None:
@@ -208,9 +208,11 @@ class FactCache:
                     "INSERT OR REPLACE INTO digests_v1 VALUES (?, ?, ?, ?)", (os.fsencode(file), *found)
                 )
 
-    def looks(self, files: Sequence[str], max_pixels: int) -> dict[str, bytes]:
-        """What `put_looks` was given for those files that are as they were, by file."""
-        return {file: look for file, (_, look) in self._kept("looks_v1", "size, look", files, max_pixels)}
+    def seen(self, files: Sequence[str], max_pixels: int) -> dict[str, tuple[FileFacts, bytes]]:
+        """What `put` and `put_looks` were given for those files that are as they were, by file."""
+        both = "facts_v1 JOIN looks_v1 USING (path, max_pixels, mtime_ns, size)"
+        rows = self._kept(both, f"{_FACTS}, look", files, max_pixels)
+        return {file: (FileFacts._make((*row[:-2], bool(row[-2]))), row[-1]) for file, row in rows}
 
     def _kept(
         self, table: str, columns: str, files: Sequence[str], max_pixels: int

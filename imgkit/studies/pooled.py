@@ -132,6 +132,7 @@ def pool(out: Path, runs: Sequence[Planned], table: str, *, seed: int, grouped: 
     quantities = [
         one._replace(title=f"top-{metrics['k']} error") if one.key == "topk_error" else one
         for one in SCORES["single" if task == "single" else "multilabel"]
+        if one.key != "topk_error" or metrics["k"] < len(classes)  # else all labels are among them
     ]
     whole = [[*header, "fold"], *rows]
     return Pooled(folds, quantities, metrics, table, whole, grouped, str(about["model"]), bool(about["smoke"]))

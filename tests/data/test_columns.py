@@ -109,11 +109,12 @@ def taken(work: Callable[[], object]) -> tuple[float, float]:
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that knows each file: the scan does all but decode."""
 
-    def get(_: object, file: str, max_pixels: int) -> FileFacts:
+    def facts(_: object, files: list[str], max_pixels: int) -> dict[str, FileFacts]:
         assert max_pixels
-        return FileFacts(0, hashlib.sha256(file.encode()).hexdigest(), "JPEG", "RGB", 30, 20, rotated=False)
+        digest = {file: hashlib.sha256(file.encode()).hexdigest() for file in files}
+        return {file: FileFacts(0, digest[file], "JPEG", "RGB", 30, 20, rotated=False) for file in files}
 
-    monkeypatch.setattr(scan_file.FactCache, "get", get)
+    monkeypatch.setattr(scan_file.FactCache, "facts", facts)
 
 
 def test_bytes_of_a_listed_file(tree: Path) -> None:

@@ -22,7 +22,7 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def test_a_look_is_of_the_pixels(files: list[str]) -> None:
-    found = look_at(files, max_pixels=10**6)
+    found = look_at(files, max_pixels=10**6)[0]
     assert found["known"].tolist() == [True, True, False]
     assert found["whole"].tolist() == [True, False, False]
     pixels = np.asarray(corpus.colours((200, 160)), dtype=np.float64) / 255
@@ -33,9 +33,9 @@ def test_a_look_is_of_the_pixels(files: list[str]) -> None:
 
 
 def test_a_second_look_reads_nothing_and_is_the_same(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    first = look_at(files[:2], max_pixels=10**6)
+    first = look_at(files[:2], max_pixels=10**6)[0]
     monkeypatch.setattr("imgkit.data.scan.read_image", None)
-    assert look_at(files[:2], max_pixels=10**6).tobytes() == first.tobytes()
+    assert look_at(files[:2], max_pixels=10**6)[0].tobytes() == first.tobytes()
 
 
 def test_a_scan_after_it_reads_nothing(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,23 +46,23 @@ def test_a_scan_after_it_reads_nothing(files: list[str], monkeypatch: pytest.Mon
 
 
 def test_a_changed_file_is_looked_at_again(files: list[str]) -> None:
-    first = look_at(files, max_pixels=10**6)
+    first = look_at(files, max_pixels=10**6)[0]
     Image.new("RGB", (30, 30), "red").save(files[0])
-    assert look_at(files, max_pixels=10**6)["pixels"][0].tolist() != first["pixels"][0].tolist()
+    assert look_at(files, max_pixels=10**6)[0]["pixels"][0].tolist() != first["pixels"][0].tolist()
 
 
 def test_pixels_of_jpegs_are_read_in_full_and_remembered(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    first = look_at(files, max_pixels=10**6)
+    first = look_at(files, max_pixels=10**6)[0]
     whole = read_whole(files, first, max_pixels=10**6)
     assert whole["whole"].tolist() == [True, True, False]
     Image.open(files[1]).save(str(Path(files[1]).with_suffix(".png")))
-    copy = look_at([str(Path(files[1]).with_suffix(".png"))], max_pixels=10**6)
+    copy = look_at([str(Path(files[1]).with_suffix(".png"))], max_pixels=10**6)[0]
     assert copy["pixels"][0].tolist() == whole["pixels"][1].tolist()
     monkeypatch.setattr(looks_file, "load_image", None)
-    again = look_at(files, max_pixels=10**6)
+    again = look_at(files, max_pixels=10**6)[0]
     assert read_whole(files, again, max_pixels=10**6).tobytes() == whole.tobytes()
 
 
 def test_progress_and_nothing() -> None:
-    assert look_at([], max_pixels=1).dtype == LOOK
-    assert len(look_at([], max_pixels=1)) == 0
+    assert look_at([], max_pixels=1)[0].dtype == LOOK
+    assert len(look_at([], max_pixels=1)[0]) == 0

@@ -14,8 +14,9 @@ MOST = 10**7
 
 def contents(*files: Path) -> list[int]:
     names = [str(file) for file in files]
-    looks = look_at(names, max_pixels=MOST)
-    return same_pictures(names, scan(names, max_pixels=MOST).facts, looks, max_pixels=MOST).contents.tolist()
+    looks, report = look_at(names, max_pixels=MOST)
+    assert report.facts == scan(names, max_pixels=MOST).facts
+    return same_pictures(names.__getitem__, report.facts, looks, max_pixels=MOST).contents.tolist()
 
 
 def noise(seed: int, low: int = 0, high: int = 256, side: int = 320) -> Image.Image:

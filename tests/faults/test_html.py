@@ -198,7 +198,7 @@ def test_the_check_notices_what_is_missing(
         monkeypatch.setattr(shell, "_visible", lambda value: Markup(value) if type(value) is str else value)  # noqa: S704
         payload, noticed = "<b>x</b>", "elements"
     elif what == "policy":
-        monkeypatch.setattr(shell, "_policy", lambda style, scripts: "default-src *")
+        monkeypatch.setattr(shell, "_policy", lambda style, scripts, *, live: "default-src *")
         payload, noticed = "plain", "policy"
     else:
         monkeypatch.setattr(shell, "_visible", lambda value: value)

@@ -14,6 +14,7 @@ from oracle import short_run
 from pictures import TreeHash, square
 from PIL import Image
 from safetensors.torch import save_file
+from sittings import Client
 from study_worker import LISTED, PLUGIN, forking, write_study
 from tally import Tally, share
 from watched_files import Touched, touched_by, typed
@@ -30,6 +31,8 @@ TABLE = ("--data", "../mine/table.csv")
 NETWORK = ("test_resnet", "--weights", "../mine/weights.safetensors")
 FILL = ("predict", "ready", "../mine/pictures", "--fill", "?", "--template", "../mine/template.csv")
 
+PROBED = (*DATA, "--model", "test_resnet", "--weights", "none", "--image-size", "32", "--workers", "0")
+
 # Each command as it is typed in a folder beside the user's own, `mine`.
 TYPED: dict[str, list[tuple[str, ...]]] = {
     "demo": [("demo", "--smoke")],
@@ -39,6 +42,10 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
         ("data", "preview", "--by-class", *TABLE),
     ],
     "data prepare": [("data", "prepare", "test_resnet", *DATA, "--image-size", "16", "--workers", "0")],
+    "data split": [("data", "split", "../mine/pictures", "--out", "splits.csv")],
+    "data label-errors": [("data", "label-errors", *PROBED)],
+    "data learning-curve": [("data", "learning-curve", *PROBED, "--seeds", "2")],
+    "label": [("label", "../mine/pictures", "--classes", "cat,dog")],
     "finetune": [
         ("finetune", *NETWORK, *DATA, *SMALL, "--recipe", "../mine/short.toml"),
         ("finetune", *NETWORK, *TABLE, *SMALL, "--on-bad", "skip"),
@@ -147,9 +154,18 @@ def stopped_run(folder: Path, data: str) -> int:
 
 @pytest.fixture
 def at_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which commands are typed; jobs of studies are forks, and the demonstration needs no package."""
+    """The folder in which commands are typed; studies fork, a demonstration needs no package, a person labels once."""
     monkeypatch.setattr("imgkit.studies.conduct.conduct.__kwdefaults__", {"dry_run": False, "worker": forking()})
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    opened: list[str] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", opened.append)
+
+    def sleep(seconds: float) -> None:
+        Client(opened.pop()).answer(0, 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("imgkit.cli.labelling.sleep", sleep)
     monkeypatch.chdir(home / "work")
     return home
 

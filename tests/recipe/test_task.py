@@ -281,7 +281,7 @@ def test_every_task_has_losses_and_every_loss_a_task() -> None:
 
 @pytest.mark.parametrize(
     ("task", "loss", "fitting"),
-    [("multilabel", "two_way", "bce or focal or "), ("single", "asymmetric", "cross_entropy or focal")],
+    [("multilabel", "two_way", "bce or focal or "), ("single", "asymmetric", "cross_entropy or logit_adjusted or ")],
 )
 def test_mixing_needs_a_loss_that_takes_shares(folder: Path, task: Task, loss: str, fitting: str) -> None:
     mixed = "augment.mixup=0.2"
