@@ -217,13 +217,14 @@ def test_mlflow_has_the_rows_once_in_one_run_below_the_folder(tmp_path: Path, mo
 
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_has_the_rows_once_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", exc_type=ImportError)
+    wandb = pytest.importorskip("wandb", exc_type=ImportError)
     from wandb.proto import wandb_internal_pb2
 
     for name in ("WANDB_MODE", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     folder = killed_run(tmp_path, monkeypatch, "wandb")
+    wandb.teardown()  # its process writes the file
     (file,) = (folder.path / "wandb").glob("offline-run-*/*.wandb")
     found = dict[tuple[str, int], float]()
     for data in records_of(file.read_bytes()):
