@@ -42,7 +42,7 @@ def checks() -> Iterator[Any]:
         yield pytest.param(estimator, check, id=name, marks=[] if name in QUICK else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("estimator", "check"), checks())
+@pytest.mark.parametrize(("estimator", "check"), [*checks()])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_scikit_learns_check(estimator: object, check: Callable[[object], None]) -> None:
     check(estimator)
