@@ -192,7 +192,7 @@ class WandB:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
-        mode = os.environ.get("WANDB_MODE", "offline")
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         for old in (run_dir / "wandb").glob(f"offline-run-*-{config['id']}"):
             shutil.rmtree(old)
         self._run = wandb.init(
@@ -201,7 +201,7 @@ class WandB:
             name=config["name"],
             config={key: value for key, value in config.items() if key not in ("id", "name")},
             dir=str(run_dir),
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             resume="allow" if mode == "online" else None,
             reinit="create_new",
             settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
