@@ -11,7 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -233,14 +233,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         options: dict[str, Any] = {name: getattr(self, name) for name in _OPTIONS if getattr(self, name) is not None}
         flags = {key: Flag(f"{name}=", getattr(self, name)) for name, key in _KEYS.items()}
         screen = usual_screen(spoken=True) if self.verbose else _silent()
-        return FinetuneOptions(
-            **options,
-            data=data,
-            out=place,
-            sets=list(self.sets),
-            flags={key: flag for key, flag in flags.items() if flag.value is not None},
-            screen=screen,
-        )
+        given = {key: flag for key, flag in flags.items() if flag.value is not None}
+        options |= {"data": data, "out": place, "sets": list(self.sets), "flags": given, "screen": screen}
+        return cast("FinetuneOptions", options)
 
 
 class _Home:

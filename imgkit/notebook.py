@@ -28,7 +28,9 @@ class NotebookScreen(Screen):
         super().__init__(file=io.StringIO(), width=WIDTH, color=True)
         self._console.record = True
         if display is None:
-            from IPython.display import display
+            from IPython import display as ipython
+
+            display = ipython.display
         self._display = display
         self._handle: Any = None
         self._bar = ""

@@ -92,7 +92,9 @@ def listed_pictures(given: Any) -> list[Picture] | None:  # noqa: ANN401
         if given.ndim in (3, 4) and given.dtype != object:
             return list(given)
         if given.ndim > 2 or given.dtype.kind not in "OUS":
-            return None if given.ndim <= 2 else _refuse(given)
+            if given.ndim > 2:
+                raise _shapeless(given)
+            return None
         given = given.ravel().tolist() if given.ndim == 1 or given.shape[1] == 1 else given
     return given if _are_pictures(given) else None
 
@@ -106,8 +108,8 @@ def _are_pictures(given: object) -> TypeGuard[list[Picture]]:
     )
 
 
-def _refuse(given: npt.NDArray[Any]) -> None:
-    raise PictureError(
+def _shapeless(given: npt.NDArray[Any]) -> PictureError:
+    return PictureError(
         f"An array of {given.ndim} dimensions, {given.shape}, is no pictures.",
         "Give (N, H, W) or (N, H, W, C), colours last.",
     )
