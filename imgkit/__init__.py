@@ -7,13 +7,16 @@ run = imgkit.finetune("resnet50", data="cells/")
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imgkit.api import Run, finetune, lr_find, open_run, resume, scratch
+    from imgkit.api import Folds, Run, finetune, lr_find, open_run, resume, scratch
     from imgkit.api_probe import probe
     from imgkit.api_study import study
     from imgkit.errors import ImgkitError
+    from imgkit.estimator import ImageClassifier
 
 __version__ = "0.1.0"
 __all__ = [
+    "Folds",
+    "ImageClassifier",
     "ImgkitError",
     "Run",
     "__version__",
@@ -33,6 +36,10 @@ def __getattr__(name: str) -> object:
         from imgkit.errors import ImgkitError
 
         return ImgkitError
+    if name == "ImageClassifier":
+        from imgkit.estimator import ImageClassifier
+
+        return ImageClassifier
     if name == "probe":
         from imgkit.api_probe import probe
 

@@ -8,163 +8,94 @@
 torch is imported when something is trained, scored or predicted, not before.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack, overload
 
-from imgkit.api_options import Cautions, FinetuneOptions, Options, flags_of, other_data, refuse_unknown
+from imgkit.api_folds import Folds, cross_validate
+from imgkit.api_options import FinetuneOptions, Options, flags_of, refuse_unknown
+from imgkit.api_run import Run
 from imgkit.errors import UsageError
-from imgkit.plugin_files import Given, changed_plugins, require_plugins, require_same_plugins, use_plugins
+from imgkit.notebook import usual_screen
+from imgkit.plugin_files import Given, changed_plugins, require_same_plugins, use_plugins
 from imgkit.recipe.load import load_recipe
-from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder, check_place
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
     from imgkit.data.load import LoadedData
-    from imgkit.inference import Precision
-    from imgkit.predict import Prediction
     from imgkit.range_test import LrCurve
     from imgkit.setup import Setup
-    from imgkit.vote import Rule
+    from imgkit.studies.schema import Verb
 
+__all__ = [
+    "RUNS",
+    "Folds",
+    "Run",
+    "finetune",
+    "lr_find",
+    "open_run",
+    "prepared",
+    "preview",
+    "resume",
+    "scratch",
+    "show_plan",
+]
 RUNS = Path("runs")
 
 
-class Run:
-    """A finished or unfinished run: its folder, and what its model can do.
-
-    Args:
-        folder: the run's folder.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.folder.path)!r})"
-
-    @property
-    def metrics(self) -> dict[str, dict[str, Any]]:
-        """Metrics of each stored evaluation by name ("val@1200", "test@1200"), as in their metrics.json."""
-        return self.folder.evaluations()
-
-    def evaluate(
-        self,
-        *,
-        data: str | Path | DataSettings | None = None,
-        split: str | None = None,
-        max_pixels: int | None = None,
-        root: str | Path | None = None,
-        device: str = "auto",
-        images: bool = True,
-        screen: Screen | None = None,
-    ) -> dict[str, Any]:
-        """Score the best weights on a split of the run's data, or on other data by class name.
-
-        A split of the run's own data is scored once; after that its stored metrics are returned.
-
-        Args:
-            data: a folder or CSV, or a recipe's data settings where columns have to be named; None: the run's data.
-            split: "train", "val" or "test"; None: test if there is one, else val; of other data all images.
-            max_pixels: larger images of other data are refused; None: as in the training.
-            root: the folder that the run's own data were moved to, kept in the run; or where paths of a CSV start.
-            device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
-            images: whether small pictures and maps of mistakes and unsure answers are stored with the scores.
-            screen: where to say what is going on; None: nowhere.
-
-        Returns: what metrics.json holds, and "folder": where all that is.
-
-        Raises:
-            DataError: if the data hold a class the model does not know.
-            UsageError: if there is no such split or the run has no model yet.
-            DeviceError: if torch does not see `device`, or memory runs out.
-        """
-        require_plugins(self.folder, "evaluate")
-        from imgkit.evaluate import evaluate_run
-        from imgkit.moved import move_data
-
-        told, settings = screen or Screen(quiet=True), other_data(data, max_pixels, root)
-        if root is not None and settings is None:
-            move_data(self.folder, root, told)
-        return evaluate_run(self.folder, data=settings, split=split, device=device, images=images, screen=told)
-
-    def predict(
-        self,
-        inputs: str | Path | Iterable[str | Path],
-        *,
-        top_k: int = 1,
-        image_col: str | None = None,
-        root: str | Path | None = None,
-        max_pixels: int | None = None,
-        device: str = "auto",
-        together_with: Sequence["Run"] = (),
-        vote: "Rule" = "mean",
-        precision: "Precision" = "auto",
-        screen: Screen | None = None,
-        **cautions: Unpack[Cautions],
-    ) -> Iterator["Prediction"]:
-        """Label files, folders or the images a CSV lists; one answer per image, in input order.
-
-        An unreadable file gives an answer with `error` instead of a label. Memory is flat in the number of images.
-
-        Args:
-            inputs: files, folders, tables; "-": paths on stdin. A single one may be given as it is.
-            top_k: classes to tell for each image.
-            image_col: column of a CSV with the paths; None: that of the training where there is one, else a usual name.
-            root: where relative paths of a CSV start; None: as in the training for its own CSV, else the CSV's folder.
-            max_pixels: larger images are not opened; None: as in the training.
-            device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
-            together_with: runs that vote with this one; classes are the same by name.
-            vote: "mean" of their probabilities, or "majority" of their answers: see `vote.vote_on_files`.
-            precision: "float32", "bfloat16", "float16", or "auto": see `inference.Network`.
-            screen: where to say which precision was found, and what validation says of `cautions`; None: nowhere.
-            **cautions: reject_at, target_accuracy, unlike, conformal: `Cautions` tells each.
-
-        Raises:
-            DataError: if a CSV has no such column, or there is no folder `root`.
-            UsageError: if a run has no model yet, classes or tasks differ, or cautions cannot be kept.
-            DeviceError: if torch does not see `device`, or memory runs out.
-        """
-        for run in (self, *together_with):
-            require_plugins(run.folder, "predict")
-        from imgkit.caution import Wish, ask_cautiously
-
-        folders = [run.folder for run in (self, *together_with)]
-        how: dict[str, Any] = {"top_k": top_k, "image_col": image_col, "root": root, "max_pixels": max_pixels}
-        how |= {"device": device, "rule": vote, "precision": precision}
-        yield from ask_cautiously(folders, inputs, Wish(**cautions), screen, **how)
+@overload
+def finetune(model: str, *, recipe: str = ..., folds: None = None, **options: Unpack[FinetuneOptions]) -> Run: ...
 
 
-def finetune(model: str, *, recipe: str = "finetune", **options: Unpack[FinetuneOptions]) -> Run:
+@overload
+def finetune(model: str, *, recipe: str = ..., folds: int, **options: Unpack[FinetuneOptions]) -> Folds: ...
+
+
+def finetune(
+    model: str, *, recipe: str = "finetune", folds: int | None = None, **options: Unpack[FinetuneOptions]
+) -> Run | Folds:
     """Fine-tune a pretrained network of timm's registry by a shipped recipe or a TOML file.
 
     Args:
         model: timm's name, such as "resnet50".
         recipe: a shipped recipe's name or a TOML file.
+        folds: cross-validate: so many trainings, each in a process of its own and scored on the part that it did not
+            see; the same call again goes on where it was stopped.
         **options: data, weights, epochs, lr, batch_size, image_size, seed, workers, sets=["key.path=value"] for any
             other key of the recipe, out and name of the run's folder: `UserOptions` tells each.
 
     Raises:
         ImgkitError: the kind says what has to be mended.
     """
-    return _train("finetune", model, recipe, options)
+    return _train("finetune", model, recipe, folds, options)
 
 
-def scratch(model: str, *, recipe: str = "scratch", **options: Unpack[Options]) -> Run:
+@overload
+def scratch(model: str, *, recipe: str = ..., folds: None = None, **options: Unpack[Options]) -> Run: ...
+
+
+@overload
+def scratch(model: str, *, recipe: str = ..., folds: int, **options: Unpack[Options]) -> Folds: ...
+
+
+def scratch(
+    model: str, *, recipe: str = "scratch", folds: int | None = None, **options: Unpack[Options]
+) -> Run | Folds:
     """Train a network of timm's registry from random weights.
 
     Args:
         model: timm's name, such as "vgg19".
         recipe: a shipped recipe's name or a TOML file.
+        folds: as `finetune` takes it.
         **options: as `finetune` takes them, without weights.
 
     Raises:
         ImgkitError: the kind says what has to be mended.
     """
-    return _train("scratch", model, recipe, options)
+    return _train("scratch", model, recipe, folds, options)
 
 
 def lr_find(
@@ -238,11 +169,14 @@ def preview(model: str, *, recipe: str = "finetune", rows: int = 8, **options: U
     resolve_name(model)
     from imgkit.preview import write_sheet
 
-    write_sheet(loaded, file, rows=rows, screen=options.get("screen") or Screen(quiet=True))
+    write_sheet(loaded, file, rows=rows, screen=options.get("screen") or usual_screen())
     return file
 
 
-def _train(verb: str, model: str, recipe: str, options: Options) -> Run:
+def _train(verb: "Verb", model: str, recipe: str, folds: int | None, options: Options) -> Run | Folds:
+    if folds is not None:
+        refuse_unknown(verb, options)
+        return cross_validate(verb, model, recipe, folds, options, RUNS)
     with prepared(verb, model, recipe, options) as (setup, found, screen):
         from imgkit.experiment import Experiment
         from imgkit.prepare import begin
@@ -274,7 +208,7 @@ def prepared(
     from imgkit.device import settings_kept
     from imgkit.prepare import prepare
 
-    screen = options.get("screen") or Screen(quiet=True)
+    screen = options.get("screen") or usual_screen()
     screen.header()
     command, smoke = options.get("command", ""), options.get("smoke", False)
     with settings_kept():
@@ -306,7 +240,7 @@ def resume(
         UsageError: if there is no such run, another process works on it, or a plugin is missing or changed.
         DataError: if its data changed.
     """
-    screen = screen or Screen(quiet=True)
+    screen = screen or usual_screen()
     folder = RunFolder.open(name, Path(out), screen.note)
     require_same_plugins(folder, use_plugins(plugin, screen))
     with folder.lock():

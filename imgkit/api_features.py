@@ -7,7 +7,7 @@ from imgkit.api import prepared
 from imgkit.api_options import FinetuneOptions
 from imgkit.data.rows import exists, refuse_picture
 from imgkit.errors import UsageError, printable
-from imgkit.screen import Screen
+from imgkit.notebook import usual_screen
 
 if TYPE_CHECKING:
     from imgkit.label_errors import Judged
@@ -32,7 +32,7 @@ def label_errors(model: str, *, recipe: str = "probe", **options: Unpack[Finetun
         ImgkitError: the kind says what has to be mended.
     """
     options["out"] = out = Path(options.get("out", ERRORS_OUT))
-    screen = options.get("screen") or Screen(quiet=True)
+    screen = options.get("screen") or usual_screen()
     _refuse_edited(out / "labels.csv")
     with prepared("probe", model, recipe, options) as (setup, _, _):
         from imgkit.label_errors import judge_labels, write
@@ -63,7 +63,7 @@ def learning_curve(model: str, *, recipe: str = "probe", seeds: int = 5, **optio
             f"--seeds {seeds}: one draw does not tell how far draws differ.", "Give two or more:  --seeds 5"
         )
     options["out"] = out = Path(options.get("out", CURVE_OUT))
-    screen = options.get("screen") or Screen(quiet=True)
+    screen = options.get("screen") or usual_screen()
     with prepared("probe", model, recipe, options) as (setup, _, _):
         from imgkit.learning_curve import POINTS, SUMMARY, measure, write
         from imgkit.plots.growth import draw_growth

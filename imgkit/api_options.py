@@ -31,6 +31,7 @@ class UserOptions(TypedDict, total=False):
         sets: "key.path=value" for any other key of the recipe.
         out: folder of run folders.
         name: of the run's folder; left out: made from time, verb, model and data.
+        track: "tensorboard", "mlflow", "wandb" or a plugin's tracker, or several of them.
         plugin: Python files with losses, schedules, sources and networks of your own; the run keeps copies.
     """
 
@@ -50,6 +51,7 @@ class UserOptions(TypedDict, total=False):
     sets: Sequence[str]
     out: str | Path
     name: str | None
+    track: str | Sequence[str]
     plugin: Given
 
 
@@ -109,6 +111,7 @@ _KEYS = {
     "max_latency": "budget.latency",
     "seed": "seed",
     "workers": "run.workers",
+    "track": "run.track",
     "weights": "model.weights",
 }
 """Options that are recipe values, and their keys."""
@@ -124,7 +127,7 @@ def refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
     """
     known = {*(Options if verb == "scratch" else FinetuneOptions).__annotations__}
     if verb in {"lr_find", "probe"}:  # the rate is what it looks for, or nothing is trained; and there is no run
-        known -= {"lr", "epochs", "name", "smoke"}
+        known -= {"lr", "epochs", "name", "smoke", "track"}
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:
         offered = sorted(known - CommandOptions.__annotations__.keys())

@@ -9,6 +9,7 @@ from imgkit.api import prepared
 from imgkit.api_options import FinetuneOptions
 from imgkit.errors import DeviceError, ImgkitError, UsageError, WeightsError
 from imgkit.model_names import resolve_name
+from imgkit.notebook import usual_screen
 from imgkit.plugin_files import use_plugins
 from imgkit.screen import Screen
 
@@ -42,7 +43,7 @@ def probe(models: Sequence[str], *, recipe: str = "probe", **options: Unpack[Fin
     for model in models:
         resolve_name(model)  # a typo in the last one is told before the first one takes its time
     options["out"] = out = Path(options.get("out", OUT))
-    screen = options.get("screen") or Screen(quiet=True)
+    screen = options.get("screen") or usual_screen()
     found: list[Probed] = []
     faults: dict[str, ImgkitError] = {}
     for number, model in enumerate(dict.fromkeys(models)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imgkit.notebook import usual_screen
 from imgkit.plugin_files import Given
 from imgkit.screen import Screen
 
@@ -63,7 +64,7 @@ def study(
         plugin=[str(one) for one in files],
         smoke=smoke,
     )
-    done = conduct(asked, screen or Screen(quiet=True))
+    done = conduct(asked, screen or usual_screen())
     rows = [
         {
             "kind": row.kind,

@@ -31,6 +31,8 @@ from imgkit.screen import Screen
 from imgkit.setup import Setup
 from imgkit.signals import Request, hear_signals
 from imgkit.time_limit import TimeLimit, epoch_notes
+from imgkit.tracked import config_of, tell_end
+from imgkit.tracking import Tracking
 from imgkit.trainer import Trainer, Update
 from imgkit.trunk import phase_batches
 from imgkit.validation import Validation
@@ -68,6 +70,7 @@ class Experiment:
         self._checkpoints = folder.path / "checkpoints"
         self._validation = Validation(setup, self._watched)
         self._saver = Saver(self._checkpoints, setup, self.trainer, screen)
+        self._tracking = Tracking(setup.recipe.run.track, screen.warn)
         self._began_s = self._last_save_s = time.monotonic()
         self._seconds_before = 0.0
 
@@ -80,18 +83,19 @@ class Experiment:
         """
         try:
             with hear_signals() as self._request:
-                with closing(self._restore()) as self._records:
-                    self._set_status("running")
-                    try:
-                        self._train()
-                    finally:  # whatever ends it: what was begun is written
-                        self._saver.settle()
+                self._records = self._restore()
+                self._set_status("running")
+                try:
+                    self._train()
+                finally:  # whatever ends it: what was begun is written
+                    self._saver.settle()
                 history = self.progress.history
                 best = finish(self.folder, self.setup, history, self._elapsed_s(), self.screen, self._watched)
                 step, total = self.progress.step, self.setup.plan.total_steps
                 why = self._limit.reached(step, total) if self.progress.time_up else ""
                 self._set_status("finished", reason=why, best=best)
                 write_page(self.folder, self.screen)
+                tell_end(self._tracking, self.folder, self.setup, best, self.screen)
         except BaseException as error:
             self._say_why(error)
             raise
@@ -113,8 +117,8 @@ class Experiment:
         # A killed life took time after its last checkpoint, too; its last heartbeat knows how much.
         told = self.folder.read_json("status.json").get("seconds", 0.0)
         self._seconds_before = max(self.progress.seconds, told)
-        tensorboard = self.setup.recipe.run.tensorboard
-        return Records(self.folder, self.progress.history, step=self.progress.step, tensorboard=tensorboard)
+        self._tracking.start(self.folder.path.absolute(), config_of(self.folder, self.setup))
+        return Records(self.folder, self.progress.history, step=self.progress.step, tracking=self._tracking)
 
     def _say_resumed(self) -> None:
         """Where the run goes on, and its last epoch again: a kill may have come between its checkpoint and its line."""
@@ -334,3 +338,4 @@ class Experiment:
         state: State = "stopped" if isinstance(error, Interrupted) else "failed"
         with suppress(DiskError):
             self._set_status(state, reason=reason)
+        self._tracking.finish(state)

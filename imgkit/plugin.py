@@ -1,4 +1,4 @@
-"""What a plugin imports: decorators that add a loss, a schedule, a source or a network under a name of its own.
+"""What a plugin imports: decorators that add a loss, schedule, source, network or tracker under a name of its own.
 
     from imgkit.plugin import Loss, register_loss
 
@@ -29,12 +29,24 @@ from imgkit.recipe.fields import Strict, Task
 from imgkit.recipe.losses import LOSS_TYPES, LossSettings
 from imgkit.recipe.schedules import SCHEDULE_TYPES, ScheduleSettings
 from imgkit.schedules import SCHEDULES, Schedule
+from imgkit.tracking import TRACKERS, Tracker
 
-__all__ = ["Loss", "Picture", "Schedule", "register_loss", "register_model", "register_schedule", "register_source"]
+__all__ = [
+    "Loss",
+    "Picture",
+    "Schedule",
+    "Tracker",
+    "register_loss",
+    "register_model",
+    "register_schedule",
+    "register_source",
+    "register_tracker",
+]
 
 Settings = TypeVar("Settings", bound=Strict)
 MakeLoss = TypeVar("MakeLoss", bound=Callable[..., Loss])
 MakeSchedule = TypeVar("MakeSchedule", bound=Callable[..., Schedule])
+MakeTracker = TypeVar("MakeTracker", bound=Callable[[], Tracker])
 MakeModel = TypeVar("MakeModel", bound=Callable[..., nn.Module])
 
 import_module("imgkit.models")  # which registers imgkit's own networks: they are no plugin's
@@ -112,6 +124,15 @@ def register_source(name: str) -> Callable[[Reader], Reader]:
     return SOURCES.register(name)
 
 
+def register_tracker(name: str) -> Callable[[MakeTracker], MakeTracker]:
+    """Decorator for a class, or a function without parameters, that gives a `Tracker`: `--track NAME` tells it a run.
+
+    Raises:
+        UsageError: if the name is taken.
+    """
+    return TRACKERS.register(name)  # type: ignore[return-value]
+
+
 def register_model(make: MakeModel) -> MakeModel:
     """Timm's `register_model` for a function (num_classes, …) -> network, under the function's name.
 
@@ -131,7 +152,12 @@ def register_model(make: MakeModel) -> MakeModel:
 
 def registered() -> dict[str, frozenset[str]]:
     """What is registered now, imgkit's own and plugins': names by kind."""
-    registries: Mapping[str, Any] = {"loss": LOSSES, "schedule": SCHEDULES, "source": SOURCES}
+    registries: Mapping[str, Any] = {
+        "loss": LOSSES,
+        "schedule": SCHEDULES,
+        "source": SOURCES,
+        "tracker": TRACKERS,
+    }
     return {"model": frozenset(timm.models.list_models())} | {
         kind: frozenset(registry) for kind, registry in registries.items()
     }
@@ -147,6 +173,8 @@ def unregister(names: Mapping[str, frozenset[str]]) -> None:
         del SCHEDULE_TYPES[name]
     for name in names["source"]:
         SOURCES.remove(name)
+    for name in names["tracker"]:
+        TRACKERS.remove(name)
 
 
 def _settings_type(kind: str, name: str, make: Callable[..., object], base: type[Settings]) -> type[Settings]:

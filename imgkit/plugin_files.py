@@ -35,7 +35,7 @@ class Plugin:
         file: absolute, without links.
         sha256: of its bytes as imported.
         content: these bytes.
-        names: what it registered, by kind: "model", "loss", "schedule", "source".
+        names: what it registered, by kind: "model", "loss", "schedule", "source", "tracker".
     """
 
     file: Path

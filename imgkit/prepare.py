@@ -30,7 +30,6 @@ from imgkit.device import (
 )
 from imgkit.errors import BadImage, DataError, DiskError, WeightsError, disk_told, printable
 from imgkit.evaluate import check_files, read_index
-from imgkit.events import check_tensorboard
 from imgkit.features import check_solvable, left_by_a_solve
 from imgkit.files import check_space
 from imgkit.models.create import create_model, find_source
@@ -51,6 +50,7 @@ from imgkit.recipe.write import render
 from imgkit.run import SCHEMA, RunFolder, check_place
 from imgkit.screen import Screen
 from imgkit.setup import Setup, say_data, say_setup
+from imgkit.tracking import check_trackers
 from imgkit.trunk import whole_network
 
 _SMOKE_IMAGES = 16  # of a split, or one of each class
@@ -72,6 +72,7 @@ def prepare(
     loaded, start = start_of(loaded, screen)
     loaded, adapted = adapt(loaded)  # before data, weights and minutes are spent on what is refused
     recipe = loaded.recipe
+    check_trackers(recipe.run.track)
     _set_up_machine(recipe)
     device = choose_device(recipe.run.device)
     for phase in recipe.phases:
@@ -324,6 +325,4 @@ def _list_bad(folder: RunFolder, bad: Sequence[BadImage]) -> None:
 
 def _set_up_machine(recipe: Recipe) -> None:
     keep_freed_memory()
-    if recipe.run.tensorboard:
-        check_tensorboard()
     use_settings(recipe.run.threads, deterministic=recipe.run.deterministic)

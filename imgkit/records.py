@@ -1,12 +1,12 @@
-"""What a run writes down while it trains: rows of steps.jsonl and history.jsonl, and the same for TensorBoard."""
+"""What a run writes down while it trains: rows of steps.jsonl and history.jsonl; trackers are told the same."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from imgkit.errors import DiskError
-from imgkit.events import Events
 from imgkit.run import RunFolder
+from imgkit.tracking import Tracking
 
 
 class Records:
@@ -16,32 +16,29 @@ class Records:
         folder: the run.
         history: its epochs so far; what a killed life wrote after its last checkpoint is removed, to be made again.
         step: updates done.
-        tensorboard: whether to write events into `tensorboard/`, too.
+        tracking: trackers that have begun; they are told again what is there.
     """
 
     def __init__(
-        self, folder: RunFolder, history: Sequence[Mapping[str, Any]], *, step: int, tensorboard: bool
+        self, folder: RunFolder, history: Sequence[Mapping[str, Any]], *, step: int, tracking: Tracking
     ) -> None:
         self._folder = folder
-        self._events = Events(folder.path / "tensorboard", after=step) if tensorboard else None
+        self._tracking = tracking
         folder.write_rows("history.jsonl", history)
-        folder.write_rows("steps.jsonl", [row for row in folder.rows("steps.jsonl") if row["step"] <= step])
+        steps = [row for row in folder.rows("steps.jsonl") if row["step"] <= step]
+        folder.write_rows("steps.jsonl", steps)
+        told = [("step", row) for row in steps] + [("epoch", row) for row in history]
+        for group, row in sorted(told, key=lambda pair: pair[1]["step"]):  # stable: a step before its epoch
+            tracking.row(group, row)
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Add a row of steps.jsonl."""
         with suppress(DiskError):  # the next save says so
             self._folder.append_row("steps.jsonl", row)
-        if self._events is not None:
-            self._events.add("step", row)
+        self._tracking.row("step", row)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write history.jsonl anew; its last row is new."""
         with suppress(DiskError):
             self._folder.write_rows("history.jsonl", history)
-        if self._events is not None:
-            self._events.add("epoch", history[-1])
-
-    def close(self) -> None:
-        """Nothing follows in this life of the run."""
-        if self._events is not None:
-            self._events.close()
+        self._tracking.row("epoch", history[-1])

@@ -147,14 +147,14 @@ class Screen:
         Only on a terminal, at most ten times a second; gone at the end. In a pipe nothing is printed.
         """
         try:
-            yield lambda done, total: self._show_progress(f"{label}  {_done(done, total)}")
+            yield lambda done, total: self._show_progress(f"{label}  {_done(done, total)}", done, total)
         finally:
             self._clear_progress()
 
     def update(self, step: int, total_steps: int, left_s: float | None = None) -> None:
         """The live line of training: the step and the time left. Printing anything else removes it."""
         left = "" if left_s is None else f"  {clock(left_s)} left"
-        self._show_progress(f"step {_done(step, total_steps)}{left}")
+        self._show_progress(f"step {_done(step, total_steps)}{left}", step, total_steps)
 
     def result(self, title: str, lines: Sequence[str] = (), next_commands: Sequence[str] = ()) -> None:
         """The end: a title, what came out, and the commands to type next, each on a line of its own."""
@@ -227,7 +227,7 @@ class Screen:
             path, self._log = self._log, None
             self.warn(f"cannot write {path}: {error.strerror}; going on without this log")
 
-    def _show_progress(self, text: str) -> None:
+    def _show_progress(self, text: str, done: int, total: int) -> None:
         now = time.monotonic()
         if self.quiet or not self._is_live() or now - self._progress_at < _PROGRESS_EVERY_S:
             return

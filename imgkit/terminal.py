@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -29,13 +29,12 @@ def make_console(file: TextIO | None, *, width: int | None = None, color: bool |
         color: None: where the terminal has it and NO_COLOR is not set. Without colour no escape code is written,
             bold included.
     """
-    console = Console(
-        file=file, stderr=file is None, width=width, markup=False, emoji=False, highlight=False, force_terminal=color
-    )
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+    # In a notebook rich would show each line as an output of its own: see `notebook`.
+    plain |= {"file": file, "stderr": file is None, "width": width, "force_jupyter": False}
+    console = Console(**plain, force_terminal=color)
     if color is False or (color is None and console.no_color):
-        return Console(
-            file=file, stderr=file is None, width=width, markup=False, emoji=False, highlight=False, color_system=None
-        )
+        return Console(**plain, color_system=None)
     return console
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from imgkit import Run, checkpoint, finetune
+from imgkit.plugin_files import Given
 
 SHORT = """
 schema = 1
@@ -58,7 +59,9 @@ def write_recipe(folder: Path, text: str = SHORT) -> str:
     return str(file)
 
 
-def short_run(folder: Path, *sets: str, data: str = "synthetic:3x16", name: str = "run", workers: int = 0) -> Run:
+def short_run(
+    folder: Path, *sets: str, data: str = "synthetic:3x16", name: str = "run", workers: int = 0, plugin: Given = ()
+) -> Run:
     """Train a small network in a second or two."""
     folder.mkdir(parents=True, exist_ok=True)
     return finetune(
@@ -68,6 +71,7 @@ def short_run(folder: Path, *sets: str, data: str = "synthetic:3x16", name: str 
         out=folder / "runs",
         name=name,
         sets=[f"run.workers={workers}", *sets],
+        plugin=plugin,
     )
 
 

@@ -1,13 +1,19 @@
 """The functions of Python: what they refuse, and what they take."""
 
+import dataclasses
 import io
+import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from oracle import SHORT, short_run, write_recipe
 from pictures import MakeFolders, TreeHash
+from study_worker import forking
 
 import imgkit
 from imgkit import api
@@ -41,6 +47,31 @@ def test_common_values_are_options(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [(recipe.train.batch_size, recipe.model.image_size, recipe.seed) for recipe in seen] == [(7, 48, 5)] * 2
     assert [recipe.run.workers for recipe in seen] == [0, 0]
     assert [recipe.model.weights for recipe in seen] == [str(tmp_path / "w.safetensors"), "none"]
+
+
+def test_folds_are_those_of_the_command(
+    make_folders: MakeFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Mapping[str, Any]] = []
+    monkeypatch.setattr("imgkit.studies.work.in_a_process", forking(jobs))
+    data, out = make_folders({"cat": 12, "dog": 12}), tmp_path / "runs"
+    how: dict[str, Any] = {"recipe": "probe", "data": data, "image_size": 32, "workers": 0, "out": out, "seed": 4}
+    folds = imgkit.scratch("test_resnet", folds=2, **how)
+    assert folds.folder == out / "2fold-scratch-test_resnet-pictures"
+    assert [run.folder.name for run in folds.runs] == ["fold1-seed4", "fold2-seed4"]
+    assert folds.metrics["n"] == 24
+    told = json.loads((folds.folder / "folds.json").read_text())
+    assert [fold["scores"] for fold in told["folds"]] == list(folds.scores)
+    assert told["pooled"] == folds.metrics
+    for run, scores in zip(folds.runs, folds.scores, strict=True):
+        (metrics,) = (one for one in run.metrics.values() if one["split"] == "test")
+        assert metrics["f1_macro"] == scores["f1_macro"]
+    assert imgkit.scratch("test_resnet", folds=2, **how) == dataclasses.replace(folds, runs=ANY)
+    assert len(jobs) == 2, "what is finished is not done twice"
+    with pytest.raises(UsageError, match="scratch has no option 'weights'"):
+        imgkit.scratch("test_resnet", folds=2, weights="auto", **how)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match="lr_find has no option 'track'"):
+        imgkit.lr_find("test_resnet", data=data, track="tensorboard")
 
 
 def test_a_wrong_value_is_named_as_it_was_written() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from oracle import short_run
 from pictures import square
+from study_worker import forking
 from timm.models.resnet import ResNet
 from typer import TyperException
 from typer.main import get_command
@@ -74,6 +76,31 @@ def test_the_network_on_the_page_trains(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "own.py").write_text(block)
     run = runpy.run_path("own.py")["run"]
     assert re.fullmatch(r"Run\('runs/.*-scratch-tiny_net-digits-.*'\)", repr(run))
+
+
+def test_the_blocks_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("imgkit.studies.work.in_a_process", forking())
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        square(number).save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    found = runpy.run_path("page.py")
+    assert found["answer"].path == "photos/1.png"
+    assert [run.folder.name for run in found["folds"].runs] == ["fold1-seed0", "fold2-seed0", "fold3-seed0"]
+    assert found["search"].best_score_ > 0.5
+
+
+def test_the_tracker_on_the_page_hears_a_run(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tracking.md").read_text(), re.DOTALL)
+    (tmp_path / "lines_on_the_page.py").write_text(block)
+    run = short_run(tmp_path, "run.track=lines", plugin=tmp_path / "lines_on_the_page.py")
+    told = (run.folder.path / "lines.txt").read_text().splitlines()
+    assert told[0] == "start run test_resnet.r160_in1k"
+    assert told[-1] == "finished"
+    assert any("epoch/val/f1_macro=" in line for line in told)
 
 
 def test_the_plugin_on_the_page_is_the_tested_file() -> None:

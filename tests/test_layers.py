@@ -32,13 +32,14 @@ LAYERS = [
         *("precision", "probabilities", "metrics", "multilabel", "calibration", "plugin", "model_names"),
         *("weight_packages", "inference", "budget", "cam", "cost", "energy", "cache"),
         *("selective", "conformal", "unlike"),
+        "tracking",
         *("confident", "curve_fit"),
     ],
     [
-        *("trainer", "loss_scale", "time_limit", "records", "events", "checkpoint", "features", "sheet"),
+        *("trainer", "loss_scale", "time_limit", "records", "checkpoint", "features", "sheet"),
         "tensor_file",
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
-        *("epoch_log", "epoch_table", "feature_store"),
+        *("epoch_log", "epoch_table", "feature_store", "notebook"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
         "held_out",
     ],
@@ -62,8 +63,13 @@ LAYERS = [
         "labelling",
         *("label_errors", "learning_curve"),
         "check",
+        "tracked",
     ],
-    ["api", "api_options", "api_study", "api_probe", "api_features", "demo", "cli", "__init__", "__main__"],
+    [
+        *("api", "api_options", "api_run", "api_folds", "api_study", "api_probe", "api_features", "estimator", "demo"),
+        "pictures_given",
+        *("cli", "__init__", "__main__"),
+    ],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision"}
@@ -86,9 +92,11 @@ TORCH_FREE = {
     "labelling",
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("selective", "conformal", "unlike", "caution"),
+    *("api_run", "api_folds", "estimator", "pictures_given", "notebook"),
     *("api", "api_options", "api_study", "api_probe", "api_features", "cli", "__init__", "__main__"),
     *("confident", "curve_fit"),
     "check",
+    "tracking",
 }
 TORCH_NEEDED = {"studies.measure"}  # of what is free otherwise: imported where models are looked at
 TORCH_FREE_DATA = [
@@ -196,6 +204,8 @@ def test_version_is_the_changelogs() -> None:
 
 def test_public_names() -> None:
     assert imgkit.__all__ == [
+        "Folds",
+        "ImageClassifier",
         "ImgkitError",
         "Run",
         "__version__",

@@ -1,6 +1,5 @@
 """`imgkit finetune --folds K` and `imgkit scratch --folds K`."""
 
-import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +13,6 @@ from imgkit.terminal import make_console, print_columns
 
 if TYPE_CHECKING:
     from imgkit.studies.folds import Folded, Request
-    from imgkit.studies.plan import Planned
     from imgkit.studies.pooled import Compared, Pooled
     from imgkit.studies.schema import Verb
 
@@ -28,60 +26,19 @@ def cross_validate(verb: str, recipe: str, model: str | None, given: Mapping[str
     if given["print_recipe"]:
         raise UsageError("--print-recipe prints one recipe, and --folds makes several runs.", "Leave out one of them.")
     name, flags = model_and_flags(recipe, model, given)
-    from imgkit.data.sources import find_data, refuse_inside
-    from imgkit.model_names import resolve_name
-    from imgkit.recipe.load import load_recipe
-    from imgkit.run import check_place
-    from imgkit.studies.folds import TABLE, Request, check_out, deal, plan, train
-    from imgkit.studies.pooled import compare_with_others, pool, write
-    from imgkit.studies.work import in_a_process
+    from imgkit.api_folds import deal, train
+    from imgkit.studies.folds import Request
 
     screen, sets, plugin = Screen(), given["set"] or [], [str(file) for file in given["plugin"] or []]
     smoke = smoke_asked(given["smoke"])
     asked = Request(cast("Verb", verb), name, recipe, flags, sets, plugin, given["folds"], smoke)
-    settings = load_recipe(recipe, flags=flags, sets=sets).recipe.data
-    place = find_data(settings)
-    resolve_name(name)
-    folder = given["name"] or _name(asked, place.path.stem)
-    out = given["out"] / folder
-    if not out.exists():  # else the same command goes on, see `check_out`
-        check_place(given["out"], folder)
-    refuse_inside(place, settings.root, out)
-    with screen.progress("reading images") as progress:
-        folded = deal(asked, progress)
-    check_out(folded, out)
-    whole, runs = plan(asked, folded, out)
-    _say(folded, runs, screen)
+    dealt = deal(asked, given["out"], given["name"], screen)
     if given["dry_run"]:
-        _show_plan(asked, folded)
+        _show_plan(asked, dealt.folded)
         return
-    digest = folded.file.write(out / TABLE)
-    screen.fact("Writes", f"{out}/", f"{TABLE}: SHA-256 {digest}")
-    train(whole, runs, screen, in_a_process)
-    grouped = folded.file.found.index.groups is not None
-    pooled = pool(out, runs, digest, seed=runs[0].seed, grouped=grouped)
-    compared = compare_with_others(pooled, out)
-    files = write(pooled, compared, out)
+    pooled, compared, files = train(dealt, screen)
     _print(pooled, compared)
     screen.fact("Wrote", *(str(file) for file in files))
-
-
-def _name(asked: "Request", data: str) -> str:
-    """What the folder is called where no name is given: the same for the same command, which so goes on."""
-    words = [re.sub(r"[^A-Za-z0-9_.-]+", "-", word).strip("-.")[:40] or "x" for word in (asked.model, data)]
-    return "-".join([f"{asked.folds}fold", asked.verb, *words])
-
-
-def _say(folded: "Folded", runs: "list[Planned]", screen: Screen) -> None:
-    lines = []
-    for fold, run in enumerate(runs):
-        n = folded.splits(fold)
-        lines.append(
-            f"{run.name}: train {n['train']:,} · val {n['val']:,}, of the other folds · scored on {n['test']:,}"
-        )
-    screen.fact("Folds", *lines)
-    for text in (*folded.notes, *(folded.file.found.data.warnings)):
-        screen.note(text)
 
 
 def _show_plan(asked: "Request", folded: "Folded") -> None:

@@ -117,6 +117,7 @@ OPTIONS = (
     Option(
         "--folds", "", int, "Cross-validate: K trainings, each scored on the part it did not see.", _RUN, metavar="K"
     ),
+    Option("--track", "run.track", list[str], "Tell tensorboard, mlflow or wandb. Repeatable.", _RUN, metavar="NAME"),
     Option("--dry-run", "", bool, "Show the plan and stop: nothing is trained.", _RUN, False),
     Option("--print-recipe", "", bool, "Print the full recipe as TOML and stop.", _RUN, False),
     Option("--smoke", "", bool, "Run everything for a few steps, to see whether it works.", _RUN, False),
@@ -145,7 +146,7 @@ _OF_SPLIT = (
 )
 _NOT_IN_LR_FIND = (
     *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
-    *("--from", "--out", "--name", "--folds", "--dry-run", "--print-recipe", "--smoke"),
+    *("--from", "--out", "--name", "--folds", "--track", "--dry-run", "--print-recipe", "--smoke"),
 )
 _MACHINES = ("--device", "--workers", "--no-feature-cache")
 _IN_PROBE = ("--plugin", "--recipe", "--set", "--image-size", "--fit", "--seed", "--weights", *_MACHINES)

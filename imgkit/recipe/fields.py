@@ -126,6 +126,8 @@ Spreads = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeVa
 """Of red, green and blue, above 0; one number stands for all."""
 Columns = Annotated[tuple[str, ...], BeforeValidator(_check_columns)]
 """Names of columns; one may be given as text."""
+Names = Annotated[tuple[Text, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+"""Names of things; one may be given as text."""
 Size = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_size)]
 """A number of bytes with its unit, "100MB" or "95MiB"; "auto" or "none"."""
 Count = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_count)]

@@ -19,6 +19,7 @@ from imgkit.recipe.fields import (
     Count,
     Latency,
     Means,
+    Names,
     Pixels,
     Probability,
     Seed,
@@ -166,7 +167,7 @@ class RunSettings(Strict):
     workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; None: from the number of cores
     threads: PositiveInt | None = None  # None: torch's own choice, or 1 in a deterministic run
     feature_cache: bool = True  # features of pictures are kept for later runs, in $IMGKIT_CACHE, and taken from there
-    tensorboard: bool = False  # also write TensorBoard events into the run
+    track: Names = ()  # other tools that are told its numbers: tensorboard, mlflow, wandb, or a plugin's
 
 
 class Recipe(Strict):

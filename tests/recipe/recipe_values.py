@@ -128,7 +128,7 @@ COMMON = {
     "save.keep_best": st.integers(1, 9),
     "save.average_best": st.none() | st.integers(2, 9),
     "save.every_minutes": POSITIVE,
-    "run.tensorboard": st.booleans(),
+    "run.track": st.lists(st.sampled_from(["tensorboard", "mlflow"]), unique=True),
     "run.device": st.sampled_from(["auto", "cuda:1"]),
     "run.workers": st.none() | st.integers(0, 4),
     "train.precision": st.sampled_from(["auto", "float32", "float16"]),

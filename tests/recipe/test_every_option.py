@@ -214,7 +214,7 @@ ELSEWHERE = {
     "run.threads": "test_prepare.py::test_threads_and_deterministic_algorithms_are_torchs_while_a_run_lasts",
     "run.deterministic": "test_prepare.py::test_threads_and_deterministic_algorithms_are_torchs_while_a_run_lasts",
     "run.feature_cache": "test_trunk.py::test_updates_on_features_are_those_through_the_whole_network",
-    "run.tensorboard": "test_events.py::test_events_are_the_rows_and_a_resume_doubles_none",
+    "run.track": "test_tracking.py::test_events_are_the_rows_and_a_resume_doubles_none",
 }
 """Keys whose effect shows in a whole run or in messages: the test that shows it."""
 
