@@ -195,6 +195,7 @@ def prepared(
 ) -> Iterator[tuple["Setup", "LoadedData", Screen]]:
     """What training works with; what it sets for the whole process is given back when the block ends."""
     refuse_unknown(verb, options)
+    screen = options.get("screen") or usual_screen()
     plugins = use_plugins(options.get("plugin", ()), options.get("screen"))
     loaded = load_recipe(recipe, flags=flags_of(verb, model, options), sets=options.get("sets", ()))
     from imgkit.data.sources import find_data, refuse_inside
@@ -208,7 +209,6 @@ def prepared(
     from imgkit.device import settings_kept
     from imgkit.prepare import prepare
 
-    screen = options.get("screen") or usual_screen()
     screen.header()
     command, smoke = options.get("command", ""), options.get("smoke", False)
     with settings_kept():
@@ -249,6 +249,11 @@ def resume(
 
             move_data(folder, root, screen)
         if folder.read_json("status.json")["state"] == "finished" and folder.has_model:
+            folder.clean()  # a kill may have come while its page was written
+            if not (folder.path / "report.html").is_file():
+                from imgkit.finish import write_page
+
+                write_page(folder, screen)
             screen.note(f"{folder.name} is finished already.")
             return Run(folder)
         from imgkit.checkpoint import steps

@@ -27,7 +27,7 @@ class Folds:
         folder: of its runs, folds.csv, oof.csv, folds.md and folds.json.
         runs: one a fold, in order; each was scored once on the fold that it did not see.
         metrics: of all images together, each answered by the run that did not see it, as in metrics.json.
-        scores: of each fold, by name: "accuracy", "f1_macro", …
+        scores: of each fold, by name: "top1", "f1_macro", …
     """
 
     folder: Path

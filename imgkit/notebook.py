@@ -2,6 +2,7 @@
 
 import io
 import time
+import warnings
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +31,7 @@ class NotebookScreen(Screen):
         if display is None:
             from IPython import display as ipython
 
+            warnings.filterwarnings("ignore", "IProgress not found")  # of bars that a library could show and does not
             display = ipython.display
         self._display = display
         self._handle: Any = None

@@ -11,7 +11,9 @@ from oracle import SHORT, short_run
 
 import imgkit
 from imgkit import finish
+from imgkit.api import resume
 from imgkit.experiment import Experiment
+from imgkit.files import is_leftover, neighbour
 from imgkit.finish import _advice, score_line, write_page
 from imgkit.metrics import summarise, wilson
 from imgkit.progress import Progress
@@ -272,6 +274,15 @@ def test_no_fault_of_the_page_fails_a_run(tmp_path: Path) -> None:
     write_page(RunFolder(tmp_path), Screen(file=text))
     assert "No report.html: DiskError: " in " ".join(text.getvalue().split())
     assert not (tmp_path / "report.html").exists()
+
+
+def test_what_a_kill_left_of_the_page_of_a_finished_run_is_mended(tmp_path: Path) -> None:
+    run = short_run(tmp_path, "phases.top.steps=1", "phases.all.epochs=1", name="ready")
+    page = run.folder.path / "report.html"
+    page.rename(neighbour(page))
+    resume("ready", out=run.folder.path.parent)
+    assert page.is_file()
+    assert [file.name for file in run.folder.path.iterdir() if is_leftover(file.name)] == []
 
 
 def test_no_fault_of_a_hint_fails_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_notebook_trains_and_shows_it(make_folders: MakeFolders, tmp_path: Pat
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbclient.NotebookClient(book, timeout=200, kernel_name="python3").execute()
     outputs: list[Any] = book.cells[0].outputs
-    assert [output.output_type for output in outputs] == ["display_data", "execute_result"]
+    assert [output.get("text", output.output_type) for output in outputs] == ["display_data", "execute_result"]
     html = outputs[0].data["text/html"]
     assert "macro F1" in html
     assert "Done in" in html

@@ -16,8 +16,8 @@ FLAGS = """
     --weight-col --root --classes --on-bad --max-pixels --plugin
     --recipe --set --epochs --batch-size --micro-batch --sampler --image-size --fit --augment --lr --seed --weights
     --from --head --max-size --max-params --max-latency
-    --monitor --early-stop --time --device --workers --no-feature-cache --out --name --folds --dry-run
-    --print-recipe --smoke
+    --monitor --early-stop --time --device --workers --no-feature-cache --out --name --folds --track
+    --dry-run --print-recipe --smoke
 """
 
 
