@@ -78,6 +78,7 @@ def test_the_network_on_the_page_trains(tmp_path: Path, monkeypatch: pytest.Monk
     assert re.fullmatch(r"Run\('runs/.*-scratch-tiny_net-digits-.*'\)", repr(run))
 
 
+@pytest.mark.slow
 def test_the_blocks_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
     assert len(blocks) == 3

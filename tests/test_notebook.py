@@ -98,6 +98,7 @@ def test_outside_a_notebook_functions_are_quiet() -> None:
     assert not usual_screen(spoken=True).quiet
 
 
+@pytest.mark.slow
 def test_a_notebook_trains_and_shows_it(make_folders: MakeFolders, tmp_path: Path) -> None:
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
