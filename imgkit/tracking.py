@@ -129,10 +129,10 @@ class TensorBoard:
     def image(self, step: int, name: str, path: Path) -> None:
         """Write the picture, encoded anew."""
         import numpy as np
-        from PIL import Image
 
-        with Image.open(path) as picture:
-            self._writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+        from imgkit.data.decode import load_image
+
+        self._writer.add_image(name, np.asarray(load_image(path)), step, dataformats="HWC")
 
     def finish(self, status: str) -> None:
         """Write what is still in memory."""
