@@ -234,7 +234,7 @@ def resume(
         workers: loader processes; None: as before. Their number never changes a result.
         root: the folder that the run's data were moved to; kept in the run.
         plugin: the files that the run began with, unchanged.
-        screen: where to say what is going on; None: nowhere.
+        screen: where to say what is going on; None: in the cell of a notebook, else nowhere.
 
     Raises:
         UsageError: if there is no such run, another process works on it, or a plugin is missing or changed.

@@ -57,7 +57,7 @@ class Run:
             root: the folder that the run's own data were moved to, kept in the run; or where paths of a CSV start.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps"; it need not be that of the training.
             images: whether small pictures and maps of mistakes and unsure answers are stored with the scores.
-            screen: where to say what is going on; None: nowhere.
+            screen: where to say what is going on; None: in the cell of a notebook, else nowhere.
 
         Returns: what metrics.json holds, and "folder": where all that is.
 

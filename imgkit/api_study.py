@@ -45,7 +45,7 @@ def study(
         sets: "key.path=value" over the file's base.
         plugin: Python files that its names need.
         smoke: a few steps a run.
-        screen: where to say what is going on; None: nowhere, but the runs speak on stderr.
+        screen: where to say what is going on; None: in the cell of a notebook, else nowhere; runs speak on stderr.
 
     Raises:
         RecipeError: all that is wrong with the file and its variants' recipes.

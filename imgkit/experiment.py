@@ -91,11 +91,12 @@ class Experiment:
                     self._saver.settle()
                 history = self.progress.history
                 best = finish(self.folder, self.setup, history, self._elapsed_s(), self.screen, self._watched)
+                # Before the run is called finished: what a kill keeps from trackers, the next resume tells them.
+                tell_end(self._tracking, self.folder, self.setup, best, self.screen)
                 step, total = self.progress.step, self.setup.plan.total_steps
                 why = self._limit.reached(step, total) if self.progress.time_up else ""
                 self._set_status("finished", reason=why, best=best)
                 write_page(self.folder, self.screen)
-                tell_end(self._tracking, self.folder, self.setup, best, self.screen)
         except BaseException as error:
             self._say_why(error)
             raise

@@ -67,12 +67,7 @@ class Tracking:
     def row(self, group: str, row: Mapping[str, Any]) -> None:
         """Each finite number of a row but its step, as GROUP/KEY."""
         numbers = {
-            f"{group}/{name}": float(value)
-            for name, value in row.items()
-            if name != "step"
-            and isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and math.isfinite(value)
+            f"{group}/{name}": float(value) for name, value in row.items() if name != "step" and _is_finite(value)
         }
         self._each(lambda tracker: tracker.log(row["step"], numbers))
 
@@ -105,7 +100,7 @@ class Tracking:
             )
 
 
-def _finite(value: object) -> bool:
+def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -72,6 +72,20 @@ def killed_run(folder: Path, monkeypatch: pytest.MonkeyPatch, *track: str) -> Ru
     return resume("run", out=folder / "runs").folder
 
 
+def test_a_run_is_not_called_finished_before_its_trackers_heard_the_end(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[str] = []
+    status = tmp_path / "runs" / "run" / "status.json"
+    monkeypatch.setattr(
+        told, "finish", lambda word: states.append(f"{word}: {json.loads(status.read_text())['state']}")
+    )
+    folder = short_run(tmp_path, 'run.track=["told"]').folder
+    assert states == ["finished: running"], "a kill in between is made good by a resume"
+    assert folder.read_json("status.json")["state"] == "finished"
+    assert any(name.startswith("final/") for name, _ in told.numbers())
+
+
 def rows_of(folder: RunFolder) -> dict[tuple[str, int], float]:
     """The numbers of history.jsonl and steps.jsonl, as trackers name them."""
     found = {}
