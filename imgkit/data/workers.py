@@ -20,7 +20,7 @@ from itertools import chain
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -274,7 +274,11 @@ def _signals_held() -> Iterator[None]:
         hold(signal.SIG_SETMASK, before)
 
 
-def _end(iterator: object) -> None:
+def _end(iterator: Any) -> None:  # noqa: ANN401  (of a class of torch that has no public name)
+    if any(worker.exitcode for worker in getattr(iterator, "_workers", ())):
+        # A killed process may hold the lock of torch's event for ever: nobody is left who would hear it.
+        _kill(iterator)
+        iterator._workers_done_event = threading.Event()
     # torch has no public way to end workers before the iterator is garbage, which a traceback can put off.
     shut_down = getattr(iterator, "_shutdown_workers", None)
     if shut_down is not None:

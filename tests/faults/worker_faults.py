@@ -4,6 +4,7 @@ import ctypes
 import faulthandler
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +20,20 @@ def killed(number: int) -> Callable[[], object]:
     return lambda: os.kill(os.getpid(), number)
 
 
+def killed_with_lock() -> None:
+    """While it looks whether torch's event is set, as each process does for each batch."""
+    frame = sys._getframe()
+    while "done_event" not in frame.f_locals:
+        assert frame.f_back is not None
+        frame = frame.f_back
+    frame.f_locals["done_event"]._cond.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 FAULTS: dict[str, Callable[[], object]] = {
     "a crash": lambda: (faulthandler.disable(), ctypes.string_at(0)),  # it is meant, so nobody needs its traceback
     **{name: killed(signal.Signals[name]) for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")},
+    "SIGKILL with a lock": killed_with_lock,
     "an exit": lambda: os._exit(3),
     "a bug": lambda: 1 // 0,
     "no end": lambda: time.sleep(LONG_S),
