@@ -115,8 +115,8 @@ def warnings(out: Path, record: Record) -> list[str]:
         return []
     found = _evaluations(out, best)
     sentences = [
-        f"Validation chose the best of {count(tried, 'trial')}, and the epoch of each: its score on validation flatters, "
-        f"the more so the more trials there are.{_optimism(found.get('val'), record, tried)}"
+        f"Validation chose the best of {count(tried, 'trial')}, and the epoch of each: its score on validation "
+        f"flatters, the more so the more trials there are.{_optimism(found.get('val'), record, tried)}"
     ]
     tested = [row.run for row in record.rows if row.run and "test" in _evaluations(out, row)]
     if len(tested) > 1:
@@ -145,8 +145,8 @@ def _optimism(val: Mapping[str, Any] | None, record: Record, tried: int) -> str:
         return ""
     points = 100 * expected_lead(tried) * (interval[1] - interval[0]) / _HALVES
     return (
-        f" Were all of them equally good and their errors independent, the best would lie about {points:.1f} points above "
-        "their mean by luck; trials that err on the same images lead by less."
+        f" Were all of them equally good and their errors independent, the best would lie about {points:.1f} points "
+        "above their mean by luck; trials that err on the same images lead by less."
     )
 
 

@@ -69,9 +69,10 @@ def storage_fault(url: str) -> str | None:
     """What is wrong with the URL of a storage; None for one of PostgreSQL."""
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
+        got_it = f"{scheme}://…" if "://" in url else repr(url)
         return (
-            f"is a URL of PostgreSQL, postgresql://USER@HOST/DATABASE, not {scheme + '://…' if '://' in url else url!r}; "
-            "without it trials are kept in a file of the sweep's folder"
+            f"is a URL of PostgreSQL, postgresql://USER@HOST/DATABASE, not {got_it}; without it trials are kept in a "
+            "file of the sweep's folder"
         )
     return None
 

@@ -19,7 +19,6 @@ from imgkit.sweeps.file import read_sweep, storage_fault
 from imgkit.sweeps.schema import Sweep
 from imgkit.sweeps.space import corners
 
-
 _LOOKED_AT = 16  # networks; each takes seconds
 
 

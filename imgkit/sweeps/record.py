@@ -1,4 +1,4 @@
-"""trials.json: what is known of a sweep's trials, as text in its folder, for reports; the storage is what it is made from."""
+"""trials.json: what is known of a sweep's trials, as text in its folder, for reports; made from the storage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""Where trials are kept: a journal in the sweep's folder, or PostgreSQL. All that imgkit says to Optuna goes through here.
+"""Where trials are kept: a journal in the sweep's folder, or PostgreSQL, both through Optuna.
 
 A trial is RUNNING from the moment it is drawn to the moment its end is told. Who works on it holds a lock in the
-sweep's folder, which the system frees when that process is gone, however it ended: a trial that is RUNNING and whose lock is
-free is nobody's, and is gone on with. Workers in other folders cannot see that lock; with PostgreSQL they see a
-heartbeat, by the clock of the database, and where it has stopped the trial's values are drawn once more.
+sweep's folder, which the system frees when that process is gone, however it ended: a trial that is RUNNING and whose
+lock is free is nobody's, and is gone on with. Workers in other folders cannot see that lock; with PostgreSQL they see
+a heartbeat, by the clock of the database, and where it has stopped the trial's values are drawn once more.
 """
 
 import json

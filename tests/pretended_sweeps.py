@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,7 @@ def pretending(
         if words[0] == "evaluate":
             _evaluation(RunFolder(Path(words[3]) / words[1]), "test", 4, 0.5)
             return Outcome(0)
-        if words[0] == "resume":
-            folder = RunFolder(Path(words[3]) / words[1])
-        else:
-            folder = _begun(words, tested)
+        folder = RunFolder(Path(words[3]) / words[1]) if words[0] == "resume" else _begun(words, tested)
         with folder.lock():
             return _train(folder, score, epoch_s, request, meanwhile)
 
@@ -76,8 +74,8 @@ def pretending(
 
 
 def _begun(words: list[str], tested: bool) -> RunFolder:
-    given = dict(zip(words, words[1:], strict=False))
-    sets = [word for before, word in zip(words, words[1:], strict=False) if before == "--set"]
+    given = dict(pairwise(words))
+    sets = [word for before, word in pairwise(words) if before == "--set"]
     flags = {"data.path": Flag("--data", given["--data"]), "seed": Flag("--seed", int(given["--seed"]))}
     flags["model.name"] = Flag("MODEL", words[1])
     loaded, _ = adapt(load_recipe("probe", flags=flags, sets=sets))
