@@ -1,6 +1,5 @@
 """Workers that share a real PostgreSQL, in one folder and in two, of which one is killed."""
 
-import glob
 import os
 import pwd
 import shutil
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 def of_the_server(name: str) -> str:
     """A program of PostgreSQL; Debian has them beside the path."""
-    found = [*glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), shutil.which(name)]
+    found = [*map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), shutil.which(name)]
     if found[0] is None:
         pytest.skip(f"there is no PostgreSQL here ({name} is missing): apt-get install postgresql")
     return found[0]
