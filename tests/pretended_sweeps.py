@@ -1,5 +1,6 @@
 """A sweep in tests whose runs are pretended: their files are written by a rule, in milliseconds, without torch."""
 
+import io
 import json
 import os
 import time
@@ -13,8 +14,13 @@ from imgkit.recipe.given import Flag
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.write import render
 from imgkit.run import MODEL_FILES, RunFolder
+from imgkit.screen import Screen
 from imgkit.signals import Request
 from imgkit.studies.work import Outcome
+from imgkit.sweeps.conduct import Swept, conduct
+from imgkit.sweeps.plan import Asked
+from imgkit.sweeps.record import Record, read_record
+from imgkit.sweeps.work import Worker
 
 TEXT = """
 schema = 1
@@ -137,3 +143,38 @@ def in_a_fork(job: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return pid
+
+
+def go(asked: Asked, worker: Worker, said: io.StringIO | None = None) -> Swept:
+    """Work on a sweep."""
+    return conduct(asked, Screen(file=said or io.StringIO(), width=200), worker=worker)
+
+
+def record_in(folder: Path) -> Record:
+    """The trials of a sweep."""
+    record = read_record(folder / "out")
+    assert record is not None
+    return record
+
+
+def none_lost_or_doubled(folder: Path, trials: int) -> Record:
+    """Every trial has ended and has one run, begun once, with the values that the storage has."""
+    record = record_in(folder)
+    names = [f"trial{number:04d}-seed0" for number in range(trials)]
+    assert [row.number for row in record.rows] == [*range(trials)]
+    assert [row.run for row in record.rows] == names == sorted(begun(folder / "out"))
+    assert {row.state for row in record.rows} <= {"finished", "pruned"}
+    for row in record.rows:
+        run = RunFolder(folder / "out" / row.run)
+        sets = dict(text.split("=", 1) for text in run.read_json("run.json")["sets"])
+        assert float(sets["phases.head.lr"]) == row.params["phases.head.lr"]
+        assert run.read_json("status.json")["state"] == {"finished": "finished", "pruned": "stopped"}[row.state]
+    return record
+
+
+def wait_for(folder: Path, runs: int) -> None:
+    """Wait until so many runs were begun."""
+    until = time.monotonic() + 20
+    while not (folder / "out" / "begun.txt").exists() or len(begun(folder / "out")) < runs:
+        assert time.monotonic() < until
+        time.sleep(0.01)

@@ -13,8 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from pretended_sweeps import begun, in_a_fork, pretending, write_sweep
-from test_sweep_work import go, none_lost_or_doubled, wait_for
+from pretended_sweeps import begun, go, in_a_fork, none_lost_or_doubled, pretending, wait_for, write_sweep
 
 from imgkit.errors import DiskError
 from imgkit.sweeps import storage

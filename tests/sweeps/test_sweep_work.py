@@ -4,58 +4,21 @@ import io
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pretended_sweeps import begun, in_a_fork, pretending, write_sweep
+from pretended_sweeps import go, in_a_fork, none_lost_or_doubled, pretending, record_in, wait_for, write_sweep
 
 from imgkit.errors import DataError, ImgkitError, Interrupted, UsageError
 from imgkit.run import RunFolder
-from imgkit.screen import Screen
 from imgkit.studies.work import Outcome
-from imgkit.sweeps.conduct import Swept, conduct
 from imgkit.sweeps.plan import Asked, ask
-from imgkit.sweeps.record import Record, read_record
 from imgkit.sweeps.storage import JOURNAL
-from imgkit.sweeps.work import Worker
-
-
-def go(asked: Asked, worker: Worker, said: io.StringIO | None = None) -> Swept:
-    return conduct(asked, Screen(file=said or io.StringIO(), width=200), worker=worker)
 
 
 def asked_in(folder: Path, trials: int = 4, more: str = "", **over: Any) -> Asked:  # noqa: ANN401
     return ask(write_sweep(folder, trials, more), out=folder / "out", **over)
-
-
-def record_in(folder: Path) -> Record:
-    record = read_record(folder / "out")
-    assert record is not None
-    return record
-
-
-def none_lost_or_doubled(folder: Path, trials: int) -> Record:
-    """Every trial has ended and has one run, begun once, with the values that the storage has."""
-    record = record_in(folder)
-    names = [f"trial{number:04d}-seed0" for number in range(trials)]
-    assert [row.number for row in record.rows] == [*range(trials)]
-    assert [row.run for row in record.rows] == names == sorted(begun(folder / "out"))
-    assert {row.state for row in record.rows} <= {"finished", "pruned"}
-    for row in record.rows:
-        run = RunFolder(folder / "out" / row.run)
-        sets = dict(text.split("=", 1) for text in run.read_json("run.json")["sets"])
-        assert float(sets["phases.head.lr"]) == row.params["phases.head.lr"]
-        assert run.read_json("status.json")["state"] == {"finished": "finished", "pruned": "stopped"}[row.state]
-    return record
-
-
-def wait_for(folder: Path, runs: int) -> None:
-    until = time.monotonic() + 20
-    while not (folder / "out" / "begun.txt").exists() or len(begun(folder / "out")) < runs:
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_three_workers_of_which_one_is_killed(tmp_path: Path) -> None:
