@@ -124,8 +124,8 @@ def _score_test(asked: Asked, record: Record, screen: Screen, worker: Worker) ->
         return
     folder = RunFolder(asked.out / best.run)
     if not folder.has_model:
-        words = f"imgkit evaluate {best.run} --runs {shlex.quote(str(asked.out))}"
-        screen.note(f"{best.run} is not in {asked.out}; where it was trained ({best.host}), score it:  {words}")
+        typed_there = f"imgkit evaluate {best.run} --runs {shlex.quote(str(asked.out))}"
+        screen.note(f"{best.run} is not in {asked.out}; where it was trained ({best.host}), score it:  {typed_there}")
         return
     if not folder.read_json("run.json")["data"]["n"].get("test"):
         return

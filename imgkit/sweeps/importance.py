@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 
 from imgkit.errors import UsageError
-from imgkit.recipe.monitors import way
 from imgkit.sweeps.record import Record
 from imgkit.sweeps.space import distributions
-from imgkit.sweeps.storage import quiet, require_optuna
+from imgkit.sweeps.storage import direction_of, quiet, require_optuna
 
 FEWEST = 4
 """Finished trials below which nothing is said."""
@@ -32,8 +31,7 @@ def importances(record: Record) -> Mapping[str, float]:
     import optuna
 
     with quiet():
-        direction = "maximize" if way(record.monitor, record.task) == "max" else "minimize"
-        study = optuna.create_study(direction=direction)
+        study = optuna.create_study(direction=direction_of(record.way))
         kinds = distributions(record.space)
         for row in rows:
             study.add_trial(optuna.create_trial(params=dict(row.params), distributions=kinds, value=row.value))

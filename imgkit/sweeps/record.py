@@ -164,9 +164,14 @@ def read_record(out: Path) -> Record | None:
         if content["schema"] != SCHEMA:
             raise ValueError
         return Record(
-            *(content[key] for key in ("name", "monitor", "task", "asked", "sampler", "pruner")),
-            {key: _domain(one) for key, one in content["space"].items()},
-            [Row(**row) for row in content["trials"]],
+            name=str(content["name"]),
+            monitor=str(content["monitor"]),
+            task="multilabel" if content["task"] == "multilabel" else "single",
+            asked=int(content["asked"]),
+            sampler=str(content["sampler"]),
+            pruner=str(content["pruner"]),
+            space={key: _domain(one) for key, one in content["space"].items()},
+            rows=[Row(**row) for row in content["trials"]],
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DiskError(

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from imgkit.errors import DiskError, UsageError, brief, printable
@@ -32,12 +32,18 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 JOURNAL = "study.journal"
+Direction = Literal["maximize", "minimize"]
 HEARTBEAT_S = 30
 """From one heartbeat in a database to the next."""
 GRACE_S = 300
 """After which a worker in another folder that gave none is taken for dead."""
 _PLACE = ".place"
 _ASKS = "imgkit"
+
+
+def direction_of(way: Way) -> Direction:
+    """What Optuna calls it."""
+    return "maximize" if way == "max" else "minimize"
 
 
 class Trials:
@@ -58,7 +64,7 @@ class Trials:
         self.place = _place(asked.out)
         with told(asked), quiet():
             self.storage = _storage(asked)
-            self.study: Study = self._open("maximize" if way == "max" else "minimize")
+            self.study: Study = self._open(direction_of(way))
 
     @property
     def beats(self) -> bool:
@@ -131,7 +137,7 @@ class Trials:
         trial.set_user_attr("surplus", True)
         self.study.tell(trial, state=TrialState.FAIL)
 
-    def _open(self, direction: str) -> "Study":
+    def _open(self, direction: Direction) -> "Study":
         import optuna
 
         sweep = self.asked.sweep
@@ -304,7 +310,7 @@ def _asks(asked: Asked, direction: str) -> dict[str, Any]:
     base = {
         key: flag.value for key, flag in study.base.items() if not key.startswith(("run.", "data.path", "data.root"))
     }
-    return json.loads(
+    asks: dict[str, Any] = json.loads(
         json.dumps(
             {
                 "space": {key: distribution_to_json(one) for key, one in distributions(asked.sweep.space).items()},
@@ -318,6 +324,7 @@ def _asks(asked: Asked, direction: str) -> dict[str, Any]:
             default=str,
         )
     )
+    return asks
 
 
 def _place(out: Path) -> str:
