@@ -41,7 +41,8 @@ class SweepPart:
         best: the chosen trial in sentences.
         warnings: what choosing it means for its score.
         trials: the table.
-        charts: importance and parallel coordinates.
+        importance: a chart; "" where none can be told.
+        parallel: parallel coordinates; "" of fewer than two finished trials.
         notes: what else a reader has to know.
     """
 
@@ -49,19 +50,21 @@ class SweepPart:
     best: Sequence[str]
     warnings: Sequence[str]
     trials: Table
-    charts: Sequence[Markup]
+    importance: Markup
+    parallel: Markup
     notes: Sequence[str]
 
 
 def sweep_part(out: Path, record: Record) -> SweepPart:
     """What the page of a folder says of its sweep."""
-    charts, notes = _charts(record)
+    importance, notes = _importance(record)
     return SweepPart(
         title=f"Sweep {record.name}: {states_words(record)}",
         best=best_words(out, record),
         warnings=warnings(out, record),
         trials=_table(out, record),
-        charts=charts,
+        importance=importance,
+        parallel=_parallel(record),
         notes=[*notes, *_apart(record)],
     )
 
@@ -224,36 +227,39 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _charts(record: Record) -> tuple[list[Markup], list[str]]:
-    """The charts, and why one is not there."""
-    charts, notes, rows = list[Markup](), list[str](), record.finished
+def _importance(record: Record) -> tuple[Markup, list[str]]:
+    """The chart, and why it is not there."""
+    rows = record.finished
     try:
         shares = importances(record)
         rough = f" Rough: from {len(rows)} trials." if len(rows) < ROUGH else f" From {len(rows)} finished trials."
         words = f"Share of the variance of {record.monitor} that each key explains, by functional ANOVA.{rough}"
-        charts.append(bars("What the score hung on", words, [*shares.items()]))
+        return bars("What the score hung on", words, [*shares.items()]), []
     except ImgkitError as error:
-        notes.append(f"Importance: {error.message} {error.hint}".rstrip())
-    best = record.best
-    if best is not None and len(rows) > 1:
-        words = f"Each line is a finished trial: its values, and at the right its {record.monitor}."
-        scores = [cast(float, row.value) for row in rows]
-        lanes = [_lane(key, domain) for key, domain in record.space.items()]
-        lanes.append(Lane(record.monitor, f"{min(scores):.3g}", f"{max(scores):.3g}"))
-        spread = max(scores) - min(scores) or 1.0
-        threads = [
-            Thread(
-                [
-                    *(_place(row.params[key], domain) for key, domain in record.space.items()),
-                    (score - min(scores)) / spread,
-                ],
-                f"trial {row.number}: {_score(row.value, record)}",
-                row is best,
-            )
-            for row, score in zip(rows, scores, strict=True)
-        ]
-        charts.append(parallel("Parallel coordinates", words, lanes, threads))
-    return charts, notes
+        return Markup(""), [f"Importance: {error.message} {error.hint}".rstrip()]
+
+
+def _parallel(record: Record) -> Markup:
+    best, rows = record.best, record.finished
+    if best is None or len(rows) < 2:
+        return Markup("")
+    words = f"Each line is a finished trial: its values, and at the right its {record.monitor}."
+    scores = [cast(float, row.value) for row in rows]
+    lanes = [_lane(key, domain) for key, domain in record.space.items()]
+    lanes.append(Lane(record.monitor, f"{min(scores):.3g}", f"{max(scores):.3g}"))
+    spread = max(scores) - min(scores) or 1.0
+    threads = [
+        Thread(
+            [
+                *(_place(row.params[key], domain) for key, domain in record.space.items()),
+                (score - min(scores)) / spread,
+            ],
+            f"trial {row.number}: {_score(row.value, record)}",
+            row is best,
+        )
+        for row, score in zip(rows, scores, strict=True)
+    ]
+    return parallel("Parallel coordinates", words, lanes, threads)
 
 
 def _lane(key: str, domain: Domain) -> Lane:

@@ -107,3 +107,11 @@ def test_shipped_sweeps_resolve(name: str) -> None:
 def test_an_unknown_sweep_is_suggested() -> None:
     with pytest.raises(UsageError, match="There is no sweep 'haed' \\(did you mean 'head'"):
         ask("haed")
+
+
+def test_the_sweep_on_the_page_resolves(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    (block,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(block)
+    _, runs = plan_corners(ask(tmp_path / "mine.toml", data="digits"))
+    assert {run.model for run in runs} == {"resnet50"}
