@@ -72,17 +72,23 @@ def sweep_part(out: Path, record: Record) -> SweepPart:
 def print_sweep(out: Path, record: Record, console: Console) -> None:
     """The best trials, the chosen one and the warnings, on a terminal."""
     rows = _by_merit(record)
-    titles = ["trial", record.monitor, "state", *record.space]
+    titles = ["trial", _metric(record), "state", *_short([*record.space])]
     texts = [
         [str(row.number), _score(row.value, record), row.state, *(_shown(row, key, record) for key in record.space)]
         for row in rows[:_SHOWN]
     ]
-    print_columns(titles, texts, console, right={"trial", record.monitor})
+    print_columns(titles, texts, console, right={"trial", _metric(record)})
     if len(rows) > _SHOWN:
         console.print(f"and {len(rows) - _SHOWN:,} more", highlight=False)
     console.print()
     for sentence in (f"{states_words(record)}.", *best_words(out, record), *warnings(out, record)):
         console.print(sentence, highlight=False, markup=False)
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """The last words of keys, where they tell them apart: a screen is narrow."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)]
 
 
 def states_words(record: Record) -> str:
