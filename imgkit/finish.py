@@ -162,8 +162,8 @@ def _say_result(
         lines.append("Validation chose the weights; test was scored once and chose nothing.")
     elif len(setup.index.rows("test")):
         called = shlex.quote(folder.address)
-        lines.append("Validation chose the weights, so its score flatters. Test is held back, as asked for.")
-        lines.append(f"Score it once, of the run that you choose:  imgkit evaluate {called}")
+        lines.append("Validation chose the weights, so its score flatters.")
+        lines.append(f"Test is held back, as asked for. Of the run that you choose:  imgkit evaluate {called}")
     else:
         lines.append("Validation chose the weights, so its score flatters: hold out a test with --set data.test=0.2")
     where = f"epoch {best['epoch']} (phase {best['phase']})" if best["epoch"] else f"the end of phase {best['phase']}"

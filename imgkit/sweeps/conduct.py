@@ -17,10 +17,11 @@ from imgkit.screen import Screen
 from imgkit.signals import hear_signals
 from imgkit.studies.plan import Planned, typed
 from imgkit.studies.work import in_a_process
+from imgkit.sweeps.library import require_optuna
 from imgkit.sweeps.plan import Aim, Asked, about_sweep, aim_of, plan_corners
 from imgkit.sweeps.record import Record, read_record, record_of, write_record
 from imgkit.sweeps.space import domain_words
-from imgkit.sweeps.storage import JOURNAL, Trials, require_optuna, shown_url
+from imgkit.sweeps.storage import JOURNAL, Trials, shown_url
 from imgkit.sweeps.work import Worker, turn, work
 
 FILE = "sweep.toml"

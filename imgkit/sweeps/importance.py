@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from imgkit.errors import UsageError
+from imgkit.sweeps.library import direction_of, quiet, require_optuna
 from imgkit.sweeps.record import Record
 from imgkit.sweeps.space import distributions
-from imgkit.sweeps.storage import direction_of, quiet, require_optuna
 
 FEWEST = 4
 """Finished trials below which nothing is said."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from imgkit.errors import DiskError, printable
 from imgkit.recipe.fields import Task
-from imgkit.recipe.monitors import Way, is_better
+from imgkit.recipe.monitors import Way, is_better, way
 from imgkit.run import RunFolder
-from imgkit.sweeps.plan import Aim, Asked
 from imgkit.sweeps.schema import Choices, Domain, Range
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+
+    from imgkit.sweeps.plan import Aim, Asked
 
 FILE = "trials.json"
 SCHEMA = 1
@@ -76,7 +77,7 @@ class Record:
     @property
     def way(self) -> Way:
         """Whether a greater or a smaller value is better."""
-        return Aim(self.monitor, self.task).way
+        return way(self.monitor, self.task)
 
     @property
     def finished(self) -> list[Row]:
@@ -100,7 +101,7 @@ class Record:
 _STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
-def record_of(asked: Asked, aim: Aim, trials: "Sequence[FrozenTrial]") -> Record:
+def record_of(asked: "Asked", aim: "Aim", trials: "Sequence[FrozenTrial]") -> Record:
     """The record of what a storage has."""
     sweep = asked.sweep
     rows = [_row(one) for one in trials]

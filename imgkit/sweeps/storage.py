@@ -9,11 +9,10 @@ a heartbeat, by the clock of the database, and where it has stopped the trial's 
 import json
 import os
 import secrets
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from imgkit.errors import DiskError, UsageError, brief, printable
@@ -21,6 +20,7 @@ from imgkit.keys import key
 from imgkit.recipe.monitors import Way
 from imgkit.run import replace_text
 from imgkit.studies.schema import Variant
+from imgkit.sweeps.library import Direction, direction_of, quiet, require_optuna
 from imgkit.sweeps.plan import Asked
 from imgkit.sweeps.space import distributions
 
@@ -32,18 +32,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 JOURNAL = "study.journal"
-Direction = Literal["maximize", "minimize"]
 HEARTBEAT_S = 30
 """From one heartbeat in a database to the next."""
 GRACE_S = 300
 """After which a worker in another folder that gave none is taken for dead."""
 _PLACE = ".place"
 _ASKS = "imgkit"
-
-
-def direction_of(way: Way) -> Direction:
-    """What Optuna calls it."""
-    return "maximize" if way == "max" else "minimize"
 
 
 class Trials:
@@ -167,21 +161,6 @@ class Trials:
         return printable(str(self.asked.out)) if url is None else shown_url(url)
 
 
-def require_optuna() -> None:
-    """See that Optuna is there.
-
-    Raises:
-        UsageError: if it is not.
-    """
-    try:
-        import optuna
-    except ImportError:
-        raise UsageError(
-            "Sweeps are searched by Optuna, which is not installed.", "Install it:  pip install 'imgkit-timm[sweep]'"
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its own lines: what is going on is said by imgkit
-
-
 def is_running(trial: "FrozenTrial") -> bool:
     """Whether a trial was drawn and has not ended."""
     return trial.state.name == "RUNNING"
@@ -198,18 +177,6 @@ def shown_url(url: str) -> str:
     if parts.password is None:
         return printable(url)
     return printable(url.replace(f":{parts.password}@", ":…@", 1))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """While inside, two warnings of Optuna are not shown: of what it calls experimental, and of what is meant here."""
-    with warnings.catch_warnings():
-        from optuna.exceptions import ExperimentalWarning
-
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # The loop is imgkit's, and so are the heartbeats.
-        warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
-        yield
 
 
 @contextmanager

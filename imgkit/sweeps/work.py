@@ -21,10 +21,11 @@ from imgkit.studies.plan import Asked as Study
 from imgkit.studies.plan import Planned
 from imgkit.studies.state import State, state_of, states
 from imgkit.studies.work import Outcome, say_run, train_run
+from imgkit.sweeps.library import quiet
 from imgkit.sweeps.plan import Aim, Asked, plan_trial, run_name
 from imgkit.sweeps.record import record_of, write_record
 from imgkit.sweeps.space import suggest
-from imgkit.sweeps.storage import HEARTBEAT_S, Trials, is_running, quiet, told
+from imgkit.sweeps.storage import HEARTBEAT_S, Trials, is_running, told
 
 if TYPE_CHECKING:
     from optuna import Trial
