@@ -62,8 +62,11 @@ def conduct(asked: Asked, screen: Screen, *, dry_run: bool = False, worker: Work
     with turn(asked.out):
         replace_text(asked.out / FILE, asked.sweep.text)
         trials = Trials(asked, aim.way)
-    work(asked, trials, aim, screen, worker)
-    record = record_of(asked, aim, trials.all())
+    try:
+        work(asked, trials, aim, screen, worker)
+        record = record_of(asked, aim, trials.all())
+    finally:
+        trials.close()
     with turn(asked.out):
         write_record(asked.out, record)
     _score_test(asked, record, screen, worker)

@@ -120,6 +120,14 @@ class Trials:
         if isinstance(self.storage, RDBStorage):
             self.storage.record_heartbeat(trial._trial_id)
 
+    def close(self) -> None:
+        """Give back the connections to a database."""
+        from optuna.storages import RDBStorage
+
+        if isinstance(self.storage, RDBStorage):
+            self.storage.remove_session()
+            self.storage.engine.dispose()
+
     def _end_stale(self) -> None:
         from optuna.storages import fail_stale_trials
 
