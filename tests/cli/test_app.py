@@ -22,6 +22,7 @@ COMMANDS = [
     "lr-find",
     "probe",
     "study",
+    "sweep",
     "evaluate",
     "predict",
     "report",

@@ -56,6 +56,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     "lr-find": [("lr-find", *NETWORK, *DATA, *SMALL[:-1], "--steps", "10", "--out", "rates")],
     "probe": [("probe", "test_resnet", *DATA, "--weights", "none", "--workers", "0", "--image-size", "32")],
     "study": [("study", "../mine/small.toml", *DATA, "--plugin", "../mine/my_plugin.py", "--smoke")],
+    "sweep": [("sweep", "../mine/sweep.toml", *DATA, "--smoke", "--out", "sweep")],
     "evaluate": [("evaluate", "ready"), ("evaluate", "ready", *DATA, "--split", "val"), ("evaluate", "ready", *TABLE)],
     "predict": [
         ("predict", "ready", "../mine/pictures", "--out", "answers.csv", "--grid", "grid.png"),
@@ -69,6 +70,23 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     "recipes": [("recipes",)],
     "doctor": [("doctor",)],
 }
+
+SWEEP = """
+schema = 1
+name = "small"
+verb = "scratch"
+model = "test_resnet"
+trials = 2
+
+[base]
+"model.image_size" = 32
+"run.workers" = 0
+"train.batch_size" = 8
+"train.precision" = "float32"
+
+[space]
+lr = { low = 1e-4, high = 1e-2, log = true }
+"""
 
 # Places for what a command writes that lie among the pictures: each is refused.
 AMONG_THEM: list[tuple[str, ...]] = [
@@ -88,6 +106,7 @@ AMONG_THEM: list[tuple[str, ...]] = [
     (*FILL, "--out", "../mine/template.csv"),
     (*FILL, "--out", "../mine/elsewhere/train/cat/0.png"),
     (*FILL[:2], "../mine/table.csv", *FILL[3:], "--out", "../mine/elsewhere/train/cat/0.png"),
+    ("sweep", "../mine/sweep.toml", *DATA, "--out", "../mine/pictures/sweep"),
 ]
 
 
@@ -116,6 +135,7 @@ def belongings(mine: Path) -> None:
     shutil.copy(PLUGIN, mine / "my_plugin.py")
     study = write_study(mine, LISTED, "[0]")
     study.write_text(study.read_text().replace('"data.test" = 0.25\n', ""))  # the pictures have splits
+    (mine / "sweep.toml").write_text(SWEEP)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +176,9 @@ def stopped_run(folder: Path, data: str) -> int:
 def at_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which commands are typed; studies fork, a demonstration needs no package, a person labels once."""
     monkeypatch.setattr("imgkit.studies.conduct.conduct.__kwdefaults__", {"dry_run": False, "worker": forking()})
+    worker = forking()
+    sweeping = {"dry_run": False, "worker": lambda job, request, meanwhile: worker(job, request)}
+    monkeypatch.setattr("imgkit.sweeps.conduct.conduct.__kwdefaults__", sweeping)
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     opened: list[str] = []
     monkeypatch.setenv("DISPLAY", ":0")
