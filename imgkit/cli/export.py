@@ -89,7 +89,9 @@ def push(
     shown.fact("Files", ", ".join(f"{file} ({about_bytes(size)})" for file, size in parcel.files.items()))
     if not yes:
         shown.line()
-        shown.line("Nothing was sent. The model card is README.md: read it, add what it cannot know, such as the data's")
+        shown.line(
+            "Nothing was sent. The model card is README.md: read it, add what it cannot know, such as the data's"
+        )
         shown.line(f"licence. To send:  imgkit push {called} {shlex.quote(repo)}{' --private' * private} --yes")
         return
     address = send(parcel, repo, private=private)

@@ -10,6 +10,7 @@ from typing import Any
 
 from imgkit import __version__
 from imgkit.data.rows import count
+from imgkit.errors import printable
 from imgkit.evaluations import weights_label
 from imgkit.exports.timm_folder import needs_import
 from imgkit.models.folder import LoadedModel
@@ -26,14 +27,15 @@ _LICENCES = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "
 def card_of(run: RunFolder, about: Mapping[str, Any], loaded: LoadedModel) -> str:
     """README.md of a folder for timm, with the header that model hubs read."""
     licence = (about.get("weights") or {}).get("licence")
-    called = str(licence or "").lower()
+    called, random = str(licence or "").lower(), str((about.get("weights") or {}).get("kind")) == "none"
     head = ["---", "library_name: timm", "pipeline_tag: image-classification", "tags:", "- image-classification"]
-    head += ["- timm", "- transformers", "- imgkit", f"license: {called if called in _LICENCES else 'other'}", "---"]
+    head += ["- timm", "- transformers", "- imgkit"]
+    head += [] if random else [f"license: {called if called in _LICENCES else 'other'}"]
     kind = "classes" if loaded.task == "single" else "labels, any number of them an image"
     parts = [
-        "\n".join(head),
-        f"# {about['model']}, {len(loaded.classes)} {kind}",
-        "An image classifier, fine-tuned with imgkit " + __version__ + ".",
+        "\n".join([*head, "---"]),
+        f"# {loaded.config['architecture']}, {len(loaded.classes)} {kind}",
+        "An image classifier, trained with imgkit " + __version__ + ".",
         "## Use\n\n" + _use(loaded),
         "## Data\n\n" + _data(about),
         "## Training\n\n" + _training(about),
@@ -45,32 +47,40 @@ def card_of(run: RunFolder, about: Mapping[str, Any], loaded: LoadedModel) -> st
     return "\n\n".join(parts) + "\n"
 
 
+_TIMM = """
+    model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()   # or "hf-hub:OWNER/NAME"
+    config = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
+    transform = timm.data.create_transform(**config)
+"""
+_TRANSFORMERS = """
+or, through Transformers:
+
+    model = transformers.AutoModelForImageClassification.from_pretrained("FOLDER")
+"""
+
+
 def _use(loaded: LoadedModel) -> str:
     first = needs_import(dict(loaded.config))
-    imports = f"import timm, {first}" if first.isidentifier() or first == "imgkit.models" else "import timm"
-    note = "" if not first else f"\ntimm knows the network once {first} is imported. Transformers does not know it.\n"
+    imports = "    import timm, imgkit.models" if first == "imgkit.models" else "    import timm"
     also = (
-        ""
+        f"\ntimm knows the network once {first} is imported; Transformers does not know it.\n"
         if first
-        else '\nor, through Transformers:\n\n    model = transformers.AutoModelForImageClassification.from_pretrained("FOLDER")\n'
+        else _TRANSFORMERS
     )
-    temperature = loaded.calibration.temperature
-    answers = f"softmax(logits / {temperature:.4g})"
+    answers = f"softmax(logits / {loaded.calibration.temperature:.4g})"
     if loaded.calibration.thresholds is not None:
-        answers = f"sigmoid(logits / {temperature:.4g}); a label is answered from its threshold in calibration.json on"
-    return (
-        f'    {imports}\n    model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()   # or "hf-hub:OWNER/NAME"\n'
-        "    config = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)\n"
-        f"    transform = timm.data.create_transform(**config)\n{note}{also}\n"
-        f"Its calibrated probabilities are {answers}."
-    )
+        answers = (
+            f"sigmoid{answers.removeprefix('softmax')}; a label is answered from its threshold in calibration.json on"
+        )
+    return f"{imports}{_TIMM}{also}\nIts calibrated probabilities are {answers}."
 
 
 def _data(about: Mapping[str, Any]) -> str:
     n, data = about["data"]["n"], about["data"]
-    name = PurePath(str(data["where"]).split(" (")[0]).name or "a folder"
+    name = printable(PurePath(str(data["where"]).split(" (")[0]).name).replace("`", "") or "a folder"
     splits = ", ".join(f"{split} {images:,}" for split, images in n.items() if images)
-    return f"`{name}`: {splits} images, {len(about['classes'])} classes. Fingerprint of the data: `{data['fingerprint'][:16]}`."
+    fingerprint = f"Fingerprint of the data: `{data['fingerprint'][:16]}`."
+    return f"`{name}`: {splits} images, {len(about['classes'])} classes. {fingerprint}"
 
 
 def _training(about: Mapping[str, Any]) -> str:

@@ -43,8 +43,8 @@ _PACKAGES = ("imgkit-timm", "torch", "timm", "onnx", "onnxscript", "onnxruntime"
 def export_run(folder: RunFolder, wish: Wish, screen: Screen) -> dict[str, Any]:
     """Write the best weights of a finished run as `exports/FORMAT`, once both networks agree on validation images.
 
-    All is written under a hidden name, compared there, and renamed as a whole; an export that is there stays until then.
-    One that is refused leaves `exports/FORMAT-refused.json` with all that was measured, and nothing else.
+    All is written under a hidden name, compared there, and renamed as a whole; an export that is there stays until
+    then. One that is refused leaves `exports/FORMAT-refused.json` with all that was measured, and nothing else.
 
     Returns:
         What verify.json holds, and "folder": where the export is.

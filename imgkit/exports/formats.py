@@ -53,7 +53,8 @@ class Wish:
         known = get_args(Format)
         if self.to not in known:
             raise UsageError(
-                f"--to {printable(self.to)!r} is not known{suggestion(self.to, known)}.", f"Use one of: {', '.join(known)}."
+                f"--to {printable(self.to)!r} is not known{suggestion(self.to, known)}.",
+                f"Use one of: {', '.join(known)}.",
             )
         unused = ("tolerance",) if self.rounds else ("max_drop", "calibration")
         for name in unused:

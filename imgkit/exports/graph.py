@@ -30,6 +30,9 @@ class OfPixels(nn.Module):
         preprocessing: mean and standard deviation of each channel.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
@@ -94,10 +97,16 @@ def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
     """
     weights = sum(tensor.nbytes for tensor in program.state_dict.values())
     batch = torch.export.Dim("batch", min=1)
-    names = {"input_names": [INPUT], "output_names": [OUTPUT]}
     with _traceable(), torch.no_grad(), quiet():
         found = torch.onnx.export(
-            program, (), dynamo=True, opset_version=OPSET, dynamic_shapes=({0: batch},), verbose=False, **names
+            program,
+            (),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            dynamic_shapes=({0: batch},),
+            verbose=False,
         )
         assert found is not None
         found.save(file, external_data=weights > _MOST)
@@ -127,7 +136,9 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()):
             for category in (DeprecationWarning, FutureWarning, UserWarning):
-                warnings.filterwarnings("ignore", category=category, module=r"(torch|onnx|onnxscript|onnx_ir|copyreg)\b")
+                warnings.filterwarnings(
+                    "ignore", category=category, module=r"(torch|onnx|onnxscript|onnx_ir|copyreg)\b"
+                )
             yield
     finally:
         for one, level in zip(loggers, levels, strict=True):

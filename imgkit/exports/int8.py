@@ -49,7 +49,7 @@ class Session:
     """
 
     def __init__(self, file: Path, threads: int = 0) -> None:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
@@ -61,9 +61,7 @@ class Session:
         return found
 
 
-def quantise(
-    source: Path, file: Path, images: Pixels, threads: int, progress: Callable[[int, int], None]
-) -> Quantised:
+def quantise(source: Path, file: Path, images: Pixels, threads: int, progress: Callable[[int, int], None]) -> Quantised:
     """Write `source`, an ONNX file in float32, in int8.
 
     Args:
@@ -74,7 +72,8 @@ def quantise(
         progress: called with (trials done, trials in all).
     """
     trials = _trials(source)
-    wanted, distances = _answers(Session(source, threads), images), {}
+    wanted = _answers(Session(source, threads), images)
+    distances: dict[str, float] = {}
     for trial, settings in trials.items():
         candidate = file.with_name(f"{len(distances)}-{file.name}")
         _write(source, candidate, images, settings)
@@ -110,7 +109,7 @@ def _trials(source: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write(source: Path, file: Path, images: Pixels, settings: dict[str, Any]) -> None:
-    from onnxruntime import quantization  # type: ignore[import-untyped]
+    from onnxruntime import quantization
 
     with quiet():
         quantization.quantize_static(
@@ -128,7 +127,7 @@ def _write(source: Path, file: Path, images: Pixels, settings: dict[str, Any]) -
 
 def _reader(images: Pixels) -> Any:  # noqa: ANN401  (a class of onnxruntime, which is imported late)
     """The calibration images as onnxruntime asks for them."""
-    from onnxruntime.quantization import CalibrationDataReader
+    from onnxruntime.quantization import CalibrationDataReader  # type: ignore[import-untyped]
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self, batches: Iterator[Pixels]) -> None:

@@ -148,7 +148,8 @@ def labels_of(loaded: LoadedModel, logits: Logits) -> Targets:
     least = loaded.calibration.thresholds
     if least is None:
         return logits.argmax(axis=1)
-    return loaded.calibration.probabilities(logits) >= np.array([least[name] for name in loaded.classes])
+    answered: Targets = loaded.calibration.probabilities(logits) >= np.array([least[name] for name in loaded.classes])
+    return answered
 
 
 def refuse(proof: Mapping[str, Any], kept: Path) -> None:
@@ -163,7 +164,9 @@ def refuse(proof: Mapping[str, Any], kept: Path) -> None:
     """
     if proof["faults"]:
         raise GateError(
-            "\n".join(["The exported network does not answer as the run's does, so there is no export:", *proof["faults"]]),
+            "\n".join(
+                ["The exported network does not answer as the run's does, so there is no export:", *proof["faults"]]
+            ),
             f"All that was measured: {printable(str(kept))}\n{_advice(proof)}",
         )
 
@@ -242,5 +245,7 @@ def _faults(proof: Mapping[str, Any]) -> list[str]:
 
 def _advice(proof: Mapping[str, Any]) -> str:
     if "f1_macro_drop" in proof["limit"]:
-        return "Take  --to onnx , which loses nothing; try more --calibration images; or allow more with --max-drop POINTS"
+        return (
+            "Take  --to onnx , which loses nothing; try more --calibration images; or allow more with --max-drop POINTS"
+        )
     return "Another format may do:  --to timm   If you know why, allow more:  --tolerance X"

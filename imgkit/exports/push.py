@@ -71,7 +71,7 @@ def check_repo(repo: str) -> None:
         UsageError: if it has not.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(repo)
@@ -102,7 +102,9 @@ def send(parcel: Parcel, repo: str, *, private: bool) -> str:
     except LocalTokenNotFoundError as error:
         raise WeightsError("The hub does not know who you are.", "Log in:  hf auth login   or set HF_TOKEN") from error
     except (HfHubHTTPError, OSError) as error:
-        raise WeightsError(f"The hub did not take {repo}: {brief(error)}", "Check the name, your rights and the network.") from error
+        raise WeightsError(
+            f"The hub did not take {repo}: {brief(error)}", "Check the name, your rights and the network."
+        ) from error
     return str(done)
 
 
@@ -113,4 +115,3 @@ def described(proof: Mapping[str, Any]) -> str:
         f"{proof['n']:,} {proof['split']} images, logits at most {part['max_abs_logit']:.2g} apart, "
         f"same answer to {part['same']:,}"
     )
-
