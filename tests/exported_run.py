@@ -38,7 +38,8 @@ def with_network(run: imgkit.Run, place: Path, name: str, size_px: int, **option
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=len(before.classes), **options)
     rule = Preprocessing.from_timm(timm.data.resolve_model_data_config(model))
-    values = rule.to_dict() | {"size": [size_px, size_px]}
+    channels = options.get("in_chans", 3)
+    values = rule.to_dict() | {"size": [size_px, size_px], "mean": rule.mean[:channels], "std": rule.std[:channels]}
     shutil.rmtree(copy.path / "model")
     (copy.path / "model").mkdir()
     save_model_folder(
