@@ -26,6 +26,8 @@ COMMANDS = [
     "predict",
     "report",
     "plot",
+    "export",
+    "push",
     "models",
     "recipes",
     "doctor",
