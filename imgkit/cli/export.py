@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -58,8 +59,8 @@ def export(
         screen=Screen(),
     )
     shown, called = Screen(file=sys.stdout), shlex.quote(run.folder.address)
-    sizes = [f"{file} ({about_bytes(about['bytes'])})" for file, about in done["files"].items()]
-    shown.fact("Files", ", ".join([*sizes, "verify.json"]))
+    sizes = {file: about["bytes"] for file, about in done["files"].items()}
+    shown.fact("Files", f"{_listed(sizes)}, verify.json")
     shown.fact("Wrote", f"{done['folder']}/")
     place = shlex.quote(done["folder"])
     if to.startswith("onnx"):
@@ -86,15 +87,20 @@ def push(
     parcel = parcel_of(run, called)
     shown.fact("To", f"{repo} on huggingface.co, {'private' if private else 'public'} if it is new")
     shown.fact("Verified", described(parcel.proof))
-    shown.fact("Files", ", ".join(f"{file} ({about_bytes(size)})" for file, size in parcel.files.items()))
+    shown.fact("Files", _listed(parcel.files))
     if not yes:
         shown.line()
-        shown.line(
-            "Nothing was sent. The model card is README.md: read it, add what it cannot know, such as the data's"
-        )
-        shown.line(f"licence. To send:  imgkit push {called} {shlex.quote(repo)}{' --private' * private} --yes")
+        shown.line("Nothing was sent. README.md is the model card: read it, and add the data's licence.")
+        shown.line(f"To send:  imgkit push {called} {shlex.quote(repo)}{' --private' * private} --yes")
         return
     address = send(parcel, repo, private=private)
     shown.line()
     shown.fact("Sent", address)
     shown.line(f'Next:  timm.create_model("hf-hub:{repo}", pretrained=True)')
+
+
+def _listed(files: Mapping[str, int]) -> str:
+    """Files with their sizes."""
+    return ", ".join(
+        f"{file} ({about_bytes(size) if size >= 1024 else f'{size} bytes'})" for file, size in files.items()
+    )

@@ -245,7 +245,6 @@ def _faults(proof: Mapping[str, Any]) -> list[str]:
 
 def _advice(proof: Mapping[str, Any]) -> str:
     if "f1_macro_drop" in proof["limit"]:
-        return (
-            "Take  --to onnx , which loses nothing; try more --calibration images; or allow more with --max-drop POINTS"
-        )
-    return "Another format may do:  --to timm   If you know why, allow more:  --tolerance X"
+        lines = "One that loses nothing:  --to onnx", "With ranges of more images:  --calibration 512"
+        return "\n".join([*lines, "Or allow more:  --max-drop POINTS"])
+    return "Another format may do:  --to timm\nIf you know why, allow more:  --tolerance X"

@@ -12,6 +12,7 @@ from imgkit.run import RunFolder
 
 _FORMAT = "timm"
 _VERIFIED = "verify.json"
+_CARD = "README.md"  # is for people to add to
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,11 @@ class Parcel:
         folder: the export.
         files: their names and bytes.
         proof: what verify.json says.
-        card: the text of its README.md.
     """
 
     folder: Path
     files: Mapping[str, int]
     proof: Mapping[str, Any]
-    card: str
 
 
 def parcel_of(run: RunFolder, address: str) -> Parcel:
@@ -57,11 +56,11 @@ def parcel_of(run: RunFolder, address: str) -> Parcel:
     if weights != sha256_of(run.path / "model" / "model.safetensors"):
         raise GateError(f"{run.name}: the export for timm is of older weights than the run's.", again)
     there = {file.name for file in folder.iterdir()} - {_VERIFIED}
-    for name in sorted(there | set(known)):
+    for name in sorted((there | set(known)) - ({_CARD} & there)):
         if name not in there or name not in known or sha256_of(folder / name) != known[name]:
             raise GateError(f"{printable(str(folder / name))} is not what was verified.", again)
     sizes = {name: (folder / name).stat().st_size for name in sorted([*known, _VERIFIED])}
-    return Parcel(folder, sizes, proof, (folder / "README.md").read_text(encoding="utf-8"))
+    return Parcel(folder, sizes, proof)
 
 
 def check_repo(repo: str) -> None:

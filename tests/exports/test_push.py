@@ -74,8 +74,10 @@ def test_without_yes_it_is_told_what_would_be_sent(imgkit: Command, place: Path,
 def test_what_arrives_is_what_was_verified(
     imgkit: Command, place: Path, hub: list[dict[str, Any]], tmp_path: Path
 ) -> None:
+    (place / "README.md").write_text((place / "README.md").read_text() + "The pictures are my own.\n")
     code, out, _ = imgkit("push", "run", "me/squares", "--yes")
     assert code == 0
+    assert "my own" in (tmp_path / "hub" / "me" / "squares" / "README.md").read_text()
     assert "https://hub.test/me/squares" in out
     made, sent = hub
     assert made == {"repo": "me/squares", "private": False, "exist_ok": True}
@@ -92,7 +94,8 @@ def test_what_arrives_is_what_was_verified(
     [
         ("none", 8, "run has no verified export for timm, so there is nothing to send."),
         ("unverified", 8, "run has no verified export for timm, so there is nothing to send."),
-        ("changed", 8, "README.md is not what was verified."),
+        ("changed", 8, "preprocessing.json is not what was verified."),
+        ("no card", 8, "README.md is not what was verified."),
         ("more", 8, "secret.txt is not what was verified."),
         ("gone", 8, "calibration.json is not what was verified."),
         ("older", 8, "is of older weights than the run's."),
@@ -106,8 +109,9 @@ def test_what_was_not_verified_is_not_sent(
     proof = json.loads((place / "verify.json").read_text())
     {
         "none": lambda: shutil.rmtree(place.parent),
-        "unverified": lambda: (place / "verify.json").unlink(),
-        "changed": lambda: (place / "README.md").write_text("mine"),
+        "unverified": (place / "verify.json").unlink,
+        "changed": lambda: (place / "preprocessing.json").write_text("mine"),
+        "no card": (place / "README.md").unlink,
         "more": lambda: (place / "secret.txt").write_text("mine"),
         "gone": (place / "calibration.json").unlink,
         "older": lambda: (place.parent.parent / "model" / "model.safetensors").write_bytes(b"other"),
