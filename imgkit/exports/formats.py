@@ -13,7 +13,7 @@ WEIGHTS = {"onnx": "model.onnx", "onnx-int8": "model.onnx", "torch-export": "mod
 EXTERNAL = ".data"
 """What is added to its name where ONNX keeps tensors in a file of their own, since a message has 2 GiB at most."""
 TOLERANCE = 1e-3
-"""How far a logit may be from the source's: 70 times what was measured at most (docs/export.md)."""
+"""How far a logit may be from the source's: six times what was measured at most (docs/export.md)."""
 MAX_DROP = 1.0
 """How many points of macro F1 int8 may cost: about what a reader of a score in percent still calls the same."""
 IMAGES, CALIBRATION = 256, 128

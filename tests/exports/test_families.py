@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 FAMILIES = {
     "resnet18": 32,
-    "vgg_a": 32,
+    "vgg11_compact": 64,
     "test_convnext": 32,
     "tf_efficientnet_lite0": 32,
     "vit_tiny_patch16_224": 32,
@@ -26,7 +26,7 @@ FAMILIES = {
     "mobilenetv4_conv_small": 32,
     "cbam_resnet50": 32,
 }
-OPTIONS = {"vit_tiny_patch16_224": {"img_size": 32, "depth": 3}, "swin_tiny_patch4_window7_224": {"img_size": 64}}
+OPTIONS = {"vit_tiny_patch16_224": {"img_size": 32, "depth": 3}, "swin_tiny_patch4_window7_224": {"img_size": 64, "depths": (1, 1, 2, 1)}}
 
 
 @pytest.fixture(scope="module")
