@@ -38,9 +38,12 @@ def parcel_of(run: RunFolder, address: str) -> Parcel:
         address: how it is called on a command line.
 
     Raises:
+        UsageError: if the run is not finished.
         GateError: if there is none, nothing was verified, or a file is another one now.
         DiskError: if verify.json cannot be read.
     """
+    if not run.has_model:
+        raise run.without_model()
     folder = run.path / "exports" / _FORMAT
     again = f"Export and compare:  imgkit export {address} --to {_FORMAT}"
     if not (folder / _VERIFIED).is_file():
@@ -49,6 +52,7 @@ def parcel_of(run: RunFolder, address: str) -> Parcel:
         proof = read_json(folder / _VERIFIED)
         files, faults, weights = dict(proof["files"]), list(proof["faults"]), str(proof["weights_sha256"])
         known = {name: str(one["sha256"]) for name, one in files.items()}
+        described(proof)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DiskError(f"{printable(str(folder / _VERIFIED))} cannot be read: {brief(error)}.", again) from error
     if faults:

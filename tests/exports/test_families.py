@@ -26,7 +26,10 @@ FAMILIES = {
     "mobilenetv4_conv_small": 32,
     "cbam_resnet50": 32,
 }
-OPTIONS = {"vit_tiny_patch16_224": {"img_size": 32, "depth": 3}, "swin_tiny_patch4_window7_224": {"img_size": 64, "depths": (1, 1, 2, 1)}}
+OPTIONS = {
+    "vit_tiny_patch16_224": {"img_size": 32, "depth": 3},
+    "swin_tiny_patch4_window7_224": {"img_size": 64, "depths": (1, 1, 2, 1)},
+}
 
 
 @pytest.fixture(scope="module")
