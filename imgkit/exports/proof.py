@@ -147,7 +147,8 @@ def labels_of(loaded: LoadedModel, logits: Logits) -> Targets:
     """The answers of logits (N, K): classes int64 (N,), or whether each label is answered, bool (N, K)."""
     least = loaded.calibration.thresholds
     if least is None:
-        return logits.argmax(axis=1)
+        likeliest: Targets = logits.argmax(axis=1)
+        return likeliest
     answered: Targets = loaded.calibration.probabilities(logits) >= np.array([least[name] for name in loaded.classes])
     return answered
 
