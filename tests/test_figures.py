@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ("check", "conformal", "imbalance", "label_errors", "learning_curve", "unlike")
+MEASURED = ("check", "conformal", "exports", "imbalance", "label_errors", "learning_curve", "unlike")
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,8 @@ def test_bars() -> None:
     halves = [row for row in figures["conformal"]["rows"] if row["what"] == "sets"]
     assert figures["conformal"]["draws"] >= 200
     assert all(abs(row["coverage"] - row["level"]) <= 0.01 for row in halves)
+    exports = figures["exports"]["rows"]
+    assert len({row["family"] for row in exports}) >= 8
+    exact = [row for row in exports if row["format"] != "onnx-int8"]
+    assert all(row["same"] == row["n"] and row["max_abs_logit"] <= 1e-3 for row in exact)
+    assert all(row["same_pixels"] == row["n"] for row in exports if row["format"].startswith("onnx"))

@@ -64,6 +64,7 @@ LAYERS = [
         *("label_errors", "learning_curve"),
         "check",
         "tracked",
+        "exports",
     ],
     [
         *("api", "api_options", "api_run", "api_folds", "api_study", "api_probe", "api_features", "estimator", "demo"),

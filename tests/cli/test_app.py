@@ -27,6 +27,8 @@ COMMANDS = [
     "predict",
     "report",
     "plot",
+    "export",
+    "push",
     "models",
     "recipes",
     "doctor",

@@ -66,6 +66,8 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     ],
     "report": [("report",), ("report", "ready")],
     "plot": [("plot", "ready"), ("plot", "../mine/epochs.csv", "--out", "plots")],
+    "export": [("export", "ready", "--to", "timm"), ("export", "ready", "--to", "torch-export")],
+    "push": [("push", "ready", "me/cats")],
     "models": [("models", "resnet"), ("models", "my_tiny", "--plugin", "../mine/my_plugin.py")],
     "recipes": [("recipes",)],
     "doctor": [("doctor",)],
@@ -148,6 +150,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("IMGKIT_CACHE", str(place / "cache"))
         data = str(place / "mine" / "pictures")
         ready = short_run(place / "work", "phases.top.steps=1", "phases.all.epochs=1", data=data, name="ready")
+        ready.export("timm", images=2)
         shutil.copy(place / "work" / "short.toml", place / "mine" / "short.toml")
         weights = checkpoint.load(ready.folder.path / "checkpoints", lambda text: None)
         assert weights is not None
