@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.byte_range import status
 from imgkit.data.csv_table import header_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
@@ -139,7 +140,7 @@ def check_files(index: Index, progress: Callable[[int, int], None] | None = None
     files = [str(index.path(row)) for row in range(len(index))]
     try:
         for row, file in enumerate(files):
-            size = Path(file).stat().st_size
+            size = status(file).size
             if size != index.sizes[row]:
                 raise _changed(file, f"has {size:,} bytes, not {index.sizes[row]:,}")
         for row, digest in enumerate(digests(files)):
