@@ -14,6 +14,7 @@ from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
 from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
+from imgkit.data.shard_names import is_pattern
 from imgkit.device import choose_device, choose_workers, keep_freed_memory
 from imgkit.errors import DataError, DiskError, UsageError, printable
 from imgkit.evaluations import weights_label
@@ -182,7 +183,9 @@ def _say_mixed(splits: Mapping[str, npt.NDArray[np.int64]], where: str, screen: 
 def _inherited(about: Mapping[str, Any], own: DataSettings, data: DataSettings) -> DataSettings:
     """The settings of other data, with what they leave open as the run's `own` have it."""
     inherited: dict[str, object] = {"task": about["task"], "on_bad": own.on_bad, "max_pixels": own.max_pixels}
-    if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
+    if (
+        data.path is not None and Path(data.path).is_file() and not is_pattern(data.path)
+    ):  # the run's columns are for a table; a folder has none
         inherited["image_col"] = own.image_col
         if data.label_col is None:
             inherited |= {"label_col": own.label_col, "label_delimiter": own.label_delimiter}

@@ -1,6 +1,5 @@
 """Data sets that Hugging Face's `save_to_disk` wrote, read with pyarrow alone: pictures are parts of Arrow files."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgkit.bounds import read_bytes
+from imgkit.bounds import read_json
 from imgkit.data.columns import Rows
 from imgkit.data.folders import FOLDER_SPLITS
 from imgkit.data.index import SPLITS
@@ -112,7 +111,7 @@ def _parts(root: Path, shown: str) -> list[_Part]:
     """The splits of a data set, in the order of their folders."""
     if not is_file(root / _SPLITS):
         return [_part(root, "", -1)]
-    names = sorted(_json(root / _SPLITS)["splits"])
+    names = sorted(read_json(root / _SPLITS)["splits"])
     odd = [name for name in names if FOLDER_SPLITS.get(name) is None]
     if odd or "train" not in names:
         raise DataError(
@@ -123,20 +122,13 @@ def _parts(root: Path, shown: str) -> list[_Part]:
 
 
 def _part(root: Path, start: str, split: int) -> _Part:
-    state, about = _json(root / start / _STATE), _json(root / start / _INFO)
+    state, about = read_json(root / start / _STATE), read_json(root / start / _INFO)
     if state.get("_indices_data_files") or state.get("_indices_files"):
         raise ValueError("it is a selection of rows; save it after  dataset.flatten_indices()")
     files = [str(one["filename"]) for one in state["_data_files"]]
     if any("/" in name or "\\" in name or name == ".." for name in files):
         raise ValueError("a file lies outside of it")
     return _Part(sorted(f"{start}{name}" for name in files), split, dict(about["features"]))
-
-
-def _json(file: Path) -> dict[str, Any]:
-    found = json.loads(read_bytes(file))
-    if not isinstance(found, dict):
-        raise TypeError(f"{file.name} is no JSON object")
-    return found
 
 
 def _columns(features: dict[str, Any], shown: str, image_col: str | None, label_col: str | None) -> _Columns:
@@ -205,7 +197,7 @@ def _labels(column: Any, columns: _Columns, names: dict[str, int], pa: Any) -> t
             raise ValueError(f"a label is {codes.max()}, and there are {count(len(columns.names), 'class', 'classes')}")
     else:
         encoded = pa.compute.cast(column, pa.string()).dictionary_encode()
-        texts = [text for text in encoded.dictionary.to_pylist()]
+        texts = encoded.dictionary.to_pylist()
         of = [-1 if text in (None, "") else names.setdefault(text, len(names)) for text in texts]
         places = pa.compute.fill_null(encoded.indices, len(of)).to_numpy(zero_copy_only=False)
         codes = np.array([*of, -1], dtype=np.int64)[places]

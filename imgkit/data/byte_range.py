@@ -54,7 +54,10 @@ def parse(path: str | os.PathLike[str]) -> ByteRange | None:
 def url_of(path: str | os.PathLike[str]) -> str:
     """The URL that a path or a text means, `s3://bucket/x.tar` of Path("s3:/bucket/x.tar") too; "" where it is none."""
     match = _URL.fullmatch(os.fspath(path))
-    return "" if match is None else f"{match['scheme'].lower()}://{match['rest']}"
+    if match is None:
+        return ""
+    scheme = match["scheme"].lower()
+    return f"{scheme}:///{match['rest']}" if scheme == "file" else f"{scheme}://{match['rest']}"
 
 
 def holder(path: str) -> str:

@@ -101,7 +101,7 @@ def load_data(
     good = np.flatnonzero(report.facts.good)
     if not len(good):
         listing = _bad_files(report, source).message
-        if place.path.is_file():
+        if place.path.is_file() and not place.shards:
             listing += f"\nRelative paths start at {printable(str(source.root))}; another folder:  --root FOLDER"
         raise DataError(f"No usable image is left in {source.shown}.", listing)
     rows, facts = (source.rows.select(good) if report.bad else source.rows), report.good

@@ -1,13 +1,13 @@
 """The index of shards: a Parquet file of where each picture is and what is said of it; needs pyarrow.
 
-Columns: `shard` (a position in the list of shards), `offset` and `size` (bytes), `name`, `labels` (positions in the list
-of labels), `split` (a position in train, val, test; -1: not said) and `group` (a position; -1: none). The lists stand in
-the file's metadata under `imgkit`, as JSON: `shards` (name, size, and what changes with it), `labels` (names, or
-numbers of classes.txt), `groups`. It is written and read in parts, without an object for a row.
+Columns: `shard` (a position in the list of shards), `offset` and `size` (bytes), `name`, `labels` (positions in the
+list of labels), `split` (a position in train, val, test; -1: not said) and `group` (a position; -1: none). The lists
+stand in the file's metadata under `imgkit`, as JSON: `shards` (name, size, and what changes with it), `labels` (names,
+or numbers of classes.txt), `groups`. It is written and read in parts, without an object for a row.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +26,6 @@ from imgkit.errors import DataError, brief, printable
 
 if TYPE_CHECKING:
     import pyarrow
-    from collections.abc import Iterable
 
 NAME = "index.parquet"
 _KEY, _VERSION = b"imgkit", 1
@@ -39,9 +38,7 @@ class Shard(NamedTuple):
 
     name: str  # relative to the root, POSIX
     size: int  # bytes
-    stamp: int | None = (
-        None  # changes when it is written; None: it was packed by imgkit, and may have been copied since
-    )
+    stamp: int | None = None  # changes when it is written; None: packed by imgkit, and perhaps copied since
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +101,7 @@ class IndexWriter:
         self._rows = self._name_bytes = self._codes = 0
         self._several = False
 
-    def add(self, shard: Shard, samples: "Iterable[Sample]") -> None:
+    def add(self, shard: Shard, samples: Iterable[Sample]) -> None:
         """Add the pictures of a shard, in their order."""
         self._shards.append(shard)
         left = iter(samples)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from imgkit.data.byte_range import file_system, remote_status, url_of
@@ -103,7 +104,8 @@ def braces(text: str) -> Iterator[str]:
 def _expanded(text: str, shown: str) -> list[str]:
     found: list[str] = []
     for one in braces(text):
-        found += sorted(glob.glob(str(Path(one).expanduser()))) if glob.has_magic(one) else [one]
+        magic = glob.has_magic(one)
+        found += sorted(glob.glob(str(Path(one).expanduser()))) if magic else [one]  # noqa: PTH207
         if len(found) > _MOST:
             raise DataError(f"{shown} means more than {count(_MOST, 'shard')}.", "Mend the pattern.")
     if not found:
@@ -126,7 +128,7 @@ def _in_folder(folder: Path) -> list[str]:
         found = [[f"{one}/{name}" for name in _in_folder(folder / one)] for one in below]
     except OSError:
         return []
-    return sum(found, []) if all(found) else []
+    return list(chain.from_iterable(found)) if all(found) else []
 
 
 def _below(files: list[str], folder: str | None = None) -> tuple[str, list[str]]:

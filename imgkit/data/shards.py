@@ -13,6 +13,7 @@ import numpy as np
 from imgkit.data.builtin import cache_folder
 from imgkit.data.byte_range import file_system, url_of
 from imgkit.data.columns import Rows
+from imgkit.data.folders import FOLDER_SPLITS
 from imgkit.data.index import SPLITS
 from imgkit.data.rows import Source, count
 from imgkit.data.samples import Label, Sample, samples
@@ -95,11 +96,15 @@ def _name(label: Label, classes: tuple[str, ...] | None, shown: str) -> str:
 
 
 def _class_names(found: Shards, shown: str) -> tuple[str, ...] | None:
-    """The lines of classes.txt beside the shards; None where there is none."""
-    with _beside(found, CLASSES) as stream:
-        if stream is None:
-            return None
-        content = stream.read(_MOST_CLASSES + 1)
+    """The lines of classes.txt beside the shards, or above their folder where it is a split's; None: there is none."""
+    above = [Shards(found.root.parent, ())] if found.root.name in FOLDER_SPLITS else []
+    for place in (found, *above):
+        with _beside(place, CLASSES) as stream:
+            content = None if stream is None else stream.read(_MOST_CLASSES + 1)
+        if content is not None:
+            break
+    else:
+        return None
     try:
         lines = content.decode("utf-8-sig").splitlines() if len(content) <= _MOST_CLASSES else []
     except UnicodeDecodeError:
@@ -121,8 +126,8 @@ def _beside(found: Shards, name: str) -> Iterator[IO[bytes] | None]:
             system, path = file_system(place)
             stream: IO[bytes] = system.open(path, "rb")
         else:
-            stream = Path(place).open("rb")
-    except Exception:  # each package of fsspec has errors of its own, and a listing that is forbidden is no file either
+            stream = Path(place).open("rb")  # noqa: SIM115  # closed below
+    except Exception:  # each package of fsspec has errors of its own, and what is forbidden is no file either
         yield None
         return
     with stream:
@@ -176,7 +181,7 @@ def _samples_of(found: Shards, shard: Shard, shown: str) -> Iterator[Sample]:
             system, path = file_system(place)
             stream: IO[bytes] = system.open(path, "rb")
         else:
-            stream = Path(place).open("rb", buffering=_BUFFER)
+            stream = Path(place).open("rb", buffering=_BUFFER)  # noqa: SIM115  # closed below
         with stream:
             yield from samples(members(stream, shard.size, shown), stream, shown)
     except OSError as error:
