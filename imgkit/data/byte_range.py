@@ -60,6 +60,11 @@ def url_of(path: str | os.PathLike[str]) -> str:
     return f"{scheme}:///{match['rest']}" if scheme == "file" else f"{scheme}://{match['rest']}"
 
 
+def resolved(path: Path) -> str:
+    """A path from the root of the file system and without links, or the URL that it means, for a run's files."""
+    return url_of(path) or str(path.resolve())
+
+
 def holder(path: str) -> str:
     """The file that holds a picture: a picture's own file, or its shard."""
     part = parse(path)

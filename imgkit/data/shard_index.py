@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NAME = "index.parquet"
 _KEY, _VERSION = b"imgkit", 1
 _TOGETHER = 1 << 16  # rows that are objects, or a batch, at a time
+_A_GROUP = 1 << 20  # rows of a row group, at least but for the last: the metadata of each stay in memory
 Ints32 = npt.NDArray[np.int32]
 
 
@@ -98,7 +99,8 @@ class IndexWriter:
         self._shards: list[Shard] = []
         self._labels: dict[Label, int] = {}
         self._groups: dict[str, int] = {}
-        self._rows = self._name_bytes = self._codes = 0
+        self._waiting: list[Any] = []
+        self._name_bytes = self._codes = 0
         self._several = False
 
     def add(self, shard: Shard, samples: Iterable[Sample]) -> None:
@@ -120,8 +122,9 @@ class IndexWriter:
     def add_columns(self, *columns: Any) -> None:  # noqa: ANN401
         """Add rows by their columns, as lists or arrays of pyarrow, of shards and labels that are known."""
         batch = self._pa.record_batch(list(columns), schema=_schema(self._pa))
-        self._writer.write_batch(batch, row_group_size=_TOGETHER)
-        self._rows += batch.num_rows
+        self._waiting.append(batch)
+        if sum(one.num_rows for one in self._waiting) >= _A_GROUP:
+            self._write()
         self._name_bytes += self._pa.compute.sum(self._pa.compute.binary_length(batch.column("name"))).as_py() or 0
         self._codes += len(batch.column("labels").flatten())
 
@@ -131,7 +134,8 @@ class IndexWriter:
         self._labels.update((label, code) for code, label in enumerate(labels))
 
     def close(self) -> None:
-        """Write the lists."""
+        """Write what is left, and the lists."""
+        self._write()
         about = {
             "version": _VERSION,
             "shards": [list(shard) for shard in self._shards],
@@ -142,6 +146,11 @@ class IndexWriter:
             "codes": self._codes,
         }
         self._writer.add_key_value_metadata({_KEY: json.dumps(about).encode()})
+
+    def _write(self) -> None:
+        if self._waiting:
+            self._writer.write_table(self._pa.Table.from_batches(self._waiting), row_group_size=_A_GROUP)
+            self._waiting = []
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from imgkit.data.arrow_folder import is_saved, read_saved
 from imgkit.data.builtin import BUILTIN, builtin_folder, is_builtin
+from imgkit.data.byte_range import resolved
 from imgkit.data.csv_table import read_table
 from imgkit.data.folders import read_folder, read_pair, walk
 from imgkit.data.joined import join
@@ -59,6 +60,11 @@ class Place:
             return " and ".join(place.name for place in (replace(self, more=()), *self.more))
         slash = "/" if self.path.is_dir() and self.why != "built in" and self.own is None else ""
         return f"{self.shown}{slash}" if self.val_path is None else f"{self.shown}/ and {self.val_shown}/"
+
+    @property
+    def origin(self) -> str:
+        """Where they are, for a run's files: an absolute path without links, or a URL."""
+        return resolved(self.path)
 
     def __str__(self) -> str:
         if self.val_path is not None:
