@@ -174,7 +174,9 @@ def read_lists(file: Path | IO[bytes], shown: str) -> tuple[Shard, ...]:
     Raises:
         DataError: if it is no such index.
     """
-    return _about(arrow(shown).parquet.read_metadata(file), shown)[0]
+    pa = arrow(shown)
+    with _told(pa, shown):
+        return _about(pa.parquet.read_metadata(file), shown)[0]
 
 
 def read_index(file: Path | IO[bytes], shown: str) -> ShardIndex:
