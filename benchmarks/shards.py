@@ -95,7 +95,21 @@ def packing(scratch: Path) -> dict[str, Any]:
         for row in order:
             load_image(index.path(row))
         reading[name] = len(order) / (time.perf_counter() - began)
+    began = time.perf_counter()
+    two.write_csv(scratch / "index.csv")
+    csv_s = time.perf_counter() - began
+    began = time.perf_counter()
+    print(two.fingerprint, file=sys.stderr)
+    fingerprint_s = time.perf_counter() - began
+    facts = Path(os.environ["IMGKIT_CACHE"], "scan.sqlite").stat().st_size / (len(one) + len(two))
     return {
+        "photos": photos(scratch),
+        "a_row": {
+            "csv_s": csv_s / len(one),
+            "csv_bytes": (scratch / "index.csv").stat().st_size / len(one),
+            "fingerprint_s": fingerprint_s / len(one),
+            "facts_bytes": facts,
+        },
         "pictures": len(one),
         "shards": packed.shards,
         "bytes": {"pictures": int(one.sizes.sum()), "shards": packed.size},
@@ -107,6 +121,33 @@ def packing(scratch: Path) -> dict[str, Any]:
         "decoded_per_s": reading,
         "machine": machine(),
     }
+
+
+def photos(scratch: Path) -> dict[str, Any]:
+    """How fast one core decodes JPEGs of 500 x 375 out of a shard: noise smoothed until it takes a photo's bytes."""
+    import numpy as np
+    from PIL import Image
+
+    from imgkit.data.decode import load_image
+    from imgkit.data.load import load_data
+    from imgkit.data.pack import pack
+    from imgkit.recipe.schema import DataSettings
+
+    drawn = np.random.default_rng(0)
+    for number in range(200):
+        folder = scratch / "photos" / f"class{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = Image.fromarray(drawn.integers(0, 256, (150, 200, 3), dtype=np.uint8))
+        noise.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=85)
+    pack(DataSettings(path=str(scratch / "photos"), val=0.0), scratch / "photo-shards", 256 << 20)
+    index = load_data(DataSettings(path=str(scratch / "photo-shards"))).index
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        for row in range(len(index)):
+            load_image(index.path(row))
+        times.append(time.perf_counter() - began)
+    return {"bytes": float(index.sizes.mean()), "decoded_per_s": len(index) / min(times)}
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -268,7 +309,40 @@ def tables(figures: dict[str, Any]) -> dict[str, str]:
             for one in figures["rows"]
         ],
     )
-    return {"shards.json, packing": first, "shards.json, rows": second}
+    return {"shards.json, packing": first, "shards.json, rows": second, "shards.json, plan": plan(figures)}
+
+
+def plan(figures: dict[str, Any]) -> str:
+    """What the measured costs of a picture are for more of them."""
+    most, packed = figures["rows"][-1], figures["packing"]
+    row, per_s, n_most = packed["a_row"], packed["photos"]["decoded_per_s"], most["rows"]
+    sets = (("ImageNet-1k", 1_281_167), ("ImageNet-21k", 14_197_122), ("100 M", 10**8), ("a billion", 10**9))
+    costs: tuple[tuple[str, Any], ...] = (
+        (f"bytes of pictures, at {PICTURE_BYTES / 1000:.0f} kB each (assumed)", lambda n: size(n * PICTURE_BYTES)),
+        ("shards of 256 MiB", lambda n: f"{n * (PICTURE_BYTES + 1536) / (256 << 20):,.0f}"),
+        ("index.parquet", lambda n: size(n * most["file_bytes"] / n_most)),
+        ("open it", lambda n: took(n * most["open_s"] / n_most)),
+        ("an epoch's order, memory", lambda n: size(n * most["order_bytes"] / n_most)),
+        ("an epoch's order, time", lambda n: took(n * most["order_s"] / n_most)),
+        ("cache of the scan, disk", lambda n: size(n * row["facts_bytes"])),
+        ("the run's index.csv, disk", lambda n: size(n * row["csv_bytes"])),
+        ("writing it and the fingerprint", lambda n: took(n * (row["csv_s"] + row["fingerprint_s"]))),
+        ("decode all once, core hours", lambda n: f"{n / per_s / 3600:,.1f}"),
+    )
+    return table(["", *(name for name, _ in sets)], [[what, *(cost(n) for _, n in sets)] for what, cost in costs])
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of ten."""
+    unit, of = next((name, of) for name, of in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)) if count >= of or of == 1e6)
+    return f"{count / of:,.1f} {unit}" if count / of < 10 else f"{count / of:,.0f} {unit}"
+
+
+def took(seconds: float) -> str:
+    """A time for people."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:,.1f} h"
+    return f"{seconds / 60:,.0f} min" if seconds >= 120 else f"{seconds:,.1f} s"
 
 
 def main() -> None:

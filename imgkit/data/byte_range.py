@@ -93,7 +93,7 @@ def status(path: str | os.PathLike[str]) -> Status:
         return _status_of(path)
     found = remote_status(part.file) if url_of(part.file) else _status_of(part.file)
     if part.offset + part.size > found.size:
-        raise OSError(_SHORT)
+        raise OSError(0, _SHORT, os.fspath(path))
     return Status(part.size, found.mtime_ns)
 
 
@@ -136,13 +136,13 @@ def _read(part: ByteRange) -> bytes:
     else:
         content = _pread(part)
     if len(content) != part.size:
-        raise OSError(_SHORT)
+        raise OSError(0, _SHORT, part.file)
     return content
 
 
 def _pread(part: ByteRange) -> bytes:
     if part.offset + part.size > os.stat(part.file).st_size:  # noqa: PTH116  # as above; before memory is asked for it
-        raise OSError(_SHORT)
+        raise OSError(0, _SHORT, part.file)
     number = os.open(part.file, _READ)
     try:
         with os.fdopen(number, "rb", buffering=0, closefd=False) as file:
