@@ -273,7 +273,7 @@ def _bytes_of(column: Any) -> tuple[Ints, npt.NDArray[np.uint8]]:  # noqa: ANN40
 def _told(pa: Any, shown: str) -> Iterator[None]:  # noqa: ANN401
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise _no_index(shown, error) from error
 
 

@@ -56,7 +56,7 @@ def read_shards(text: str, shown: str, *, multilabel: bool = False, unlabelled: 
         )
     labels, codes = _named(index, _class_names(found, shown), shown)
     rows = Rows.of(index.paths, codes, index.offsets, labels, _splits(found, index), index.groups)
-    note = f"{count(len(rows), 'image')} in {count(len(found.shards), 'shard')}; they are read by their place in it."
+    note = f"{count(len(rows), 'image')} in {count(len(found.shards), 'shard')}."
     return Source(found.root, shown, rows, notes=[note], task=task)
 
 
