@@ -102,15 +102,19 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None
         BadImage: for any reason at all.
     """
     try:
-        refused = check_regular(path)
-        if refused:
-            raise BadImage(path, refused)
+        _check_file(path)
         with _QUIET, opened(path) as file:
             return _decode(path, file, max_pixels, min_side)
     except BadImage:
         raise
     except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, MemoryError and others
         raise BadImage(path, _reason(error)) from error
+
+
+def _check_file(path: Path) -> None:
+    refused = check_regular(path)
+    if refused:
+        raise BadImage(path, refused)
 
 
 def _decode(path: Path, file: IO[bytes], max_pixels: int, min_side: int | None) -> Decoded:
