@@ -1,4 +1,4 @@
-"""Paths of pictures inside larger files, as numbers: 35 bytes and a name for each, in memory or mapped."""
+"""Paths of pictures inside larger files, as numbers: 32 bytes and a name for each, in memory or mapped."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
