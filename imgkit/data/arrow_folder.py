@@ -81,7 +81,7 @@ def read_saved(root: Path, shown: str, image_col: str | None = None, label_col: 
     if not found:
         raise DataError(f"{shown} holds no images.", _AGAIN)
     lengths = [len(rows.starts) for _, rows in found]
-    file = np.repeat(np.array([number for number, _ in found], dtype=np.int32), lengths)
+    of = np.repeat(np.array([number for number, _ in found], dtype=np.int32), lengths)
     counts = np.concatenate([rows.counts for _, rows in found])
     if not columns.several and (counts == 0).any():
         raise DataError(
@@ -90,10 +90,10 @@ def read_saved(root: Path, shown: str, image_col: str | None = None, label_col: 
             "Take them out:  dataset.filter(…).save_to_disk(FOLDER)",
         )
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    text, at, length = _numbers(file, len(files))
+    text, at, length = _numbers(of, len(files))
     paths = RangePaths(
         [name.encode("utf-8", "surrogateescape") for name in files],
-        file,
+        of,
         kept(np.concatenate([rows.starts for _, rows in found]), np.int64),
         kept(np.concatenate([rows.sizes for _, rows in found]), np.int64),
         text,
@@ -101,7 +101,7 @@ def read_saved(root: Path, shown: str, image_col: str | None = None, label_col: 
         length,
     )
     codes = kept(np.concatenate([rows.labels for _, rows in found]), np.int32)
-    split = np.array(splits, dtype=np.int8)[file]
+    split = np.array(splits, dtype=np.int8)[of]
     rows = Rows.of(paths, codes, offsets, list(names), split)
     note = f"Images are column {printable(columns.image)!r}, labels {printable(columns.label)!r}, of Arrow files."
     return Source(root, shown, rows, notes=[note], task="multilabel" if columns.several else "single")
@@ -135,7 +135,7 @@ def _columns(features: dict[str, Any], shown: str, image_col: str | None, label_
     kinds = {name: one.get("_type", "") if isinstance(one, dict) else "list" for name, one in features.items()}
     images = [name for name, kind in kinds.items() if kind == "Image"]
     classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
-    usual = [name for name in ("label", "labels") if name in features]
+    usual = [name for name in features if name in ("label", "labels")]
     image = _one("image", image_col, images, kinds, shown)
     label = _one("label", label_col, classes if len(classes) == 1 else usual or classes, kinds, shown)
     about: Any = features[label]

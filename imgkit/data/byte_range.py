@@ -10,12 +10,9 @@ import os
 import re
 import stat
 from functools import lru_cache
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from typing import Any, NamedTuple
 
 MARK = "#"
 DIGITS = 12
@@ -71,7 +68,7 @@ def holder(path: str) -> str:
     return path if part is None else part.file
 
 
-def opened(path: str | os.PathLike[str]) -> IO[bytes]:
+def opened(path: str | os.PathLike[str]) -> BufferedReader | BytesIO:
     """The bytes of a picture as a stream.
 
     Raises:
@@ -116,14 +113,14 @@ def check_regular(path: str | os.PathLike[str]) -> str:
     return "" if part is None or part.size else "empty (0 bytes)"
 
 
-def file_system(url: str) -> tuple["AbstractFileSystem", str]:
-    """Who reads a URL, by fsspec, and what it calls it.
+def file_system(url: str) -> tuple[Any, str]:
+    """Who reads a URL, a file system of fsspec, and what it calls the URL.
 
     Raises:
         ImportError: if the package for such URLs is missing; its text names it.
         ValueError: if there are no such URLs.
     """
-    from fsspec.core import url_to_fs
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
     system, path = url_to_fs(url)
     return system, path

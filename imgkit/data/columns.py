@@ -164,7 +164,7 @@ class Rows(Sequence[Row]):
     @property
     def group_codes(self) -> Ints | None:
         """A number for each row, that of its group in the order of their names, (n,); None where there are none."""
-        found = _whole(self._group_of, np.int32)
+        found: npt.NDArray[np.int32] = _whole(self._group_of, np.int32)
         if not len(self._groups.names):
             return None
         held = np.unique(found[found != _UNSAID]).tolist()

@@ -7,7 +7,7 @@ or `labels`, `split` and `group` are read. Other members are left alone.
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from imgkit.data.folders import FOLDER_SPLITS
 from imgkit.data.rows import EXTENSIONS
@@ -73,7 +73,7 @@ def _sample(parts: dict[str, Member], stream: IO[bytes], shown: str) -> Iterator
         several = isinstance(said.get("labels", said.get("label")), list)
         given = said.get("labels", said.get("label"))
         if given is not None:
-            values = given if isinstance(given, list) else [given]
+            values: list[Any] = given if isinstance(given, list) else [given]
             if any(isinstance(value, bool) or not isinstance(value, int | str) for value in values):
                 raise _fault(shown, parts["json"], "`label` is a number of a class, its name, or a list of these")
             labels = tuple(value for value in values if value not in (-1, ""))

@@ -23,6 +23,7 @@ from imgkit.data.spill import kept
 from imgkit.data.tar_headers import members
 from imgkit.errors import DataError, printable
 from imgkit.files import neighbour
+from imgkit.recipe.fields import Task
 
 CLASSES = "classes.txt"
 _MOST_CLASSES = 16 << 20  # bytes of it
@@ -44,7 +45,7 @@ def read_shards(text: str, shown: str, *, multilabel: bool = False, unlabelled: 
     """
     found = find_shards(text, shown)
     index = _index(found, shown)
-    task = "multilabel" if multilabel or index.several else "single"
+    task: Task = "multilabel" if multilabel or index.several else "single"
     counts = np.diff(index.offsets)
     if task == "single" and not unlabelled and (counts == 0).any():
         row = int(np.flatnonzero(counts == 0)[0])
