@@ -128,6 +128,8 @@ TORCH_FREE_DATA = [
     "looks",
     "near",
     "same",
+    *("byte_range", "range_paths", "spill", "tar_headers", "samples"),
+    *("shard_index", "shard_names", "shards", "arrow_folder", "pack"),
 ]
 
 

@@ -42,6 +42,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
         ("data", "preview", "--by-class", *TABLE),
     ],
     "data prepare": [("data", "prepare", "test_resnet", *DATA, "--image-size", "16", "--workers", "0")],
+    "data pack": [("data", "pack", "../mine/pictures", "--out", "shards")],
     "data split": [("data", "split", "../mine/pictures", "--out", "splits.csv")],
     "data label-errors": [("data", "label-errors", *PROBED)],
     "data learning-curve": [("data", "learning-curve", *PROBED, "--seeds", "2")],
