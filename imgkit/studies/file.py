@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from imgkit.errors import RecipeError, UsageError, printable, suggestion
 from imgkit.recipe.given import Flag
-from imgkit.recipe.load import shipped_recipes
 from imgkit.recipe.problems import Place, Problem, got, option_fault, stop_at
+from imgkit.recipe.shipped import shipped_studies
 from imgkit.recipe.toml import Document, Steps, read_toml, value_text
 from imgkit.studies.schema import Inference, Study, Variant, Verb
 
@@ -30,12 +30,6 @@ _ELSEWHERE = {
     "schema": "the schema is the recipe's own",
     "name": "the recipe keeps its name; a variant has one of its own",
 }
-
-
-def shipped_studies() -> dict[str, Path]:
-    """The studies that come with imgkit: name to file."""
-    folder = next(iter(shipped_recipes().values())).parent / "studies"
-    return {file.stem: file for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem)}
 
 
 def study_file(source: str | Path) -> Path:

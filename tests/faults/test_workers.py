@@ -129,7 +129,12 @@ def bits(index: Index) -> str:
     return digest(epochs(index, 0))
 
 
-QUICK = {"a crash once by fork", "SIGKILL with a lock once by fork", "SIGKILL each time by fork", "no end each time by fork"}
+QUICK = {
+    "a crash once by fork",
+    "SIGKILL with a lock once by fork",
+    "SIGKILL each time by fork",
+    "no end each time by fork",
+}
 ENDINGS = [name for name in FAULTS if name not in ("a bug", "no end")]
 CASES = [f"{name} {often} by fork" for name in ENDINGS for often in ("once", "each time")]
 CASES += [f"{name} by spawn" for name in ("a crash once", "a crash each time", "SIGKILL once", "an exit each time")]
