@@ -25,7 +25,6 @@ app = typer.Typer(
     name="imgkit",
     help="Train, check and explain image classifiers.",
     epilog="Try:  imgkit demo  ·  help on one command:  imgkit finetune --help",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )

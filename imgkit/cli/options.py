@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.errors import UsageError
 
 
@@ -43,7 +44,12 @@ class Option:
     def parameter(self) -> inspect.Parameter:
         """The parameter that Typer reads."""
         info = typer.Option(
-            self.flag, help=self.text, rich_help_panel=self.panel, metavar=self.metavar, show_default=bool(self.default)
+            self.flag,
+            help=self.text,
+            rich_help_panel=self.panel,
+            metavar=self.metavar,
+            show_default=bool(self.default),
+            autocompletion=complete.BY_FLAG.get(self.flag),
         )
         optional = self.kind if self.default is not None else self.kind | None
         return inspect.Parameter(
@@ -212,10 +218,7 @@ def split_signature() -> inspect.Signature:
 
 def signature_of_paths(options: Sequence[Option]) -> inspect.Signature:
     """The signature of a command that takes folders or tables, and options."""
-    given = typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
-    first = inspect.Parameter(
-        "data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
-    )
+    first = _first("data", list[str] | None, complete.PATHS)
     return inspect.Signature([first, *(option.parameter() for option in options)])
 
 
@@ -226,10 +229,7 @@ def lr_find_signature() -> inspect.Signature:
 
 def probe_signature() -> inspect.Signature:
     """The signature of `probe`: MODELs, and those options that mean something where heads alone are solved."""
-    given = typer.Argument(metavar="MODEL...", help="timm models, such as resnet50 (imgkit models lists them).")
-    first = inspect.Parameter(
-        "networks", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
-    )
+    first = _first("networks", list[str] | None, complete.MODELS)
     shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PROBE]
     return inspect.Signature([first, *(option.parameter() for option in [*shared, *_OF_PROBE])])
 
@@ -258,13 +258,14 @@ def _of_features() -> list[Option]:
 
 
 def _signature(options: Sequence[Option]) -> inspect.Signature:
-    model = typer.Argument(
-        metavar="MODEL", help="A timm model, such as resnet50 (imgkit models lists them).", show_default=False
-    )
-    first = inspect.Parameter(
-        "model", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[str | None, model]
-    )
+    first = _first("model", str | None, complete.MODEL)
     return inspect.Signature([first, *(option.parameter() for option in options)])
+
+
+def _first(name: str, kind: object, info: object) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[kind, info]
+    )
 
 
 def typed(flags: Mapping[str, tuple[str, object]]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.cli.options import PLUGIN, recipe_flags, signature
 from imgkit.errors import UsageError
 from imgkit.screen import Screen
@@ -30,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def resume(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
+    name: Annotated[str, complete.RUN],
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     workers: Annotated[int | None, typer.Option(help="Processes that load images; any number gives the same.")] = None,
     root: Annotated[str | None, typer.Option(help="The folder that its data were moved to.")] = None,

@@ -79,7 +79,7 @@ def test_a_wheel_keeps_its_recipes_inside(tmp_path: Path, monkeypatch: pytest.Mo
     inside = tmp_path / "imgkit" / "_recipes"
     inside.mkdir(parents=True)
     (inside / "only.toml").write_text(HEAD + ALL)
-    monkeypatch.setattr("imgkit.recipe.load.__file__", str(tmp_path / "imgkit" / "recipe" / "load.py"))
+    monkeypatch.setattr("imgkit.recipe.shipped.__file__", str(tmp_path / "imgkit" / "recipe" / "shipped.py"))
     assert shipped_recipes() == {"only": inside / "only.toml"}
     assert load_recipe("only").source == "recipe only"
 
