@@ -1,4 +1,4 @@
-"""The recipes, studies and sweeps that come with imgkit, as files. Nothing heavy is imported: a shell asks at every TAB."""
+"""The recipes, studies and sweeps that come with imgkit, as files. Nothing heavy is imported: asked at each TAB."""
 
 from pathlib import Path
 
