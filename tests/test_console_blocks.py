@@ -121,7 +121,6 @@ ENDS = {
     "--unlike": (2, "nor can they say what is unlike them"),
     "--track mlflow": (2, "not installed"),
     "run.track=wandb": (2, "not installed"),
-    "--group-col patient --folds 10": (2, "runs/ beside the table is taken for a part of the data"),
 }
 ALTERNATIVES = {"data split": "split.csv", "data label-errors": "label-errors"}  # written by each command of a block
 
