@@ -22,6 +22,7 @@ def check_given(loaded: Loaded) -> None:
     for phase in loaded.recipe.phases:
         if phase.solver != "logistic":
             _check_micro_batch(loaded, phase, resolve(loaded.recipe, phase).train)
+            _check_exact_world(loaded, phase, resolve(loaded.recipe, phase).train)
 
 
 def named_scores(loaded: Loaded) -> list[tuple[str, str, str]]:
@@ -95,4 +96,17 @@ def _check_micro_batch(loaded: Loaded, phase: PhaseSettings, train: TrainSetting
         f"{key} = {train.micro_batch} ({loaded.origins[key]}) is more than the batch_size of phase {phase.name!r}, "
         f"{train.batch_size}",
         "A micro-batch is a part of the batch; leave it out to take the whole batch at once.",
+    )
+
+
+def _check_exact_world(loaded: Loaded, phase: PhaseSettings, train: TrainSettings) -> None:
+    if train.exact_world is None or train.batch_size % train.exact_world == 0:
+        return
+    key = "train.exact_world"
+    if "exact_world" in override_keys(phase):
+        key = f"phases.{phase.name}.exact_world"
+    raise RecipeError(
+        f"{key} = {train.exact_world} ({loaded.origins[key]}) does not divide the batch_size of phase {phase.name!r}, "
+        f"{train.batch_size}",
+        f"A batch is cut into so many shards of one size:  --batch-size {train.exact_world * 8}, for example.",
     )

@@ -108,6 +108,8 @@ class TrainSettings(Strict):
     batch_size: PositiveInt = 32  # images per optimizer update
     sampler: Literal["uniform", "balanced", "sqrt", "weighted"] = "uniform"  # how often an epoch draws each image
     micro_batch: PositiveInt | None = None  # images per forward pass; None: the whole batch
+    exact_world: PositiveInt | None = None  # shards of a batch whose gradients are added up in order: the same bits on
+    # every number of processes that divides it; None: one a process
     grad_checkpointing: bool = False  # keep few activations and compute the others again: less memory, more time
     optimizer: str = "adamw"  # any of timm's names
     momentum: Probability | None = None  # None: the optimizer's own
