@@ -9,9 +9,9 @@ import copy
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from imgkit.shares import ALONE, Shards
 from imgkit.signals import Request, hear_signals
 from imgkit.trainer import Trainer, Update
 from imgkit.trunk import Uses, computed, whole_network
-from imgkit.world import Left, World, current, ranks_here
+from imgkit.world import Left, World, as_tensor, current, ranks_here
 
 _FILES = ("recipe.toml", "run.json", "data/index.csv")
 
@@ -43,8 +43,7 @@ def lead(folder: RunFolder, request: Request) -> None:
     world = current()
     if world is not None:
         world.request = request
-        content = {name: (folder.path / name).read_bytes() for name in _FILES}
-        world.send("open", {name: _bytes(text) for name, text in content.items()}, name=folder.name)
+        world.send("open", {name: as_tensor((folder.path / name).read_bytes()) for name in _FILES}, name=folder.name)
 
 
 def shared(setup: Setup, phase: PhasePlan, trainer: Trainer, start: int) -> Shards:
@@ -77,7 +76,8 @@ def follow(world: World, plugins: tuple[Plugin, ...]) -> int:
         return follower.run()
 
 
-class Scene(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Scene:
     """What a follower answers with, and to which images."""
 
     model: nn.Module
@@ -170,8 +170,15 @@ class _Follower(ExitStack):
         scene = self._scene
         assert scene is not None, "a network is known"
         scene.model.load_state_dict(_below("model/", tensors), strict=True)
-        about = scene._asdict()
-        score(about.pop("model"), about.pop("index"), tensors["rows"].numpy(), **about)
+        score(
+            scene.model,
+            scene.index,
+            tensors["rows"].numpy(),
+            preprocessing=scene.preprocessing,
+            device=scene.device,
+            workers=scene.workers,
+            max_pixels=scene.max_pixels,
+        )
 
     def _features(self, message: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         setup, scene = self._setup, self._scene
@@ -187,7 +194,3 @@ class _Follower(ExitStack):
 
 def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
-
-
-def _bytes(content: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)

@@ -22,6 +22,8 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load as read_tensors
 from torch import Tensor
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from imgkit.errors import DeviceError, ImgkitError, UsageError, brief, ran_out
 from imgkit.signals import HEARD, SAVE, Request
@@ -64,12 +66,14 @@ class World:
         store: of torch.distributed, where all find each other.
     """
 
-    def __init__(self, rank: int, size: int, store: dist.Store) -> None:
+    def __init__(self, rank: int, size: int, store: Store) -> None:
         self.rank, self.size, self.request = rank, size, Request()
         self._store, self._pulse = store, _Pulse(rank, size, store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "cpu:gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TOGETHER)
-        self._messages = dist.new_group(backend="gloo", timeout=_WAIT)
+        messages = dist.new_group(backend="gloo", timeout=_WAIT)
+        assert isinstance(messages, dist.ProcessGroup), "each rank is in it"
+        self._messages = messages
         self._waiting: tuple[dict[str, Any], dict[str, Tensor]] | None = None
         self._joint = False
         self._pulse.start()
@@ -115,7 +119,7 @@ class World:
             Left: on another rank than 0, if rank 0 announces something else.
         """
         if self.leads:
-            self.send(word, **values)
+            self.send(word, None, **values)
             message: Mapping[str, Any] = values
         else:
             message, tensors = self.receive()
@@ -219,7 +223,7 @@ class _Pulse(Thread):
     exchange, so the process is ended.
     """
 
-    def __init__(self, rank: int, size: int, store: dist.Store) -> None:
+    def __init__(self, rank: int, size: int, store: Store) -> None:
         super().__init__(name="signs of life", daemon=True)
         self._own, self._over = f"imgkit/beat/{rank}", Event()
         self._others = [f"imgkit/beat/{other}" for other in range(size if rank == 0 else 1) if other != rank]
@@ -252,6 +256,11 @@ def _end(why: str) -> None:
     with suppress(OSError):
         os.write(2, f"error: {why}; this process ends.\n  {_AGAIN}\n".encode())
     os._exit(DeviceError.exit_code)
+
+
+def as_tensor(content: bytes) -> Tensor:
+    """Bytes as a message takes them, uint8 (n,)."""
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
 
 
 _world: World | None = None  # a process is of one
@@ -306,7 +315,7 @@ def begin(rank: int, size: int) -> World:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
-        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=_GATHER))
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=_GATHER))
         _world = World(rank, size, store)
     except (RuntimeError, ValueError) as error:
         raise DeviceError(
