@@ -68,10 +68,11 @@ def _fork(said: Path, place: Mapping[str, str], rank: int, work: Callable[[int],
         os._exit(code if isinstance(code, int) else 1)
 
 
-def command(line: Sequence[str]) -> Callable[[int], None]:
-    """The work of a rank that is given a command line."""
+def command(line: Sequence[str], before: Callable[[int], object] = lambda rank: None) -> Callable[[int], None]:
+    """The work of a rank that is given a command line, and does something `before`."""
 
     def work(rank: int) -> None:
+        before(rank)
         sys.argv = ["imgkit", *line]
         app.main()
 
@@ -99,6 +100,12 @@ def ends(children: Sequence[int], within_s: float = LONGEST_S) -> list[int]:
     return [codes[child] for child in children]
 
 
-def train(folder: Path, size: int, *more: str) -> list[int]:
+def train(
+    folder: Path,
+    size: int,
+    *more: str,
+    before: Callable[[int], object] = lambda rank: None,
+    within_s: float = LONGEST_S,
+) -> list[int]:
     """The exit codes of the usual short run on so many ranks."""
-    return ends(start(folder, size, command(words(folder, *more))))
+    return ends(start(folder, size, command(words(folder, *more), before)), within_s)
