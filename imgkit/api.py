@@ -241,6 +241,7 @@ def resume(
         UsageError: if there is no such run, another process works on it, or a plugin is missing or changed.
         DataError: if its data changed.
     """
+    refuse_ranks()
     screen = screen or usual_screen()
     folder = RunFolder.open(name, Path(out), screen.note)
     require_same_plugins(folder, use_plugins(plugin, screen))

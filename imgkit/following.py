@@ -44,6 +44,7 @@ def lead(folder: RunFolder, request: Request) -> None:
     if world is not None:
         world.request = request
         world.send("open", {name: as_tensor((folder.path / name).read_bytes()) for name in _FILES}, name=folder.name)
+        world.wait()  # another machine may have to read all of the data
 
 
 def shared(setup: Setup, phase: PhasePlan, trainer: Trainer, start: int) -> Shards:
@@ -131,6 +132,7 @@ class _Follower(ExitStack):
         model = copy.deepcopy(setup.model)  # what is scored may be other weights than those that train
         pixels = setup.recipe.data.max_pixels
         self._scene = Scene(model, setup.index, setup.preprocessing, setup.device, setup.workers, pixels)
+        self._world.wait()
 
     def _see(self, message: Mapping[str, Any], files: Mapping[str, Tensor]) -> None:
         """Take up a finished network and a table of images."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from imgkit.data.batches import Batch
-from imgkit.errors import UsageError
+from imgkit.errors import DeviceError, UsageError
 from imgkit.mixing import partners
 from imgkit.recipe.plan import Plan
 from imgkit.world import World
@@ -101,6 +101,24 @@ class Shards:
         first = [*rows[:_TOLD], *[-1] * (_TOLD - len(rows))]
         every = self.meet([first] * len(self.own))
         return list(dict.fromkeys(int(row) for found in every for row in found if row >= 0))
+
+    def check(self, model: nn.Module, step: int) -> None:
+        """See that the weights are the same on all ranks after `step` updates.
+
+        Raises:
+            DeviceError: if they are not.
+        """
+        if self.world is None:
+            return
+        sums = torch.tensor([int(_bytes(tensor).sum(dtype=torch.int64)) for tensor in model.state_dict().values()])
+        every = self.world.gather(sums)  # (size, tensors)
+        other = [rank for rank in range(self.world.size) if not torch.equal(every[rank], every[0])]
+        if other:
+            raise DeviceError(
+                f"After step {step} the weights of rank {other[0]} are not those of rank 0.",
+                "Its device computes otherwise: take machines and GPUs of one kind. The run is saved up to the epoch "
+                "before.",
+            )
 
     def total(self, vectors: Sequence[Tensor]) -> Tensor:
         """A vector (n,) of each own shard -> the sum of those of all."""
@@ -189,6 +207,11 @@ class ShardSums:
     def _statistics(self) -> list[Tensor]:
         found = [tensor for norm in self._norms for tensor in (norm.running_mean, norm.running_var)]
         return [tensor for tensor in found if tensor is not None]
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """uint8 (n,)."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def check_shares(plan: Plan, size: int) -> None:

@@ -162,6 +162,8 @@ class Trainer:
         for step in range(start, phase.stop):
             with shards.joint(rate(step)) as joint:
                 update = self._update(phase, next(batches), step, joint["lr"], loss_of, shards)
+                if phase.ends_epoch(update.step):
+                    shards.check(self.model, update.step)
             yield update
 
     def _update(self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Loss, shards: Shards) -> Update:

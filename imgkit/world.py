@@ -130,6 +130,11 @@ class World:
         yield message
         self._joint = False
 
+    def wait(self) -> None:
+        """Until all ranks are here, however long that takes."""
+        with self._kept():
+            dist.barrier(group=self._messages)
+
     def add_up(self, vector: Tensor) -> None:
         """Replace `vector` (n,) by the sum of those of all ranks, to the same bits on each."""
         with self._kept():
@@ -188,9 +193,9 @@ class World:
 
     def leave(self) -> None:
         """All ranks part, at the same time."""
+        with suppress(ImgkitError):
+            self.wait()
         self._pulse.stop()
-        with suppress(RuntimeError):
-            dist.barrier(group=self._messages)
         dist.destroy_process_group()
 
     @contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from imgkit.data.batches import Batch
-from imgkit.errors import DataError, RecipeError, UsageError
+from imgkit.errors import DataError, DeviceError, RecipeError, UsageError
 from imgkit.mixing import partners
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import make_plan
@@ -194,3 +194,20 @@ def test_one_rank_owns_all_shards_and_several_deal_them_in_order() -> None:
     assert [list(Shards(6, True, world).own) for world in worlds] == [[0, 1, 2], [3, 4, 5]]
     assert replace(ALONE, count=4).images(8, 8) == (8, 2)
     assert Shards(2, False, worlds[0]).images(4, 8) == (8, 4)
+
+
+def test_weights_that_drift_apart_are_told() -> None:
+    def work(world: World | None) -> str:
+        assert world is not None
+        model = nn.Linear(2, 2)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(1.0)
+        Shards(3, False, world).check(model, 1)
+        with torch.no_grad():
+            model.bias[0] += (world.rank == 2) * 2.0**-20
+        with pytest.raises(DeviceError) as caught:
+            Shards(3, False, world).check(model, 2)
+        return caught.value.message
+
+    assert set(on_all(3, work)) == {"After step 2 the weights of rank 2 are not those of rank 0."}
