@@ -30,7 +30,9 @@ from imgkit.recipe.plan import PhasePlan
 from imgkit.schedules import make_schedule
 from imgkit.shares import ALONE, Given, Shards, ShardSums
 from imgkit.solve import Solution
+from imgkit.sync_norm import synced
 from imgkit.update_faults import diverged, finite, one_image_told
+from imgkit.world import World
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class Trainer:
             for part, rows in enumerate(parts):
                 seed_everything(key(self.seed, "step", step, shard * len(parts) + part))
                 here = slice(place * size + rows.start, place * size + rows.stop)
-                part_loss, part_hits = self._backward_part(phase, given, here, mix, loss_of, n)
+                part_loss, part_hits = self._backward_part(phase, given, here, mix, loss_of, n, shards.world)
                 loss, hits = loss + part_loss, hits.plus(part_hits)
             found.append([loss, *hits, sums.take()])
         every = shards.meet(found)
@@ -216,21 +218,23 @@ class Trainer:
         return sum(row[0] for row in every), Hits(*(int(sum(row[at] for row in every)) for at in (1, 2, 3)))
 
     def _backward_part(
-        self, phase: PhasePlan, given: Given, rows: slice, mix: Mix | None, loss_of: Loss, n: int
+        self, phase: PhasePlan, given: Given, rows: slice, mix: Mix | None, loss_of: Loss, n: int, world: World | None
     ) -> tuple[float, Hits]:
         """Add up the gradient of what some rows are of the mean loss of n; returns that loss, and the hits."""
         pixels, targets = self._pixels(given.own.images[rows]), self._sent(given.own.targets[rows])
         if mix is not None and given.partners is not None:
             pixels = mix.images(pixels, self._pixels(given.partners[0][rows]))
         autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
-        with autocast, one_image_told(phase):
+        sync = synced(world if phase.settings.batch_norm == "sync" else None)
+        with autocast, one_image_told(phase), sync:
             logits = answer(self.model, pixels)
         if mix is not None and given.partners is not None:
             targets = mix.targets(targets, self._sent(given.partners[1][rows]), logits.shape[1])
         loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
         scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
         kept = statistics_kept(self.model) if self._recomputes else nullcontext()
-        with kept, quick_depthwise(self.device, self.autocast):
+        again = synced(world if phase.settings.batch_norm == "sync" and self._recomputes else None)
+        with kept, again, quick_depthwise(self.device, self.autocast):
             scaled.backward()
         hits = NO_HITS
         if targets.dtype == torch.int64:

@@ -41,7 +41,7 @@ LAYERS = [
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store", "notebook"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
-        *("held_out", "world", "shares", "update_faults"),
+        *("held_out", "world", "shares", "sync_norm", "update_faults"),
     ],
     [
         *(

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from imgkit.data.batches import Batch
@@ -17,6 +18,7 @@ from imgkit.mixing import partners
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import make_plan
 from imgkit.shares import ALONE, Given, Shards, ShardSums, check_shares, in_rounds, positions, slice_of
+from imgkit.sync_norm import synced
 from imgkit.world import World
 
 SIZES = (1, 2, 3, 4)
@@ -211,3 +213,40 @@ def test_weights_that_drift_apart_are_told() -> None:
         return caught.value.message
 
     assert set(on_all(3, work)) == {"After step 2 the weights of rank 2 are not those of rank 0."}
+
+
+@pytest.mark.parametrize("act", [False, True], ids=["plain", "timm's"])
+def test_synced_batch_norms_do_what_one_process_does_with_the_whole_batch(act: bool) -> None:
+    """Answers, gradients and running statistics, in training; as they are in evaluation."""
+    torch.manual_seed(0)
+    norm = BatchNormAct2d(4) if act else nn.BatchNorm2d(4)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Flatten(), nn.Linear(4 * 36, 2))
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 3 + 1
+    whole = copy.deepcopy(model)
+    (whole(images) ** 2).sum().backward()
+
+    def work(world: World | None) -> nn.Module:
+        assert world is not None
+        shards, network = Shards(3, False, world), copy.deepcopy(model)
+        sums = ShardSums(network, shards)
+        with synced(world):
+            answers = network(images.chunk(3)[world.rank])
+        (answers**2).sum().backward()
+        sums.take()
+        sums.put()
+        network.eval()
+        with synced(world):
+            torch.testing.assert_close(network(images), whole.eval()(images), rtol=1e-4, atol=1e-4)
+        return network
+
+    for network in on_all(3, work):
+        for name, parameter in network.named_parameters():
+            torch.testing.assert_close(parameter.grad, whole.get_parameter(name).grad, rtol=1e-4, atol=1e-4)
+        for name in ("1.running_mean", "1.running_var"):
+            torch.testing.assert_close(network.get_buffer(name), whole.get_buffer(name))
+
+
+def test_sync_and_exact_world_exclude_each_other() -> None:
+    loaded = load_recipe("scratch", sets=["train.batch_norm=sync", "train.exact_world=2"])
+    with pytest.raises(RecipeError, match=r"train.exact_world = 2 .* computes each part of a batch by itself"):
+        make_plan(loaded, 100)

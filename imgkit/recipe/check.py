@@ -100,11 +100,17 @@ def _check_micro_batch(loaded: Loaded, phase: PhaseSettings, train: TrainSetting
 
 
 def _check_exact_world(loaded: Loaded, phase: PhaseSettings, train: TrainSettings) -> None:
-    if train.exact_world is None or train.batch_size % train.exact_world == 0:
-        return
     key = "train.exact_world"
     if "exact_world" in override_keys(phase):
         key = f"phases.{phase.name}.exact_world"
+    if train.exact_world is not None and train.batch_norm == "sync":
+        raise RecipeError(
+            f"{key} = {train.exact_world} ({loaded.origins[key]}) computes each part of a batch by itself, and "
+            f'batch_norm = "sync" takes statistics over all of it (phase {phase.name!r})',
+            "Take one of them; with exact_world, batch_norm=train has statistics of each part.",
+        )
+    if train.exact_world is None or train.batch_size % train.exact_world == 0:
+        return
     raise RecipeError(
         f"{key} = {train.exact_world} ({loaded.origins[key]}) does not divide the batch_size of phase {phase.name!r}, "
         f"{train.batch_size}",

@@ -118,7 +118,8 @@ class TrainSettings(Strict):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05  # not on biases and norms unless decay_all
     decay_all: bool = False
     clip_norm: PositiveFloat | None = None  # largest norm of the gradient
-    batch_norm: Literal["frozen", "train"] = "frozen"  # statistics; a frozen stage is always frozen
+    batch_norm: Literal["frozen", "train", "sync"] = "frozen"  # statistics; a frozen stage is always frozen; sync: over
+    # the images of all processes
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of averaged weights; 0: no averaging
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # a group's rate: lr * layer_decay**depth below the head
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: the faster, measured once, then kept

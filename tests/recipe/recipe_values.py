@@ -28,7 +28,7 @@ TRAIN = {
     "weight_decay": POSITIVE,
     "decay_all": st.booleans(),
     "clip_norm": st.none() | POSITIVE,
-    "batch_norm": st.sampled_from(["frozen", "train"]),
+    "batch_norm": st.sampled_from(["frozen", "train", "sync"]),
     "ema": SHARE,
     "layer_decay": st.floats(0.01, 1),
 }
