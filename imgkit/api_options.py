@@ -145,7 +145,8 @@ def refuse_ranks() -> None:
     Raises:
         UsageError: if it is; the command shares the work instead.
     """
-    if not os.environ.get("MASTER_ADDR") or os.environ.get("WORLD_SIZE", "1") in {"", "1"}:
+    told = [os.environ.get(name) for name in ("RANK", "MASTER_ADDR", "WORLD_SIZE")]
+    if not all(told) or told[-1] == "1":
         return
     if (world := sys.modules.get("imgkit.world")) is None or world.current() is None:
         raise UsageError(

@@ -16,8 +16,9 @@ import torch
 from oracle import fingerprint
 from torchrun import command, ends, start, train, words
 
-from imgkit import checkpoint, open_run
+from imgkit import checkpoint, finetune, open_run, resume
 from imgkit.data.load import load_data
+from imgkit.errors import UsageError
 from imgkit.evaluations import write_evaluation
 from imgkit.models.create import create_model
 from imgkit.recipe.schema import DataSettings, ModelSettings
@@ -190,3 +191,12 @@ def test_torchrun_itself_starts_a_run_and_an_update_that_fails_ends_it(tmp_path:
     done = subprocess.run([*line, "-m", "imgkit", *wrong], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode != 0
     assert "2 processes cannot share a batch of 7 images equally" in done.stderr
+
+
+def test_a_script_that_torchrun_starts_is_told_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=r"started this 2 times.*\n.*-m imgkit finetune MODEL --name NAME"):
+        finetune("test_resnet", data="synthetic:3x16", out=tmp_path)
+    with pytest.raises(UsageError, match="started this 2 times"):
+        resume("run", out=tmp_path)

@@ -132,8 +132,9 @@ def say_and_leave(error: ImgkitError) -> None:
 
 
 def _leave_at_once(code: int) -> None:
-    """End this process if it is one of several, without a wait for ranks that are gone."""
-    if place() is not None:
+    """End this process if it has met the others, without a wait for ranks that are gone."""
+    world = sys.modules.get("imgkit.world")  # which imports torch
+    if world is not None and world.current() is not None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)
