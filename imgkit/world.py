@@ -331,9 +331,3 @@ def begin(rank: int, size: int) -> World:
         for number, handler in before.items():
             signal.signal(number, handler)
     return _world
-
-
-def over() -> None:
-    """This process is part of no world any more."""
-    global _world  # noqa: PLW0603
-    _world = None
