@@ -103,7 +103,7 @@ def _check_exact_world(loaded: Loaded, phase: PhaseSettings, train: TrainSetting
     key = "train.exact_world"
     if "exact_world" in override_keys(phase):
         key = f"phases.{phase.name}.exact_world"
-    if train.exact_world is not None and train.batch_norm == "sync":
+    if train.exact_world not in (None, 1) and train.batch_norm == "sync":
         raise RecipeError(
             f"{key} = {train.exact_world} ({loaded.origins[key]}) computes each part of a batch by itself, and "
             f'batch_norm = "sync" takes statistics over all of it (phase {phase.name!r})',
