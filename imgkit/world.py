@@ -59,6 +59,7 @@ class World:
         rank: number of this one; 0 leads.
         size: how many there are.
         request: what signals asked of this process; rank 0 hears of those of all ranks in `meet`.
+        over: whether this process ends by an error, of its own or of another rank.
 
     Args:
         rank: as above.
@@ -67,7 +68,7 @@ class World:
     """
 
     def __init__(self, rank: int, size: int, store: Store) -> None:
-        self.rank, self.size, self.request = rank, size, Request()
+        self.rank, self.size, self.request, self.over = rank, size, Request(), False
         self._store, self._pulse = store, _Pulse(rank, size, store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "cpu:gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TOGETHER)
@@ -209,6 +210,7 @@ class World:
             raise self._lost(error) from error
 
     def _lost(self, error: RuntimeError) -> Lost:
+        self.over = True
         end = time.monotonic() + _LAST_WORDS_S
         with suppress(RuntimeError, ValueError):
             while time.monotonic() < end:

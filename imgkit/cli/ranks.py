@@ -1,6 +1,7 @@
 """Commands under torchrun: one process, rank 0, is the command as ever, and the others follow it."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -91,11 +92,21 @@ def led(plugins: "tuple[Plugin, ...]" = ()) -> Iterator[None]:
     world = begin(*found)
     if not world.leads:
         _follow(plugins)
+
+    def leave(number: int, frame: object) -> None:
+        """Torchrun ends all as soon as one has ended: who is about to say why is not cut short."""
+        if not world.over:
+            raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
     try:
         yield
     except BaseException as error:
+        world.over = True
         code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", getattr(error, "code", 1))
         world.end(code if isinstance(code, int) else 1, error)
+        if isinstance(error, ImgkitError) and os.environ.get("IMGKIT_DEBUG") != "1":
+            say_and_leave(error)
         raise
     world.end(0)
 
