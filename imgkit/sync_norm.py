@@ -30,7 +30,7 @@ class _Synced(TorchFunctionMode):
     """Every function of torch passes here; all but batch norms go on as they are."""
 
     def __init__(self, world: World) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._world = world
 
     def __torch_function__(
