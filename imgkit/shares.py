@@ -170,8 +170,9 @@ class ShardSums:
     def __init__(self, model: nn.Module, shards: Shards) -> None:
         self._model, self._shards = model, shards
         self._vectors: list[Tensor] = []
-        norms = [one for one in model.modules() if isinstance(one, _BatchNorm) and one.training]
-        self._norms = [one for one in norms if one.running_mean is not None and shards != ALONE]
+        modules = () if shards == ALONE else model.modules()
+        norms = [one for one in modules if isinstance(one, _BatchNorm) and one.training]
+        self._norms = [one for one in norms if one.running_mean is not None]
         self._before = [(tensor, tensor.clone()) for norm in self._norms for tensor in norm.buffers()]
 
     def take(self) -> int:
