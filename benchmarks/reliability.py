@@ -209,15 +209,6 @@ FAMILIES = {
         {"pairs": 20, "ran": 20, "names": 1000, "clocks": 4, "stale": 1, "refused": 2},
         {"ran": 20, "untold": 0, "late": 0, "mixed": 0, "most_s": 2.0},
     ),
-    "T-R": Family(
-        "A training on 2 or 4 processes, one of which is killed, fails or runs out of memory: in ten places; 1, 2 or 4 "
-        "go on",
-        "{deaths} deaths; all processes had ended {seconds_to_the_end:.1f} s after their start at most; {mismatches} "
-        "ends differ in a bit from that of one process",
-        "test_rank_deaths.py",
-        {"deaths": 30},
-        {"mismatches": 0, "seconds_to_the_end": 30},
-    ),
     "T-Z": Family(
         "Sequences of trainings, kills, flipped bits, full disks, removed checkpoints and evaluations, with other "
         "workers each time",
