@@ -4,14 +4,12 @@ Whatever is wrong with a file, the answer is `BadImage` with the path and a reas
 """
 
 import os
-import stat
 import threading
 import warnings
-from io import BufferedReader
 from math import ceil
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +27,7 @@ from PIL import (
 )
 from PIL.Image import Transpose
 
+from imgkit.data.byte_range import check_regular, opened
 from imgkit.errors import BadImage, printable
 
 MAX_PIXELS = 64_000_000
@@ -86,7 +85,7 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None
     converted without colour profiles; transparency is laid over white; 1-bit becomes 0 or 255.
 
     Args:
-        path: a regular file in one of `FORMATS`, whatever its extension.
+        path: a regular file in one of `FORMATS`, whatever its extension, or a part of a file (`byte_range`).
         max_pixels: more pixels than this are refused before anything is decoded.
         min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as neither side gets shorter than this.
 
@@ -104,7 +103,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None
     """
     try:
         _check_file(path)
-        with _QUIET, path.open("rb") as file:
+        with _QUIET, opened(path) as file:
             return _decode(path, file, max_pixels, min_side)
     except BadImage:
         raise
@@ -113,16 +112,12 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None
 
 
 def _check_file(path: Path) -> None:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise BadImage(path, "a folder")
-    if not stat.S_ISREG(status.st_mode):  # reading a FIFO or /dev/zero would never end
-        raise BadImage(path, "not a regular file")
-    if status.st_size == 0:
-        raise BadImage(path, "empty file (0 bytes)")
+    refused = check_regular(path)
+    if refused:
+        raise BadImage(path, refused)
 
 
-def _decode(path: Path, file: BufferedReader, max_pixels: int, min_side: int | None) -> Decoded:
+def _decode(path: Path, file: IO[bytes], max_pixels: int, min_side: int | None) -> Decoded:
     try:
         image: Image.Image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:

@@ -42,6 +42,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
         ("data", "preview", "--by-class", *TABLE),
     ],
     "data prepare": [("data", "prepare", "test_resnet", *DATA, "--image-size", "16", "--workers", "0")],
+    "data pack": [("data", "pack", "../mine/pictures", "--out", "shards")],
     "data split": [("data", "split", "../mine/pictures", "--out", "splits.csv")],
     "data label-errors": [("data", "label-errors", *PROBED)],
     "data learning-curve": [("data", "learning-curve", *PROBED, "--seeds", "2")],
@@ -56,6 +57,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     "lr-find": [("lr-find", *NETWORK, *DATA, *SMALL[:-1], "--steps", "10", "--out", "rates")],
     "probe": [("probe", "test_resnet", *DATA, "--weights", "none", "--workers", "0", "--image-size", "32")],
     "study": [("study", "../mine/small.toml", *DATA, "--plugin", "../mine/my_plugin.py", "--smoke")],
+    "sweep": [("sweep", "../mine/sweep.toml", *DATA, "--smoke", "--out", "sweep")],
     "evaluate": [("evaluate", "ready"), ("evaluate", "ready", *DATA, "--split", "val"), ("evaluate", "ready", *TABLE)],
     "predict": [
         ("predict", "ready", "../mine/pictures", "--out", "answers.csv", "--grid", "grid.png"),
@@ -65,10 +67,29 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     ],
     "report": [("report",), ("report", "ready")],
     "plot": [("plot", "ready"), ("plot", "../mine/epochs.csv", "--out", "plots")],
+    "export": [("export", "ready", "--to", "timm"), ("export", "ready", "--to", "torch-export")],
+    "push": [("push", "ready", "me/cats")],
     "models": [("models", "resnet"), ("models", "my_tiny", "--plugin", "../mine/my_plugin.py")],
     "recipes": [("recipes",)],
     "doctor": [("doctor",)],
 }
+
+SWEEP = """
+schema = 1
+name = "small"
+verb = "scratch"
+model = "test_resnet"
+trials = 2
+
+[base]
+"model.image_size" = 32
+"run.workers" = 0
+"train.batch_size" = 8
+"train.precision" = "float32"
+
+[space]
+lr = { low = 1e-4, high = 1e-2, log = true }
+"""
 
 # Places for what a command writes that lie among the pictures: each is refused.
 AMONG_THEM: list[tuple[str, ...]] = [
@@ -88,6 +109,7 @@ AMONG_THEM: list[tuple[str, ...]] = [
     (*FILL, "--out", "../mine/template.csv"),
     (*FILL, "--out", "../mine/elsewhere/train/cat/0.png"),
     (*FILL[:2], "../mine/table.csv", *FILL[3:], "--out", "../mine/elsewhere/train/cat/0.png"),
+    ("sweep", "../mine/sweep.toml", *DATA, "--out", "../mine/pictures/sweep"),
 ]
 
 
@@ -116,6 +138,7 @@ def belongings(mine: Path) -> None:
     shutil.copy(PLUGIN, mine / "my_plugin.py")
     study = write_study(mine, LISTED, "[0]")
     study.write_text(study.read_text().replace('"data.test" = 0.25\n', ""))  # the pictures have splits
+    (mine / "sweep.toml").write_text(SWEEP)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +151,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("IMGKIT_CACHE", str(place / "cache"))
         data = str(place / "mine" / "pictures")
         ready = short_run(place / "work", "phases.top.steps=1", "phases.all.epochs=1", data=data, name="ready")
+        ready.export("timm", images=2)
         shutil.copy(place / "work" / "short.toml", place / "mine" / "short.toml")
         weights = checkpoint.load(ready.folder.path / "checkpoints", lambda text: None)
         assert weights is not None
@@ -156,6 +180,9 @@ def stopped_run(folder: Path, data: str) -> int:
 def at_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which commands are typed; studies fork, a demonstration needs no package, a person labels once."""
     monkeypatch.setattr("imgkit.studies.conduct.conduct.__kwdefaults__", {"dry_run": False, "worker": forking()})
+    worker = forking()
+    sweeping = {"dry_run": False, "worker": lambda job, request, meanwhile: worker(job, request)}
+    monkeypatch.setattr("imgkit.sweeps.conduct.conduct.__kwdefaults__", sweeping)
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     opened: list[str] = []
     monkeypatch.setenv("DISPLAY", ":0")
