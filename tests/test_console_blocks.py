@@ -178,9 +178,8 @@ def stand_ins(place: Path) -> None:
             if number < 12:
                 square(number, code=number % 2, side_px=32).save(place / root / f"{number}.png")
     for number in range(100):
-        tar(
-            place / "many" / f"train-{number:05d}.tar", labelled(number, 1, 2)[:1] + [("000.cls", b"%d" % (number % 2))]
-        )
+        picture, _ = labelled(number, 1)
+        tar(place / "many" / f"train-{number:05d}.tar", [picture, ("000.cls", b"%d" % (number % 2))])
     (place / "cells.csv").write_text("\n".join(rows) + "\n")
     (place / "mine.toml").write_text(STUDY)
     (place / "my.toml").write_text(RECIPE)
