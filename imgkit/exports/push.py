@@ -92,7 +92,7 @@ def send(parcel: Parcel, repo: str, *, private: bool) -> str:
         WeightsError: if the hub refuses or cannot be reached.
     """
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError  # HTTPError: that of its own HTTP library
 
     hub = huggingface_hub.HfApi()
     proof = parcel.proof
@@ -104,7 +104,7 @@ def send(parcel: Parcel, repo: str, *, private: bool) -> str:
         )
     except LocalTokenNotFoundError as error:
         raise WeightsError("The hub does not know who you are.", "Log in:  hf auth login   or set HF_TOKEN") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise WeightsError(
             f"The hub did not take {repo}: {brief(error)}", "Check the name, your rights and the network."
         ) from error

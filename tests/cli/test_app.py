@@ -105,6 +105,9 @@ def test_version(imgkit: Run) -> None:
         (["scratch", "x", "--weights", "none"], ["--weights"]),
         (["evaluate"], ["NAME"]),
         (["data", "chek"], ["check"]),
+        (["label-errors", "--data", "x"], ["It is  imgkit data label-errors", "imgkit data label-errors --help"]),
+        (["data", "finetune"], ["It is  imgkit finetune\n"]),
+        (["export", "x"], ["Missing option '--to'. Choose from: onnx, onnx-int8, torch-export, timm"]),
     ],
 )
 def test_usage_errors_exit_2_with_a_suggestion(imgkit: Run, args: list[str], words: list[str]) -> None:
