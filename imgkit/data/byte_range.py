@@ -20,6 +20,7 @@ DIGITS = 12
 _FORM = re.compile(rf"(?P<file>.+?\.(?:tar|arrow))#(?P<offset>[0-9]{{{DIGITS}}})\+(?P<size>[0-9]+)/(?P<name>.+)", re.S)
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>[^/].*)", re.S)  # two letters: C:/ is a drive
 _SHORT = "its shard ends within it"
+_WHOLE = "its server does not answer ranges of bytes, which shards behind a URL need"
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
@@ -130,6 +131,8 @@ def _read(part: ByteRange) -> bytes:
     if url_of(part.file):
         system, path = file_system(part.file)
         content: bytes = system.cat_file(path, start=part.offset, end=part.offset + part.size)
+        if len(content) > part.size:  # such a server sends the whole shard for each picture
+            raise OSError(0, _WHOLE, part.file)
     else:
         content = _pread(part)
     if len(content) != part.size:

@@ -172,4 +172,5 @@ def _reached(url: str, shown: str) -> Iterator[None]:
         hint = "Check the address, the network and the credentials."
         if isinstance(error, ImportError) and package is not None:
             hint = f"Type:  pip install {package}"
-        raise DataError(f"{shown} cannot be read: {brief(error) or type(error).__name__}.", hint) from error
+        why = brief(error.__cause__ or error)  # over HTTP the error is but the address, and its cause the reason
+        raise DataError(f"{shown} cannot be read: {why or type(error).__name__}.", hint) from error

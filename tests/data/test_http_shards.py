@@ -26,6 +26,7 @@ class _Ranges(SimpleHTTPRequestHandler):
     """Serves files, parts of them where asked; all that it was asked for is in `asked`."""
 
     asked: list[str]
+    whole = False  # files as a whole, whatever is asked for, as Python's http.server gives them
 
     def log_message(self, *args: object) -> None:
         pass
@@ -41,14 +42,15 @@ class _Ranges(SimpleHTTPRequestHandler):
         if not file.is_file():
             self.send_error(404)
             return
-        content, wanted = file.read_bytes(), self.headers.get("Range", "")
+        content, wanted = file.read_bytes(), "" if self.whole else self.headers.get("Range", "")
         first, last = 0, len(content) - 1
         if wanted:
             start, _, end = wanted.removeprefix("bytes=").partition("-")
             first, last = int(start), min(int(end or last), last)
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(last - first + 1))
-        self.send_header("Accept-Ranges", "bytes")
+        if not self.whole:
+            self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{file.stat().st_mtime_ns}"')
         if wanted:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
@@ -94,6 +96,19 @@ def test_pictures_behind_a_web_server_are_those_of_the_disk(served: tuple[Path, 
         assert torch.equal(pixels(there, workers), local)
     assert len(asked) == 2 * len(local)
     assert all(asked), "a picture is a range, not its whole shard"
+
+
+def test_a_server_without_ranges_is_told(served: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, url, _ = served
+    shards(folder / "s")
+    monkeypatch.setattr(_Ranges, "whole", True)
+    with pytest.raises(DataError, match="its server does not answer ranges of bytes"):
+        load_data(DataSettings(path=f"{url}/s/train/s-0.tar"))
+
+
+def test_where_nothing_listens_the_reason_is_told() -> None:
+    with pytest.raises(DataError, match=r"Cannot connect to host 127\.0\.0\.1:1 "):
+        load_data(DataSettings(path="http://127.0.0.1:1/s.tar"))
 
 
 def test_a_server_that_is_gone_is_told(served: tuple[Path, str, list[str]]) -> None:
