@@ -9,6 +9,7 @@ a heartbeat, by the clock of the database, and where it has stopped the trial's 
 import json
 import os
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,9 +158,11 @@ class Trials:
             study.set_user_attr(_ASKS, asks)
         elif there != asks:
             changed = [name for name in asks if there.get(name) != asks[name]]
+            theirs = " ".join(f"--set {shlex.quote(str(text))}" for text in there.get("--set", [])) or "without --set"
             raise UsageError(
                 f"{self._where} holds trials of another sweep {sweep.name!r}: {', '.join(changed)} differ.",
-                "Trials of two spaces cannot be compared: give this sweep another name, or choose another --out.",
+                "Trials of two spaces cannot be compared: give this sweep another name, or choose another --out."
+                + f"\nIt began with:  {theirs}" * ("--set" in changed),
             )
         return study
 

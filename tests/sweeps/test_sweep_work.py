@@ -146,6 +146,9 @@ def test_another_space_under_the_same_name_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("1e-1", "1e-2"))
     with pytest.raises(UsageError, match="holds trials of another sweep 'small': space differ"):
         go(ask(file, out=tmp_path / "out"), pretending())
+    with pytest.raises(UsageError, match="--set differ") as caught:
+        go(asked_in(tmp_path, sets=["train.clip_norm=2"]), pretending())
+    assert "It began with:  without --set" in caught.value.hint
     (tmp_path / "out" / "run.json").write_text("{}")
     with pytest.raises(UsageError, match="is a run, and a sweep is a folder of runs"):
         go(ask(file, out=tmp_path / "out"), pretending())
