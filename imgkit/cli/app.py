@@ -102,7 +102,7 @@ def _refusal(error: OSError) -> ImgkitError | None:
     """What the system refused and a user can mend, where nothing below has told it; None for what may be a bug."""
     if error.errno == errno.ENAMETOOLONG:
         return UsageError(f"A name is too long for a file: {brief(error.filename)}", "Give a shorter one.")
-    if error.errno == errno.EACCES and error.filename is not None:
+    if error.errno in {errno.EACCES, errno.EROFS} and error.filename is not None:
         return DiskError(f"{brief(error.filename)}: {error.strerror}.", "Check the permissions of it and above it.")
     if error.errno in _FULL:
         return DiskError(f"Cannot write: {error.strerror}.", "Free some space where the output or the files go.")

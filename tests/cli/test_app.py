@@ -181,6 +181,8 @@ def test_what_may_not_be_looked_into_is_a_message(imgkit: Run, monkeypatch: pyte
     fail_with(monkeypatch, PermissionError(13, "Permission denied", "closed/runs"))
     told = "error: closed/runs: Permission denied.\n  Check the permissions of it and above it.\n"
     assert imgkit("demo") == (7, "", told)
+    fail_with(monkeypatch, OSError(30, "Read-only file system", "closed/runs"))
+    assert imgkit("demo") == (7, "", told.replace("Permission denied", "Read-only file system"))
     fail_with(monkeypatch, OSError(22, "Invalid argument"))
     with pytest.raises(OSError, match="Invalid argument"):
         imgkit("demo")
