@@ -7,11 +7,11 @@ import os
 import stat
 import threading
 import warnings
-from io import BufferedReader
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from imgkit.errors import BadImage, printable
 
 MAX_PIXELS = 64_000_000
 _STRIP = 1 << 18  # pixels whose format is changed at a time: beside a large picture and its RGB, little is held
+_EMPTY = "empty file (0 bytes)"
 _SMALL = 100_000  # pixels below which a size is told in them, not in megapixels
 _ORIENTATION = 0x0112  # EXIF tag
 _PLUGINS = (
@@ -112,6 +113,23 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None
         raise BadImage(path, _reason(error)) from error
 
 
+def picture_of(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+    """As `load_image`, of the content of a file that was sent; `name` is what messages call it.
+
+    Raises:
+        BadImage: for any reason at all.
+    """
+    try:
+        if not content:
+            raise BadImage(name, _EMPTY)
+        with _QUIET, BytesIO(content) as file:
+            return _decode(name, file, max_pixels, min_side).image
+    except BadImage:
+        raise
+    except Exception as error:
+        raise BadImage(name, _reason(error)) from error
+
+
 def _check_file(path: Path) -> None:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
@@ -119,10 +137,10 @@ def _check_file(path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):  # reading a FIFO or /dev/zero would never end
         raise BadImage(path, "not a regular file")
     if status.st_size == 0:
-        raise BadImage(path, "empty file (0 bytes)")
+        raise BadImage(path, _EMPTY)
 
 
-def _decode(path: Path, file: BufferedReader, max_pixels: int, min_side: int | None) -> Decoded:
+def _decode(path: Path | str, file: BinaryIO, max_pixels: int, min_side: int | None) -> Decoded:
     try:
         image: Image.Image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
@@ -156,7 +174,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _to_rgb(path: Path | str, image: Image.Image) -> Image.Image:
     """`image` as RGB by the rules of `load_image`."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
@@ -170,7 +188,7 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     return rgb
 
 
-def _strip_to_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _strip_to_rgb(path: Path | str, image: Image.Image) -> Image.Image:
     """Some rows of a picture as RGB: each pixel is by itself."""
     if image.mode.startswith("I;16"):
         values: npt.NDArray[np.uint32] = np.asarray(image).astype(np.uint32)

@@ -1,0 +1,61 @@
+"""The application behind an address, until a signal ends it: what is under way is answered first."""
+
+import socket
+from typing import TYPE_CHECKING
+
+from imgkit.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+DRAIN_S = 60
+"""How long requests that are under way may take once a signal has come."""
+_WAITING = 128  # connections that the system keeps until they are taken
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that clients can reach at `host`; nothing is answered yet.
+
+    Args:
+        host: an address or a name of this machine.
+        port: 0: any that is free.
+
+    Raises:
+        UsageError: if it cannot be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=_WAITING)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"--host {printable(host)} --port {port}: {reason}.",
+            "Take another port, or any that is free:  --port 0   The host is 127.0.0.1, or an address of this machine.",
+        ) from error
+
+
+def address_of(listening: socket.socket) -> str:
+    """`http://127.0.0.1:8000`."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(app: "ASGIApp", listening: socket.socket) -> None:
+    """Answer until SIGINT or SIGTERM; then take no more, answer what is under way, and end as the signal asks.
+
+    A second SIGINT does not wait. Nothing of uvicorn's is printed but warnings and the traceback of a bug.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
