@@ -54,8 +54,7 @@ def serve(
     from imgkit.serving.app import Limits, make_app
     from imgkit.serving.gate import OWN, is_loopback
     from imgkit.serving.served import Served
-    from imgkit.serving.server import address_of, listen
-    from imgkit.serving.server import serve as answer
+    from imgkit.serving.server import address_of, listen, server_of
 
     screen, wish = Screen(), Wish(reject_at, target_accuracy, None, conformal)
     wish.check()
@@ -71,7 +70,7 @@ def serve(
         if not alone:
             screen.warn(f"--host {printable(host)}: whoever reaches this machine may ask; there is no password.")
         screen.fact("Open", f"{address_of(listening)}/  (how to ask: /reference; Ctrl-C ends)")
-        answer(app, listening)
+        server_of(app).run(sockets=[listening])
 
 
 def _size(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -40,22 +40,23 @@ class Passes:
         """
         answer: asyncio.Future[npt.NDArray[np.float64]] = asyncio.get_running_loop().create_future()
         self._waiting.append((image, answer))
-        if self._work is None:
+        if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._go())
         return await answer
 
     async def _go(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
             chunk = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            images = [image for image, _ in chunk]
+            found: Iterable[npt.NDArray[np.float64] | Exception]
             try:
-                found = await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, images)
+                found = await loop.run_in_executor(self._thread, self._ask, [image for image, _ in chunk])
             except Exception as error:
-                for _, answer in chunk:
-                    if not answer.done():  # as it is where nobody waits for it any more
-                        answer.set_exception(error)
-                continue
-            for (_, answer), probs in zip(chunk, found, strict=True):
-                if not answer.done():
-                    answer.set_result(probs)
-        self._work = None
+                found = [error] * len(chunk)
+            for (_, answer), one in zip(chunk, found, strict=True):
+                if answer.done():  # nobody waits for it any more
+                    continue
+                if isinstance(one, Exception):
+                    answer.set_exception(one)
+                else:
+                    answer.set_result(one)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from imgkit.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.types import ASGIApp
 
 DRAIN_S = 60
@@ -40,15 +41,17 @@ def address_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: "ASGIApp", listening: socket.socket) -> None:
-    """Answer until SIGINT or SIGTERM; then take no more, answer what is under way, and end as the signal asks.
+def server_of(app: "ASGIApp") -> "uvicorn.Server":
+    """The server of an application; `run(sockets=[…])` answers until SIGINT or SIGTERM.
 
-    A second SIGINT does not wait. Nothing of uvicorn's is printed but warnings and the traceback of a bug.
+    Then it takes no more, answers what is under way, and ends as the signal asks. A second SIGINT does not wait.
+    Nothing of uvicorn is printed but warnings and the traceback of a bug.
     """
     import uvicorn
 
     config = uvicorn.Config(
         app,
+        loop="asyncio",
         http="h11",
         ws="none",
         lifespan="off",
@@ -58,4 +61,4 @@ def serve(app: "ASGIApp", listening: socket.socket) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
