@@ -4,7 +4,7 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,7 +31,9 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Requests at a time; a further one is told to wait.")] = 32,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "float32",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="In which the network computes.")
+    ] = "float32",
     reject_at: Annotated[
         float | None, typer.Option(metavar="P", help="Leave answers below this probability open.")
     ] = None,
@@ -50,7 +52,6 @@ def serve(
         raise UsageError(f"imgkit serve needs {listed(lacking)}.", "Install it:  pip install 'imgkit-timm[serve]'")
     from imgkit import api
     from imgkit.caution import Wish
-    from imgkit.inference import check_precision
     from imgkit.serving.app import Limits, make_app
     from imgkit.serving.gate import OWN, is_loopback
     from imgkit.serving.served import Served
@@ -59,7 +60,6 @@ def serve(
     screen, wish = Screen(), Wish(reject_at, target_accuracy, None, conformal)
     wish.check()
     limits, limit = Limits(_size(max_body), max_images, queue), pixels(max_pixels)
-    check_precision(precision)
     run = api.open_run(name, out=runs, plugin=plugin or [], screen=screen)
     with listen(host, port) as listening:  # before the model is read, so that a port that is taken is told at once
         served = Served.of(run.folder, device=device, precision=precision, max_pixels=limit, wish=wish, screen=screen)

@@ -130,7 +130,7 @@ def _add_answers(app: "FastAPI", desk: Desk, limits: Limits) -> None:
     of_some: Any = {200: {"model": answers_shape(answer)}, **problems}
 
     @app.post("/predict", responses=of_one, response_model=None, openapi_extra=_bodies(one, "image", _FILE))
-    async def predict(request: Request, asked: query) -> "Response":  # type: ignore[valid-type]
+    async def predict(request: Request, asked: query) -> "Response":
         """Label one picture."""
         sent = await one_picture(request, limits.body_bytes)
         try:
@@ -141,7 +141,7 @@ def _add_answers(app: "FastAPI", desk: Desk, limits: Limits) -> None:
     files = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": limits.images}
 
     @app.post("/predict/batch", responses=of_some, response_model=None, openapi_extra=_bodies(some, "images", files))
-    async def predict_batch(request: Request, asked: query) -> "Response":  # type: ignore[valid-type]
+    async def predict_batch(request: Request, asked: query) -> "Response":
         """Label several pictures; one that cannot be read has an answer that says why."""
         sent = await several_pictures(request, limits.body_bytes, limits.images)
         return json_answer({"answers": await desk.rows(sent, asked.top_k)})

@@ -132,11 +132,14 @@ async def _of_form(request: "Request", body: bytes, field: str, most: int) -> li
     except (MultiPartException, UnicodeDecodeError) as error:
         raise Refused(422, f"The form cannot be read: {brief(error)}", f"Type:  curl -F {field}=@photo.jpg …") from None
     found, hint = [], f"Type:  curl -F {field}=@photo.jpg …"
-    for name, part in form.multi_items():
-        if name != field or isinstance(part, str):
-            what = "is no file" if name == field else "is not known"
-            raise Refused(422, f"The part {brief(name)!r} of the form {what}.", hint)
-        found.append(Sent(part.filename or "", part.file.read()))  # in memory: nothing is waited for
+    try:
+        for name, part in form.multi_items():
+            if name != field or isinstance(part, str):
+                what = "is no file" if name == field else "is not known"
+                raise Refused(422, f"The part {brief(name)!r} of the form {what}.", hint)
+            found.append(Sent(part.filename or "", part.file.read()))  # in memory: nothing is waited for
+    finally:
+        await form.close()
     if not found:
         raise Refused(422, f"The form has no file {field!r}.", hint)
     _refuse_more(len(found), most)

@@ -98,9 +98,14 @@ class Served:
 
     def health(self) -> dict[str, str | int]:
         """What is served, in a few words."""
-        task, classes = self.member.loaded.task, len(self.classes)
-        about = {"run": self.member.name, "model": str(self.about["model"]), "task": task, "classes": classes}
-        return {"status": "ready", **about, "device": str(self.network.device)}
+        return {
+            "status": "ready",
+            "run": self.member.name,
+            "model": str(self.about["model"]),
+            "task": self.member.loaded.task,
+            "classes": len(self.classes),
+            "device": str(self.network.device),
+        }
 
     def pixels(self, content: bytes, name: str) -> "torch.Tensor":
         """The content of a file -> the network's picture, uint8 (C, H, W).

@@ -26,6 +26,7 @@ COMMANDS = [
     "predict",
     "report",
     "plot",
+    "serve",
     "models",
     "recipes",
     "doctor",

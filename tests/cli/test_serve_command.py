@@ -57,7 +57,7 @@ def test_an_address_for_others_is_warned_of(imgkit: Run, served: Served) -> None
     ("words", "told"),
     [
         (("--max-body", "20"), "Write  --max-body 20MB"),
-        (("--precision", "int8"), "--precision 'int8' is not known"),
+        (("--precision", "int8"), "--precision: 'int8' is not one of 'auto'"),
         (("--reject-at", "95"), "Write  --reject-at 0.95"),
         (("--queue", "0"), "--queue: must be at least 1"),
         (("--port", "99999"), "--port"),
