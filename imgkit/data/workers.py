@@ -13,7 +13,6 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from ctypes import c_int64
 from functools import partial
 from itertools import chain
@@ -25,6 +24,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from imgkit.data.torch_loader import Done, end, kill, signals_held
 from imgkit.errors import BadImage, DeviceError, ImgkitError, brief, printable
 from imgkit.signals import HEARD, end_with_parent, signal_name
 
@@ -106,7 +106,7 @@ def load(
                 raise DeviceError(died.message, died.hint) from died
             told = f"{died.message}. Fresh ones read the batch again, to the same bits."
         finally:
-            _end(iterator)
+            end(iterator)
         warn(told)
 
 
@@ -224,7 +224,7 @@ class _Guard:
             before = now
             if waits >= PATIENCE:
                 self.stuck = self._watch.busy()
-                _kill(self._iterator)
+                kill(self._iterator)
                 return
 
 
@@ -252,44 +252,15 @@ def _start(
             timeout=_WAIT_S if watch.workers else 0,
         )
         previous = signal.getsignal(child_signal) if child_signal else None
-        with _signals_held():
-            iterator: Iterator[T | ImgkitError] = iter(loader)
+        with signals_held():
+            iterator: Any = iter(loader)
         if child_signal and in_main:
             # torch's handler raises in whatever code runs when a worker dies; `next` notices it too.
             signal.signal(child_signal, previous)
-    return iterator
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Those for the main process wait meanwhile, and a worker inherits this: none finds it before it ignores them."""
-    hold = getattr(signal, "pthread_sigmask", None)  # Windows has none
-    if hold is None:
-        yield
-        return
-    before = hold(signal.SIG_BLOCK, HEARD)
-    try:
-        yield
-    finally:
-        hold(signal.SIG_SETMASK, before)
-
-
-def _end(iterator: Any) -> None:  # noqa: ANN401  (of a class of torch that has no public name)
-    if any(worker.exitcode for worker in getattr(iterator, "_workers", ())):
-        # A killed process may hold the lock of torch's event for ever: nobody is left who would hear it.
-        _kill(iterator)
-        iterator._workers_done_event = threading.Event()
-    # torch has no public way to end workers before the iterator is garbage, which a traceback can put off.
-    shut_down = getattr(iterator, "_shutdown_workers", None)
-    if shut_down is not None:
-        shut_down()
-    _kill(iterator)
-
-
-def _kill(iterator: object) -> None:
-    for worker in getattr(iterator, "_workers", ()):
-        if worker.is_alive():
-            worker.kill()
+    if watch.workers:
+        iterator._workers_done_event = Done(iterator._workers_done_event)
+    found: Iterator[T | ImgkitError] = iterator
+    return found
 
 
 def _died(iterator: object, watch: _Watch, path: Callable[[int], Path]) -> _Died | None:

@@ -129,7 +129,8 @@ def bits(index: Index) -> str:
     return digest(epochs(index, 0))
 
 
-QUICK = {"a crash once by fork", "SIGKILL with a lock once by fork", "SIGKILL each time by fork", "no end each time by fork"}
+QUICK = {f"{name} each time by fork" for name in ("SIGKILL", "no end")}
+QUICK |= {f"{name} once by fork" for name in ("a crash", "SIGKILL with a lock")}
 ENDINGS = [name for name in FAULTS if name not in ("a bug", "no end")]
 CASES = [f"{name} {often} by fork" for name in ENDINGS for often in ("once", "each time")]
 CASES += [f"{name} by spawn" for name in ("a crash once", "a crash each time", "SIGKILL once", "an exit each time")]
