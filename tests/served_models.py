@@ -16,6 +16,7 @@ from imgkit.data.preprocessing import Preprocessing
 from imgkit.inference import Network
 from imgkit.models.folder import LoadedModel
 from imgkit.serving.app import Limits, make_app
+from imgkit.serving.gate import Gate
 from imgkit.serving.served import Served
 from imgkit.serving.server import address_of, listen, server_of
 from imgkit.vote import Member
@@ -73,8 +74,14 @@ class Held:
         return self._network(images)
 
 
+class Asking(httpx.Client):
+    """A client that knows the application it asks."""
+
+    gate: Gate
+
+
 @contextmanager
-def answering(served: Served, limits: Limits | None = None, **more: Any) -> Iterator[httpx.Client]:  # noqa: ANN401
+def answering(served: Served, limits: Limits | None = None, **more: Any) -> Iterator[Asking]:  # noqa: ANN401
     """A client of a server of its own, in a thread."""
     app = make_app(served, limits=limits, **more)
     with listen("127.0.0.1", 0) as listening:
@@ -82,7 +89,8 @@ def answering(served: Served, limits: Limits | None = None, **more: Any) -> Iter
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            with httpx.Client(base_url=address_of(listening), timeout=20, trust_env=False) as client:
+            with Asking(base_url=address_of(listening), timeout=20, trust_env=False) as client:
+                client.gate = app
                 yield client
         finally:
             server.should_exit = True

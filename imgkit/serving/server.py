@@ -28,7 +28,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=_WAITING)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while attempting")[0]
         raise UsageError(
             f"--host {printable(host)} --port {port}: {reason}.",
             "Take another port, or any that is free:  --port 0   The host is 127.0.0.1, or an address of this machine.",

@@ -58,12 +58,13 @@ def test_a_signal_while_a_request_is_under_way(number: signal.Signals, code: int
         address = address_of(listening)
         child = os.fork()
         if child == 0:
+            end = 1
             try:
                 signal.alarm(60)
                 sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
-                code = serve_slowly(listening, tell, 0.5)
+                end = serve_slowly(listening, tell, 0.5)
             finally:
-                os._exit(code)
+                os._exit(end)
         os.close(tell)
         listening.close()
         asked = pool.submit(httpx.post, f"{address}/predict", files={"image": PICTURE}, timeout=30, trust_env=False)
@@ -83,7 +84,7 @@ def test_a_port_that_is_taken_and_a_host_that_is_none() -> None:
         with pytest.raises(UsageError, match=rf"--host 127.0.0.1 --port {port}: Address already in use") as found:
             listen("127.0.0.1", port)
     assert "--port 0" in found.value.hint
-    for host in ("no such host.invalid", "192.0.2.1", "a" * 70 + ".example", "é" * 70):
+    for host in ("192.0.2.1", "a" * 70 + ".example", "é" * 70):
         with pytest.raises(UsageError, match="--host"):
             listen(host, 0)
 
