@@ -1,7 +1,6 @@
 """Requests made from the description of the interface, right ones and wrong ones: each is answered as described."""
 
 import base64
-from typing import Any
 
 import hypothesis
 import pytest
@@ -9,9 +8,11 @@ import schemathesis
 from corpus import encoded
 from hypothesis import strategies as st
 from pictures import square
+from schemathesis import GenerationMode
 from served_models import colours
 
 from imgkit.serving.app import Limits, make_app
+from imgkit.serving.served import Served
 
 PICTURES = [encoded(square(number, code=number), kind) for number, kind in enumerate(("PNG", "JPEG", "BMP", "GIF"))]
 schemathesis.openapi.media_type("image/png", st.sampled_from(PICTURES))
@@ -20,16 +21,24 @@ pytestmark = pytest.mark.slow
 SERVED = [colours(), colours(several=True), colours(reject_at=0.5)]
 
 
-@pytest.fixture(params=range(len(SERVED)))
-def described(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401
-    app = make_app(SERVED[request.param], limits=Limits(body_bytes=1_000_000, images=4))
-    return schemathesis.openapi.from_asgi("/openapi.json", app)
+WAYS = [("/predict", "POST"), ("/predict/batch", "POST"), ("/healthz", "GET")]
 
 
-schema = schemathesis.pytest.from_fixture("described")
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.parametrize(("path", "method"), WAYS)
+@pytest.mark.parametrize("served", SERVED, ids=["single", "several", "left open"])
+def test_every_request_is_answered_as_the_description_says(
+    served: Served, path: str, method: str, mode: GenerationMode
+) -> None:
+    app = make_app(served, limits=Limits(body_bytes=1_000_000, images=4))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    assert {(one.ok().path, one.ok().method.upper()) for one in schema.get_all_operations()} == set(WAYS)
+    if path == "/healthz" and mode is GenerationMode.NEGATIVE:
+        return  # it takes nothing that could be wrong
 
+    @hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.given(case=schema[path][method].as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate()
 
-@schema.parametrize()
-@hypothesis.settings(max_examples=60, deadline=None)
-def test_every_request_is_answered_as_the_description_says(case: Any) -> None:  # noqa: ANN401
-    case.call_and_validate()
+    check()
