@@ -74,7 +74,8 @@ def test_pictures_are_dropped_chosen_and_pasted(browser: Any) -> None:  # noqa: 
         tab = Tab(browser, str(client.base_url))
         tab.drop(picture("one.png", 0), picture("two.jpg", 1, "JPEG"))
         newest, oldest = tab.cards(2)
-        assert [[line for line in one.split("\n") if line][:2] for one in (newest, oldest)] == [
+        found = [[line for line in one.split("\n") if line][:2] for one in (newest, oldest)]
+        assert found == [["two.jpg", "green"], ["one.png", "red"]]
             ["two.jpg", "green"],
             ["one.png", "red"],
         ]
