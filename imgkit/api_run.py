@@ -12,6 +12,7 @@ from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
+    from imgkit.exports.formats import Format
     from imgkit.inference import Precision
     from imgkit.predict import Prediction
     from imgkit.vote import Rule
@@ -120,3 +121,47 @@ class Run:
         how: dict[str, Any] = {"top_k": top_k, "image_col": image_col, "root": root, "max_pixels": max_pixels}
         how |= {"device": device, "rule": vote, "precision": precision}
         yield from ask_cautiously(folders, inputs, Wish(**cautions), screen, **how)
+
+    def export(
+        self,
+        to: "Format",
+        *,
+        images: int | None = None,
+        tolerance: float | None = None,
+        max_drop: float | None = None,
+        calibration: int | None = None,
+        max_size: str | None = None,
+        root: str | Path | None = None,
+        screen: Screen | None = None,
+    ) -> dict[str, Any]:
+        """Write the best weights for other programs into `exports/FORMAT`, once both networks agree.
+
+        Args:
+            to: "onnx", "onnx-int8", "torch-export" or "timm".
+            images: of validation that both answer; None: 256.
+            tolerance: how far a logit may be from the run's; None: 0.001. Not for int8.
+            max_drop: points of macro F1 that int8 may cost; None: 1.
+            calibration: images of train that tell int8 its ranges; None: 128.
+            max_size: of the file of weights, "100MB", or "none"; None: the run's limit.
+            root: the folder that the run's own data were moved to, kept in the run.
+            screen: where to say what is going on; None: in the cell of a notebook, else nowhere.
+
+        Returns: what verify.json of the export holds, and "folder": where the export is.
+
+        Raises:
+            UsageError: if an option is not used, a package is not installed, or the run has no model yet.
+            DataError: if an image is not what it was.
+            WeightsError: if torch cannot make a graph of the network.
+            GateError: if the networks do not agree, or the file is too large; nothing is left but what was measured.
+        """
+        require_plugins(self.folder, "export")
+        from imgkit.exports.export import export_run
+        from imgkit.exports.formats import Wish
+        from imgkit.moved import move_data
+
+        told = screen or usual_screen()
+        wish = Wish(to, images, tolerance, max_drop, calibration, max_size)
+        wish.check()
+        if root is not None:
+            move_data(self.folder, root, told)
+        return export_run(self.folder, wish, told)

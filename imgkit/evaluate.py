@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.byte_range import status
 from imgkit.data.csv_table import header_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
 from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
+from imgkit.data.shard_names import is_pattern
 from imgkit.device import choose_device, choose_workers, keep_freed_memory
 from imgkit.errors import DataError, DiskError, UsageError, printable
 from imgkit.evaluations import weights_label
@@ -139,7 +141,7 @@ def check_files(index: Index, progress: Callable[[int, int], None] | None = None
     files = [str(index.path(row)) for row in range(len(index))]
     try:
         for row, file in enumerate(files):
-            size = Path(file).stat().st_size
+            size = status(file).size
             if size != index.sizes[row]:
                 raise _changed(file, f"has {size:,} bytes, not {index.sizes[row]:,}")
         for row, digest in enumerate(digests(files)):
@@ -181,7 +183,9 @@ def _say_mixed(splits: Mapping[str, npt.NDArray[np.int64]], where: str, screen: 
 def _inherited(about: Mapping[str, Any], own: DataSettings, data: DataSettings) -> DataSettings:
     """The settings of other data, with what they leave open as the run's `own` have it."""
     inherited: dict[str, object] = {"task": about["task"], "on_bad": own.on_bad, "max_pixels": own.max_pixels}
-    if data.path is not None and Path(data.path).is_file():  # the run's columns are for a table; a folder has none
+    if (
+        data.path is not None and Path(data.path).is_file() and not is_pattern(data.path)
+    ):  # the run's columns are for a table; a folder has none
         inherited["image_col"] = own.image_col
         if data.label_col is None:
             inherited |= {"label_col": own.label_col, "label_delimiter": own.label_delimiter}

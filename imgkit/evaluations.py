@@ -17,7 +17,6 @@ away. Bytes of a name that are not UTF-8 are shown as `\udcXX`.
 import csv
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,14 +34,13 @@ from imgkit.calibration import Calibration
 from imgkit.cells import visible
 from imgkit.errors import DiskError, DivergedError, printable
 from imgkit.evaluation_tables import tables_of
-from imgkit.files import sweep, sync
+from imgkit.files import put_back, put_in_place, sweep
 from imgkit.metrics import Ints, Scored
 from imgkit.multilabel import ScoredSets
 
 SCHEMA = 1
 Beside = Callable[[Path, Scored | ScoredSets], None]
 """Puts more files into the folder of what was answered, before it takes its place; may raise an OSError."""
-_ASIDE = re.compile(r"^\.(.+)\.was-[0-9a-f]+-[0-9a-f]+$")
 
 
 def weights_label(about: Mapping[str, Any]) -> str:
@@ -99,7 +97,7 @@ def write_evaluation(
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
     try:
         temporary.mkdir(parents=True)
-        _put_back(folder.parent)
+        put_back(folder.parent)
         sweep(folder.parent)
         for name, rows in tables.files.items():
             _write_csv(temporary / name, rows)
@@ -109,7 +107,7 @@ def write_evaluation(
             (temporary / "cost.json").write_text(json.dumps(cost, indent=1) + "\n")
         if beside is not None:
             beside(temporary, tables.scored)
-        _put_in_place(temporary, folder)
+        put_in_place(temporary, folder)
     except (OSError, SafetensorError) as error:
         failure = DiskError(
             f"Cannot write the evaluation {printable(str(folder))}: {getattr(error, 'strerror', None) or error}.",
@@ -146,26 +144,3 @@ def _write_csv(file: Path, rows: Iterable[Sequence[str]]) -> None:
     with file.open("x", encoding="utf-8", newline="") as stream:
         # The usual CR LF ends a line: csv quotes a name with a CR or LF only where these end lines.
         csv.writer(stream).writerows(rows)
-
-
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    for place in (*temporary.rglob("*"), temporary):
-        sync(place)
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    aside = folder.rename(folder.with_name(f".{folder.name}.was-{os.getpid():x}-{secrets.token_hex(4)}"))
-    try:
-        temporary.rename(folder)
-    except OSError:
-        aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _put_back(place: Path) -> None:
-    """Finish what a kill between the two renames of a replacement left: the old evaluation is still there."""
-    for entry in list(place.iterdir()):
-        if match := _ASIDE.match(entry.name):
-            target = place / match[1]
-            shutil.rmtree(entry, ignore_errors=True) if target.exists() else entry.rename(target)

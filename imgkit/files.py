@@ -14,6 +14,7 @@ from imgkit.quantity import about_bytes
 
 _WINDOWS = os.name == "nt"
 _LEFTOVER = re.compile(r"^\.(.+\.tmp|trash)-[0-9a-f-]+$")
+_ASIDE = re.compile(r"^\.(.+)\.was-[0-9a-f]+-[0-9a-f]+$")
 _LEFT_S = 24 * 3600.0  # age from which a hidden leftover is of no process that still writes
 
 
@@ -110,6 +111,34 @@ def sync(place: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def put_in_place(temporary: Path, folder: Path) -> None:
+    """Give a folder that is whole the name `folder`, in place of one that is there, once the disk has it.
+
+    Raises:
+        OSError: if the disk says no; what was there before stays.
+    """
+    for place in (*temporary.rglob("*"), temporary):
+        sync(place)
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    aside = folder.rename(folder.with_name(f".{folder.name}.was-{os.getpid():x}-{secrets.token_hex(4)}"))
+    try:
+        temporary.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_back(place: Path) -> None:
+    """Finish what a kill between the two renames of a replacement left in `place`: the old folder is still there."""
+    for entry in list(place.iterdir()):
+        if match := _ASIDE.match(entry.name):
+            target = place / match[1]
+            shutil.rmtree(entry, ignore_errors=True) if target.exists() else entry.rename(target)
 
 
 def check_space(folder: Path, size: int) -> None:

@@ -56,7 +56,7 @@ def finish(
     best = best_row(history)
     chosen = choose_weights(folder, setup, history, screen, watched)
     calibration = export_best(folder, setup, chosen, watched)
-    splits = ("val", "test") if len(setup.index.rows("test")) else ("val",)
+    splits = ("val", "test") if setup.recipe.score_test and len(setup.index.rows("test")) else ("val",)
     metrics = {split: _scored(folder, setup, split, chosen, calibration, watched) for split in splits}
     _say_result(folder, setup, history, best, metrics, seconds, screen)
     _check_file(folder)
@@ -160,6 +160,10 @@ def _say_result(
     lines = [score_line(split, found) for split, found in metrics.items()]
     if "test" in metrics:
         lines.append("Validation chose the weights; test was scored once and chose nothing.")
+    elif len(setup.index.rows("test")):
+        called = shlex.quote(folder.address)
+        lines.append("Validation chose the weights, so its score flatters.")
+        lines.append(f"Test is held back, as asked for. Of the run that you choose:  imgkit evaluate {called}")
     else:
         lines.append("Validation chose the weights, so its score flatters: hold out a test with --set data.test=0.2")
     where = f"epoch {best['epoch']} (phase {best['phase']})" if best["epoch"] else f"the end of phase {best['phase']}"

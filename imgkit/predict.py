@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from imgkit.cells import bare
 from imgkit.data.csv_table import GUESSES, other_table
 from imgkit.data.csv_text import delimiter_of, written_by_imgkit
-from imgkit.data.folders import walk
 from imgkit.data.index import SPLITS
 from imgkit.data.rows import EXTENSIONS, absolute, listed
-from imgkit.data.sources import TABLES
+from imgkit.data.sources import TABLES, holds_pictures, pictures_in
 from imgkit.data.table_paths import Paths
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 from imgkit.threads import in_order
@@ -250,8 +249,9 @@ def expand_inputs(
     """The files that `inputs` mean, lazily and in order.
 
     A folder gives its images, recursively and sorted, hidden entries left out and links to folders followed once, as in
-    training; a .csv, .tsv, .txt or .parquet file the paths of its image column, "" where the cell is empty (a list of
-    lines `path label` is a table, too); "-" the paths on stdin, one a line. Anything else is a file, missing or not.
+    training, and shards theirs; a .csv, .tsv, .txt or .parquet file the paths of its image column, "" where the cell is
+    empty (a list of lines `path label` is a table, too); "-" the paths on stdin, one a line. Anything else is a file,
+    missing or not.
 
     Args:
         inputs: files, folders, tables, "-".
@@ -273,9 +273,8 @@ def expand_inputs(
         if text == "-":
             lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
             yield from (Input(line, line) for line in lines)
-        elif Path(text).is_dir():
-            files = (str(Path(text, name)) for name in walk(Path(text)).images)
-            yield from (Input(file, file) for file in files)
+        elif holds_pictures(text):
+            yield from (Input(file, file) for file in pictures_in(text))
         elif is_table(text):
             start = Path(root) if root is not None else Path(text).parent
             if root is None and trained is not None and trained.owns(Path(text)):

@@ -14,6 +14,7 @@ from imgkit.branch import start_of
 from imgkit.budget import about_limits, check, measure
 from imgkit.cells import guarded
 from imgkit.class_weights import check_weights, loss_weights
+from imgkit.data.byte_range import resolved
 from imgkit.data.index import SPLITS
 from imgkit.data.load import LoadedData, list_data, load_data, no_validation
 from imgkit.data.preprocessing import Preprocessing
@@ -118,8 +119,8 @@ def prepare(
         "versions": versions(),
         "data": {
             "where": data.name,
-            **({} if recipe.data.more else {"path": str(find_data(recipe.data).path.resolve())}),
-            "root": str(index.root.resolve()),
+            **({} if recipe.data.more else {"path": find_data(recipe.data).origin}),
+            "root": resolved(index.root),
             "tables": tables,
             "fingerprint": index.fingerprint,
             "n": {split: len(index.rows(split)) for split in SPLITS},

@@ -52,7 +52,7 @@ def no_runs(out: Path) -> UsageError:
         return UsageError(f"There is no run in {printable(str(out))}.", "Train one:  imgkit demo")
     shown = [shlex.quote(str(folder)) for folder in below[:_NAMED]]
     more = f"   and {len(below) - _NAMED:,} more" if len(below) > _NAMED else ""
-    studies = all((folder / "study.toml").is_file() for folder in below)
+    studies = all(_is_study(folder) for folder in below)
     kind = ("study", "studies") if studies else ("folder of runs", "folders of runs")
     return UsageError(
         f"There is no run in {printable(str(out))} itself, but {count(len(below), *kind)} in it.",
@@ -73,7 +73,7 @@ def no_such_run(name: str, out: Path) -> UsageError:
 def _runs_below(out: Path) -> list[str]:
     """`study/run` of the studies in a folder."""
     folders = sorted(out.iterdir()) if out.is_dir() else []
-    studies = [folder for folder in folders if folder.name[:1] != "." and _holds(folder, "study.toml")]
+    studies = [folder for folder in folders if folder.name[:1] != "." and _is_study(folder)]
     return [f"{study.name}/{name}" for study in studies for name in sorted(runs_in(study))]
 
 
@@ -83,6 +83,11 @@ def _of_studies(out: Path, below: list[str]) -> str:
         return ""
     folder = shlex.quote(str((out / below[0]).parent))
     return f"There are runs of studies, such as {printable(below[0])}; all of that one:  imgkit report {folder}"
+
+
+def _is_study(folder: Path) -> bool:
+    """Whether a folder is that of a study, or of a sweep."""
+    return _holds(folder, "study.toml") or _holds(folder, "sweep.toml")
 
 
 def _holds(folder: Path, name: str) -> bool:

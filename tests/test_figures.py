@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ("check", "conformal", "imbalance", "label_errors", "learning_curve", "unlike")
+MEASURED = ("check", "conformal", "exports", "imbalance", "label_errors", "learning_curve", "shards", "unlike")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,18 @@ def test_bars() -> None:
     assert exact["wall_s"] <= 5
     assert all(one["images"] / one["wall_s"] >= 1_000 for one in speed["first"])
     assert all(one["images"] / one["wall_s"] >= 20_000 for one in speed["again"])
+    packed, most = figures["shards"]["packing"], figures["shards"]["rows"][-1]
+    assert packed["pictures"] >= 20_000
+    assert set(packed["same"]) == {"index", "labels", "splits", "bytes", "pixels"}
+    assert all(packed["same"].values())
+    assert most["rows"] == 100_000_000
+    assert most["open_bytes"] <= 2 << 30
+    assert most["seek_us"]["median"] <= 100
     halves = [row for row in figures["conformal"]["rows"] if row["what"] == "sets"]
     assert figures["conformal"]["draws"] >= 200
     assert all(abs(row["coverage"] - row["level"]) <= 0.01 for row in halves)
+    exports = figures["exports"]["rows"]
+    assert len({row["family"] for row in exports}) >= 8
+    exact = [row for row in exports if row["format"] != "onnx-int8"]
+    assert all(row["same"] == row["n"] and row["max_abs_logit"] <= 1e-3 for row in exact)
+    assert all(row["same_pixels"] == row["n"] for row in exports if row["format"].startswith("onnx"))

@@ -317,3 +317,13 @@ def test_a_run_that_its_time_limit_cuts_before_a_solved_phase_ends_well(
     log = (run.folder.path / "log.txt").read_text()
     assert "No advice" not in log
     assert "more epochs may help" not in log
+
+
+def test_a_test_that_is_held_back_is_scored_by_evaluate_alone(tmp_path: Path) -> None:
+    sets = ("phases.top.steps=1", "phases.all.epochs=1", "data.test=0.2", "score_test=false")
+    run = short_run(tmp_path, *sets)
+    assert {name.partition("@")[0] for name in run.metrics} == {"val"}
+    assert "Test is held back, as asked for. Of the run" in (run.folder.path / "log.txt").read_text()
+    assert "The test images wait: imgkit evaluate scores them." in (run.folder.path / "report.html").read_text()
+    assert run.evaluate()["split"] == "test"
+    assert {name.partition("@")[0] for name in run.metrics} == {"val", "test"}

@@ -58,12 +58,13 @@ LAYERS = [
             "predict",
         ),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        *("studies", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),
+        *("studies", "sweeps", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),
         *("caution", "likeness"),
         *("labelling", "serving"),
         *("label_errors", "learning_curve"),
         "check",
         "tracked",
+        "exports",
     ],
     [
         *("api", "api_options", "api_run", "api_folds", "api_study", "api_probe", "api_features", "estimator", "demo"),
@@ -88,7 +89,7 @@ TORCH_FREE = {
     ),
     *("model_names", "weight_packages"),
     *("evaluation_tables", "evaluations", "screen", "terminal", "report", "sheet", "plots", "class_sheet"),
-    *("epoch_log", "epoch_table", "studies", "evidence_rows", "overlay"),
+    *("epoch_log", "epoch_table", "studies", "sweeps", "evidence_rows", "overlay"),
     *("labelling", "serving"),
     *("probabilities", "metrics", "multilabel", "calibration", "prediction_rows", "forms"),
     *("selective", "conformal", "unlike", "caution"),
@@ -127,6 +128,8 @@ TORCH_FREE_DATA = [
     "looks",
     "near",
     "same",
+    *("byte_range", "range_paths", "spill", "tar_headers", "samples"),
+    *("shard_index", "shard_names", "shards", "arrow_folder", "pack"),
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from imgkit import __version__
-from imgkit.cli import data, doctor, labelling, look, lr_find, plot, probe, serve, study, train
+from imgkit.cli import data, doctor, export, labelling, look, lr_find, plot, probe, serve, study, sweep, train
 from imgkit.errors import DeviceError, DiskError, ImgkitError, UsageError, brief, ran_out
 from imgkit.screen import Screen
 from imgkit.signals import ending_cleanly
@@ -48,9 +48,11 @@ train.add_to(app)
 lr_find.add_to(app)
 probe.add_to(app)
 study.add_to(app)
+sweep.add_to(app)
 look.add_to(app)
 plot.add_to(app)
 serve.add_to(app)
+export.add_to(app)
 doctor.add_to(app)
 
 

@@ -3,6 +3,7 @@
     {"do": "command", "words": [...]}                      what `imgkit WORDS` does
     {"do": "look", "study": {...}, "variants": [...]}      every variant, before the first run
     {"do": "measure", "run": NAME, ...}                    the model of a finished run
+    {"do": "look", "sweep": {...}}                         each network of a sweep, before the first trial
 
 RESULT gets {"result": ...}, or "kind", "message" and "hint" of what the user can mend.
 """
@@ -55,6 +56,12 @@ def do(job: Mapping[str, Any]) -> object:
     from imgkit.plugin_files import use_plugins
     from imgkit.studies.measure import look_at_variants, measure_run
 
+    if "sweep" in job:
+        from imgkit.sweeps.plan import asked_again as sweep_again
+        from imgkit.sweeps.plan import looked_at, plan_corners
+
+        study, runs = plan_corners(sweep_again(job["sweep"]))
+        return look_at_variants(study, looked_at(runs))
     if job["do"] == "look":
         from imgkit.studies.conduct import asked_again
         from imgkit.studies.plan import plan_runs

@@ -8,6 +8,7 @@ import typer
 from imgkit.cli.check import check_command
 from imgkit.cli.label_errors import label_errors_command
 from imgkit.cli.learning_curve import learning_curve_command
+from imgkit.cli.pack import pack_command
 from imgkit.cli.prepare import prepare_command
 from imgkit.cli.preview import preview_command
 from imgkit.cli.split import split_command
@@ -25,6 +26,8 @@ def add_to(app: typer.Typer) -> None:
     group.command("check", help=text)(check_command())
     group.command("preview", help="Write a picture of what training will see.", no_args_is_help=True)(preview_command())
     group.command("prepare", help="Decode images once, for later trainings.", no_args_is_help=True)(prepare_command())
+    text = "Write images as tar shards, for data larger than a disk."
+    group.command("pack", help=text)(pack_command())
     text = "Write a CSV with the split of each image, and its fold."
     group.command("split", help=text)(split_command())
     text = "Rank the labels that are likely wrong, and write a table to mend."

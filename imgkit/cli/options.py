@@ -195,7 +195,7 @@ def check_signature() -> inspect.Signature:
     """The signature of `data check`: folders or tables, and those options that change how they are read and split."""
     of_pictures = [option for option in OPTIONS if option.panel == _DATA and option.flag not in _NOT_IN_CHECK]
     shared = [*of_pictures, *(option for option in OPTIONS if option.flag in _IN_CHECK)]
-    return _signature_of_paths([*shared, *_OF_CHECK])
+    return signature_of_paths([*shared, *_OF_CHECK])
 
 
 def split_options() -> tuple[Option, ...]:
@@ -207,10 +207,11 @@ def split_options() -> tuple[Option, ...]:
 
 def split_signature() -> inspect.Signature:
     """The signature of `data split`: folders or tables, and its options."""
-    return _signature_of_paths([option for option in split_options() if option.flag != "--data"])
+    return signature_of_paths([option for option in split_options() if option.flag != "--data"])
 
 
-def _signature_of_paths(options: Sequence[Option]) -> inspect.Signature:
+def signature_of_paths(options: Sequence[Option]) -> inspect.Signature:
+    """The signature of a command that takes folders or tables, and options."""
     given = typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
     first = inspect.Parameter(
         "data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]

@@ -108,9 +108,11 @@ def _many(folder: Path, baseline: str | None, *, watched: bool, port: int | None
     from imgkit.report.collect import collect, other_formats
     from imgkit.report.leaderboard import write_reports
     from imgkit.report.runs_page import write_runs_page
+    from imgkit.report.sweep import print_sweep
     from imgkit.report.table import print_runs
     from imgkit.report.trials import arrange, find_baseline
     from imgkit.report.watch import files_of_runs
+    from imgkit.sweeps.record import read_record
 
     found, others = (collect(folder), other_formats(folder)) if folder.is_dir() else ([], [])
     if others:
@@ -121,6 +123,8 @@ def _many(folder: Path, baseline: str | None, *, watched: bool, port: int | None
     if baseline is not None:
         find_baseline(arrange(folder, found), baseline, folder)  # what is wrong with it is told before the table
     print_runs(found, make_console(sys.stdout))
+    if (record := read_record(folder)) is not None:
+        print_sweep(folder, record, make_console(sys.stdout))
 
     def write(*, live: bool = watched) -> list[Path]:
         runs = collect(folder)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -20,7 +21,7 @@ from imgkit.data.effects import (
     without_colour,
 )
 from imgkit.data.framing import crop_box, cut, on, scaled_box
-from imgkit.data.preprocessing import RESAMPLING, Preprocessing
+from imgkit.data.preprocessing import QUICK_FILTERS, RESAMPLING, Preprocessing, quick_resize
 from imgkit.keys import key as make_key
 from imgkit.keys import uniforms
 from imgkit.recipe.augment import AugmentSettings, Ramp
@@ -118,11 +119,19 @@ class TrainTransform:
             image = image.crop(box) if part is None else image
             if preprocessing.fit == "letterbox":
                 return preprocessing.fit_image(image, (box[2] - box[0], box[3] - box[1]), part)
+            if part is None and preprocessing.interpolation in QUICK_FILTERS:
+                return _quickly(image, (height, width), preprocessing.interpolation)
             return image.resize((width, height), RESAMPLING[preprocessing.interpolation], box=part)
         if augment.scale_jitter is not None:
             shown = scaled_box(draws, wide, high, preprocessing, augment.scale_jitter)
             return cut(image, on(image, shown, size), preprocessing)
         return preprocessing.fit_image(image, size)
+
+
+def _quickly(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
+    """RGB, resized by torch to (height, width) = `size`."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
+    return Image.fromarray(quick_resize(pixels, size, interpolation).permute(1, 2, 0).numpy())  # -> (H, W, C)
 
 
 def _happens(key: int, what: str, chance: float) -> bool:

@@ -4,7 +4,7 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,41 @@ class Rows(Sequence[Row]):
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self._paths = GrowingPaths()
         self._labels, self._groups = _Names(), _Names()
-        self._codes, self._ends = array("i"), array("q", [0])  # labels of row i: codes[ends[i]:ends[i + 1]]
-        self._splits, self._group_of, self._weights = array("b"), array("i"), array("d")  # a weight of NaN: none
+        # Arrays that grow; numpy's where all rows were there at once, see `of`
+        self._codes: Any = array("i")
+        self._ends: Any = array("q", [0])  # labels of row i: codes[ends[i]:ends[i + 1]]
+        self._splits: Any = array("b")
+        self._group_of: Any = array("i")
+        self._weights: Any = array("d")  # NaN: none
         self.extend(rows)
+
+    @classmethod
+    def of(
+        cls,
+        paths: PathTable,
+        codes: npt.NDArray[np.int32],
+        offsets: Ints,
+        labels: Sequence[str],
+        splits: npt.NDArray[np.int8],
+        groups: tuple[npt.NDArray[np.int32], Sequence[str]] | None = None,
+    ) -> "Rows":
+        """The rows of whole columns, to which none is added.
+
+        Args:
+            paths: n of them.
+            codes: labels of all rows, one after another, as positions in `labels`.
+            offsets: where the labels of each row begin, and the last one's end, (n + 1,).
+            labels: names, each once.
+            splits: positions in SPLITS, (n,); -1 where it is not said.
+            groups: positions (n,), -1 for none, in the names that come with them.
+        """
+        found = cls()
+        found._paths.extend(paths)
+        found._labels, found._groups = _Names(labels), _Names(() if groups is None else groups[1])
+        found._codes, found._ends, found._splits = codes, offsets, splits
+        found._group_of = np.broadcast_to(np.int32(_UNSAID), len(paths)) if groups is None else groups[0]
+        found._weights = np.broadcast_to(np.nan, len(paths))
+        return found
 
     def __len__(self) -> int:
         return len(self._splits)
@@ -101,7 +133,7 @@ class Rows(Sequence[Row]):
             (self._group_of, found._group_of),
             (self._weights, found._weights),
         ):
-            its.frombytes(np.array(mine)[chosen].tobytes())
+            its.frombytes(np.asarray(mine)[chosen].tobytes())
         return found
 
     @property
@@ -112,12 +144,12 @@ class Rows(Sequence[Row]):
     @property
     def codes(self) -> npt.NDArray[np.int32]:
         """Labels of all rows, one after another, as positions in `labels`."""
-        return np.array(self._codes, dtype=np.int32)
+        return _whole(self._codes, np.int32)
 
     @property
     def offsets(self) -> Ints:
         """Where the labels of each row begin, and the last one's end, (n + 1,)."""
-        return np.array(self._ends, dtype=np.int64)
+        return _whole(self._ends, np.int64)
 
     @property
     def labels(self) -> Sequence[str]:
@@ -132,7 +164,9 @@ class Rows(Sequence[Row]):
     @property
     def group_codes(self) -> Ints | None:
         """A number for each row, that of its group in the order of their names, (n,); None where there are none."""
-        found: npt.NDArray[np.int32] = np.array(self._group_of, dtype=np.int32)
+        found: npt.NDArray[np.int32] = _whole(self._group_of, np.int32)
+        if not len(self._groups.names):
+            return None
         held = np.unique(found[found != _UNSAID]).tolist()
         if not held:
             return None
@@ -143,7 +177,9 @@ class Rows(Sequence[Row]):
     @property
     def weights(self) -> npt.NDArray[np.float64] | None:
         """How often to draw each row, (n,); None where there are none."""
-        weights: npt.NDArray[np.float64] = np.array(self._weights, dtype=np.float64)
+        if isinstance(self._weights, np.ndarray) and self._weights.strides == (0,):
+            return None  # of rows that have none, see `of`
+        weights = _whole(self._weights, np.float64)
         return None if np.isnan(weights).all() else weights
 
     def held(self, among: Mask | None = None) -> set[str]:
@@ -156,12 +192,17 @@ class Rows(Sequence[Row]):
         return {self.labels[code] for code in np.flatnonzero(np.bincount(codes)).tolist()}
 
 
+def _whole(column: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:  # noqa: ANN401
+    """A column of rows as an array: a copy of one that grows, and itself where it is an array."""
+    return column if isinstance(column, np.ndarray) else np.array(column, dtype=dtype)
+
+
 class _Names:
     """Names and their numbers, in the order in which they come."""
 
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self._codes: dict[str, int] = {}
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.names = list(names)
+        self._codes = {name: code for code, name in enumerate(self.names)}
 
     def code(self, name: str) -> int:
         code = self._codes.setdefault(name, len(self.names))

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from imgkit.data.byte_range import holder
 from imgkit.data.columns import Rows
 from imgkit.data.csv_labels import flag_columns, read_labels
 from imgkit.data.csv_text import Line, filled, read_cells
@@ -320,7 +321,7 @@ def _compare(known: Row, row: Row, first: int, number: int, source: Source) -> N
 
 
 def _require_files(found: Sequence[tuple[int, Row]], root: Path, shown: str) -> None:
-    missing = [(number, row.path) for number, row in found if not exists(root / row.path)]
+    missing = [(number, row.path) for number, row in found if not exists(Path(holder(str(root / row.path))))]
     if not missing:
         return
     hint = "Fix the rows, or pass --on-bad skip to leave them out (they will be listed)."

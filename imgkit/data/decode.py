@@ -4,14 +4,13 @@ Whatever is wrong with a file, the answer is `BadImage` with the path and a reas
 """
 
 import os
-import stat
 import threading
 import warnings
 from io import BytesIO
 from math import ceil
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +28,11 @@ from PIL import (
 )
 from PIL.Image import Transpose
 
+from imgkit.data.byte_range import EMPTY, check_regular, opened
 from imgkit.errors import BadImage, printable
 
 MAX_PIXELS = 64_000_000
 _STRIP = 1 << 18  # pixels whose format is changed at a time: beside a large picture and its RGB, little is held
-_EMPTY = "empty file (0 bytes)"
 _SMALL = 100_000  # pixels below which a size is told in them, not in megapixels
 _ORIENTATION = 0x0112  # EXIF tag
 _PLUGINS = (
@@ -87,7 +86,7 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None
     converted without colour profiles; transparency is laid over white; 1-bit becomes 0 or 255.
 
     Args:
-        path: a regular file in one of `FORMATS`, whatever its extension.
+        path: a regular file in one of `FORMATS`, whatever its extension, or a part of a file (`byte_range`).
         max_pixels: more pixels than this are refused before anything is decoded.
         min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as neither side gets shorter than this.
 
@@ -105,7 +104,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None
     """
     try:
         _check_file(path)
-        with _QUIET, path.open("rb") as file:
+        with _QUIET, opened(path) as file:
             return _decode(path, file, max_pixels, min_side)
     except BadImage:
         raise
@@ -121,7 +120,7 @@ def picture_of(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS, min_s
     """
     try:
         if not content:
-            raise BadImage(name, _EMPTY)
+            raise BadImage(name, EMPTY)
         with _QUIET, BytesIO(content) as file:
             return _decode(name, file, max_pixels, min_side).image
     except BadImage:
@@ -131,16 +130,12 @@ def picture_of(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS, min_s
 
 
 def _check_file(path: Path) -> None:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise BadImage(path, "a folder")
-    if not stat.S_ISREG(status.st_mode):  # reading a FIFO or /dev/zero would never end
-        raise BadImage(path, "not a regular file")
-    if status.st_size == 0:
-        raise BadImage(path, _EMPTY)
+    refused = check_regular(path)
+    if refused:
+        raise BadImage(path, refused)
 
 
-def _decode(path: Path | str, file: BinaryIO, max_pixels: int, min_side: int | None) -> Decoded:
+def _decode(path: Path | str, file: IO[bytes], max_pixels: int, min_side: int | None) -> Decoded:
     try:
         image: Image.Image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:

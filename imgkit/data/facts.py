@@ -8,6 +8,7 @@ from typing import NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.spill import zeros
 from imgkit.errors import BadImage
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "F"})  # and I;16 in its byte orders
@@ -39,9 +40,9 @@ class Facts(Sequence[FileFacts | None]):
 
     def __init__(self, n: int) -> None:
         self.good = np.zeros(n, dtype=np.bool_)
-        self.sizes = np.zeros(n, dtype=np.int64)
-        self.hashes = np.zeros((n, 32), dtype=np.uint8)
-        self.widths, self.heights = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
+        self.sizes = zeros(n, np.int64)
+        self.hashes = zeros((n, 32), np.uint8)
+        self.widths, self.heights = zeros(n, np.int32), zeros(n, np.int32)
         self.rotated = np.zeros(n, dtype=np.bool_)
         self._kinds = np.zeros(n, dtype=np.int16)
         self._kind_of: dict[tuple[str, str], int] = {}  # (format, mode) -> position, as they come

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from imgkit.data.batches import Ints, Warn
+from imgkit.data.byte_range import opened
 from imgkit.data.index import Index
 from imgkit.data.picture_store import SHARD_BYTES, PictureStore
 from imgkit.data.prepared import MAX_BYTES, Prepared, Rule, about, prepare
@@ -134,7 +135,7 @@ class _ToKeep(Dataset[tuple[int, Prepared | None] | ImgkitError]):
             picture = prepare(path, self.rule, self.max_pixels)
         except ImgkitError as error:
             return error
-        with path.open("rb") as file:  # read after the picture: one that changed before is found out
+        with opened(path) as file:  # read after the picture: one that changed before is found out
             same = hashlib.file_digest(file, "sha256").digest() == self.index.hashes[row].tobytes()
         return row, picture if same and picture.pixels.nbytes <= MAX_BYTES else None
 

@@ -26,6 +26,7 @@ from imgkit.data.paths import Files, Ints
 from imgkit.data.rows import Source, count
 from imgkit.data.scan import scan
 from imgkit.data.sources import Place, find_data, read_source
+from imgkit.data.spill import zeros
 from imgkit.data.split import assign_label_sets, assign_splits
 from imgkit.errors import BadImage, DataError, UsageError, printable
 from imgkit.recipe.fields import Task
@@ -100,13 +101,14 @@ def load_data(
     good = np.flatnonzero(report.facts.good)
     if not len(good):
         listing = _bad_files(report, source).message
-        if place.path.is_file():
+        if place.path.is_file() and not place.shards:
             listing += f"\nRelative paths start at {printable(str(source.root))}; another folder:  --root FOLDER"
         raise DataError(f"No usable image is left in {source.shown}.", listing)
     rows, facts = (source.rows.select(good) if report.bad else source.rows), report.good
     names, notes = _classes(source, rows, settings, classes)
     code = {name: number for number, name in enumerate(names)}
-    codes = np.array([code.get(label, -1) for label in rows.labels], dtype=np.int64)[rows.codes]
+    codes = zeros(len(rows.codes), np.int64)
+    np.take(np.array([code.get(label, -1) for label in rows.labels] or [-1]), rows.codes, out=codes, mode="clip")
     splits, split_notes = _splits(rows, codes, source.task, settings, training=classes is None)
     index = _index(source, rows, facts, names, codes, splits)
     warnings = name_warnings(index) + single_warnings(index) + constant_warnings(index) if classes is None else []

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgkit.data.apart import Apart
+from imgkit.data.byte_range import Status, status
 from imgkit.data.decode import load_image
 from imgkit.data.facts import Facts, ScanReport
 from imgkit.data.look import LOOK, look, pixel_hash
@@ -78,15 +79,18 @@ def read_whole(files: Iterable[str], looks: Looks, *, max_pixels: int) -> Looks:
     changed = looks.copy()
     rows = np.flatnonzero(looks["known"] & ~looks["whole"])
     names = list(files)
-    status = {names[row]: os.stat(names[row]) for row in rows if os.path.exists(names[row])}  # noqa: PTH110, PTH116
+    there = dict[str, Status]()
+    for row in rows:
+        with suppress(OSError, ValueError):
+            there[names[row]] = status(names[row])
     hashes = partial(_hash, max_pixels=max_pixels)
     with closing(FactCache()) as cache, ThreadPoolExecutor(_cores()) as pool:
         for row, pixels in zip(rows, pool.map(hashes, [names[row] for row in rows]), strict=True):
-            if pixels is not None and names[row] in status:
+            if pixels is not None and names[row] in there:
                 changed["pixels"][row] = np.frombuffer(pixels, dtype=np.uint8)
                 changed["whole"][row] = True
         content = {
-            names[row]: (status[names[row]].st_mtime_ns, status[names[row]].st_size, changed[row].tobytes())
+            names[row]: (there[names[row]].mtime_ns, there[names[row]].size, changed[row].tobytes())
             for row in rows
             if changed["whole"][row]
         }

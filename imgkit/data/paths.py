@@ -1,6 +1,7 @@
 """Paths in one buffer: a million of them without a million objects."""
 
 import os
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,26 +15,22 @@ Ints = npt.NDArray[np.int64]
 _CHUNK = 4096  # paths that are objects at a time
 
 
-@dataclass(frozen=True, eq=False)
-class PathTable:
-    """Paths in one buffer: a list of str would be copied into each loader worker, page by page.
+class PathTable(ABC):
+    """Paths without an object for each: a list of str would be copied into each loader worker, page by page.
 
     Names that are not UTF-8 keep their bytes (Python's surrogateescape).
     """
 
-    buffer: bytes
-    offsets: Ints  # (n + 1,), of a part not from 0
-
-    @classmethod
-    def of(cls, paths: Iterable[str]) -> "PathTable":
+    @staticmethod
+    def of(paths: Iterable[str]) -> "PathTable":
         """The table of `paths`, in their order."""
         growing = GrowingPaths()
         for path in paths:
             growing.append(path)
         return growing.table()
 
-    @classmethod
-    def below(cls, folder: str, names: Sequence[str]) -> "PathTable":
+    @staticmethod
+    def below(folder: str, names: Sequence[str]) -> "PathTable":
         """The table of `folder` + name for each of `names`: at least one, without slashes; the folder ends with one."""
         start = folder.encode("utf-8", "surrogateescape")
         text = "/".join(names).encode("utf-8", "surrogateescape")
@@ -41,18 +38,54 @@ class PathTable:
         offsets[1:-1] = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("/"))
         offsets[-1] = len(text)
         offsets[1:] += len(start) + (len(start) - 1) * np.arange(len(names))  # in place of the slashes between
-        return cls(start + text.replace(b"/", start), offsets)
+        return TextPaths(start + text.replace(b"/", start), offsets)
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _encoded(self, row: int) -> bytes:
+        """The path of a row, which there is, as its bytes."""
+
+    @abstractmethod
+    def encoded(self) -> Iterator[bytes]:
+        """Each path as its bytes."""
+
+    @abstractmethod
+    def part(self, start: int, stop: int) -> "PathTable":
+        """The paths of rows `start` to `stop`, in the same memory."""
+
+    @abstractmethod
+    def select(self, rows: npt.ArrayLike) -> "PathTable":
+        """The paths of `rows`, in that order."""
+
+    def text(self) -> "TextPaths":
+        """The same paths in one buffer."""
+        table = PathTable.of(self)
+        assert isinstance(table, TextPaths)
+        return table
 
     def __getitem__(self, row: int) -> str:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        return self.buffer[self.offsets[row] : self.offsets[row + 1]].decode("utf-8", "surrogateescape")
+        return self._encoded(row).decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
         return (path.decode("utf-8", "surrogateescape") for path in self.encoded())
+
+
+@dataclass(frozen=True, eq=False)
+class TextPaths(PathTable):
+    """Paths in one buffer."""
+
+    buffer: bytes
+    offsets: Ints  # (n + 1,), of a part not from 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def _encoded(self, row: int) -> bytes:
+        return self.buffer[self.offsets[row] : self.offsets[row + 1]]
 
     def encoded(self) -> Iterator[bytes]:
         """Each path as its bytes."""
@@ -60,11 +93,11 @@ class PathTable:
             ends = self.offsets[start : start + _CHUNK + 1].tolist()
             yield from map(self.buffer.__getitem__, map(slice, ends, ends[1:]))
 
-    def part(self, start: int, stop: int) -> "PathTable":
+    def part(self, start: int, stop: int) -> "TextPaths":
         """The paths of rows `start` to `stop`, in the same buffer."""
-        return PathTable(self.buffer, self.offsets[start : stop + 1])
+        return TextPaths(self.buffer, self.offsets[start : stop + 1])
 
-    def select(self, rows: npt.ArrayLike) -> "PathTable":
+    def select(self, rows: npt.ArrayLike) -> "TextPaths":
         """The paths of `rows`, in that order."""
         chosen = np.asarray(rows, dtype=np.int64)
         starts, stops = self.offsets[:-1][chosen], self.offsets[1:][chosen]
@@ -74,7 +107,11 @@ class PathTable:
         for first in range(0, len(chosen), _CHUNK):
             ends = (starts[first : first + _CHUNK].tolist(), stops[first : first + _CHUNK].tolist())
             buffer += b"".join(map(self.buffer.__getitem__, map(slice, *ends)))
-        return PathTable(bytes(buffer), offsets)
+        return TextPaths(bytes(buffer), offsets)
+
+    def text(self) -> "TextPaths":
+        """Itself."""
+        return self
 
 
 class GrowingPaths:
@@ -98,26 +135,26 @@ class GrowingPaths:
         """All of them by now; the same table until others come."""
         self._settle()
         if len(self._parts) != 1:
-            self._parts = [_joined(self._parts)]
+            self._parts = [_joined([part.text() for part in self._parts])]
         return self._parts[0]
 
     def _settle(self) -> None:
         if len(self._ends) > 1:
-            self._parts.append(PathTable(bytes(self._buffer), np.array(self._ends, dtype=np.int64)))
+            self._parts.append(TextPaths(bytes(self._buffer), np.array(self._ends, dtype=np.int64)))
             self._buffer, self._ends = bytearray(), array("q", [0])
 
 
-def _joined(parts: Sequence[PathTable]) -> PathTable:
+def _joined(parts: Sequence[TextPaths]) -> TextPaths:
     """One table; with the buffer of the parts where they follow each other in one."""
     starts, stops = [part.offsets[0] for part in parts], [part.offsets[-1] for part in parts]
     buffers = {id(part.buffer) for part in parts}
     if len(buffers) == 1 and starts[1:] == stops[:-1]:
-        return PathTable(parts[0].buffer, np.concatenate([starts[:1], *(part.offsets[1:] for part in parts)]))
+        return TextPaths(parts[0].buffer, np.concatenate([starts[:1], *(part.offsets[1:] for part in parts)]))
     before = np.cumsum([0, *(stop - start for start, stop in zip(starts, stops, strict=True))], dtype=np.int64)
     moves = [now - start for now, start in zip(before, starts, strict=False)]
     offsets = [part.offsets[1:] + move for part, move in zip(parts, moves, strict=True)]
     buffer = b"".join(memoryview(part.buffer)[part.offsets[0] : part.offsets[-1]] for part in parts)
-    return PathTable(buffer, np.concatenate([np.zeros(1, dtype=np.int64), *offsets]))
+    return TextPaths(buffer, np.concatenate([np.zeros(1, dtype=np.int64), *offsets]))
 
 
 def merged(blocks: Mapping[str, PathTable]) -> PathTable:

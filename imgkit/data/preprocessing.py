@@ -22,6 +22,8 @@ CROP_MODES: Mapping[Fit, str] = {"crop": "center", "squash": "squash", "letterbo
 RESAMPLING = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 }
+QUICK_FILTERS = ("bilinear", "bicubic")
+"""Those that torch has, too: with antialias it computes what Pillow does, in a quarter of the time."""
 _LONG = 8  # times the area of a square picture; a resized picture larger than this is not made in full
 
 
@@ -162,10 +164,9 @@ class Preprocessing:
         image = self.in_its_colours(image)
         (high, wide), (height, width) = self.resized(image.height, image.width), self.size
         usual = self.scale_size[0] * self.scale_size[1]
-        if self.fit == "letterbox" or self.interpolation not in ("bilinear", "bicubic") or high * wide > _LONG * usual:
+        if self.fit == "letterbox" or self.interpolation not in QUICK_FILTERS or high * wide > _LONG * usual:
             return self.to_pixels(self.fit_image(image))
-        pixels = self.to_pixels(image)[None]  # (1, C, H, W)
-        made = interpolate(pixels, size=(high, wide), mode=self.interpolation, antialias=True)[0]
+        made = quick_resize(self.to_pixels(image), (high, wide), self.interpolation)
         top, left = round((high - height) / 2), round((wide - width) / 2)
         return made[:, top : top + height, left : left + width]
 
@@ -224,8 +225,16 @@ class Preprocessing:
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> float32 of the same shape, memory and device: (images / 255 - mean) / std."""
+        values = images.to(torch.float32).div_(255)
         mean, std = _constants(self.mean, self.std, images.device)
-        return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+        rows = values.permute(0, 2, 3, 1)
+        if images.device.type == "cpu" and rows.is_contiguous():
+            # The same sums in a third of the time: torch has no quick loop over three channels that lie side by side.
+            rows = rows.flatten(2)  # (B, H, W * C)
+            mean, std = mean.view(-1).repeat(images.shape[3]), std.view(-1).repeat(images.shape[3])
+            rows.sub_(mean).div_(std)
+            return values
+        return values.sub_(mean).div_(std)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the picture after resizing, before the crop, rounded as timm and torchvision do."""
@@ -241,6 +250,11 @@ class Preprocessing:
         if width <= height:
             return int(wide * height / width), wide
         return high, int(high * width / height)
+
+
+def quick_resize(pixels: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
+    """uint8 (C, H, W) -> uint8 (C, *size), by one of `QUICK_FILTERS`; Pillow's pixels but for two grey levels."""
+    return interpolate(pixels[None], size=size, mode=interpolation, antialias=True)[0]
 
 
 @lru_cache(maxsize=8)

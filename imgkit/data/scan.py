@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from imgkit.data.apart import Apart
 from imgkit.data.builtin import cache_folder
+from imgkit.data.byte_range import opened, status
 from imgkit.data.decode import Decoded, read_image
 from imgkit.data.facts import Facts, FileFacts, ScanReport
 from imgkit.errors import BadImage
@@ -91,9 +92,9 @@ class _Hashed(NamedTuple):
 
 def _hash(file: str) -> _Hashed:
     try:
-        with Path(file).open("rb") as handle:
-            status = os.fstat(handle.fileno())  # before it is read: what is written meanwhile has another time
-            return _Hashed(status.st_mtime_ns, status.st_size, hashlib.file_digest(handle, "sha256").hexdigest())
+        size, mtime_ns = status(file)  # before it is read: what is written meanwhile has another time
+        with opened(file) as handle:
+            return _Hashed(mtime_ns, size, hashlib.file_digest(handle, "sha256").hexdigest())
     except OSError as error:
         error.filename = file  # which a failing read leaves out
         raise
@@ -114,9 +115,9 @@ def examine(file: str, max_pixels: int, looked: Callable[[Decoded], bytes] | Non
     try:
         picture = read_image(path, max_pixels=max_pixels, min_side=_MIN_SIDE)
         look = b"" if looked is None else looked(picture)
-        with path.open("rb") as handle:
+        with opened(path) as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
-            size = handle.tell()
+            size = handle.seek(0, os.SEEK_END)
     except BadImage as error:
         return error.with_traceback(None)  # a traceback would keep the decoder's buffers alive
     except OSError as error:
@@ -133,7 +134,7 @@ def crashed(file: str, number: int) -> Examined | BadImage:
 def _mtime_ns(path: Path) -> int:
     """When a file was modified last; -1 where it cannot be told: what is wrong with the file, its reader says."""
     try:
-        return path.stat().st_mtime_ns
+        return status(path).mtime_ns
     except (OSError, ValueError):
         return -1
 
@@ -190,11 +191,11 @@ class FactCache:
     def digest(self, file: str) -> str | None:
         """The SHA-256 of a file, hex, while it is as it was."""
         try:
-            status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files takes longer than its look-up
+            size, mtime_ns = status(file)
             row = self._database.execute(
                 "SELECT sha256 FROM facts_v1 WHERE path = ?1 AND mtime_ns = ?2 AND size = ?3 UNION ALL"
                 " SELECT sha256 FROM digests_v1 WHERE path = ?1 AND mtime_ns = ?2 AND size = ?3 LIMIT 1",
-                (os.fsencode(file), status.st_mtime_ns, status.st_size),
+                (os.fsencode(file), mtime_ns, size),
             ).fetchone()
         except (OSError, ValueError, sqlite3.Error):
             return None
@@ -229,8 +230,7 @@ class FactCache:
             return
         for name, mtime_ns, *row in rows:
             with suppress(OSError, ValueError):
-                status = os.stat(name)  # noqa: PTH116  # a Path for each of a million files takes longer than this
-                if (status.st_mtime_ns, status.st_size) == (mtime_ns, row[0]):
+                if status(names[name]) == (row[0], mtime_ns):
                     yield names[name], row
 
     def put_looks(self, looks: Mapping[str, tuple[int, int, bytes]], max_pixels: int) -> None:

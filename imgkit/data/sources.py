@@ -3,23 +3,29 @@
 import hashlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from imgkit.data.arrow_folder import is_saved, read_saved
 from imgkit.data.builtin import BUILTIN, builtin_folder, is_builtin
+from imgkit.data.byte_range import resolved
 from imgkit.data.csv_table import read_table
-from imgkit.data.folders import read_folder, read_pair
+from imgkit.data.folders import read_folder, read_pair, walk
 from imgkit.data.joined import join
 from imgkit.data.layouts import find_layout, read_layout
 from imgkit.data.own_sources import leave_out, parse_own, read_own, refuse_columns, unknown_source
+from imgkit.data.paths import Files
 from imgkit.data.rows import Source, absolute, exists
+from imgkit.data.shard_names import has_shards, is_pattern
+from imgkit.data.shards import read_shards
 from imgkit.errors import DataError, UsageError, did_you_mean, printable
 from imgkit.recipe.schema import DataSettings
 
 COLUMNS = ("image_col", "label_col", "label_delimiter", "split_col", "group_col", "weight_col", "root")
 """Settings that describe a table."""
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
+_OF_ARROW = ("image_col", "label_col")  # of the above, those that a folder of Arrow files has a use for
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Place:
         alone: `path` is a training folder given by itself.
         more: further data sets, joined with this one.
         own: (name, argument) of a plugin's source; `path` is its argument as a path.
+        shards: what means tar shards, see `find_shards`; `path` is it as a path. Empty for all else.
     """
 
     path: Path
@@ -44,6 +51,7 @@ class Place:
     alone: bool = False
     more: tuple["Place", ...] = ()
     own: tuple[str, str] | None = None
+    shards: str = ""
 
     @property
     def name(self) -> str:
@@ -52,6 +60,11 @@ class Place:
             return " and ".join(place.name for place in (replace(self, more=()), *self.more))
         slash = "/" if self.path.is_dir() and self.why != "built in" and self.own is None else ""
         return f"{self.shown}{slash}" if self.val_path is None else f"{self.shown}/ and {self.val_shown}/"
+
+    @property
+    def origin(self) -> str:
+        """Where they are, for a run's files: an absolute path without links, or a URL."""
+        return resolved(self.path)
 
     def __str__(self) -> str:
         if self.val_path is not None:
@@ -145,13 +158,18 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
     if place.own is not None:
         refuse_columns(place.own[0], given)
         return read_own(*place.own, place.shown)
+    if place.shards:
+        _refuse_columns(given, place, "is of shards")
+        return read_shards(place.shards, place.shown, multilabel=settings.task == "multilabel")
     if place.path.is_file():
         return read_table(place.path, place.shown, settings)
-    if given:
-        raise UsageError(
-            f"data.{given[0]} is for a CSV, but {place.shown} is a folder.",
-            leave_out(given[0]),
-        )
+    if place.val_path is None and not place.alone and is_saved(place.path):
+        _refuse_columns([name for name in given if name not in _OF_ARROW], place, "is a folder of Arrow files")
+        labels = settings.label_col or (None,)
+        if len(labels) > 1:
+            raise UsageError(f"{place.shown} has one column of labels.", "Give --label-col once.")
+        return read_saved(place.path, place.shown, settings.image_col, labels[0])
+    _refuse_columns(given, place, "is a folder")
     layout = None if place.alone or place.val_path is not None else find_layout(place.path, place.shown)
     if layout is not None:
         return read_layout(layout, place.path, place.shown, settings.task)
@@ -165,6 +183,30 @@ def read_source(place: Place, settings: DataSettings, *, training: bool = True) 
     return read_folder(place.path, place.shown, training=training)
 
 
+def holds_pictures(text: str) -> bool:
+    """Whether an input for prediction is a folder or means shards."""
+    return is_pattern(text) or Path(text).is_dir()
+
+
+def pictures_in(text: str) -> Iterator[str]:
+    """The pictures of such an input, in order.
+
+    Raises:
+        DataError: if a folder cannot be listed, or shards cannot be read.
+    """
+    folder = Path(text)
+    if is_pattern(text) or has_shards(folder):
+        source = read_shards(text, printable(text), unlabelled=True)
+        yield from Files(source.root, source.rows.paths)
+    else:
+        yield from (str(folder / name) for name in walk(folder).images)
+
+
+def _refuse_columns(given: Sequence[str], place: Place, what: str) -> None:
+    if given:
+        raise UsageError(f"data.{given[0]} is for a CSV, but {place.shown} {what}.", leave_out(given[0]))
+
+
 def _settings_of(place: Place, places: Sequence[Place], settings: DataSettings) -> DataSettings:
     """The settings of one of several data sets: what describes tables is for tables, where there are any."""
     if _is_table(place) or not any(_is_table(other) for other in places):
@@ -173,7 +215,7 @@ def _settings_of(place: Place, places: Sequence[Place], settings: DataSettings) 
 
 
 def _is_table(place: Place) -> bool:
-    return place.own is None and place.path.is_file()
+    return place.own is None and not place.shards and place.path.is_file()
 
 
 def _pair(settings: DataSettings) -> Place:
@@ -196,10 +238,14 @@ def _pair(settings: DataSettings) -> Place:
 
 def _place(text: str, why: str) -> Place:
     shown = printable(text.rstrip("/" + os.sep) or text)
+    if "://" in text:
+        return Place(Path(text), shown, why, shards=text)
     path = absolute(text)
+    if is_pattern(text) and not path.is_dir():
+        return Place(path, shown, why, shards=text)
     if exists(path):
         if path.is_dir():
-            return Place(path, shown, why)
+            return Place(path, shown, why, shards=text if has_shards(path) else "")
         if path.suffix.lower() not in TABLES or not path.is_file():
             raise DataError(
                 f"{shown} is neither a folder nor a CSV file, nor another table (.tsv .txt .parquet).",

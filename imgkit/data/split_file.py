@@ -100,7 +100,7 @@ def find(settings: DataSettings, progress: Callable[[int, int], None] | None = N
     data, place = load_data(settings, listed=listing, progress=progress), listing.place
     rows = listing.source.rows
     of_path = {row.path: row.group for row in rows} if rows.group_codes is not None else {}
-    single = not place.more and place.own is None and place.path.is_file()
+    single = not place.more and place.own is None and not place.shards and place.path.is_file()
     cells = read_columns(place.path, place.shown, settings) if single else None
     return Found(place, data, [of_path.get(path) for path in data.index.paths], cells, settings)
 

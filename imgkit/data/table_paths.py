@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from imgkit.data.byte_range import holder
 from imgkit.errors import DataError, printable
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ is a drive
@@ -49,7 +50,9 @@ class Paths:
         if "\\" in cell and not os.path.lexists(path):
             path = os.path.normpath(Path(self.root, cell.replace("\\", "/")))
         below = self.root.rstrip(os.sep) + os.sep
-        if not path.startswith(below) or not self._real(path).startswith(self._real_root.rstrip(os.sep) + os.sep):
+        if not path.startswith(below):
+            return None
+        if not self._real(holder(path)).startswith(self._real_root.rstrip(os.sep) + os.sep):
             return None
         return path[len(below) :].replace(os.sep, "/")
 

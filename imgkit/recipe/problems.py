@@ -50,7 +50,7 @@ PHASE_KEYS = ("name", "train", "solver", "views", "epochs", "steps", "lr", "opti
 OVERRIDES = tuple(key for key in TrainSettings.model_fields if key != "precision")
 """Keys of `[train]` that a phase may have; one precision serves the whole run."""
 
-TOP_LEVEL = ("schema", "name", "seed", "monitor", "early_stop", "time_limit")
+TOP_LEVEL = ("schema", "name", "seed", "monitor", "early_stop", "time_limit", "score_test")
 """Keys at the top of a recipe, outside any table."""
 
 _EXPECTED = {

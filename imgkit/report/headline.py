@@ -109,7 +109,8 @@ def headline_of(
     if stored is None:
         return Headline("", "", 0, (), "", (*warnings, "Nothing has been scored yet."), ())
     metrics = stored.metrics
-    warnings += _chosen(metrics, stored.split, monitor, early_stop)
+    held = bool(about.get("data", {}).get("n", {}).get("test"))
+    warnings += _chosen(metrics, stored.split, monitor, early_stop, held=held)
     warnings += _chance(metrics) + _leaked(leak, stored) + _missing(metrics) + _wide(metrics)
     notes = _tried(tried, stored.split) + _notes(metrics, stored.split, monitor, early_stop)
     return Headline(
@@ -123,7 +124,8 @@ def headline_of(
     )
 
 
-def _chosen(metrics: Mapping[str, Any], split: str, monitor: str, early_stop: int | None) -> list[str]:
+def _chosen(metrics: Mapping[str, Any], split: str, monitor: str, early_stop: int | None, *, held: bool) -> list[str]:
+    """That validation chose, and how to get a score that did not; `held`: there is a test split, not scored yet."""
     if split == "test":
         return []
     stopped = ", and when to stop," if early_stop else ""
@@ -132,10 +134,14 @@ def _chosen(metrics: Mapping[str, Any], split: str, monitor: str, early_stop: in
     parts += ["the thresholds"] * any(least != USUAL_THRESHOLD for least in (fit.get("thresholds") or {}).values())
     were = "were" if "the thresholds" in parts else "was"
     fitted = f", and on which {' and '.join(parts)} {were} fitted" if parts else ""
+    better = (
+        "The test images wait: imgkit evaluate scores them."
+        if held
+        else "Hold out a test with --set data.test=0.2, or score other data with imgkit evaluate --data."
+    )
     return [
         f"There is no test score. These are the validation images, which chose the weights{stopped} by {monitor}"
-        f"{fitted}: the score flatters. Hold out a test with --set data.test=0.2, or score other data with imgkit "
-        "evaluate --data."
+        f"{fitted}: the score flatters. {better}"
     ]
 
 

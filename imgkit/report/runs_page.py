@@ -19,8 +19,10 @@ from imgkit.report.leaderboard import group_title, split_words
 from imgkit.report.recipe_diff import Differing
 from imgkit.report.runs_charts import CURVES, draw_costs, draw_curves, draw_more_data
 from imgkit.report.seeds import with_means
+from imgkit.report.sweep import sweep_part
 from imgkit.report.trials import Group, Ladder, Trial, arrange, find_baseline, tried
 from imgkit.run import replace_text
+from imgkit.sweeps.record import read_record
 
 FILE = "report.html"
 REFRESH_S = 5  # from one look of the browser to the next, while a run goes on
@@ -121,6 +123,7 @@ def runs_page(out: Path, runs: Sequence[RunSummary], baseline: str | None = None
     means, shas = [run for run in with_means(runs) if run.is_mean], Shas()
     parts = [_part(group, groups, base, means, shas) for group in groups]
     broken = [Unranked(run.name, "", run.status) for run in runs if not run.fingerprint]
+    record = read_record(out)
     going = [run.name for run in runs if run.status.startswith("running")]
     return render(
         "runs.html.j2",
@@ -128,6 +131,7 @@ def runs_page(out: Path, runs: Sequence[RunSummary], baseline: str | None = None
         heading=f"Runs in {place}",
         summary=_summary(runs, groups, len(broken)),
         apart=_apart(groups, base),
+        sweep=None if record is None else sweep_part(out, record),
         going=going,
         parts=parts,
         more_data=draw_more_data(groups),

@@ -16,7 +16,7 @@ from imgkit.serving.bodies import FORM, JSON, Picture, Pictures, Sent, one_pictu
 from imgkit.serving.gate import RETRY_S, Gate
 from imgkit.serving.page import page_of, reference_of
 from imgkit.serving.passes import Passes
-from imgkit.serving.refusal import Problem, Refused, json_answer
+from imgkit.serving.refusal import CLOSE, Problem, Refused, json_answer
 from imgkit.serving.served import Served
 
 if TYPE_CHECKING:
@@ -190,7 +190,8 @@ def _tell_problems(app: "FastAPI") -> None:
 
     @app.exception_handler(Exception)
     async def of_a_bug(request: "Request", error: Exception) -> "Response":
-        return Refused(500, "imgkit failed.", "Its log says where.").answer()
+        # uvicorn ends a connection on which a bug happened
+        return Refused(500, "imgkit failed.", "Its log says where.", CLOSE).answer()
 
 
 _FILE = {"type": "string", "format": "binary"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgkit.errors import brief
-from imgkit.serving.refusal import Refused
+from imgkit.serving.refusal import CLOSE, Refused
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -19,7 +19,6 @@ Body = TypeVar("Body", bound=BaseModel)
 BODY_S = 30.0
 """How long a request may take to bring its body."""
 JSON, FORM = "application/json", "multipart/form-data"
-_CLOSE = {"Connection": "close"}  # what is left of the body is not waited for
 
 
 class Sent(NamedTuple):
@@ -79,14 +78,14 @@ async def _body(request: "Request", most: int) -> tuple[bytes, str]:
     if kind not in (JSON, FORM):
         said = f"not {brief(kind)}" if kind else "and this request names no type"
         raise Refused(
-            415, f"Pictures come as {JSON} or {FORM}, {said}.", "Type:  curl -F image=@photo.jpg …/predict", _CLOSE
+            415, f"Pictures come as {JSON} or {FORM}, {said}.", "Type:  curl -F image=@photo.jpg …/predict", CLOSE
         )
     length = request.headers.get("content-length", "")
     too_long = Refused(
         413,
         f"A request may have {most:,} bytes.",
         "Send smaller pictures, or fewer at a time; who runs the server may allow more: imgkit serve --max-body",
-        _CLOSE,
+        CLOSE,
     )
     if length.isdecimal() and int(length) > most:
         raise too_long
@@ -98,7 +97,7 @@ async def _body(request: "Request", most: int) -> tuple[bytes, str]:
                 if len(found) > most:
                     raise too_long
     except TimeoutError:
-        raise Refused(408, f"The request was not complete after {BODY_S:g} s.", "Send it again.", _CLOSE) from None
+        raise Refused(408, f"The request was not complete after {BODY_S:g} s.", "Send it again.", CLOSE) from None
     return bytes(found), kind
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from imgkit.errors import brief
 from imgkit.report.serve import HEADERS
-from imgkit.serving.refusal import Refused
+from imgkit.serving.refusal import CLOSE, Refused
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -85,23 +85,22 @@ class Gate:
             self._inside -= brings
 
     def _check(self, scope: "Scope") -> None:
-        """See that a request may come in.
+        """See that a request may come in; of one that may not, the body is not waited for.
 
         Raises:
             Refused: 403, 421 or 503.
         """
-        closed = {"Connection": "close"}  # a body that comes with it is not waited for
         named = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
         host = named[0] if len(named) == 1 else ""
         if self._hosts is not None and host.rpartition(":")[0] not in self._hosts and host not in self._hosts:
             hint = "Ask http://127.0.0.1; other names are answered where imgkit serve was given a --host."
-            raise Refused(421, f"This server is not {brief(host) or 'without a name'}.", hint, closed)
+            raise Refused(421, f"This server is not {brief(host) or 'without a name'}.", hint, CLOSE)
         if scope["method"] != "POST":
             return
         origins = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"origin"]
         if any(urlsplit(origin).netloc != host for origin in origins):
             hint = "A proxy before imgkit serve has to pass the Host on."
-            raise Refused(403, "Another page may not send pictures.", hint, closed)
+            raise Refused(403, "Another page may not send pictures.", hint, CLOSE)
         if self._inside >= self._most:
             retry = {"Retry-After": str(RETRY_S)}
-            raise Refused(503, f"{self._most:,} requests are being answered.", "Ask again.", closed | retry)
+            raise Refused(503, f"{self._most:,} requests are being answered.", "Ask again.", CLOSE | retry)

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from starlette.responses import Response
 
+CLOSE = {"Connection": "close"}
+"""Header of an answer after which the connection ends."""
+
 
 class Problem(BaseModel):
     """Why a request was not answered."""

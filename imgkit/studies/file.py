@@ -1,30 +1,24 @@
 """A study's file: read, checked as a whole, its grid taken apart into variants. The form is that of docs/studies.md."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
-from imgkit.errors import RecipeError, UsageError, printable, suggestion
+from imgkit.errors import suggestion
 from imgkit.recipe.given import Flag
-from imgkit.recipe.load import shipped_recipes
 from imgkit.recipe.problems import Place, Problem, got, option_fault, stop_at
-from imgkit.recipe.toml import Document, Steps, read_toml, value_text
+from imgkit.recipe.toml import Steps, read_toml, value_text
+from imgkit.studies.reader import VERBS, Reader, find_file, shipped_files, shown_as
 from imgkit.studies.schema import Inference, Study, Variant, Verb
 
-SCHEMA = 1
 _KEYS = (
     *("schema", "name", "verb", "recipe", "model", "seeds", "baseline", "compare", "train_images"),
     *("base", "variants", "grid", "inference"),
 )
 _OF_VARIANT = ("name", "model", "set")
-_VERBS = ("finetune", "scratch")
 _COMPARE = ("baseline", "all")
-_KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]{0,79}")  # of a variant or a level: part of a folder's name
-_ORIGINS = ("default", "recipe ", "file ", "preset ", "derived")  # how places begin that are nobody's wish
 _ELSEWHERE = {
     "seed": "seeds stand at the top of the study: seeds = [0, 1, 2]",
     "schema": "the schema is the recipe's own",
@@ -34,8 +28,7 @@ _ELSEWHERE = {
 
 def shipped_studies() -> dict[str, Path]:
     """The studies that come with imgkit: name to file."""
-    folder = next(iter(shipped_recipes().values())).parent / "studies"
-    return {file.stem: file for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem)}
+    return shipped_files("studies")
 
 
 def study_file(source: str | Path) -> Path:
@@ -44,16 +37,7 @@ def study_file(source: str | Path) -> Path:
     Raises:
         UsageError: if there is none; the message suggests the nearest name.
     """
-    shipped = shipped_studies()
-    if isinstance(source, str) and source in shipped:
-        return shipped[source]
-    if Path(source).is_file():
-        return Path(source)
-    shown = printable(str(source))
-    raise UsageError(
-        f"There is no study {shown!r}{suggestion(Path(source).stem, shipped)}.",
-        f"Shipped: {', '.join(shipped)}. Or give the path of a .toml file.",
-    )
+    return find_file(source, shipped_studies(), "study")
 
 
 def read_study(source: str | Path) -> Study:
@@ -65,30 +49,22 @@ def read_study(source: str | Path) -> Study:
             known here.
     """
     file = study_file(source)
-    shown = printable(file.name if isinstance(source, str) and source in shipped_studies() else str(source))
-    # What a place begins with tells recipes whose wish a value is.
-    shown = f"./{shown}" if shown.startswith(_ORIGINS) else shown
-    document = read_toml(file)
-    return _Reader(document, shown).study(str(source), file.read_text(encoding="utf-8-sig"))
+    reader = _StudyReader(read_toml(file), shown_as(source, file, shipped_studies()), _ELSEWHERE)
+    return reader.study(str(source), file.read_text(encoding="utf-8-sig"))
 
 
-class _Reader:
-    """Takes a document apart; every fault is noted, and all are raised at the end."""
-
-    def __init__(self, document: Document, shown: str) -> None:
-        self.document = document
-        self.shown = shown
-        self.problems: list[Problem] = []
+class _StudyReader(Reader):
+    """Reads what only studies have."""
 
     def study(self, source: str, text: str) -> Study:
         top = self.document.values
-        self._check_schema(top)
-        self._unknown((), top, _KEYS)
-        verb = self._word(("verb",), top.get("verb"), _VERBS)
-        name = self._name(("name",), top.get("name"))
+        self.check_schema(top)
+        self.unknown((), top, _KEYS)
+        verb = self.word(("verb",), top.get("verb"), VERBS)
+        name = self.name(("name",), top.get("name"))
         seeds = self._seeds(top.get("seeds"))
-        base = self._values(("base",), top.get("base", {}))
-        model = self._model(top, ())
+        base = self.values(("base",), top.get("base", {}))
+        model = self.model(top, ())
         axes: Mapping[str, tuple[str, ...]] = {}
         if "grid" in top and "variants" in top:
             self.fault(("grid",), "a study has [[variants]] or a [grid], not both")
@@ -104,19 +80,19 @@ class _Reader:
         if names and baseline not in names:
             near = suggestion(str(baseline), names)
             self.fault(("baseline",), f"there is no variant {got(baseline)}{near}; there are {', '.join(names)}")
-        compare = self._word(("compare",), top.get("compare", "baseline"), _COMPARE)
+        compare = self.word(("compare",), top.get("compare", "baseline"), _COMPARE)
         study = Study(
             source=source,
             name=name,
             verb=cast(Verb, verb),
-            recipe=self._text(("recipe",), top.get("recipe", verb or _VERBS[0])),
+            recipe=self.text(("recipe",), top.get("recipe", verb or VERBS[0])),
             seeds=seeds,
             base=base,
             variants=tuple(variants),
             axes=axes,
             baseline=str(baseline),
             compare=compare,
-            train_images=self._count(("train_images",), top["train_images"]) if "train_images" in top else None,
+            train_images=self.count(("train_images",), top["train_images"]) if "train_images" in top else None,
             inference=self._inference(top.get("inference", {})),
             verb_place=self.place(("verb",)).text,
             text=text,
@@ -124,69 +100,15 @@ class _Reader:
         stop_at(self.problems)
         return study
 
-    def place(self, steps: Steps) -> Place:
-        line = self.document.line(steps)
-        return Place(f"{self.shown}:{line}", line)
-
-    def fault(self, steps: Steps, text: str) -> None:
-        key = tuple(f"[{step}]" if isinstance(step, int) else step for step in steps)
-        self.problems.append(Problem(self.place(steps), key, text))
-
-    def _check_schema(self, top: Mapping[str, object]) -> None:
-        """Stop at another schema: what else is wrong could not be told."""
-        schema = top.get("schema")
-        if schema is None:
-            self.fault(("schema",), f"is missing; write schema = {SCHEMA} at the top")
-        elif schema is True or schema != SCHEMA:
-            text = f"the file has schema {value_text(schema)}, this imgkit reads schema {SCHEMA}"
-            raise RecipeError(str(Problem(self.place(("schema",)), ("schema",), text)), f"Write  schema = {SCHEMA}")
-
-    def _unknown(self, steps: Steps, table: Mapping[str, object], known: tuple[str, ...]) -> None:
-        for key in table:
-            if key not in known:
-                near = suggestion(key, known) or f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
-                self.fault((*steps, key), f"unknown key{near}")
-
-    def _text(self, steps: Steps, value: object) -> str:
-        if isinstance(value, str) and value:
-            return value
-        self.fault(steps, "is missing" if value is None else f"expected text, got {got(value)}")
-        return ""
-
-    def _name(self, steps: Steps, value: object) -> str:
-        text = self._text(steps, value)
-        if text and not _NAME.fullmatch(text):
-            self.fault(steps, f"is part of a folder's name: letters, digits and _ . = -, got {text!r}")
-        return text
-
-    def _word(self, steps: Steps, value: object, words: tuple[str, ...]) -> str:
-        if isinstance(value, str) and value in words:
-            return value
-        near = suggestion(value, words) if isinstance(value, str) else ""
-        shown = "is missing; write one of" if value is None else f"got {got(value)}{near}; there are"
-        self.fault(steps, f"{shown} {', '.join(words)}")
-        return ""
-
-    def _count(self, steps: Steps, value: object, least: int = 1) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-            return value
-        self.fault(steps, f"expected a whole number of {least} or more, got {got(value)}")
-        return least
-
     def _seeds(self, value: object) -> tuple[int, ...]:
         if not isinstance(value, list) or not value:
             fault = "is missing" if value is None else f"expected a list of whole numbers, got {got(value)}"
             self.fault(("seeds",), f"{fault}; write seeds = [0, 1, 2]")
             return ()
-        seeds = tuple(self._count(("seeds",), one, least=0) for one in value)
+        seeds = tuple(self.count(("seeds",), one, least=0) for one in value)
         if len(set(seeds)) < len(seeds):
             self.fault(("seeds",), f"names a seed twice: {value_text(value)}")
         return seeds
-
-    def _model(self, table: Mapping[str, object], steps: Steps) -> Flag | None:
-        if "model" not in table:
-            return None
-        return Flag(self.place((*steps, "model")).text, self._text((*steps, "model"), table["model"]))
 
     def _with_model(self, variants: list[Variant], base: Mapping[str, Flag], model: Flag | None) -> list[Variant]:
         """The variants, those without a network of their own with the study's."""
@@ -211,8 +133,8 @@ class _Reader:
             self.fault(("inference",), "expected a table")
             return Inference()
         known = tuple(Inference.__dataclass_fields__)
-        self._unknown(("inference",), table, known)
-        counts = {key: self._count(("inference", key), table[key]) for key in known if key in table}
+        self.unknown(("inference",), table, known)
+        counts = {key: self.count(("inference", key), table[key]) for key in known if key in table}
         return Inference(**counts)
 
     def _variants(self, tables: object) -> list[Variant]:
@@ -224,12 +146,12 @@ class _Reader:
         found: list[Variant] = []
         for position, table in enumerate(cast(list[dict[str, Any]], tables)):
             steps: Steps = ("variants", position)
-            self._unknown(steps, table, _OF_VARIANT)
-            name = self._name((*steps, "name"), table.get("name"))
+            self.unknown(steps, table, _OF_VARIANT)
+            name = self.name((*steps, "name"), table.get("name"))
             if name and name in [one.name for one in found]:
                 self.fault((*steps, "name"), f"there are two variants called {name!r}")
-            values = self._values((*steps, "set"), table.get("set", {}))
-            model = self._model(table, steps)
+            values = self.values((*steps, "set"), table.get("set", {}))
+            model = self.model(table, steps)
             if model is not None and "model.name" in values:
                 self.fault((*steps, "model"), "the set has model.name, too; give it once")
             found.append(Variant(name, values if model is None else {**values, "model.name": model}))
@@ -257,13 +179,13 @@ class _Reader:
                     self.fault(steps, f"a level in a list is text, a number, true or false, got {got(one)}")
                     continue
                 text = one if isinstance(one, str) else value_text(one)
-                found[self._name(steps, text)] = self._values(steps, {name: one}, inside=False)
+                found[self.name(steps, text)] = self.values(steps, {name: one}, inside=False)
         elif isinstance(levels, dict):
             for level, values in levels.items():
                 if isinstance(values, list):
                     self.fault((*steps, level), f'a key with dots stands in quotes: "{name}.{level}" = [value, value]')
                     continue
-                found[self._name((*steps, level), level)] = self._values((*steps, level), values)
+                found[self.name((*steps, level), level)] = self.values((*steps, level), values)
         if len(found) < 2 or (isinstance(levels, list) and len(found) < len(levels)):
             self.fault(steps, "needs two levels at least, each once")
         return found
@@ -276,37 +198,3 @@ class _Reader:
                 if key in owner:
                     self.fault(("grid", axis), f"sets {key}, and so does the factor {owner[key]!r}")
                 owner.setdefault(key, axis)
-
-    def _values(self, steps: Steps, table: object, *, inside: bool = True) -> dict[str, Flag]:
-        """Recipe values of a table, by key with dots; tables inside are taken apart."""
-        if not isinstance(table, dict):
-            self.fault(steps, "expected a table of recipe keys")
-            return {}
-        found: dict[str, Flag] = {}
-        for way, value in _leaves((), table):
-            at, key = (*steps, *way) if inside else steps, ".".join(way)
-            fault = _fault(key, value)
-            if key in found:
-                fault = "is given twice"
-            if fault:
-                self.fault(at, fault)
-            else:
-                found[key] = Flag(self.place(at).text, value)
-        return found
-
-
-def _leaves(way: tuple[str, ...], table: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], object]]:
-    for name, value in table.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves((*way, name), value)
-        else:
-            yield (*way, name), value
-
-
-def _fault(key: str, value: object) -> str | None:
-    """What is wrong with a recipe key or value before any recipe is asked."""
-    if not _KEY.fullmatch(key):
-        return "has not the form of a recipe key, as train.ema"
-    if key in _ELSEWHERE:
-        return _ELSEWHERE[key]
-    return option_fault(tuple(value) if isinstance(value, list) else value)

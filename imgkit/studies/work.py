@@ -69,8 +69,11 @@ Worker = Callable[[Mapping[str, Any], Request], Outcome]
 """Does a job, see `cli.child`, apart from this process; passes on what signals ask."""
 
 
-def in_a_process(job: Mapping[str, Any], request: Request) -> Outcome:
-    """Do a job in a fresh process; it hears no Ctrl-C of the terminal but through this one."""
+def in_a_process(job: Mapping[str, Any], request: Request, meanwhile: Callable[[], object] = lambda: None) -> Outcome:
+    """Do a job in a fresh process; it hears no Ctrl-C of the terminal but through this one.
+
+    `meanwhile` is called again and again until it ends.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "result.json"
         command = [sys.executable, "-P", "-m", "imgkit.cli.child", json.dumps(job), str(file)]
@@ -81,6 +84,7 @@ def in_a_process(job: Mapping[str, Any], request: Request) -> Outcome:
                 code = process.wait(_LOOK_S)
                 break
             except subprocess.TimeoutExpired:
+                meanwhile()
                 if request.stop is not None and asked is None:
                     asked = request.stop
                     process.send_signal(asked)

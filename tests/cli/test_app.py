@@ -22,11 +22,14 @@ COMMANDS = [
     "lr-find",
     "probe",
     "study",
+    "sweep",
     "evaluate",
     "predict",
     "report",
     "plot",
     "serve",
+    "export",
+    "push",
     "models",
     "recipes",
     "doctor",
@@ -79,7 +82,7 @@ def test_help_is_grouped_and_says_what_to_try(imgkit: Run, args: tuple[str, ...]
 @pytest.mark.parametrize(
     "args",
     [[command] for command in COMMANDS]
-    + [["data", "check"], ["data", "preview"], ["data", "prepare"], ["data", "split"]]
+    + [["data", "check"], ["data", "preview"], ["data", "prepare"], ["data", "split"], ["data", "pack"]]
     + [["data", "label-errors"], ["data", "learning-curve"]],
 )
 def test_help_of_each_command_fits_80_columns(imgkit: Run, args: list[str]) -> None:

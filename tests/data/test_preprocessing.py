@@ -109,6 +109,14 @@ def test_quick_pixels_are_those_of_pillow_but_for_rounding(
     assert apart.float().mean() < 0.25
 
 
+def test_normalise_has_the_same_bits_in_either_memory_format() -> None:
+    preprocessing, images = rule(24, mean=[0.485, 0.456, 0.406], std=[0.2, 0.3, 0.4]), torch.arange(2 * 3 * 8 * 6 * 2)
+    images = images.to(torch.uint8).view(4, 3, 8, 6)
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(preprocessing.normalise(images), preprocessing.normalise(last))
+    assert preprocessing.normalise(last).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_normalise_equals_the_formula_and_keeps_the_memory_format() -> None:
     preprocessing = rule(8)
     images = torch.stack([preprocessing(picture(20, 30, seed)) for seed in range(4)])

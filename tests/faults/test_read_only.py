@@ -44,6 +44,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
         ("data", "preview", "--by-class", *TABLE),
     ],
     "data prepare": [("data", "prepare", "test_resnet", *DATA, "--image-size", "16", "--workers", "0")],
+    "data pack": [("data", "pack", "../mine/pictures", "--out", "shards")],
     "data split": [("data", "split", "../mine/pictures", "--out", "splits.csv")],
     "data label-errors": [("data", "label-errors", *PROBED)],
     "data learning-curve": [("data", "learning-curve", *PROBED, "--seeds", "2")],
@@ -58,6 +59,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     "lr-find": [("lr-find", *NETWORK, *DATA, *SMALL[:-1], "--steps", "10", "--out", "rates")],
     "probe": [("probe", "test_resnet", *DATA, "--weights", "none", "--workers", "0", "--image-size", "32")],
     "study": [("study", "../mine/small.toml", *DATA, "--plugin", "../mine/my_plugin.py", "--smoke")],
+    "sweep": [("sweep", "../mine/sweep.toml", *DATA, "--smoke", "--out", "sweep")],
     "evaluate": [("evaluate", "ready"), ("evaluate", "ready", *DATA, "--split", "val"), ("evaluate", "ready", *TABLE)],
     "predict": [
         ("predict", "ready", "../mine/pictures", "--out", "answers.csv", "--grid", "grid.png"),
@@ -68,10 +70,29 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     "report": [("report",), ("report", "ready")],
     "plot": [("plot", "ready"), ("plot", "../mine/epochs.csv", "--out", "plots")],
     "serve": [("serve", "ready", "--port", "0")],
+    "export": [("export", "ready", "--to", "timm"), ("export", "ready", "--to", "torch-export")],
+    "push": [("push", "ready", "me/cats")],
     "models": [("models", "resnet"), ("models", "my_tiny", "--plugin", "../mine/my_plugin.py")],
     "recipes": [("recipes",)],
     "doctor": [("doctor",)],
 }
+
+SWEEP = """
+schema = 1
+name = "small"
+verb = "scratch"
+model = "test_resnet"
+trials = 2
+
+[base]
+"model.image_size" = 32
+"run.workers" = 0
+"train.batch_size" = 8
+"train.precision" = "float32"
+
+[space]
+lr = { low = 1e-4, high = 1e-2, log = true }
+"""
 
 # Places for what a command writes that lie among the pictures: each is refused.
 AMONG_THEM: list[tuple[str, ...]] = [
@@ -91,6 +112,7 @@ AMONG_THEM: list[tuple[str, ...]] = [
     (*FILL, "--out", "../mine/template.csv"),
     (*FILL, "--out", "../mine/elsewhere/train/cat/0.png"),
     (*FILL[:2], "../mine/table.csv", *FILL[3:], "--out", "../mine/elsewhere/train/cat/0.png"),
+    ("sweep", "../mine/sweep.toml", *DATA, "--out", "../mine/pictures/sweep"),
 ]
 
 
@@ -119,6 +141,7 @@ def belongings(mine: Path) -> None:
     shutil.copy(PLUGIN, mine / "my_plugin.py")
     study = write_study(mine, LISTED, "[0]")
     study.write_text(study.read_text().replace('"data.test" = 0.25\n', ""))  # the pictures have splits
+    (mine / "sweep.toml").write_text(SWEEP)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +154,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("IMGKIT_CACHE", str(place / "cache"))
         data = str(place / "mine" / "pictures")
         ready = short_run(place / "work", "phases.top.steps=1", "phases.all.epochs=1", data=data, name="ready")
+        ready.export("timm", images=2)
         shutil.copy(place / "work" / "short.toml", place / "mine" / "short.toml")
         weights = checkpoint.load(ready.folder.path / "checkpoints", lambda text: None)
         assert weights is not None
@@ -172,6 +196,9 @@ def at_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     A server is asked about all pictures.
     """
     monkeypatch.setattr("imgkit.studies.conduct.conduct.__kwdefaults__", {"dry_run": False, "worker": forking()})
+    worker = forking()
+    sweeping = {"dry_run": False, "worker": lambda job, request, meanwhile: worker(job, request)}
+    monkeypatch.setattr("imgkit.sweeps.conduct.conduct.__kwdefaults__", sweeping)
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     opened: list[str] = []
     monkeypatch.setenv("DISPLAY", ":0")

@@ -104,6 +104,7 @@ COMMON = {
     "monitor": st.sampled_from(tuple(MONITORS["single"])).map("val/{}".format),
     "early_stop": st.none() | st.integers(1, 9),
     "time_limit": st.sampled_from(["90s", "1h 30m"]),
+    "score_test": st.booleans(),
     "data.path": TEXT,
     "data.more": st.lists(TEXT, max_size=2),
     "data.label_col": TEXT | st.lists(TEXT, min_size=1, max_size=3, unique=True),

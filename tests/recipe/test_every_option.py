@@ -181,6 +181,7 @@ ELSEWHERE = {
     "monitor": "test_experiment.py::test_the_best_epoch_becomes_the_model_and_test_is_scored_once_with_it",
     "early_stop": "test_experiment.py::test_early_stop_counts_epochs_without_gain_and_still_finishes",
     "time_limit": "test_time_limit.py::test_a_run_stops_in_time_on_the_same_path_and_ends_as_usual",
+    "score_test": "test_finish.py::test_a_test_that_is_held_back_is_scored_by_evaluate_alone",
     "data.path": "data/test_sources.py::test_order_of_places",
     "data.more": "data/test_joined.py::test_the_flag_is_given_several_times",
     "data.train": "data/test_load.py::test_pair",

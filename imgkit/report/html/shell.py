@@ -2,8 +2,8 @@
 
 A template lies beside this file, extends `base.html.j2` and fills its block `content`. A script `NAME.js` beside
 `NAME.html.j2` is inlined after `page.js`, and a `NAME.css` after `page.css`. Every text that a template puts out is
-escaped and has its control and bidirectional characters made visible; `Markup` is put out as it is, and only `svg.py`
-and this file make any.
+escaped and has its control and bidirectional characters made visible; `Markup` is put out as it is, and only `svg.py`,
+`lanes.py` and this file make any.
 """
 
 import base64

@@ -1,0 +1,1 @@
+"""Sweeps: a search over recipe values, whose trials are ordinary runs."""
