@@ -234,7 +234,9 @@ def test_no_memory_is_a_503_and_a_bug_a_500(caplog: pytest.LogCaptureFixture) ->
     held = Held(served.network, fails=RuntimeError("sizes do not match"))
     held.go.set()
     with answering(replace(served, network=held)) as client:
-        assert "imgkit failed" in problem(client.post("/predict", json=in_json(PICTURE)), 500)
+        answer = client.post("/predict", json=in_json(PICTURE))
+        assert "imgkit failed" in problem(answer, 500)
+        assert answer.headers["connection"] == "close", "uvicorn closes it: a client is not to ask on it again"
         assert client.get("/healthz").status_code == 200
     assert "RuntimeError: sizes do not match" in caplog.text
 
