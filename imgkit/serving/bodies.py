@@ -3,12 +3,12 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgkit.errors import brief
+from imgkit.serving.parts import parts_of
 from imgkit.serving.refusal import CLOSE, Refused
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def one_picture(request: "Request", most_bytes: int) -> Sent:
     body, kind = await _body(request, most_bytes)
     if kind == JSON:
         return _decoded(_parsed(Picture, body), "image")
-    (found,) = await _of_form(request, body, "image", 1)
+    (found,) = _of_form(request, body, "image", 1)
     return found
 
 
@@ -66,7 +66,7 @@ async def several_pictures(request: "Request", most_bytes: int, most: int) -> li
     """
     body, kind = await _body(request, most_bytes)
     if kind == FORM:
-        return await _of_form(request, body, "images", most)
+        return _of_form(request, body, "images", most)
     given = _parsed(Pictures, body).images
     _refuse_more(len(given), most)
     return [_decoded(one, f"images[{place}].image") for place, one in enumerate(given)]
@@ -117,35 +117,24 @@ def _decoded(given: Picture, where: str) -> Sent:
         raise Refused(422, f"{where} is not base64.", "Encode the file's content:  base64 -w0 photo.jpg") from None
 
 
-async def _of_form(request: "Request", body: bytes, field: str, most: int) -> list[Sent]:
+def _of_form(request: "Request", body: bytes, field: str, most: int) -> list[Sent]:
     """The files of a form, all under the name `field`."""
-    from starlette.formparsers import MultiPartException, MultiPartParser
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = MultiPartParser(request.headers, stream())
-    parser.spool_max_size = 0  # of a part, in memory: without a limit, so that nothing goes to the disk
+    hint = f"Type:  curl -F {field}=@photo.jpg …"
     try:
-        form = await parser.parse()
-    except (MultiPartException, UnicodeDecodeError) as error:
-        raise Refused(422, f"The form cannot be read: {brief(error)}", f"Type:  curl -F {field}=@photo.jpg …") from None
-    found, hint = [], f"Type:  curl -F {field}=@photo.jpg …"
-    try:
-        for name, part in form.multi_items():
-            if name != field or isinstance(part, str):
-                what = "is no file" if name == field else "is not known"
-                raise Refused(422, f"The part {brief(name)!r} of the form {what}.", hint)
-            found.append(Sent(part.filename or "", part.file.read()))  # in memory: nothing is waited for
-    finally:
-        await form.close()
-    if not found:
+        parts = parts_of(body, request.headers["content-type"], most + 1)
+    except ValueError as error:
+        raise Refused(422, f"The form cannot be read: {brief(error)}", hint) from None
+    for part in parts:
+        if part.field != field or part.file is None:
+            what = "is no file" if part.field == field else "is not known"
+            raise Refused(422, f"The part {brief(part.field)!r} of the form {what}.", hint)
+    if not parts:
         raise Refused(422, f"The form has no file {field!r}.", hint)
-    _refuse_more(len(found), most)
-    return found
+    _refuse_more(len(parts), most)
+    return [Sent(part.file or "", part.content) for part in parts]
 
 
 def _refuse_more(found: int, most: int) -> None:
     if found > most:
         several = "…/predict/batch takes several." if most == 1 else "Send the others in a second request."
-        raise Refused(422, f"{found:,} pictures in a request; it may have {most:,}.", several)
+        raise Refused(422, f"More pictures in a request than {most:,}.", several)

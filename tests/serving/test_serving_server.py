@@ -89,6 +89,13 @@ def test_a_port_that_is_taken_and_a_host_that_is_none() -> None:
             listen(host, 0)
 
 
+def test_no_answer_waits_for_an_acknowledgement_of_its_head() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        taken, _ = listening.accept()
+        with taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_addresses() -> None:
     for host, start in (("127.0.0.1", "http://127.0.0.1:"), ("localhost", "http://"), ("0.0.0.0", "http://0.0.0.0:")):  # noqa: S104
         with listen(host, 0) as listening:
