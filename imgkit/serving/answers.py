@@ -12,8 +12,8 @@ class _Shape(BaseModel):
 class Guess(_Shape):
     """A class and its calibrated probability."""
 
-    label: str
-    prob: float = Field(ge=0, le=1)
+    label: str = Field(description="The class.")
+    prob: float = Field(ge=0, le=1, description="From 0 to 1.")
 
 
 class Health(_Shape):
@@ -28,7 +28,7 @@ class Health(_Shape):
 
 
 _PATH = (str, Field(description="The name that the picture was sent with."))
-_TOP = (list[Guess], Field(description="The `top_k` most likely classes, best first."))
+_TOP = (list[Guess], Field(description="The top_k most likely classes, best first."))
 _ERROR = (str, Field(description="Why the picture cannot be read; empty where it can."))
 _MORE: dict[str, Any] = {
     "guess": (str | None, Field(description="The most likely class, also where the answer is left open.")),

@@ -126,8 +126,9 @@ def _add_answers(app: "FastAPI", desk: Desk, limits: Limits) -> None:
     answer = answer_shape(several=desk.served.several, columns=desk.served.columns)
     problems = {status: {"model": Problem, "description": words} for status, words in _PROBLEMS.items()}
     one, some = Picture.model_json_schema(), _inlined(Pictures.model_json_schema(), limits.images)
-    of_one: Any = {200: {"model": answer}, **problems}
-    of_some: Any = {200: {"model": answers_shape(answer)}, **problems}
+    of_one: Any = {200: {"model": answer, "description": "An Answer."}, **problems}
+    told = "An Answer for each picture, in the order in which they were sent: answers."
+    of_some: Any = {200: {"model": answers_shape(answer), "description": told}, **problems}
 
     @app.post("/predict", responses=of_one, response_model=None, openapi_extra=_bodies(one, "image", _FILE))
     async def predict(request: Request, asked: query) -> "Response":
@@ -136,7 +137,7 @@ def _add_answers(app: "FastAPI", desk: Desk, limits: Limits) -> None:
         try:
             return json_answer(await desk.row(sent, asked.top_k))
         except BadImage as error:
-            raise Refused(422, f"The picture cannot be read: {error.reason}", "Send another one.") from None
+            raise Refused(422, f"The picture cannot be read: {error.reason}.", "Send another one.") from None
 
     files = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": limits.images}
 
@@ -150,7 +151,7 @@ def _add_answers(app: "FastAPI", desk: Desk, limits: Limits) -> None:
 def _add_pages(app: "FastAPI", served: Served, limits: Limits) -> None:
     from fastapi.responses import HTMLResponse
 
-    @app.get("/healthz", responses={200: {"model": Health}}, response_model=None)
+    @app.get("/healthz", responses={200: {"model": Health, "description": "What is served."}}, response_model=None)
     async def health() -> "Response":
         """Whether pictures are answered, and by what."""
         return json_answer(served.health())

@@ -65,6 +65,8 @@
     add(card, "p", file.name || "pasted picture").className = "name";
     by("asked").prepend(card);
     show(file, card);
+    const waiting = add(card, "p", "asking …");
+    waiting.className = "soft";
     left += 1;
     last = last.then(async () => {
       try {
@@ -75,6 +77,7 @@
         add(card, "p", error.message).className = "trouble";
         by("told").textContent = `${file.name}: ${error.message}`;
       }
+      waiting.remove();
       left -= 1;
       if (left) by("told").textContent += ` (${left} to go)`;
     });
