@@ -158,3 +158,8 @@ def room(folder: Path, size: int) -> str:
         OSError: if the disk does not say what is free.
     """
     return f"{about_bytes(size)} needed, {about_bytes(shutil.disk_usage(folder).free)} free"
+
+
+def cache_folder() -> Path:
+    """$IMGKIT_CACHE, else ~/.cache/imgkit. Need not exist."""
+    return Path(os.environ.get("IMGKIT_CACHE") or Path.home() / ".cache" / "imgkit")

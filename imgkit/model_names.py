@@ -13,12 +13,13 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from imgkit import __version__
-from imgkit.data.builtin import cache_folder
 from imgkit.errors import UsageError, did_you_mean
+from imgkit.files import cache_folder
 
 OWN = (
     *("lsvrc_residual", "multilabel_cnn", "vgg11_compact", "vgg19_res3", "vgg_a", "vgg_a_bn", "vgg_a_lrn", "vgg_b"),
@@ -54,6 +55,8 @@ ALIASES = {
     "mobilenetv3": "mobilenetv3_large_100",
     "efficientnet-lite0": "tf_efficientnet_lite0",
 }
+
+_REGISTERED = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
 
 
 class _Known(NamedTuple):
@@ -144,14 +147,42 @@ def search(pattern: str) -> list[str]:
     ]
 
 
+def begun(start: str) -> list[str]:
+    """The names that begin with `start`, in milliseconds: never is timm imported. Tags are given where it has a dot.
+
+    Where the cache has no names yet, they are read from the text of timm's source, without tags.
+    """
+    kept = _kept(_kept_file())
+    if kept is None:
+        return [name for name in (*OWN, *_in_source()) if name.startswith(start)]
+    names = kept.tagged if "." in start else kept.plain
+    return [name for name in names if name.startswith(start)]
+
+
+def _in_source() -> list[str]:
+    spec = find_spec("timm")  # looks for it, and imports nothing
+    folder = Path(spec.origin).parent / "models" if spec is not None and spec.origin else None
+    files = folder.glob("*.py") if folder is not None else ()
+    return [name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))]
+
+
+def _kept_file() -> Path:
+    own = hashlib.sha256(" ".join(OWN).encode()).hexdigest()[:8]  # they change between versions, too
+    return cache_folder() / f"names-timm-{version('timm')}-imgkit-{__version__}-{own}.json"
+
+
+def _kept(file: Path) -> _Known | None:
+    with suppress(OSError, ValueError, TypeError):  # none there, or not what was written
+        return _Known(**json.loads(file.read_text(encoding="utf-8")))
+    return None
+
+
 def _known() -> _Known:
     """The names in timm's registry where it is imported (more may be there), else those kept in the cache."""
-    own = hashlib.sha256(" ".join(OWN).encode()).hexdigest()[:8]  # they change between versions, too
-    file = cache_folder() / f"names-timm-{version('timm')}-imgkit-{__version__}-{own}.json"
+    file = _kept_file()
     untouched = "timm" not in sys.modules  # nobody has registered a network of their own
-    if untouched:
-        with suppress(OSError, ValueError, TypeError):  # none there, or not what was written
-            return _Known(**json.loads(file.read_text(encoding="utf-8")))
+    if untouched and (kept := _kept(file)) is not None:
+        return kept
     import_module("imgkit.models")  # which registers imgkit's own
     from timm.models import get_deprecated_models, get_pretrained_cfg, list_models
 

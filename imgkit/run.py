@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from imgkit.bounds import read_json
 from imgkit.data.rows import exists
 from imgkit.errors import DiskError, UsageError, disk_told, printable
@@ -148,6 +146,8 @@ class RunFolder:
         Raises:
             UsageError: if another process holds it; the message names it.
         """
+        from filelock import FileLock, Timeout
+
         lock = FileLock(self.path / "run.lock")
         try:
             lock.acquire(timeout=_LOCK_S)

@@ -35,7 +35,7 @@ def latest_run(out: Path, say: Callable[[str], None] | None) -> Path:
     if name in left:
         return out / name
     if not left:
-        hint = _of_studies(out, _runs_below(out)) or "Train one: imgkit finetune resnet50 --data PICTURES"
+        hint = _of_studies(out, runs_below(out)) or "Train one: imgkit finetune resnet50 --data PICTURES"
         raise UsageError(f"There is no run in {out}.", hint)
     newest = max(left, key=lambda one: _begun_ns(out / one))
     if say is not None:
@@ -62,7 +62,7 @@ def no_runs(out: Path) -> UsageError:
 
 def no_such_run(name: str, out: Path) -> UsageError:
     """What to say of a name that no run has; runs of studies are suggested by their folder and name."""
-    here, below = runs_in(out), _runs_below(out)
+    here, below = runs_in(out), runs_below(out)
     return UsageError(
         f"There is no run called {printable(name)!r} in {out}{suggestion(name, [*here, *below])}.",
         ("" if here else _of_studies(out, below))
@@ -70,7 +70,7 @@ def no_such_run(name: str, out: Path) -> UsageError:
     )
 
 
-def _runs_below(out: Path) -> list[str]:
+def runs_below(out: Path) -> list[str]:
     """`study/run` of the studies in a folder."""
     folders = sorted(out.iterdir()) if out.is_dir() else []
     studies = [folder for folder in folders if folder.name[:1] != "." and _is_study(folder)]

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -252,6 +251,8 @@ class Screen:
 
 def versions_line() -> str:
     """`imgkit 0.1.0 · Python 3.11 · torch 2.14.1 · timm 1.0.31`, without importing any of them."""
+    from importlib.metadata import version  # as long to import as all of this file
+
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     return " · ".join([f"imgkit {__version__}", python, *(f"{name} {version(name)}" for name in ("torch", "timm"))])
 

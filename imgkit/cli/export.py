@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.cli.options import PLUGIN
 from imgkit.exports.formats import Format
 from imgkit.quantity import about_bytes
@@ -23,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
+    name: Annotated[str, complete.RUN],
     to: Annotated[Format, typer.Option("--to", help="The format.")],
     images: Annotated[
         int | None, typer.Option(metavar="N", help="Validation images that both networks answer (256).")
@@ -70,7 +71,7 @@ def export(
 
 
 def push(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
+    name: Annotated[str, complete.RUN],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A model repository of the hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository that only you see.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Send; else it is only shown what would be sent.")] = False,

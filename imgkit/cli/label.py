@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.cli.destination import check_folder, destination
 from imgkit.cli.fill import fill_template, refuse_idle
 from imgkit.cli.forms import EXTENSION, Base, ClassesAs, Format, Vote, lines_of, refuse_unread
@@ -27,7 +28,7 @@ _WORTH_SAYING = 0.005  # a runner-up below this probability is left out of such 
 
 
 def predict(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
+    name: Annotated[str, complete.RUN],
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUTS", help="Images, folders, a CSV of images, or - for paths on stdin."),
@@ -43,7 +44,10 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     form: Annotated[Format | None, typer.Option("--format", help="The form, whatever the file is called.")] = None,
     also: Annotated[
-        list[str] | None, typer.Option("--with", metavar="NAME", help="A further run that votes. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--with", metavar="NAME", help="A further run that votes. Repeatable.", autocompletion=complete.runs
+        ),
     ] = None,
     vote: Annotated[Vote | None, typer.Option(help="How they vote (else mean, of probabilities).")] = None,
     classes_as: Annotated[ClassesAs | None, typer.Option(help="What competition writes (else index).")] = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.cli.destination import check_folder
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.data.rows import absolute, count, is_folder
@@ -36,7 +37,10 @@ def add_to(app: typer.Typer) -> None:
 def label(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Of the images, at any depth.")],
     run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A run that suggests, under --runs, or: latest")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="A run that suggests, under --runs, or: latest", autocompletion=complete.runs
+        ),
     ] = None,
     classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="The classes, or more than the run's.")] = None,
     out: Annotated[

@@ -12,9 +12,12 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from imgkit.cells import bare
+from imgkit.cli import complete
 from imgkit.cli.label import predict
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
+from imgkit.cli.ranks import led
 from imgkit.cli.report import report
+from imgkit.cli.train import use_given_plugins
 from imgkit.data.rows import count
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen
@@ -36,8 +39,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
-    data: Annotated[str | None, typer.Option(help="Other data: a folder or CSV (else the run's own).")] = None,
+    name: Annotated[str, complete.RUN],
+    data: Annotated[
+        str | None, typer.Option(help="Other data: a folder or CSV (else the run's own).", autocompletion=complete.data)
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test (else test, or val without test).")] = None,
     image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
     label_col: Annotated[list[str] | None, typer.Option(help="CSV column with the labels. Repeatable.")] = None,
@@ -71,10 +76,11 @@ def evaluate(
     if given and data is None:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise UsageError(f"{flag} is not used: it describes other data.", "Name them:  --data FOLDER_OR_CSV")
-    run = api.open_run(name, out=runs, plugin=plugin or [], screen=Screen())
-    shown = Screen(file=sys.stdout)
+    shown, screen = Screen(file=sys.stdout), Screen()
     other = None if data is None else DataSettings.model_validate({"path": data, **given})
-    metrics = run.evaluate(data=other, split=split, root=root, device=device, images=not no_images, screen=Screen())
+    with led(use_given_plugins({"plugin": plugin})):
+        run = api.open_run(name, out=runs, plugin=plugin or [], screen=screen)
+        metrics = run.evaluate(data=other, split=split, root=root, device=device, images=not no_images, screen=screen)
     print_metrics(metrics, shown)
     if data is None:
         named = shlex.quote(run.folder.address) + plugin_words(run.folder)
@@ -82,7 +88,9 @@ def evaluate(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Print this recipe.", autocompletion=complete.recipes)
+    ] = None,
 ) -> None:
     """List the recipes that come with imgkit, or print one."""
     from imgkit.recipe.load import recipe_summary, shipped_recipes
@@ -192,7 +200,10 @@ def weakest_classes(file: Path) -> list[dict[str, str]]:
 
 
 def models(
-    pattern: Annotated[str | None, typer.Argument(metavar="[PATTERN]", help="Part of a name; * may be used.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Argument(metavar="[PATTERN]", help="Part of a name; * may be used.", autocompletion=complete.networks),
+    ] = None,
     cached: Annotated[bool, typer.Option("--cached", help="Only models whose weights are on this machine.")] = False,
     plugin: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A Python file with networks of your own. Repeatable.")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.errors import UsageError
 
 
@@ -43,7 +44,12 @@ class Option:
     def parameter(self) -> inspect.Parameter:
         """The parameter that Typer reads."""
         info = typer.Option(
-            self.flag, help=self.text, rich_help_panel=self.panel, metavar=self.metavar, show_default=bool(self.default)
+            self.flag,
+            help=self.text,
+            rich_help_panel=self.panel,
+            metavar=self.metavar,
+            show_default=bool(self.default),
+            autocompletion=complete.BY_FLAG.get(self.flag),
         )
         optional = self.kind if self.default is not None else self.kind | None
         return inspect.Parameter(
@@ -90,6 +96,7 @@ OPTIONS = (
     Option("--epochs", "epochs", int, "Epochs of the phase that has them.", _RECIPE),
     Option("--batch-size", "train.batch_size", int, "Images per update.", _RECIPE),
     Option("--micro-batch", "train.micro_batch", int, "Images per forward pass; less memory.", _RECIPE),
+    Option("--exact-world", "train.exact_world", int, "Processes whose divisors give the same bits.", _RECIPE),
     Option("--sampler", "train.sampler", str, "uniform, balanced, sqrt or weighted draws.", _RECIPE),
     Option("--image-size", "model.image_size", int, "Side of the images, in pixels.", _RECIPE),
     Option("--fit", "model.fit", Literal["crop", "squash", "letterbox"], "How pictures are made to fit it.", _RECIPE),
@@ -114,6 +121,7 @@ OPTIONS = (
     Option("--no-feature-cache", "run.feature_cache", bool, "Keep no features, and take none that are kept.", _MACHINE),
     Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
     Option("--name", "", str, "Name of the run's folder (else from time, model, data).", _RUN),
+    Option("--resume", "", Literal["auto"], "With --name: begin the run, or go on with it.", _RUN),
     Option(
         "--folds", "", int, "Cross-validate: K trainings, each scored on the part it did not see.", _RUN, metavar="K"
     ),
@@ -145,7 +153,7 @@ _OF_SPLIT = (
     Option("--out", "", Path, "The CSV to write.", _RUN, Path("split.csv")),
 )
 _NOT_IN_LR_FIND = (
-    *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
+    *("--epochs", "--lr", "--monitor", "--early-stop", "--time", "--exact-world", "--resume"),
     *("--from", "--out", "--name", "--folds", "--track", "--dry-run", "--print-recipe", "--smoke"),
 )
 _MACHINES = ("--device", "--workers", "--no-feature-cache")
@@ -212,10 +220,7 @@ def split_signature() -> inspect.Signature:
 
 def signature_of_paths(options: Sequence[Option]) -> inspect.Signature:
     """The signature of a command that takes folders or tables, and options."""
-    given = typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).")
-    first = inspect.Parameter(
-        "data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
-    )
+    first = _first("data", list[str] | None, complete.PATHS)
     return inspect.Signature([first, *(option.parameter() for option in options)])
 
 
@@ -226,10 +231,7 @@ def lr_find_signature() -> inspect.Signature:
 
 def probe_signature() -> inspect.Signature:
     """The signature of `probe`: MODELs, and those options that mean something where heads alone are solved."""
-    given = typer.Argument(metavar="MODEL...", help="timm models, such as resnet50 (imgkit models lists them).")
-    first = inspect.Parameter(
-        "networks", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[list[str] | None, given]
-    )
+    first = _first("networks", list[str] | None, complete.MODELS)
     shared = [option for option in OPTIONS if option.panel == _DATA or option.flag in _IN_PROBE]
     return inspect.Signature([first, *(option.parameter() for option in [*shared, *_OF_PROBE])])
 
@@ -258,13 +260,14 @@ def _of_features() -> list[Option]:
 
 
 def _signature(options: Sequence[Option]) -> inspect.Signature:
-    model = typer.Argument(
-        metavar="MODEL", help="A timm model, such as resnet50 (imgkit models lists them).", show_default=False
-    )
-    first = inspect.Parameter(
-        "model", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[str | None, model]
-    )
+    first = _first("model", str | None, complete.MODEL)
     return inspect.Signature([first, *(option.parameter() for option in options)])
+
+
+def _first(name: str, kind: object, info: object) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[kind, info]
+    )
 
 
 def typed(flags: Mapping[str, tuple[str, object]]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.errors import UsageError, printable
 from imgkit.screen import Screen
 
@@ -19,7 +20,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def plot(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, latest; or a FILE.csv.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A run under --runs, a path, latest; or a FILE.csv.", autocompletion=complete.runs
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder of the plots (else plots/ of the run).")] = None,
     phases: Annotated[
         str | None, typer.Option(metavar="EPOCHS", help="Of a CSV: last epochs of phases, as 20,30.")

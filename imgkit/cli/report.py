@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.data.rows import count, listed
 from imgkit.errors import UsageError, printable
 from imgkit.run import RunFolder
@@ -20,9 +21,14 @@ _SERVED_S = 3600.0  # of one sleep while a page is served
 
 
 def report(
-    path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder of runs, or one run.")] = "runs",
+    path: Annotated[
+        str, typer.Argument(metavar="[PATH]", help="A folder of runs, or one run.", autocompletion=complete.runs)
+    ] = "runs",
     baseline: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Compare runs with this one (else with the best).")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Compare runs with this one (else with the best).", autocompletion=complete.runs
+        ),
     ] = None,
     by: Annotated[
         list[str] | None,

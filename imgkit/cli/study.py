@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.cli.train import smoke_asked
 from imgkit.errors import printable
 from imgkit.screen import Screen
@@ -21,9 +22,14 @@ def add_to(app: typer.Typer) -> None:
 
 def study(
     name: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="A file, or one that comes with imgkit.")
+        str | None,
+        typer.Argument(
+            metavar="[STUDY]", help="A file, or one that comes with imgkit.", autocompletion=complete.studies
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder or CSV, over the study's own.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder or CSV, over the study's own.", autocompletion=complete.data)
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=X", help="A recipe value of every run. Repeatable.")
     ] = None,
@@ -63,7 +69,7 @@ def study(
 def _list() -> None:
     """The studies that come with imgkit."""
     from imgkit.recipe.load import recipe_summary
-    from imgkit.studies.file import shipped_studies
+    from imgkit.recipe.shipped import shipped_studies
 
     shipped, screen = shipped_studies(), Screen(file=sys.stdout)
     width = max(map(len, shipped), default=0) + 2

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.cli.train import smoke_asked
 from imgkit.errors import printable
 from imgkit.screen import Screen
@@ -24,10 +25,17 @@ def add_to(app: typer.Typer) -> None:
 
 def sweep(
     name: Annotated[
-        str | None, typer.Argument(metavar="[SWEEP]", help="A file, or one that comes with imgkit.")
+        str | None,
+        typer.Argument(
+            metavar="[SWEEP]", help="A file, or one that comes with imgkit.", autocompletion=complete.sweeps
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder or CSV, over the sweep's own.")] = None,
-    model: Annotated[str | None, typer.Option(help="A network, over the sweep's own.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder or CSV, over the sweep's own.", autocompletion=complete.data)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A network, over the sweep's own.", autocompletion=complete.networks)
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="How many in all, over the sweep's own.")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=X", help="A recipe value of every trial. Repeatable.")
@@ -44,8 +52,9 @@ def sweep(
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps a trial, to see whether it works.")] = False,
 ) -> None:
     """Search recipe values; typed again, also elsewhere, it is one more worker."""
+    from imgkit.recipe.shipped import shipped_sweeps
     from imgkit.sweeps.conduct import conduct
-    from imgkit.sweeps.file import shipped_sweeps, sweep_file
+    from imgkit.sweeps.file import sweep_file
     from imgkit.sweeps.plan import ask
 
     if name is None:

@@ -1,7 +1,6 @@
 """Built-in data sets: written once as PNG files into the cache, then read like any folder."""
 
 import colorsys
-import os
 import re
 import shutil
 import tempfile
@@ -14,7 +13,10 @@ from PIL import Image
 
 from imgkit.data.rows import absolute
 from imgkit.errors import DataError, DiskError
+from imgkit.files import cache_folder
 from imgkit.keys import key, splitmix64
+
+__all__ = ["BUILTIN", "SIDE_PX", "builtin_folder", "cache_folder", "is_builtin"]
 
 BUILTIN = ("digits", "synthetic")
 SIDE_PX = 32
@@ -22,11 +24,6 @@ _VERSION = 1  # part of the folder's name: changed pictures get another folder
 _SYNTHETIC = re.compile(r"^synthetic(?::(?P<classes>\d{1,4})x(?P<images>\d{1,5}))?$")
 _NOISE = 64  # of 255, to either side: a single pixel does not tell neighbouring classes apart
 Picture = npt.NDArray[np.uint8]
-
-
-def cache_folder() -> Path:
-    """$IMGKIT_CACHE, else ~/.cache/imgkit. Need not exist."""
-    return Path(os.environ.get("IMGKIT_CACHE") or Path.home() / ".cache" / "imgkit")
 
 
 def is_builtin(name: str) -> bool:

@@ -122,7 +122,7 @@ def file_system(url: str) -> tuple[Any, str]:
         ImportError: if the package for such URLs is missing; its text names it.
         ValueError: if there are no such URLs.
     """
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+    from fsspec.core import url_to_fs
 
     system, path = url_to_fs(url)
     return system, path

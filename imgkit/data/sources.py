@@ -108,7 +108,8 @@ def refuse_inside(
 
     Args:
         place: where they are. Beside a CSV runs may lie: of its folder only what it lists is data.
-        root: the folder that `--root` names for the pictures of a CSV.
+        root: the folder that `--root` names for the pictures of a CSV; of a table that lies in `out` itself it may be
+            the folder of another table, beside which runs may lie, too.
         out: folder of runs or another thing to write, which may not exist yet.
         called: what it is, for people.
         beside: a name for it beside the data.
@@ -117,7 +118,8 @@ def refuse_inside(
         UsageError: if `out` lies in a data folder; the hint has a place that does not.
     """
     folders = [place.path, place.val_path, *(other.path for other in place.more)]
-    for folder in (*folders, None if root is None else absolute(root)):
+    dealt = place.path is not None and place.path.resolve().is_relative_to(out.resolve())  # a table of folds
+    for folder in (*folders, None if root is None or dealt else absolute(root)):
         if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
             better = folder.parent / beside
             other = min(os.path.relpath(better), str(better), key=len)

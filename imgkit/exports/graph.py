@@ -54,7 +54,7 @@ def require_onnx() -> None:
     """
     try:
         import onnx
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError(

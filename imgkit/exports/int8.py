@@ -49,7 +49,7 @@ class Session:
     """
 
     def __init__(self, file: Path, threads: int = 0) -> None:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
@@ -127,7 +127,7 @@ def _write(source: Path, file: Path, images: Pixels, settings: dict[str, Any]) -
 
 def _reader(images: Pixels) -> Any:  # noqa: ANN401  (a class of onnxruntime, which is imported late)
     """The calibration images as onnxruntime asks for them."""
-    from onnxruntime.quantization import CalibrationDataReader  # type: ignore[import-untyped]
+    from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self, batches: Iterator[Pixels]) -> None:

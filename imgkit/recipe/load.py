@@ -27,6 +27,7 @@ from imgkit.recipe.problems import (
     unknown_key,
 )
 from imgkit.recipe.schema import DataSettings, ModelSettings, PhaseSettings, Recipe, TrainSettings
+from imgkit.recipe.shipped import shipped_recipes
 from imgkit.recipe.toml import read_toml, value_text
 
 __all__ = ["Flag", "Loaded", "load_recipe", "recipe_summary", "shipped_recipes"]
@@ -49,14 +50,6 @@ class Loaded:
     recipe: Recipe
     origins: Mapping[str, str]
     source: str
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with imgkit: name to file."""
-    package = Path(__file__).parents[1]
-    installed = package / "_recipes"
-    folder = installed if installed.is_dir() else package.parent / "recipes"
-    return {file.stem: file for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem)}
 
 
 def recipe_summary(path: Path) -> str:

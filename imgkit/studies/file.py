@@ -9,8 +9,9 @@ from typing import Any, cast
 from imgkit.errors import suggestion
 from imgkit.recipe.given import Flag
 from imgkit.recipe.problems import Place, Problem, got, option_fault, stop_at
+from imgkit.recipe.shipped import shipped_studies
 from imgkit.recipe.toml import Steps, read_toml, value_text
-from imgkit.studies.reader import VERBS, Reader, find_file, shipped_files, shown_as
+from imgkit.studies.reader import VERBS, Reader, find_file, shown_as
 from imgkit.studies.schema import Inference, Study, Variant, Verb
 
 _KEYS = (
@@ -24,11 +25,6 @@ _ELSEWHERE = {
     "schema": "the schema is the recipe's own",
     "name": "the recipe keeps its name; a variant has one of its own",
 }
-
-
-def shipped_studies() -> dict[str, Path]:
-    """The studies that come with imgkit: name to file."""
-    return shipped_files("studies")
 
 
 def study_file(source: str | Path) -> Path:

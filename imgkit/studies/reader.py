@@ -6,7 +6,6 @@ from pathlib import Path
 
 from imgkit.errors import RecipeError, UsageError, printable, suggestion
 from imgkit.recipe.given import Flag
-from imgkit.recipe.load import shipped_recipes
 from imgkit.recipe.problems import Place, Problem, got, option_fault
 from imgkit.recipe.toml import Document, Steps, value_text
 
@@ -15,12 +14,6 @@ VERBS = ("finetune", "scratch")
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]{0,79}")  # of a variant or a level: part of a folder's name
 _ORIGINS = ("default", "recipe ", "file ", "preset ", "derived")  # how places begin that are nobody's wish
-
-
-def shipped_files(kind: str) -> dict[str, Path]:
-    """The files of a kind, "studies" or "sweeps", that come with imgkit: name to file."""
-    folder = next(iter(shipped_recipes().values())).parent / kind
-    return {file.stem: file for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem)}
 
 
 def find_file(source: str | Path, shipped: Mapping[str, Path], kind: str) -> Path:

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from imgkit.recipe.given import Flag
 from imgkit.recipe.problems import got, option_fault, stop_at
+from imgkit.recipe.shipped import shipped_sweeps
 from imgkit.recipe.toml import Steps, read_toml, value_text
-from imgkit.studies.reader import VERBS, Reader, find_file, shipped_files, shown_as
+from imgkit.studies.reader import VERBS, Reader, find_file, shown_as
 from imgkit.studies.schema import Verb
 from imgkit.sweeps.schema import Choices, Domain, Range, Sweep
 
@@ -36,11 +37,6 @@ _FIXED_SECTIONS = {
     "save": "keys of [save] change nothing that is learned",
     "budget": "keys of [budget] change nothing that is learned",
 }
-
-
-def shipped_sweeps() -> dict[str, Path]:
-    """The sweeps that come with imgkit: name to file."""
-    return shipped_files("sweeps")
 
 
 def sweep_file(source: str | Path) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from cli_run import Run
 from pretended_sweeps import pretending, write_sweep
 
-from imgkit.sweeps.file import shipped_sweeps
+from imgkit.recipe.shipped import shipped_sweeps
 
 pytest_plugins = ["cli_fixture"]
 

@@ -542,6 +542,9 @@ def test_runs_are_never_put_into_the_data(tmp_path: Path, monkeypatch: pytest.Mo
         refuse_inside(find_data(DataSettings(path=path)), None, Path("runs"))
     with pytest.raises(UsageError, match="inside the data folder pictures"):
         refuse_inside(find_data(DataSettings(path="table.csv")), "pictures", Path("pictures") / "runs")
+    (Path("runs") / "5fold").mkdir(parents=True)
+    (Path("runs") / "5fold" / "folds.csv").touch()  # of folds of table.csv: runs may lie beside that
+    refuse_inside(find_data(DataSettings(path="runs/5fold/folds.csv")), ".", Path("runs") / "5fold")
 
 
 PREDICTED = "path,label,prob,error\n'=a.jpg,'-one,0.9,\n''=b.jpg,x,0.9,\n'c.jpg,x,0.9,\n"

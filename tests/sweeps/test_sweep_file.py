@@ -5,7 +5,8 @@ import pytest
 from pretended_sweeps import write_sweep
 
 from imgkit.errors import RecipeError, UsageError
-from imgkit.sweeps.file import read_sweep, shipped_sweeps
+from imgkit.recipe.shipped import shipped_sweeps
+from imgkit.sweeps.file import read_sweep
 from imgkit.sweeps.plan import ask, plan_corners
 from imgkit.sweeps.schema import Choices, Range
 
