@@ -3,7 +3,7 @@
 # make proof   those that take longer: kills of fresh processes, the whole option matrix
 # make campaign  every fault of tests/faults, and its figures for docs/reliability.md
 # make nightly MINUTES=30   a soak and a fuzz, of so many minutes each
-# make browser the pages of `imgkit report` and `imgkit label` in a real browser, where there is a chromium
+# make browser the pages of `imgkit report`, `label` and `serve` in a real browser, where there is a chromium
 # make lint    style and types
 # make lock    requirements.lock anew: the newest versions that fit together, and the hash of each of their files
 # make audit   whether a known weakness lies in one of them (asks a service on the network)
@@ -32,7 +32,8 @@ nightly: $(VENV)/ready
 
 browser: $(VENV)/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
-	$(BIN)/pytest -m slow tests/report/test_browser.py tests/report/test_accessible.py tests/labelling/test_browser.py
+	$(BIN)/pytest -m slow tests/report/test_browser.py tests/report/test_accessible.py tests/labelling/test_browser.py \
+		tests/serving/test_serving_browser.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
