@@ -92,8 +92,10 @@ def send(parcel: Parcel, repo: str, *, private: bool) -> str:
         WeightsError: if the hub refuses or cannot be reached.
     """
     import huggingface_hub
-    from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError  # HTTPError: that of its own HTTP library
+    from huggingface_hub import errors
 
+    # That of the HTTP library beneath, which depends on the version: of no network it is told by this one.
+    unanswered: type[Exception] = getattr(errors, "HTTPError", OSError)
     hub = huggingface_hub.HfApi()
     proof = parcel.proof
     message = f"imgkit: {proof['format']}, compared with run {proof['run']} on {proof['n']} images"
@@ -102,9 +104,9 @@ def send(parcel: Parcel, repo: str, *, private: bool) -> str:
         done = hub.upload_folder(
             repo_id=repo, folder_path=parcel.folder, commit_message=message, allow_patterns=[*parcel.files]
         )
-    except LocalTokenNotFoundError as error:
+    except errors.LocalTokenNotFoundError as error:
         raise WeightsError("The hub does not know who you are.", "Log in:  hf auth login   or set HF_TOKEN") from error
-    except (HTTPError, OSError) as error:
+    except (unanswered, errors.HfHubHTTPError, OSError) as error:
         raise WeightsError(
             f"The hub did not take {repo}: {brief(error)}", "Check the name, your rights and the network."
         ) from error

@@ -133,8 +133,8 @@ class _SweepReader(Reader):
         """What each key may be; tables of keys are not taken apart, so a key with dots stands in quotes."""
         if not isinstance(table, dict) or not table:
             example = "under [space] write  lr = { low = 1e-5, high = 1e-2, log = true }"
-            fault = "expected a table" if table else "is missing" if table is None else "is empty"
-            self.fault(("space",), f"{fault}; {example}")
+            what = "expected a table" if table else "is missing" if table is None else "is empty"
+            self.fault(("space",), f"{what}; {example}")
             return {}
         found: dict[str, Domain] = {}
         for key, asked in table.items():

@@ -11,7 +11,7 @@ import timm
 import torch
 from cli_run import Run as Command
 from exported_run import trained
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from imgkit.errors import UsageError
 from imgkit.exports.push import check_repo
@@ -130,7 +130,10 @@ def test_what_was_not_verified_is_not_sent(
     [
         (LocalTokenNotFoundError("no token"), "Log in: hf auth login"),
         (OSError("unreachable"), "The hub did not take me/squares: unreachable"),
-        (HTTPError("Name or service not known"), "The hub did not take me/squares: Name or service not known"),
+        (
+            HfHubHTTPError.__mro__[1]("Name or service not known"),
+            "The hub did not take me/squares: Name or service not known",
+        ),
         (None, "The hub did not take me/squares: 403"),
     ],
 )
