@@ -24,7 +24,7 @@ def study(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[STUDY]", help="A file, or one that comes with imgkit.", autocompletion=complete.studies
+            metavar="STUDY", help="A file, or one that comes with imgkit.", autocompletion=complete.studies
         ),
     ] = None,
     data: Annotated[

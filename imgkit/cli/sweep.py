@@ -27,7 +27,7 @@ def sweep(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SWEEP]", help="A file, or one that comes with imgkit.", autocompletion=complete.sweeps
+            metavar="SWEEP", help="A file, or one that comes with imgkit.", autocompletion=complete.sweeps
         ),
     ] = None,
     data: Annotated[
