@@ -6,6 +6,7 @@ python -m imgkit.cli.reference docs/cli.md build/man
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import typer
@@ -16,7 +17,6 @@ from imgkit import __version__
 from imgkit.cli.app import app
 from imgkit.errors import ImgkitError, Interrupted
 
-BAR = "\\|"
 Row = tuple[str, str]  # a name, with the kind of its value; and what it is
 
 
@@ -93,14 +93,18 @@ def page(commands: Sequence[Command]) -> str:
             links = [(f"[{name}](#{f'{command.path} {name}'.replace(' ', '-')})", words) for name, words in rows]
             lines += _table(heading, links)
         for heading, rows in command.options.items():
-            lines += _table(heading, [(f"`{name}`", words) for name, words in rows])
+            lines += _table(heading, [(_code(name), words) for name, words in rows])
     lines += ["## Exit codes", "", *_table("Code", exit_codes())]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _table(heading: str, rows: list[Row]) -> list[str]:
-    cells = [f"| {name.replace('|', BAR)} | {_prose(words)} |" for name, words in rows]
-    return [f"| {heading} | |", "|---|---|", *cells, ""]
+    return [f"| {heading} | |", "|---|---|", *(f"| {name} | {_prose(words)} |" for name, words in rows), ""]
+
+
+def _code(words: str) -> str:
+    """A span of code within a table, in which no one way of writing a bar is understood everywhere."""
+    return f"<code>{escape(words).replace('|', '&#124;')}</code>" if "|" in words else f"`{words}`"
 
 
 def _prose(words: str) -> str:
