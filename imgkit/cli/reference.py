@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from imgkit import __version__
@@ -45,8 +46,10 @@ def walk() -> list[Command]:
     return list(_below(root, typer.Context(root, info_name="imgkit")))
 
 
-def _below(command: TyperCommand | TyperGroup, context: typer.Context) -> Iterator[Command]:
-    below, parts, options = [], {}, {}
+def _below(command: Any, context: typer.Context) -> Iterator[Command]:  # Typer's class of commands has no public name
+    below: list[Any] = []
+    parts: dict[str, list[Row]] = {}
+    options: dict[str, list[Row]] = {}
     if isinstance(command, TyperGroup):
         below = [one for name in command.list_commands(context) if (one := command.get_command(context, name))]
     for one in below:
