@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
 from imgkit.api_folds import Folds, cross_validate
-from imgkit.api_options import FinetuneOptions, Options, flags_of, refuse_unknown
+from imgkit.api_options import FinetuneOptions, Options, flags_of, refuse_ranks, refuse_unknown
 from imgkit.api_run import Run
 from imgkit.errors import UsageError
 from imgkit.notebook import usual_screen
@@ -195,6 +195,7 @@ def prepared(
 ) -> Iterator[tuple["Setup", "LoadedData", Screen]]:
     """What training works with; what it sets for the whole process is given back when the block ends."""
     refuse_unknown(verb, options)
+    refuse_ranks()
     screen = options.get("screen") or usual_screen()
     plugins = use_plugins(options.get("plugin", ()), options.get("screen"))
     loaded = load_recipe(recipe, flags=flags_of(verb, model, options), sets=options.get("sets", ()))
@@ -240,6 +241,7 @@ def resume(
         UsageError: if there is no such run, another process works on it, or a plugin is missing or changed.
         DataError: if its data changed.
     """
+    refuse_ranks()
     screen = screen or usual_screen()
     folder = RunFolder.open(name, Path(out), screen.note)
     require_same_plugins(folder, use_plugins(plugin, screen))

@@ -1,5 +1,7 @@
 """The options of `imgkit.finetune` and `imgkit.scratch`, and the recipe keys that they give."""
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -134,6 +136,22 @@ def refuse_unknown(verb: str, options: Mapping[str, object]) -> None:
         raise UsageError(
             f"{verb} has no option {unknown!r}{suggestion(unknown, offered)}",
             f'Known: {", ".join(offered)}. Any key of the recipe goes through sets=["train.optimizer=sgd"].',
+        )
+
+
+def refuse_ranks() -> None:
+    """See that a training is not started several times at once, by a script under torchrun.
+
+    Raises:
+        UsageError: if it is; the command shares the work instead.
+    """
+    told = [os.environ.get(name) for name in ("RANK", "MASTER_ADDR", "WORLD_SIZE")]
+    if not all(told) or told[-1] == "1":
+        return
+    if (world := sys.modules.get("imgkit.world")) is None or world.current() is None:
+        raise UsageError(
+            f"torchrun started this {os.environ['WORLD_SIZE']} times, and each would train by itself.",
+            "Share the training by the command:  torchrun … -m imgkit finetune MODEL --name NAME --resume auto",
         )
 
 

@@ -55,11 +55,14 @@ def choose_device(wanted: str, hint: str = _OTHER_DEVICE) -> torch.device:
     return device
 
 
-def choose_workers(asked: int | None, device: torch.device) -> int:
-    """How many processes load images: as asked, else from the number of cores; more of them for a GPU."""
+def choose_workers(asked: int | None, device: torch.device, sharing: int = 1) -> int:
+    """How many processes load images: as asked, else from the number of cores; more of them for a GPU.
+
+    The cores are those of this machine's, where so many trainings are `sharing` them.
+    """
     if asked is not None:
         return asked
-    cores = os.cpu_count() or 1
+    cores = max(1, (os.cpu_count() or 1) // sharing)
     return min(8, cores) if device.type == "cuda" else min(2, cores - 1)
 
 

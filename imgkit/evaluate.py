@@ -1,6 +1,7 @@
 """Scores a network on a split, and stores what it answered."""
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgkit.data.byte_range import status
+from imgkit.data.byte_range import resolved, status
 from imgkit.data.csv_table import header_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import load_data
@@ -22,9 +23,10 @@ from imgkit.evidence import Images
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
-from imgkit.run import RunFolder
+from imgkit.run import MODEL_FILES, RunFolder
 from imgkit.scoring import score, store
 from imgkit.screen import Screen
+from imgkit.world import as_tensor, check_device, current, ranks_here
 
 _CALLED = 100  # bytes of the name of other data that go into that of a folder
 
@@ -53,6 +55,7 @@ def evaluate_run(
     loaded = load_run_model(folder)
     weights = {key: loaded.config["imgkit"][key] for key in ("step", "mean_of") if key in loaded.config["imgkit"]}
     chosen = choose_device(device)
+    check_device(chosen)
     keep_freed_memory()
     if data is None:
         settings, index, where, named = recipe.data, read_index(folder, about), str(about["data"]["where"]), None
@@ -81,6 +84,8 @@ def evaluate_run(
     elif split is None:
         _say_mixed(splits, where, screen)
     screen.fact("Data", f"{where} · {name} · {len(rows):,} images · {len(index.classes)} classes")
+    workers = choose_workers(recipe.run.workers, chosen, ranks_here())
+    _share(folder, index, device=device, workers=recipe.run.workers, max_pixels=settings.max_pixels)
     with screen.progress("scoring") as progress:
         scores = score(
             loaded.model,
@@ -88,7 +93,7 @@ def evaluate_run(
             rows,
             preprocessing=loaded.preprocessing,
             device=chosen,
-            workers=choose_workers(recipe.run.workers, chosen),
+            workers=workers,
             max_pixels=settings.max_pixels,
             progress=progress,
             warn=screen.warn,
@@ -98,6 +103,20 @@ def evaluate_run(
         pictures = Images(loaded.model, index, rows, loaded.preprocessing, settings.max_pixels, progress)
         metrics = store(place, scores, index, seed=recipe.seed, beside=pictures if images else None, **about_it)
     return metrics | {"folder": str(place)}
+
+
+def _share(folder: RunFolder, index: Index, **how: object) -> None:
+    """Give the other ranks, if there are any, the model and the table of what is scored."""
+    world = current()
+    if world is None:
+        return
+    files = {name: (folder.path / "model" / name).read_bytes() for name in MODEL_FILES}
+    with tempfile.TemporaryDirectory(prefix="imgkit-") as place:
+        index.write_csv(Path(place) / "index.csv")
+        files["index.csv"] = (Path(place) / "index.csv").read_bytes()
+    tensors = {name: as_tensor(content) for name, content in files.items()}
+    classes, root = list(index.classes), resolved(index.root)
+    world.send("scene", tensors, classes=classes, root=root, task=index.task, **how)
 
 
 def _stored(folder: RunFolder, place: Path, data: str) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from imgkit.duration import format_seconds
 from imgkit.epoch_log import loaded_line, saved_line
 from imgkit.errors import DataError, DiskError, ImgkitError, Interrupted, memory_told
 from imgkit.finish import finish, write_page
+from imgkit.following import lead, shared
 from imgkit.head import pictures_of, solve_phase
 from imgkit.plateau import remembered
 from imgkit.plugin_files import plugin_words
@@ -28,12 +29,12 @@ from imgkit.run import RunFolder, State
 from imgkit.saving import Saver, Then
 from imgkit.scoring import store
 from imgkit.screen import Screen
-from imgkit.setup import Setup
+from imgkit.setup import Setup, trainer_of
 from imgkit.signals import Request, hear_signals
 from imgkit.time_limit import TimeLimit, epoch_notes
 from imgkit.tracked import config_of, tell_end
 from imgkit.tracking import Tracking
-from imgkit.trainer import Trainer, Update
+from imgkit.trainer import Update
 from imgkit.trunk import phase_batches
 from imgkit.validation import Validation
 
@@ -55,14 +56,7 @@ class Experiment:
         self.setup = setup
         self.screen = screen
         self.progress = Progress()
-        self.trainer = Trainer(
-            setup.model,
-            preprocessing=setup.preprocessing,
-            device=setup.device,
-            autocast=setup.autocast,
-            seed=setup.recipe.seed,
-            loss_of=setup.loss_of,
-        )
+        self.trainer = trainer_of(setup)
         test, val = (len(setup.index.rows(split)) for split in ("test", "val"))
         mean = setup.recipe.save.average_best is not None
         self._limit = TimeLimit(setup.recipe.time_limit, closings=1 + mean + test / val)
@@ -83,6 +77,7 @@ class Experiment:
         """
         try:
             with hear_signals() as self._request:
+                lead(self.folder, self._request)
                 self._records = self._restore()
                 self._set_status("running")
                 try:
@@ -168,9 +163,10 @@ class Experiment:
         """Gradient updates of a phase from the current step on."""
         start = self.progress.step
         batches = phase_batches(self.setup, phase, start, self.screen, self._watched)
+        shards = shared(self.setup, phase, self.trainer, start)
         with closing(batches), memory_told(self.setup.no_memory(phase)), self.setup.files_told():
             began = asked = time.monotonic()
-            for update in self.trainer.train(phase, batches, start, self._lowered):
+            for update in self.trainer.train(phase, batches, start, self._lowered, shards):
                 self.progress.train_seconds += time.monotonic() - asked
                 pace = (time.monotonic() - began) / (update.step - start)
                 if update.step - start == _TIME_AFTER and phase.steps_per_epoch > _TIME_AFTER:

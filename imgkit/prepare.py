@@ -51,8 +51,10 @@ from imgkit.recipe.write import render
 from imgkit.run import SCHEMA, RunFolder, check_place
 from imgkit.screen import Screen
 from imgkit.setup import Setup, say_data, say_setup
+from imgkit.shares import check_shares
 from imgkit.tracking import check_trackers
 from imgkit.trunk import whole_network
+from imgkit.world import check_device, ranks, ranks_here
 
 _SMOKE_IMAGES = 16  # of a split, or one of each class
 
@@ -76,6 +78,7 @@ def prepare(
     check_trackers(recipe.run.track)
     _set_up_machine(recipe)
     device = choose_device(recipe.run.device)
+    check_device(device)
     for phase in recipe.phases:
         if phase.solver == "sgd":
             check_optimizer(resolve(recipe, phase).train)
@@ -98,13 +101,14 @@ def prepare(
         start.check(index, screen)
     check_classes(loaded, len(index.classes))  # fewer than listed, where those of one are all left out
     plan = make_plan(loaded, len(index.rows("train")))
+    check_shares(plan, ranks())
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     for text in created.notes:
         screen.note(text)
     model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     limits = measure(model, loaded, size=created.preprocessing.size, device=device, machine=describe(device))
     check(limits, name=created.name, loaded=loaded, classes=len(index.classes))
-    workers = choose_workers(recipe.run.workers, device)
+    workers = choose_workers(recipe.run.workers, device, ranks_here())
     about = {
         "schema": SCHEMA,
         "verb": verb,
@@ -187,7 +191,8 @@ def _check_phases(setup: Setup, screen: Screen) -> None:
             make_optimizer(model, settings, phase.lr)
             if random and settings.batch_norm == "frozen" and learns_statistics(model):
                 unnormalised.append(phase.name)
-            check_memory(model, setup.device, size, settings.batch_size, settings.micro_batch, setup.autocast, channels)
+            given = settings.batch_size // ranks()
+            check_memory(model, setup.device, size, given, settings.micro_batch, setup.autocast, channels)
         else:
             check_solvable(model, torch.randn(2, channels, *size).to(setup.device))
             if left := left_by_a_solve(model):
@@ -271,6 +276,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     new = f"imgkit {about['verb']} --recipe {shlex.quote(str(folder.path / 'recipe.toml'))} --device cpu"
     new += plugin_words(folder)
     device = choose_device(about["device"], f"Resume it where there is such a device, or start a new run:  {new}")
+    check_device(device)
     _say_changes(about, device, screen)
     index = read_index(folder, about)
     if fresh and index.fingerprint != about["data"]["fingerprint"]:  # later, that of the checkpoint is looked at
@@ -284,16 +290,18 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     weights = find_source(settings)
     if fresh:
         _check_weights(weights, about["weights"]["sha256"])
+    plan = make_plan(loaded, len(index.rows("train")))
+    check_shares(plan, ranks())
     created = create_model(settings, len(index.classes), recipe.seed, weights)
     return Setup(
         loaded=loaded,
         index=index,
-        plan=make_plan(loaded, len(index.rows("train"))),
+        plan=plan,
         model=created.model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         preprocessing=Preprocessing.from_dict(about["preprocessing"]),
         device=device,
         autocast=FORMATS[about["format"]["precision"]],
-        workers=choose_workers(recipe.run.workers if workers is None else workers, device),
+        workers=choose_workers(recipe.run.workers if workers is None else workers, device, ranks_here()),
         about=about,
         warn=screen.warn,
     )

@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from imgkit.errors import DivergedError, UsageError, disk_told, memory_told
 from imgkit.head import solve_phase
 from imgkit.recipe.plan import PhasePlan
 from imgkit.run import replace_text
 from imgkit.screen import Screen
-from imgkit.setup import Setup
+from imgkit.setup import Setup, trainer_of
 from imgkit.trainer import Trainer
 
 SHORTEST = 10  # updates from which there is a curve
@@ -114,7 +113,7 @@ def run_range_test(setup: Setup, *, steps: int, min_lr: float, max_lr: float, ou
         )
     with disk_told(out):
         out.mkdir(parents=True, exist_ok=True)
-    trainer = _trainer(setup, setup.model)
+    trainer = trainer_of(setup)
     for phase in setup.plan.phases[: setup.plan.phases.index(target)]:
         screen.phase(phase.name)
         trainer.begin(phase)
@@ -122,7 +121,7 @@ def run_range_test(setup: Setup, *, steps: int, min_lr: float, max_lr: float, ou
     # Averages score nothing here.
     phase = replace(target, steps=steps, settings=target.settings.model_copy(update={"ema": 0.0}))
     rates = np.geomspace(min_lr, max_lr, steps).tolist()
-    reference = _trainer(setup, copy.deepcopy(setup.model))
+    reference = trainer_of(replace(setup, model=copy.deepcopy(setup.model)))
     untouched = list(_losses(setup, reference, phase, [0.0] * steps, screen, "loss before"))
     level, losses = sum(untouched) / steps, list[float]()
     with suppress(DivergedError):  # a rate far too large: the curve ends before it
@@ -145,18 +144,6 @@ def run_range_test(setup: Setup, *, steps: int, min_lr: float, max_lr: float, ou
     return curve
 
 
-def _trainer(setup: Setup, model: nn.Module) -> Trainer:
-    seed = setup.recipe.seed
-    return Trainer(
-        model,
-        preprocessing=setup.preprocessing,
-        device=setup.device,
-        autocast=setup.autocast,
-        seed=seed,
-        loss_of=setup.loss_of,
-    )
-
-
 def _smoothed(losses: Sequence[float], untouched: Sequence[float]) -> list[float]:
     """The running mean of what updates changed, at the level of the mean loss before any."""
     level = sum(untouched) / len(untouched)
@@ -171,7 +158,7 @@ def _losses(
     trainer.begin(phase)
     first = phase.first_step
     with closing(batches), memory_told(setup.no_memory(phase)), screen.progress(label) as progress:
-        for update in trainer.train_at(phase, batches, first, lambda step: rates[step - first]):
+        for update in trainer.train_at(phase, batches, first, lambda step: rates[step - first], setup.shards(phase)):
             progress(update.step - first, len(rates))
             yield update.loss
 

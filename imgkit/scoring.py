@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from imgkit.energy import Meter
 from imgkit.errors import DiskError, memory_told
 from imgkit.evaluations import Beside, write_evaluation
 from imgkit.features import BATCH, filled
+from imgkit.shares import in_rounds, positions
+from imgkit.world import current
 
 
 @dataclass(frozen=True)
@@ -53,35 +55,48 @@ def score(
     """Run `model`, moved to `device`, over rows of the index in evaluation mode and float32.
 
     What it answers to an image is the same to the last bit whichever images are beside it, as in `features.extract`.
+    So several ranks, which share the rows, get what one would; the cost is then not told.
 
     Raises:
         BadImage: at a file that cannot be read.
         DeviceError: if memory runs out, or a worker process dies.
     """
-    logits, targets, ids = [], [], []
+    world, classes, logits = current(), len(index.classes), []
+    own = rows if world is None else rows[positions(len(rows), BATCH, world.rank, world.size)]
+    if world is not None and world.leads:
+        world.send("score", {**of_model(model), "rows": torch.from_numpy(rows)})
     batches = eval_batches(
-        index, rows, preprocessing=preprocessing, batch_size=BATCH, workers=workers, max_pixels=max_pixels, warn=warn
+        index, own, preprocessing=preprocessing, batch_size=BATCH, workers=workers, max_pixels=max_pixels, warn=warn
     )
     done, at_work, meter, began = 0, 0.0, Meter(), time.perf_counter()
-    # A traceback may hold the generator until the process ends, which waits for its loaders.
-    with closing(batches), memory_told(no_room(device, BATCH)), torch.inference_mode():
-        model = model.to(device).eval()
+
+    def answers() -> Iterator[torch.Tensor]:
+        nonlocal at_work
         for batch in batches:
             given = time.perf_counter()
             images = filled(preprocessing.normalise(batch.images.to(device, non_blocking=True)))
-            logits.append(model(images)[: len(batch.ids)].float().cpu())  # device sync
+            found = model(images)[: len(batch.ids)].float().cpu()  # device sync
             at_work += time.perf_counter() - given
             meter.look()
-            targets.append(batch.targets)
-            ids.append(batch.ids)
-            done += len(batch.ids)
+            yield found
+
+    # A traceback may hold the generator until the process ends, which waits for its loaders.
+    with closing(batches), memory_told(no_room(device, BATCH)), torch.inference_mode():
+        model = model.to(device).eval()
+        for part in in_rounds(answers(), len(rows), BATCH, classes, world):
+            logits.append(part)
+            done += len(part)
             if progress is not None:
                 progress(done, len(rows))
+    assert done == len(rows), "every row is scored once, in order"
     seconds = time.perf_counter() - began
     cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device, joules=meter.joules)
-    found = Scores(torch.cat(logits).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy(), cost)
-    assert np.array_equal(found.ids, rows), "every row is scored once, in order"
-    return found
+    return Scores(torch.cat(logits).numpy(), index.select(rows).targets(), rows, cost if world is None else None)
+
+
+def of_model(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a network, for the ranks that score with it."""
+    return {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
 
 
 def store(

@@ -13,7 +13,7 @@ from imgkit.branch import Start
 from imgkit.class_weights import logit_shifts, weights_lines
 from imgkit.data.aspect import crop_warnings
 from imgkit.data.augment import TrainTransform
-from imgkit.data.batches import Batch, train_batches
+from imgkit.data.batches import Batch, Place, train_batches
 from imgkit.data.class_table import class_table, sampling_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData
@@ -35,7 +35,10 @@ from imgkit.recipe.task import WORDS
 from imgkit.schedule_fit import schedule_warnings
 from imgkit.scoring import Scores, score
 from imgkit.screen import Screen
+from imgkit.shares import Shards, slice_of
 from imgkit.signals import Watched
+from imgkit.trainer import Trainer
+from imgkit.world import current
 
 _LARGE = 15_000_000  # parameters; measured: tf_efficientnet_lite0 (4.7) trains at 39 images a second on two cores
 _NAMED = 3  # files of a batch that diverged
@@ -77,9 +80,23 @@ class Setup:
         """What makes the pictures that a phase trains on."""
         return TrainTransform(self.preprocessing, phase.augment, phase.ramp, self.prepared)
 
+    def shards(self, phase: PhasePlan) -> Shards:
+        """How the batches of a phase are cut up, and who computes what."""
+        world, exact = current(), phase.settings.exact_world
+        return Shards(exact or (1 if world is None else world.size), exact is not None, world)
+
     def batches(self, phase: PhasePlan, start: int, stop: int) -> Generator[Batch, None, None]:
-        """The batches of updates `start`..`stop - 1` of a phase that takes gradient steps."""
-        rows = self.index.rows("train")
+        """The batches of updates `start`..`stop - 1` of a phase that takes gradient steps; of each, this rank's part.
+
+        Where pictures are mixed, that part begins with the picture before it, which is mixed with its first one.
+        """
+        rows, world = self.index.rows("train"), current()
+
+        def part(places: list[Place]) -> list[Place]:
+            if world is None:
+                return places
+            return slice_of(places, world.rank, world.size, before=phase.augment.mixes)
+
         return train_batches(
             self.index,
             rows,
@@ -94,6 +111,7 @@ class Setup:
             max_pixels=self.recipe.data.max_pixels,
             weights=row_weights(self.index, rows, phase.settings.sampler),
             views=phase.views,
+            part=part,
             warn=self.warn,
         )
 
@@ -157,6 +175,18 @@ class Setup:
         """The loss of a phase on the training labels, with the weights that run.json has."""
         weights = self.about["loss_weights"].get(phase.name)
         return make_loss(phase.loss, LabelFacts.of(self.index, weights, self.device))
+
+
+def trainer_of(setup: Setup) -> Trainer:
+    """What trains the network of a setup."""
+    return Trainer(
+        setup.model,
+        preprocessing=setup.preprocessing,
+        device=setup.device,
+        autocast=setup.autocast,
+        seed=setup.recipe.seed,
+        loss_of=setup.loss_of,
+    )
 
 
 def plan_lines(setup: Setup) -> list[str]:

@@ -5,7 +5,7 @@ by (seed, s), and every rate is a function of `s`, so nothing has to be remember
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -17,21 +17,22 @@ from torch import Tensor, nn
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.depthwise import quick_depthwise
-from imgkit.errors import DivergedError, UsageError
 from imgkit.features import answer, load_solution
 from imgkit.hits import NO_HITS, Hits, hits_of
 from imgkit.keys import key, seed_everything
-from imgkit.loss_scale import WIDER, LossScale
+from imgkit.loss_scale import LossScale
 from imgkit.losses import Loss
-from imgkit.mixing import draw_mix, partners
+from imgkit.mixing import Mix, draw_mix
 from imgkit.models.freeze import set_trainable, train_mode
 from imgkit.models.recompute import set_grad_checkpointing, statistics_kept
 from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.plan import PhasePlan
 from imgkit.schedules import make_schedule
+from imgkit.shares import ALONE, Given, Shards, ShardSums
 from imgkit.solve import Solution
-
-_SMALLEST = 32  # px: most networks halve an image five times, so nothing is left of a smaller one
+from imgkit.sync_norm import synced
+from imgkit.update_faults import diverged, finite, one_image_told
+from imgkit.world import World
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,17 @@ class Trainer:
             self.averaged.set(self.model)
 
     def train(
-        self, phase: PhasePlan, batches: Iterator[Batch], start: int, lowered: Callable[[], float] = lambda: 1.0
+        self,
+        phase: PhasePlan,
+        batches: Iterator[Batch],
+        start: int,
+        lowered: Callable[[], float] = lambda: 1.0,
+        shards: Shards = ALONE,
     ) -> Iterator[Update]:
         """Make the updates `start`..`phase.stop - 1` from `batches`, yielding after each one.
 
         The caller may evaluate or save between two updates: the next one seeds everything anew. Before each, `lowered`
-        gives what the scheduled rate is multiplied by, in [0, 1].
+        gives what the scheduled rate is multiplied by, in [0, 1]. `shards` says which part of each batch is given.
 
         Raises:
             DivergedError: if loss or gradient stop being finite; the weights are those before that step. In float16
@@ -143,30 +149,39 @@ class Trainer:
         def rate(step: int) -> float:
             return (phase.lr or 0.0) * factor((step - phase.first_step) / phase.steps) * lowered()
 
-        yield from self.train_at(phase, batches, start, rate)
+        yield from self.train_at(phase, batches, start, rate, shards)
 
     def train_at(
-        self, phase: PhasePlan, batches: Iterator[Batch], start: int, rate: Callable[[int], float]
+        self,
+        phase: PhasePlan,
+        batches: Iterator[Batch],
+        start: int,
+        rate: Callable[[int], float],
+        shards: Shards = ALONE,
     ) -> Iterator[Update]:
-        """As `train`, at the rate of the head group that `rate` gives for each step."""
+        """As `train`, at the rate of the head group that `rate` gives for each step; rank 0's decides for all."""
         loss_of = self.loss_of(phase)
         for step in range(start, phase.stop):
-            yield self._update(phase, next(batches), step, rate(step), loss_of)
+            with shards.joint(rate(step)) as joint:
+                update = self._update(phase, next(batches), step, joint["lr"], loss_of, shards)
+                if phase.ends_epoch(update.step):
+                    shards.check(self.model, update.step)
+            yield update
 
-    def _update(self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Loss) -> Update:
+    def _update(self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Loss, shards: Shards) -> Update:
         assert self._optimizer is not None
         train_mode(self.model, batch_norm=phase.settings.batch_norm)
         set_rates(self._optimizer, lr)
-        loss, hits = self._backward(phase, batch, step, loss_of)
+        loss, hits = self._backward(phase, batch, step, loss_of, shards)
         if self._loss_scale is not None:
             self._loss_scale.unscale(self._optimizer)
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         largest = phase.settings.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
-        overflowed = self._loss_scale is not None and not _finite(norm)
-        if not (_finite(loss) and (_finite(norm) or overflowed)):
-            error = _diverged(loss, norm, step, phase, lr, self.preprocessing.size, self.autocast)
-            error.rows = self._odd or batch.ids.tolist()
+        overflowed = self._loss_scale is not None and not finite(norm)
+        if not (finite(loss) and (finite(norm) or overflowed)):
+            error = diverged(loss, norm, step, phase, lr, self.preprocessing.size, self.autocast)
+            error.rows = shards.some(self._odd) or batch.ids.tolist()
             raise error
         if self._loss_scale is None:
             self._optimizer.step()
@@ -177,42 +192,59 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None and not overflowed:
             self.averaged.update(self.model, step=step)
-        return Update(step + 1, loss, norm, lr, len(batch.ids), overflowed, hits)
+        images, _ = shards.images(len(batch.ids), phase.settings.batch_size)
+        return Update(step + 1, loss, norm, lr, images, overflowed, hits)
 
-    def _backward(self, phase: PhasePlan, batch: Batch, step: int, loss_of: Loss) -> tuple[float, Hits]:
-        """Add up the gradient of the batch's mean loss, a micro-batch at a time; returns that loss, and the hits.
+    def _backward(self, phase: PhasePlan, batch: Batch, step: int, loss_of: Loss, shards: Shards) -> tuple[float, Hits]:
+        """Add up the gradient of the batch's mean loss over shards and micro-batches; returns that loss, and the hits.
 
         Where the phase mixes pictures, it is the whole batch that is mixed, so that a micro-batch changes nothing.
         """
-        total, hits, n = 0.0, NO_HITS, len(batch.ids)
+        n, size = shards.images(len(batch.ids), phase.settings.batch_size)
         mix = draw_mix(phase.augment, key(self.seed, "mix", step), self.preprocessing.size, phase.strength(step))
-        others = None if mix is None else (partners(batch.images), partners(batch.targets))
-        for part, rows in enumerate(_parts(n, phase.settings.micro_batch or n)):
-            seed_everything(key(self.seed, "step", step, part))
-            pixels, targets = self._pixels(batch.images[rows]), self._sent(batch.targets[rows])
-            if mix is not None and others is not None:
-                pixels = mix.images(pixels, self._pixels(others[0][rows]))
-            autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
-            with autocast, _one_image_told(phase):
-                logits = answer(self.model, pixels)
-            if mix is not None and others is not None:
-                targets = mix.targets(targets, self._sent(others[1][rows]), logits.shape[1])
-            loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
-            scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
-            kept = statistics_kept(self.model) if self._recomputes else nullcontext()
-            with kept, quick_depthwise(self.device, self.autocast):
-                scaled.backward()
-            if targets.dtype == torch.int64:
-                part_loss, top1, topk = torch.cat(
-                    [loss.detach()[None], hits_of(logits, targets)]
-                ).tolist()  # device sync
-                hits = hits.plus(Hits(len(targets), int(top1), int(topk)))
-            else:
-                part_loss = loss.item()  # device sync
-            total += part_loss
-            if not _finite(part_loss):
-                self._odd += batch.ids[rows][~logits.detach().isfinite().all(dim=1).cpu()].tolist()
-        return total, hits
+        given = Given.of(batch, size * len(shards.own), mixed=mix is not None)
+        parts, sums, found = _parts(size, phase.settings.micro_batch or size), ShardSums(self.model, shards), []
+        for place, shard in enumerate(shards.own):
+            loss, hits = 0.0, NO_HITS
+            for part, rows in enumerate(parts):
+                seed_everything(key(self.seed, "step", step, shard * len(parts) + part))
+                here = slice(place * size + rows.start, place * size + rows.stop)
+                part_loss, part_hits = self._backward_part(phase, given, here, mix, loss_of, n, shards.world)
+                loss, hits = loss + part_loss, hits.plus(part_hits)
+            found.append([loss, *hits, sums.take()])
+        every = shards.meet(found)
+        assert all(row[-1] == found[0][-1] for row in every), "each shard has the gradient of the same parameters"
+        sums.put()
+        return sum(row[0] for row in every), Hits(*(int(sum(row[at] for row in every)) for at in (1, 2, 3)))
+
+    def _backward_part(
+        self, phase: PhasePlan, given: Given, rows: slice, mix: Mix | None, loss_of: Loss, n: int, world: World | None
+    ) -> tuple[float, Hits]:
+        """Add up the gradient of what some rows are of the mean loss of n; returns that loss, and the hits."""
+        pixels, targets = self._pixels(given.own.images[rows]), self._sent(given.own.targets[rows])
+        if mix is not None and given.partners is not None:
+            pixels = mix.images(pixels, self._pixels(given.partners[0][rows]))
+        autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        sync = synced(world if phase.settings.batch_norm == "sync" else None)
+        with autocast, one_image_told(phase), sync:
+            logits = answer(self.model, pixels)
+        if mix is not None and given.partners is not None:
+            targets = mix.targets(targets, self._sent(given.partners[1][rows]), logits.shape[1])
+        loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
+        scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
+        kept = statistics_kept(self.model) if self._recomputes else nullcontext()
+        again = synced(world if phase.settings.batch_norm == "sync" and self._recomputes else None)
+        with kept, again, quick_depthwise(self.device, self.autocast):
+            scaled.backward()
+        hits = NO_HITS
+        if targets.dtype == torch.int64:
+            part_loss, top1, topk = torch.cat([loss.detach()[None], hits_of(logits, targets)]).tolist()  # device sync
+            hits = Hits(len(targets), int(top1), int(topk))
+        else:
+            part_loss = loss.item()  # device sync
+        if not finite(part_loss):
+            self._odd += given.own.ids[rows][~logits.detach().isfinite().all(dim=1).cpu()].tolist()
+        return part_loss, hits
 
     def _pixels(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> float32 on the device, normalised; features (B, D) -> the same on the device."""
@@ -294,8 +326,8 @@ class Trainer:
 
 
 def _parts(n: int, size: int) -> list[slice]:
-    """The rows of each micro-batch of a batch of `n`."""
-    return [slice(start, start + size) for start in range(0, n, size)]
+    """The rows of each micro-batch of a shard of `n`."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def _placed(value: object, parameter: Tensor) -> object:
@@ -304,46 +336,3 @@ def _placed(value: object, parameter: Tensor) -> object:
         return value
     like = parameter if value.shape == parameter.shape else value.to(parameter.device)
     return torch.empty_like(like, dtype=value.dtype).copy_(value)
-
-
-def _finite(number: float) -> bool:
-    return number - number == 0.0
-
-
-@contextmanager
-def _one_image_told(phase: PhasePlan) -> Iterator[None]:
-    """Batch norm has no variance of a single number: say which part of a batch has one image, and what to do."""
-    try:
-        yield
-    except ValueError as error:
-        if "Expected more than 1 value per channel" not in str(error):
-            raise
-        batch, micro = phase.settings.batch_size, phase.settings.micro_batch
-        parts = f"a batch of {batch}" if micro is None else f"a batch of {batch} in parts of {micro}"
-        raise UsageError(
-            f"Batch norm in training mode needs two images at once where maps are 1×1, and phase {phase.name!r} takes "
-            f"{parts}.",
-            f"Keep its statistics: --set phases.{phase.name}.batch_norm=frozen; or take other parts, or larger images.",
-        ) from error
-
-
-def _diverged(
-    loss: float,
-    norm: float,
-    step: int,
-    phase: PhasePlan,
-    lr: float,
-    size: tuple[int, int],
-    autocast: torch.dtype | None,
-) -> DivergedError:
-    what, value = ("gradient", norm) if _finite(loss) else ("loss", loss)
-    small = f" Images of {size[0]}×{size[1]} px are likely too small: try --image-size {_SMALLEST} or more."
-    # A loss scale acts on gradients alone: what overflows on the way to the loss, no smaller scale mends.
-    narrow = f"\nIn float16 numbers above 65504 overflow. {WIDER}" * (autocast is torch.float16)
-    rate = f"--set phases.{phase.name}.lr={(phase.lr or lr) / 10:.1g}"
-    kind = "float32" if autocast is None else str(autocast).removeprefix("torch.")
-    exact = "" if autocast in (None, torch.float16) else ", or with more exact numbers: --set train.precision=float32"
-    return DivergedError(
-        f"The {what} is {value} at step {step + 1} of phase {phase.name!r}, lr {lr:.3g}, in {kind}.",
-        f"Start again with a tenth of the rate: {rate}{exact}{small * (min(size) < _SMALLEST)}{narrow}",
-    )

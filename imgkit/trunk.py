@@ -22,10 +22,13 @@ from imgkit.feature_store import FeatureStore, Rows, name_of
 from imgkit.features import BATCH, Features, check_solvable, digest, extract, head_layer, left_by_a_solve, together
 from imgkit.quantity import about_bytes
 from imgkit.recipe.plan import PhasePlan
+from imgkit.scoring import of_model
 from imgkit.screen import Screen
 from imgkit.setup import Setup
+from imgkit.shares import in_rounds, positions
 from imgkit.signals import Watched
 from imgkit.solve import MAX_BYTES, machine_memory
+from imgkit.world import current
 
 _CODE = (decode, prepared, preprocessing, framing, effects, augment)  # what makes pixels of a file
 
@@ -94,27 +97,40 @@ class Trunk:
 
     def _values(self, uses: Uses) -> Iterator[Rows]:
         def compute(chosen: Sequence[int]) -> Iterator[Rows]:
-            setup = self._setup
-            batches = batches_at(
-                setup.index,
-                [uses.places[n] for n in chosen],
-                transform=uses.transform,
-                seed=uses.seed,
-                batch_size=BATCH,
-                workers=setup.workers,
-                max_pixels=setup.recipe.data.max_pixels,
-                warn=setup.warn,
-            )
             self.computed += len(chosen)
-            with closing(batches):
-                for values in extract(setup.model, batches, preprocessing=setup.preprocessing, device=setup.device):
-                    yield values.numpy()
+            found = computed(self._setup, Uses(uses.transform, uses.seed, [uses.places[n] for n in chosen]))
+            return (values.numpy() for values in found)
 
         if self.store is None:
             return compute(range(len(uses.places)))
         hashes = self._setup.index.hashes
         names = [uses.name(place, hashes[place[1]].tobytes()) for place in uses.places]
         return self.store.rows(names, compute, head_layer(self._setup.model).weight.shape[1])
+
+
+def computed(setup: Setup, uses: Uses) -> Iterator[torch.Tensor]:
+    """What the trunk says of uses of pictures, float32 (B, D), batch by batch; several ranks share the work."""
+    world, places, width = current(), uses.places, head_layer(setup.model).weight.shape[1]
+    own = places
+    if world is not None:
+        own = [places[at] for at in positions(len(places), BATCH, world.rank, world.size)]
+        if world.leads:
+            names = [phase.name for phase in setup.plan.phases if setup.transform(phase) == uses.transform]
+            tensors = {**of_model(setup.model), "places": torch.tensor(places)}
+            world.send("features", tensors, seed=uses.seed, phase=names[0] if names else None)
+    batches = batches_at(
+        setup.index,
+        own,
+        transform=uses.transform,
+        seed=uses.seed,
+        batch_size=BATCH,
+        workers=setup.workers,
+        max_pixels=setup.recipe.data.max_pixels,
+        warn=setup.warn,
+    )
+    with closing(batches):
+        found = extract(setup.model, batches, preprocessing=setup.preprocessing, device=setup.device)
+        yield from in_rounds(found, len(places), BATCH, width, world)
 
 
 def phase_batches(

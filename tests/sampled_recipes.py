@@ -39,6 +39,7 @@ MODEL: Mapping[str, Sequence[object]] = {
 TRAIN: Mapping[str, Sequence[object]] = {
     "sampler": ("balanced", "sqrt", "weighted"),
     "micro_batch": (3,),
+    "exact_world": (1,),
     "grad_checkpointing": (True,),
     "decay_all": (True,),
     "weight_decay": (0.0, 0.1),

@@ -90,10 +90,10 @@ def write_study(folder: Path, body: str, seeds: str = "[0, 1]") -> Path:
 
 def forking(
     jobs: list[Mapping[str, Any]] | None = None, before: Callable[[Mapping[str, Any]], None] = lambda job: None
-) -> Callable[[Mapping[str, Any], Request], Outcome]:
+) -> Callable[..., Outcome]:
     """A worker that does each job in a fork of this process, notes it in `jobs`, and calls `before` in the fork."""
 
-    def work(job: Mapping[str, Any], request: Request) -> Outcome:
+    def work(job: Mapping[str, Any], request: Request, tick: Callable[[], object] = lambda: None) -> Outcome:
         if jobs is not None:
             jobs.append(job)
         with tempfile.TemporaryDirectory() as folder:

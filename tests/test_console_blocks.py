@@ -24,6 +24,7 @@ import pytest
 from pictures import square
 from sittings import Client
 from study_worker import PLUGIN, forking, plugins_forgotten
+from tars import labelled, tar
 from typer.main import get_command
 
 from imgkit.cli import app
@@ -53,7 +54,7 @@ def commands_of(text: str) -> Iterator[Command]:
         if block is None or (found["indented"] and not block.strip().startswith(tuple(f"{p} " for p in PROGRAMS))):
             continue
         reasons = dict(marks(text[: found.start()]))
-        lines = re.sub(r"^ {4}", "", block, flags=re.MULTILINE).splitlines()
+        lines = re.sub(r"^ {4}|\\\n *", "", block, flags=re.MULTILINE).splitlines()
         with_output = lines[0].startswith("$ ")
         at = [row for row, line in enumerate(lines) if line.strip() and (not with_output or line.startswith("$ "))]
         for row, end in zip(at, [*at[1:], len(lines)], strict=True):
@@ -107,6 +108,9 @@ def smaller(words: list[str]) -> list[str]:
     elif verb == "study" and len(known) > 1 and "--print" not in known:
         small = Path(known[1]).is_file() and "test_resnet" in Path(known[1]).read_text()
         more = {"--smoke" if small else "--dry-run": None}
+    elif verb == "sweep" and len(known) > 1 and "--print" not in known:
+        more = {"--smoke": None, "--trials": "2"}
+        known += ["--set", "model.weights=none", "--set", "model.image_size=32", "--set", "run.workers=0"]
     elif verb == "demo":
         more = {"--smoke": None}
     return known + [part for flag, value in more.items() if flag not in known for part in (flag, value) if part]
@@ -122,7 +126,11 @@ ENDS = {
     "--track mlflow": (2, "not installed"),
     "run.track=wandb": (2, "not installed"),
 }
-ALTERNATIVES = {"data split": "split.csv", "data label-errors": "label-errors"}  # written by each command of a block
+ALTERNATIVES = {
+    "data split": "split.csv",
+    "data label-errors": "label-errors",
+    "sweep head": "runs/head",
+}  # written by each command of a block
 
 STUDY = """schema = 1
 name = "mine"
@@ -169,6 +177,9 @@ def stand_ins(place: Path) -> None:
             (place / root).mkdir(exist_ok=True)
             if number < 12:
                 square(number, code=number % 2, side_px=32).save(place / root / f"{number}.png")
+    for number in range(100):
+        picture, _ = labelled(number, 1)
+        tar(place / "many" / f"train-{number:05d}.tar", [picture, ("000.cls", b"%d" % (number % 2))])
     (place / "cells.csv").write_text("\n".join(rows) + "\n")
     (place / "mine.toml").write_text(STUDY)
     (place / "my.toml").write_text(RECIPE)
@@ -325,4 +336,4 @@ def test_blocks_are_found_as_pages_write_them() -> None:
 def test_no_command_is_missing_from_the_pages() -> None:
     told = {tuple(shlex.split(one.line, comments=True)) for page in PAGES for one in commands_of(page.read_text())}
     verbs = set(get_command(app.app).commands) - {"data"}
-    assert verbs - {words[1] for words in told if words[0] == "imgkit"} <= {"resume", "models", "recipes", "demo"}
+    assert verbs - {words[1] for words in told if words[:1] == ("imgkit",)} <= {"resume", "models", "recipes", "demo"}

@@ -29,6 +29,7 @@ from imgkit.errors import DataError, DeviceError, DiskError, DivergedError, Usag
 from imgkit.recipe.monitors import MONITORS
 from imgkit.recipe.plan import PhasePlan
 from imgkit.screen import Screen
+from imgkit.shares import Shards
 from imgkit.signals import hear_signals
 from imgkit.trainer import Trainer, Update
 
@@ -229,9 +230,14 @@ def test_sigusr1_saves_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     saved: list[int] = []
 
     def ask(
-        self: Trainer, phase: PhasePlan, batches: Iterator[Batch], start: int, lowered: Callable[[], float]
+        self: Trainer,
+        phase: PhasePlan,
+        batches: Iterator[Batch],
+        start: int,
+        lowered: Callable[[], float],
+        shards: Shards,
     ) -> Iterator[Update]:
-        for update in train(self, phase, batches, start, lowered):
+        for update in train(self, phase, batches, start, lowered, shards):
             if update.step == 4:
                 os.kill(os.getpid(), signal.SIGUSR1)
             yield update

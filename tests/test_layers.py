@@ -41,7 +41,7 @@ LAYERS = [
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store", "notebook"),
         *("evaluation_tables", "evaluations", "plugin_files", "evidence_rows", "overlay"),
-        "held_out",
+        *("held_out", "world", "shares", "sync_norm", "update_faults"),
     ],
     [
         *(
@@ -63,8 +63,7 @@ LAYERS = [
         "labelling",
         *("label_errors", "learning_curve"),
         "check",
-        "tracked",
-        "exports",
+        *("tracked", "following", "exports"),
     ],
     [
         *("api", "api_options", "api_run", "api_folds", "api_study", "api_probe", "api_features", "estimator", "demo"),

@@ -17,6 +17,7 @@ from imgkit.errors import RecipeError
 from imgkit.losses import Loss
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import PhasePlan, make_plan
+from imgkit.shares import Shards
 from imgkit.trainer import Trainer, Update
 
 STAGES = """
@@ -97,8 +98,10 @@ def in_force(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float, float, f
     seen: list[tuple[int, float, float, float]] = []
     update = Trainer._update
 
-    def spied(self: Trainer, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Loss) -> Update:
-        done = update(self, phase, batch, step, lr, loss_of)
+    def spied(
+        self: Trainer, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Loss, shards: Shards
+    ) -> Update:
+        done = update(self, phase, batch, step, lr, loss_of, shards)
         assert self._optimizer is not None
         groups: list[dict[str, Any]] = self._optimizer.param_groups
         assert len({(group["lr"], group["momentum"]) for group in groups}) == 1

@@ -12,6 +12,7 @@ import typer
 
 from imgkit import __version__
 from imgkit.cli import data, doctor, export, labelling, look, lr_find, plot, probe, study, sweep, train
+from imgkit.cli.ranks import check_command, say_and_leave
 from imgkit.errors import DeviceError, DiskError, ImgkitError, UsageError, brief, ran_out
 from imgkit.screen import Screen
 from imgkit.signals import ending_cleanly
@@ -35,6 +36,7 @@ def _start(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
+    check_command(ctx.invoked_subcommand)
     if version:
         print(f"imgkit {__version__}")
     elif ctx.invoked_subcommand is None:
@@ -66,7 +68,7 @@ def main() -> None:
     except ImgkitError as error:
         if os.environ.get("IMGKIT_DEBUG") == "1":
             raise
-        Screen().error(error)
+        say_and_leave(error)
         sys.exit(error.exit_code)
     except typer.TyperException as error:  # the command line is wrong
         if error.format_message():  # empty: the help was printed instead

@@ -15,7 +15,9 @@ from imgkit.cells import bare
 from imgkit.cli import complete
 from imgkit.cli.label import predict
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
+from imgkit.cli.ranks import led
 from imgkit.cli.report import report
+from imgkit.cli.train import use_given_plugins
 from imgkit.data.rows import count
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen
@@ -74,10 +76,11 @@ def evaluate(
     if given and data is None:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise UsageError(f"{flag} is not used: it describes other data.", "Name them:  --data FOLDER_OR_CSV")
-    run = api.open_run(name, out=runs, plugin=plugin or [], screen=Screen())
-    shown = Screen(file=sys.stdout)
+    shown, screen = Screen(file=sys.stdout), Screen()
     other = None if data is None else DataSettings.model_validate({"path": data, **given})
-    metrics = run.evaluate(data=other, split=split, root=root, device=device, images=not no_images, screen=Screen())
+    with led(use_given_plugins({"plugin": plugin})):
+        run = api.open_run(name, out=runs, plugin=plugin or [], screen=screen)
+        metrics = run.evaluate(data=other, split=split, root=root, device=device, images=not no_images, screen=screen)
     print_metrics(metrics, shown)
     if data is None:
         named = shlex.quote(run.folder.address) + plugin_words(run.folder)

@@ -96,6 +96,7 @@ OPTIONS = (
     Option("--epochs", "epochs", int, "Epochs of the phase that has them.", _RECIPE),
     Option("--batch-size", "train.batch_size", int, "Images per update.", _RECIPE),
     Option("--micro-batch", "train.micro_batch", int, "Images per forward pass; less memory.", _RECIPE),
+    Option("--exact-world", "train.exact_world", int, "Processes whose divisors give the same bits.", _RECIPE),
     Option("--sampler", "train.sampler", str, "uniform, balanced, sqrt or weighted draws.", _RECIPE),
     Option("--image-size", "model.image_size", int, "Side of the images, in pixels.", _RECIPE),
     Option("--fit", "model.fit", Literal["crop", "squash", "letterbox"], "How pictures are made to fit it.", _RECIPE),
@@ -120,6 +121,7 @@ OPTIONS = (
     Option("--no-feature-cache", "run.feature_cache", bool, "Keep no features, and take none that are kept.", _MACHINE),
     Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
     Option("--name", "", str, "Name of the run's folder (else from time, model, data).", _RUN),
+    Option("--resume", "", Literal["auto"], "With --name: begin the run, or go on with it.", _RUN),
     Option(
         "--folds", "", int, "Cross-validate: K trainings, each scored on the part it did not see.", _RUN, metavar="K"
     ),
@@ -151,7 +153,7 @@ _OF_SPLIT = (
     Option("--out", "", Path, "The CSV to write.", _RUN, Path("split.csv")),
 )
 _NOT_IN_LR_FIND = (
-    *("--epochs", "--lr", "--monitor", "--early-stop", "--time"),
+    *("--epochs", "--lr", "--monitor", "--early-stop", "--time", "--exact-world", "--resume"),
     *("--from", "--out", "--name", "--folds", "--track", "--dry-run", "--print-recipe", "--smoke"),
 )
 _MACHINES = ("--device", "--workers", "--no-feature-cache")

@@ -11,10 +11,12 @@ import typer
 
 from imgkit.cli import complete
 from imgkit.cli.options import PLUGIN, recipe_flags, signature
+from imgkit.cli.ranks import check_training, goes_on, led
 from imgkit.errors import UsageError
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
+    from imgkit.plugin_files import Plugin
     from imgkit.recipe.load import Flag
 
 PANEL = "Train"
@@ -40,7 +42,9 @@ def resume(
     """Go on with a run that was stopped or killed."""
     from imgkit import api
 
-    api.resume(name, out=runs, workers=workers, root=root, plugin=plugin or [], screen=Screen())
+    plugins = use_given_plugins({"plugin": plugin})
+    with led(plugins):
+        api.resume(name, out=runs, workers=workers, root=root, plugin=plugin or [], screen=Screen())
 
 
 def command_line() -> str:
@@ -62,7 +66,8 @@ def _command(verb: str) -> Callable[..., None]:
 
 
 def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
-    use_given_plugins(given)
+    check_training(given)
+    plugins = use_given_plugins(given)
     flags, recipe = flags_of(given), given["recipe"] or _parents_recipe(given) or verb
     sets: list[str] = given["set"] or []
     if given["folds"] is not None:
@@ -73,13 +78,34 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
     if given["print_recipe"]:
         _print_recipe(verb, recipe, model, flags, sets)
         return
+    with led(plugins):
+        if goes_on(given):
+            _go_on(given)
+        else:
+            _begin(verb, recipe, model, given)
+
+
+def _go_on(given: Mapping[str, Any]) -> None:
+    """Resume the run that --name names."""
+    from imgkit import api
+    from imgkit.run import RunFolder
+
+    screen, folder = Screen(), RunFolder(Path(given["out"]) / given["name"])
+    began = folder.read_json("run.json")["command"]
+    if began != command_line():
+        screen.warn(f"{folder.name} goes on as it began, whatever is typed now; it began with:  {began}")
+    plugin = given["plugin"] or []
+    api.resume(given["name"], out=given["out"], workers=given["workers"], plugin=plugin, screen=screen)
+
+
+def _begin(verb: str, recipe: str, model: str | None, given: Mapping[str, Any]) -> None:
     from imgkit import api
     from imgkit.api_options import Options
 
-    name, _ = model_and_flags(recipe, model, given)
+    name, flags = model_and_flags(recipe, model, given)
     options = Options(
         flags=flags,
-        sets=sets,
+        sets=given["set"] or [],
         out=given["out"],
         name=given["name"],
         plugin=given["plugin"] or [],
@@ -102,12 +128,13 @@ def _parents_recipe(given: Mapping[str, Any]) -> str:
     return str(parent_of(given["from_"])[0].path / "recipe.toml")
 
 
-def use_given_plugins(given: Mapping[str, Any]) -> None:
+def use_given_plugins(given: Mapping[str, Any]) -> "tuple[Plugin, ...]":
     """Import the files of --plugin, before a recipe that names what they register is read."""
-    if given["plugin"]:
-        from imgkit.plugin_files import use_plugins
+    if not given["plugin"]:
+        return ()
+    from imgkit.plugin_files import use_plugins
 
-        use_plugins(given["plugin"])
+    return use_plugins(given["plugin"])
 
 
 def model_and_flags(recipe: str, model: str | None, given: Mapping[str, Any]) -> "tuple[str, dict[str, Flag]]":

@@ -62,6 +62,7 @@ def train_batches(
     max_pixels: int,
     weights: Weights | None = None,
     views: int = 0,
+    part: Callable[[list[Place]], list[Place]] = list,
     warn: Warn = warnings.warn,
 ) -> Generator[Batch, None, None]:
     """The batches of steps `start`..`stop - 1` of a phase, in order; see `train_places`.
@@ -81,6 +82,7 @@ def train_batches(
         max_pixels: a larger picture is refused before it is decoded.
         weights: how often each of `rows` is drawn, relative to the others, (n,); None: each once.
         views: see `train_places`.
+        part: which of a step's places are given, where several processes share them.
         warn: told where a process died and its batch was read again.
 
     Raises:
@@ -98,7 +100,8 @@ def train_batches(
         weights=weights,
         views=views,
     )
-    return load(_Pictures(index, transform, seed, max_pixels), places, _collate, workers, index.path, warn)
+    own = map(part, places)
+    return load(_Pictures(index, transform, seed, max_pixels), own, _collate, workers, index.path, warn)
 
 
 def eval_batches(

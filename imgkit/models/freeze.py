@@ -99,8 +99,8 @@ def train_mode(model: nn.Module, *, batch_norm: str) -> None:
 
     Args:
         model: after `set_trainable`.
-        batch_norm: "train", or "frozen": statistics stay as they are even where scale and shift train. Norms that keep
-            no statistics are not touched.
+        batch_norm: "train", "sync", or "frozen": statistics stay as they are even where scale and shift train. Norms
+            that keep no statistics are not touched.
     """
     if _place(model) is None:
         model.eval()

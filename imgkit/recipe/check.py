@@ -22,6 +22,7 @@ def check_given(loaded: Loaded) -> None:
     for phase in loaded.recipe.phases:
         if phase.solver != "logistic":
             _check_micro_batch(loaded, phase, resolve(loaded.recipe, phase).train)
+            _check_exact_world(loaded, phase, resolve(loaded.recipe, phase).train)
 
 
 def named_scores(loaded: Loaded) -> list[tuple[str, str, str]]:
@@ -95,4 +96,23 @@ def _check_micro_batch(loaded: Loaded, phase: PhaseSettings, train: TrainSetting
         f"{key} = {train.micro_batch} ({loaded.origins[key]}) is more than the batch_size of phase {phase.name!r}, "
         f"{train.batch_size}",
         "A micro-batch is a part of the batch; leave it out to take the whole batch at once.",
+    )
+
+
+def _check_exact_world(loaded: Loaded, phase: PhaseSettings, train: TrainSettings) -> None:
+    key = "train.exact_world"
+    if "exact_world" in override_keys(phase):
+        key = f"phases.{phase.name}.exact_world"
+    if train.exact_world not in (None, 1) and train.batch_norm == "sync":
+        raise RecipeError(
+            f"{key} = {train.exact_world} ({loaded.origins[key]}) computes each part of a batch by itself, and "
+            f'batch_norm = "sync" takes statistics over all of it (phase {phase.name!r})',
+            "Take one of them; with exact_world, batch_norm=train has statistics of each part.",
+        )
+    if train.exact_world is None or train.batch_size % train.exact_world == 0:
+        return
+    raise RecipeError(
+        f"{key} = {train.exact_world} ({loaded.origins[key]}) does not divide the batch_size of phase {phase.name!r}, "
+        f"{train.batch_size}",
+        f"A batch is cut into so many shards of one size:  --batch-size {train.exact_world * 8}, for example.",
     )

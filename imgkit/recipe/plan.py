@@ -179,6 +179,12 @@ def _plan_phase(loaded: Loaded, phase: PhaseSettings, first_step: int, first_epo
     if phase.solver != "logistic":
         batch_size = min(train.batch_size, n_train)
         micro_batch = None if train.micro_batch is None else min(train.micro_batch, batch_size)
+        if train.exact_world is not None and batch_size % train.exact_world:
+            raise DataError(
+                f"{n_train} training images are a batch of {batch_size}, which train.exact_world = {train.exact_world} "
+                f"does not divide (phase {phase.name!r})",
+                f"Take a smaller batch:  --batch-size {max(1, batch_size // train.exact_world) * train.exact_world}",
+            )
         train = train.model_copy(update={"batch_size": batch_size, "micro_batch": micro_batch})
         steps_per_epoch = n_train // batch_size
         steps = phase.steps if phase.steps is not None else (phase.epochs or 0) * steps_per_epoch

@@ -108,6 +108,8 @@ class TrainSettings(Strict):
     batch_size: PositiveInt = 32  # images per optimizer update
     sampler: Literal["uniform", "balanced", "sqrt", "weighted"] = "uniform"  # how often an epoch draws each image
     micro_batch: PositiveInt | None = None  # images per forward pass; None: the whole batch
+    exact_world: PositiveInt | None = None  # shards of a batch whose gradients are added up in order: the same bits on
+    # every number of processes that divides it; None: one a process
     grad_checkpointing: bool = False  # keep few activations and compute the others again: less memory, more time
     optimizer: str = "adamw"  # any of timm's names
     momentum: Probability | None = None  # None: the optimizer's own
@@ -116,7 +118,8 @@ class TrainSettings(Strict):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05  # not on biases and norms unless decay_all
     decay_all: bool = False
     clip_norm: PositiveFloat | None = None  # largest norm of the gradient
-    batch_norm: Literal["frozen", "train"] = "frozen"  # statistics; a frozen stage is always frozen
+    batch_norm: Literal["frozen", "train", "sync"] = "frozen"  # statistics; a frozen stage is always frozen; sync: over
+    # the images of all processes
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of averaged weights; 0: no averaging
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # a group's rate: lr * layer_decay**depth below the head
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: the faster, measured once, then kept

@@ -17,7 +17,7 @@ def shrink(loaded: Loaded, *, steps: int = 2, batch_size: int = 8, image_size: i
     Args:
         loaded: the recipe.
         steps: updates of each phase that takes gradient steps.
-        batch_size: images an update, at most.
+        batch_size: images an update, at most; or one for each part of `train.exact_world`.
         image_size: in pixels; None: as it is.
     """
     recipe, origins = loaded.recipe, dict(loaded.origins)
@@ -55,6 +55,7 @@ def _shrink_phase(
 
 
 def _smaller(train: TrainSettings, batch_size: int) -> dict[str, int | None]:
-    batch = min(train.batch_size, batch_size)
+    batch, shards = min(train.batch_size, batch_size), train.exact_world or 1
+    batch = max(1, batch // shards) * shards
     parts = 1 if train.micro_batch is None else ceil(train.batch_size / train.micro_batch)
     return {"batch_size": batch, "micro_batch": None if train.micro_batch is None else max(1, batch // parts)}

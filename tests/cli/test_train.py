@@ -14,9 +14,9 @@ pytest_plugins = ["cli_fixture"]
 FLAGS = """
     --data --train --val --image-col --label-col --label-delimiter --task --split-col --group-col --split-seed
     --weight-col --root --classes --on-bad --max-pixels --plugin
-    --recipe --set --epochs --batch-size --micro-batch --sampler --image-size --fit --augment --lr --seed --weights
-    --from --head --max-size --max-params --max-latency
-    --monitor --early-stop --time --device --workers --no-feature-cache --out --name --folds --track
+    --recipe --set --epochs --batch-size --micro-batch --exact-world --sampler --image-size --fit --augment --lr --seed
+    --weights --from --head --max-size --max-params --max-latency
+    --monitor --early-stop --time --device --workers --no-feature-cache --out --name --resume --folds --track
     --dry-run --print-recipe --smoke
 """
 

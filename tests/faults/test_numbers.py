@@ -129,7 +129,7 @@ def test_the_check_notices_what_is_missing(
     tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     if what == "the look at loss and gradient":
-        monkeypatch.setattr(trainer, "_finite", lambda number: True)
+        monkeypatch.setattr(trainer, "finite", lambda number: True)
         fault, noticed = "loss", "untold"
     elif what == "the look at what is saved":
         monkeypatch.setattr(checkpoint, "not_finite", lambda tensors: None)

@@ -19,6 +19,7 @@ TRAIN = {
     "batch_size": st.integers(16, 64),
     "micro_batch": st.none() | st.integers(1, 16),
     "sampler": st.sampled_from(["uniform", "balanced", "sqrt"]),
+    "exact_world": st.none() | st.just(1),  # what divides any batch
     "grad_checkpointing": st.booleans(),
     "optimizer": st.sampled_from(["sgd", "adamw", "none"]).filter(lambda name: name != "none"),
     "momentum": st.none() | UNIT,
@@ -27,7 +28,7 @@ TRAIN = {
     "weight_decay": POSITIVE,
     "decay_all": st.booleans(),
     "clip_norm": st.none() | POSITIVE,
-    "batch_norm": st.sampled_from(["frozen", "train"]),
+    "batch_norm": st.sampled_from(["frozen", "train", "sync"]),
     "ema": SHARE,
     "layer_decay": st.floats(0.01, 1),
 }

@@ -142,7 +142,7 @@ BAD = [
     ("[train]\ndecay_all = 1\n", "my.toml:4: train.decay_all: expected true or false, got 1"),
     (
         '[train]\nbatch_norm = "forzen"\n',
-        "my.toml:4: train.batch_norm: must be 'frozen' or 'train', got 'forzen' (did you mean 'frozen'?)",
+        "my.toml:4: train.batch_norm: must be 'frozen', 'train' or 'sync', got 'forzen' (did you mean 'frozen'?)",
     ),
     ("[data]\nval = 1.5\n", "my.toml:4: data.val: must be less than 1, got 1.5"),
     ("[augment]\nhflip = 2\n", "my.toml:4: augment.hflip: must be at most 1, got 2"),

@@ -42,3 +42,9 @@ def test_shrinking_says_so_in_the_origins() -> None:
         assert small.origins[key] == "--smoke"
     assert small.origins["phases.all.epochs"] == "default"
     assert small.recipe.model.image_size is None
+
+
+def test_a_small_batch_still_has_all_shards() -> None:
+    for exact, batch in ((4, 8), (3, 6), (16, 16)):
+        loaded = load_recipe("scratch", sets=["train.batch_size=48", f"train.exact_world={exact}"])
+        assert make_plan(shrink(loaded), 100).phases[-1].settings.batch_size == batch
