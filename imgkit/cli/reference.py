@@ -46,7 +46,7 @@ def walk() -> list[Command]:
     return list(_below(root, typer.Context(root, info_name="imgkit")))
 
 
-def _below(command: Any, context: typer.Context) -> Iterator[Command]:  # Typer's class of commands has no public name
+def _below(command: Any, context: typer.Context) -> Iterator[Command]:  # noqa: ANN401  (Typer names no class)
     below: list[Any] = []
     parts: dict[str, list[Row]] = {}
     options: dict[str, list[Row]] = {}
