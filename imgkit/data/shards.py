@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -141,7 +142,7 @@ def _index(found: Shards, shown: str) -> ShardIndex:
         if stream is not None:
             name = f"{shown}: {NAME}"
             known = {shard.name: shard.size for shard in read_lists(stream, name)}
-            if known == {shard.name: shard.size for shard in found.shards}:
+            if known == {shard.name: shard.size for shard in found.shards} and not _is_behind(stream, found):
                 stream.seek(0)
                 return read_index(stream, name)
     about = [_VERSION, str(found.root), *found.shards]
@@ -155,6 +156,17 @@ def _index(found: Shards, shown: str) -> ShardIndex:
     except OSError:  # a cache that cannot be written costs time and nothing else
         with tempfile.TemporaryDirectory() as folder:
             return _make(found, Path(folder) / NAME, shown)
+
+
+def _is_behind(index: IO[bytes], found: Shards) -> bool:
+    """Whether a shard was written after the index beside it: other labels may take as many bytes.
+
+    Of a URL it is not known.
+    """
+    if url_of(found.root):
+        return False
+    written = os.fstat(index.fileno()).st_mtime_ns
+    return any(shard.stamp is not None and shard.stamp > written for shard in found.shards)
 
 
 def _make(found: Shards, file: Path, shown: str) -> ShardIndex:
