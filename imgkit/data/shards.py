@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 
 from imgkit.data.builtin import cache_folder
-from imgkit.data.byte_range import file_system, url_of
+from imgkit.data.byte_range import faults_of, file_system, url_of
 from imgkit.data.columns import Rows
 from imgkit.data.folders import FOLDER_SPLITS
 from imgkit.data.index import SPLITS
@@ -190,12 +190,13 @@ def _make(found: Shards, file: Path, shown: str) -> ShardIndex:
 def _samples_of(found: Shards, shard: Shard, shown: str) -> Iterator[Sample]:
     place = found.where(shard.name)
     try:
-        if url_of(place):
-            system, path = file_system(place)
-            stream: IO[bytes] = system.open(path, "rb")
-        else:
-            stream = Path(place).open("rb", buffering=_BUFFER)  # noqa: SIM115  # closed below
-        with stream:
-            yield from samples(members(stream, shard.size, shown), stream, shown)
+        with faults_of(place):
+            if url_of(place):
+                system, path = file_system(place)
+                stream: IO[bytes] = system.open(path, "rb")
+            else:
+                stream = Path(place).open("rb", buffering=_BUFFER)  # noqa: SIM115  # closed below
+            with stream:
+                yield from samples(members(stream, shard.size, shown), stream, shown)
     except OSError as error:
         raise DataError(f"{printable(place)} cannot be read: {error.strerror or error}.", "Check it.") from error
