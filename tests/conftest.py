@@ -9,9 +9,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pictures import MakeFolders, TreeHash, square
 
 pytest_plugins = ["tally"]
+settings.register_profile("imgkit", deadline=None)  # a busy machine is no fault of what is tested
+settings.load_profile("imgkit")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -25,7 +25,8 @@ def importances(record: Record) -> Mapping[str, float]:
     rows = record.finished
     if len(rows) < FEWEST or len({row.value for row in rows}) < 2:
         raise UsageError(
-            f"With {len(rows)} finished trials of {len({row.value for row in rows})} scores none can be told."
+            f"With {len(rows)} finished trials of {len({row.value for row in rows})} scores none can be told.",
+            f"It takes {FEWEST} finished trials that differ: let the sweep go on, or ask for more with --trials.",
         )
     require_optuna()
     import optuna
