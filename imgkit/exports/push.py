@@ -77,7 +77,7 @@ def check_repo(repo: str) -> None:
         UsageError: if it has not.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id  # utils exports it, untyped
 
     try:
         validate_repo_id(repo)
