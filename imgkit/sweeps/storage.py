@@ -8,6 +8,7 @@ a heartbeat, by the clock of the database, and where it has stopped the trial's 
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,11 +181,10 @@ def is_waiting(trial: "FrozenTrial") -> bool:
 
 
 def shown_url(url: str) -> str:
-    """A URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return printable(url)
-    return printable(url.replace(f":{parts.password}@", ":…@", 1))
+    """A URL without its password, which may stand among its options, too."""
+    password = urlsplit(url).password
+    url = url if password is None else url.replace(f":{password}@", ":…@", 1)
+    return printable(re.sub(r"(?i)(password=)[^&]*", r"\1…", url))
 
 
 @contextmanager
