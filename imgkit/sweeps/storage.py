@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -88,12 +89,11 @@ class Trials:
                 return None
             trial = self.study.ask()
             self.study.sampler = _sampler(self.asked, trial.number)
+            self.beat(trial)  # before its place is told: see `_end_stale`
             trial.set_user_attr("place", self.place)
-            if self.beats:
-                self.beat(trial)
-                if sum(one.number < trial.number for one in self.all()) >= self.asked.sweep.trials:
-                    self._drop(trial)  # another folder's worker was quicker
-                    return None
+            if self.beats and sum(one.number < trial.number for one in self.all()) >= self.asked.sweep.trials:
+                self._drop(trial)  # another folder's worker was quicker
+                return None
             return trial
 
     def taken_up(self, number: int) -> "Trial | None":
@@ -130,8 +130,17 @@ class Trials:
             self.storage.engine.dispose()
 
     def _end_stale(self) -> None:
-        from optuna.storages import fail_stale_trials
+        """Count trials as failed whose worker gives no sign of life, so that they are drawn once more."""
+        from optuna.storages import RDBStorage, fail_stale_trials
 
+        assert isinstance(self.storage, RDBStorage), "a journal has no heartbeats"
+        for one in self.study.get_trials(deepcopy=False):
+            began = one.datetime_start
+            nobodys = is_running(one) and "place" not in one.user_attrs
+            if nobodys and began is not None and (datetime.now() - began).total_seconds() > HEARTBEAT_S:
+                # A worker died between its draw and its first sign of life, for want of which no trial is ever stale.
+                self.storage.record_heartbeat(one._trial_id)
+                self.storage.set_trial_user_attr(one._trial_id, "place", "")
         fail_stale_trials(self.study)
 
     def _drop(self, trial: "Trial") -> None:
