@@ -5,6 +5,7 @@
 # make nightly MINUTES=30   a soak and a fuzz, of so many minutes each
 # make browser the pages of `imgkit report`, `label` and `serve` in a real browser, where there is a chromium
 # make lint    style and types
+# make docs    the site, in site/, and man pages, in build/man/; a link that leads nowhere stops it
 # make lock    requirements.lock anew: the newest versions that fit together, and the hash of each of their files
 # make audit   whether a known weakness lies in one of them (asks a service on the network)
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV ?= .venv
 MINUTES ?= 30
 BIN = $(VENV)/bin
 
-.PHONY: demo test proof browser campaign nightly lint lock audit clean
+.PHONY: demo test proof browser campaign nightly lint docs lock audit clean
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
@@ -40,6 +41,10 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/ready
+	$(BIN)/python -m imgkit.cli.reference docs/cli.md build/man
+	$(BIN)/zensical build --clean --strict
+
 $(VENV)/ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
@@ -61,4 +66,4 @@ audit:
 	rm -r $(VENV)-audit
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-audit
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-audit site build/man

@@ -9,10 +9,14 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from imgkit.errors import ImgkitError, brief
 
 MARK = "#"
 DIGITS = 12
@@ -131,8 +135,9 @@ def file_system(url: str) -> tuple[Any, str]:
 
 def _read(part: ByteRange) -> bytes:
     if url_of(part.file):
-        system, path = file_system(part.file)
-        content: bytes = system.cat_file(path, start=part.offset, end=part.offset + part.size)
+        with faults_of(part.file):
+            system, path = file_system(part.file)
+            content: bytes = system.cat_file(path, start=part.offset, end=part.offset + part.size)
         if len(content) > part.size:  # such a server sends the whole shard for each picture
             raise OSError(0, _WHOLE, part.file)
     else:
@@ -169,7 +174,22 @@ def remote_status(url: str) -> Status:
     Raises:
         OSError: if there is no such file.
     """
-    system, path = file_system(url)
-    about: dict[str, Any] = system.info(path)
-    stamp = hashlib.blake2b(str(system.ukey(path)).encode(), digest_size=7).digest()
-    return Status(int(about["size"]), int.from_bytes(stamp, "big"))
+    with faults_of(url):
+        system, path = file_system(url)
+        about: dict[str, Any] = system.info(path)
+        stamp = hashlib.blake2b(str(system.ukey(path)).encode(), digest_size=7).digest()
+        return Status(int(about["size"]), int.from_bytes(stamp, "big"))
+
+
+@contextmanager
+def faults_of(place: str) -> Iterator[None]:
+    """Raise an OSError of what keeps a URL from being read: each of fsspec's packages has errors of its own.
+
+    Of a path nothing is changed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError | ImgkitError) or not url_of(place):
+            raise
+        raise OSError(0, brief(error) or type(error).__name__, place) from error

@@ -1,8 +1,10 @@
 """What stands before every request: who may ask, how many at a time; and a line of each in the log."""
 
+import asyncio
 import ipaddress
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 OWN = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """What this machine is called by programs on it."""
+LINGER_S, LINGER_BYTES = 1.0, 1 << 26
+"""How long, and how much of a body, is taken after an answer that did not wait for it."""
 RETRY_S = 1
 """When to ask again where too many ask at once."""
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
@@ -27,6 +31,31 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class _Body:
+    """What a request brings, as an application receives it.
+
+    Attributes:
+        more: whether some of it is still to come.
+    """
+
+    def __init__(self, receive: "Receive", *, more: bool) -> None:
+        self._receive, self.more = receive, more
+
+    async def __call__(self) -> "Message":
+        """The next part."""
+        message = await self._receive()
+        self.more = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def leave(self) -> None:
+        """Take what comes for a moment, and let it go: who still sends would lose the answer with the connection."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                left = LINGER_BYTES
+                while self.more and left > 0:
+                    left -= len((await self()).get("body", b""))
 
 
 class Gate:
@@ -54,17 +83,23 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        began, status, closes = time.perf_counter(), 0, False
+        body = _Body(receive, more=scope["method"] == "POST")
 
         async def sending(message: "Message") -> None:
-            nonlocal status
+            nonlocal status, closes
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
+                status, headers = message["status"], [*message.get("headers", [])]
+                closes = (b"connection", b"close") in headers
+                message["headers"] = [*headers, *_HEADERS]
+            elif closes and body.more and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                await body.leave()
+                message = {"type": "http.response.body"}
             await send(message)
 
         try:
-            await self._pass(scope, receive, sending)
+            await self._pass(scope, body, sending)
         finally:
             client = (scope.get("client") or ("-",))[0]
             took_ms = 1000 * (time.perf_counter() - began)

@@ -1,6 +1,9 @@
 """The parts of a form, `multipart/form-data` (RFC 7578), whose body is in memory and stays there."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 
 class Part(NamedTuple):
@@ -31,7 +34,8 @@ def parts_of(body: bytes, content_type: str, most: int) -> list[Part]:
     reader = _Reader(most)
     calls = ("part_begin", "header_field", "header_value", "header_end", "part_data", "part_end")
     try:
-        MultipartParser(boundary, {f"on_{call}": getattr(reader, call) for call in calls}).write(body)  # type: ignore[misc]
+        told = cast("MultipartCallbacks", {f"on_{call}": getattr(reader, call) for call in calls})
+        MultipartParser(boundary, told).write(body)
     except _Enough:
         return reader.parts
     if reader.within:

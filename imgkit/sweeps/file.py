@@ -123,7 +123,7 @@ class _SweepReader(Reader):
             return None
         url, steps = self.text(("storage",), value), ("storage",)
         fault = storage_fault(url) if url else None
-        if fault is None and url and urlsplit(url).password:
+        if fault is None and url and (urlsplit(url).password or "password=" in urlsplit(url).query.lower()):
             fault = "has a password, which a file is not the place for: ~/.pgpass or the variable PGPASSWORD has it"
         if fault:
             self.fault(steps, fault)
