@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,10 +24,11 @@ DIGITS = 12
 """Of an offset at least, so that paths sort by it: a shard has less than 10^12 bytes."""
 EMPTY = "empty file (0 bytes)"
 """What a picture without content is called."""
+AGAIN_S = (0.5, 4.0)
+"""Pauses after which a remote picture is asked for again."""
 _FORM = re.compile(rf"(?P<file>.+?\.(?:tar|arrow))#(?P<offset>[0-9]{{{DIGITS}}})\+(?P<size>[0-9]+)/(?P<name>.+)", re.S)
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>[^/].*)", re.S)  # two letters: C:/ is a drive
 _SHORT = "its shard ends within it"
-_WHOLE = "its server does not answer ranges of bytes, which shards behind a URL need"
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
@@ -136,14 +138,28 @@ def file_system(url: str) -> tuple[Any, str]:
 def _read(part: ByteRange) -> bytes:
     if url_of(part.file):
         with faults_of(part.file):
-            system, path = file_system(part.file)
-            content: bytes = system.cat_file(path, start=part.offset, end=part.offset + part.size)
-        if len(content) > part.size:  # such a server sends the whole shard for each picture
-            raise OSError(0, _WHOLE, part.file)
+            content = _fetched(part)
+        if len(content) > part.size:
+            raise OSError(0, "its server gives whole files and no ranges of them", part.file)
     else:
         content = _pread(part)
     if len(content) != part.size:
         raise OSError(0, _SHORT, part.file)
+    return content
+
+
+def _fetched(part: ByteRange) -> bytes:
+    """The bytes of a remote part, asked for again where a network or a server fails for a moment."""
+    system, path = file_system(part.file)
+    for pause_s in (*AGAIN_S, None):
+        try:
+            content: bytes = system.cat_file(path, start=part.offset, end=part.offset + part.size)
+        except Exception as error:  # each package of fsspec has errors of its own
+            if pause_s is None or isinstance(error, FileNotFoundError | PermissionError):
+                raise
+            time.sleep(pause_s)
+        else:
+            break
     return content
 
 
