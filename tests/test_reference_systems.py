@@ -13,6 +13,7 @@ from cli_run import Run
 from pictures import square
 from published import imagenet, label_lists, solution, synsets, tiny_imagenet
 from safetensors.torch import load_file, save_file
+from tally import share
 from timm.models.vgg import VGG, cfgs
 
 from imgkit.models.networks import lsvrc, vgg
@@ -151,7 +152,11 @@ def test_every_recipe_that_names_its_network_is_run_here() -> None:
     assert sorted(SYSTEMS) == [name for name in shipped_recipes() if load_recipe(name).recipe.model.name is not None]
 
 
-@pytest.mark.parametrize("recipe", SYSTEMS)
+# Wide ones run in full width below, too: `make test` has two of them.
+QUICK = {name for name, system in SYSTEMS.items() if not system.wide} | {"vgg-paper-a", "lsvrc-vgg19-res3"}
+
+
+@pytest.mark.parametrize("recipe", share(SYSTEMS, QUICK, pytest.mark.slow))
 def test_its_command_runs_shrunk(
     recipe: str, imgkit: Run, tmp_path: Path, weights: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
