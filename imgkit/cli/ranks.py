@@ -14,7 +14,7 @@ from imgkit.screen import Screen
 if TYPE_CHECKING:
     from imgkit.plugin_files import Plugin
 
-_TOGETHER = ("finetune", "scratch", "resume", "evaluate")
+_TOGETHER = ("finetune", "scratch", "resume", "evaluate", "predict")
 _WANTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _HOW = "torchrun --nproc-per-node 2 -m imgkit finetune MODEL --name NAME --resume auto"
 
@@ -67,16 +67,28 @@ def check_training(given: Mapping[str, Any]) -> None:
         )
     if place() is None:
         return
-    alone = next((name for name in ("folds", "dry_run", "print_recipe") if given[name]), None)
-    if alone is not None:
-        raise UsageError(
-            f"--{alone.replace('_', '-')} is for one process, and torchrun started {os.environ['WORLD_SIZE']}.",
-            "Start it without torchrun.",
-        )
+    refuse_alone({f"--{name.replace('_', '-')}": given[name] for name in ("folds", "dry_run", "print_recipe")})
     if not given["resume"]:
         raise UsageError(
             "Under torchrun a run has a name and goes on where it was stopped, since torchrun may start it again.",
             f"Give both:  {_HOW}",
+        )
+
+
+def refuse_alone(given: Mapping[str, object]) -> None:
+    """See that no option was given that one process alone can do, where torchrun started several.
+
+    Args:
+        given: option as typed to its value, which is false where it was not given.
+
+    Raises:
+        UsageError: naming the first one.
+    """
+    flag = next((flag for flag, value in given.items() if value), None)
+    if place() is not None and flag is not None:
+        raise UsageError(
+            f"{flag} is for one process, and torchrun started {os.environ['WORLD_SIZE']}.",
+            "Start it without torchrun.",
         )
 
 
