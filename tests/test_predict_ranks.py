@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from PIL import Image
 from torchrun import command, ends, start, train
 
 from imgkit import predict_ranks
-from imgkit.predict import predictions
+from imgkit.cli import label
+from imgkit.inference import WITHIN, Network
+from imgkit.predict import Prediction, predictions
 from imgkit.predict_ranks import Share
 
 pytestmark = pytest.mark.slow
@@ -58,14 +61,27 @@ def test_rows_are_those_of_one_process_to_the_last_bit(trained: Path, tmp_path: 
     (tmp_path / "paths").write_text("".join(f"{file}\n" for file in given))
 
     def before(rank: int) -> None:
+        write = label._write_rows
+
+        def noted(answers: Iterable[Prediction], *rest: object) -> object:
+            """Tables round probabilities."""
+            found = list(answers)
+            (tmp_path / "bits").write_text("\n".join(str([prob.hex() for prob in one.probs]) for one in found))
+            return write(found, *rest)  # type: ignore[arg-type]
+
+        label._write_rows = noted  # type: ignore[assignment]
         predict_ranks.EACH = 1
         os.dup2(os.open(os.devnull if rank else tmp_path / "paths", os.O_RDONLY), 0)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
 
     alone = rows(trained, 1, ["-"], "--precision", "float32", place=tmp_path, before=before)
+    bits = (tmp_path / "bits").read_text()
     assert [row["path"] for row in read(alone)] == given
+    assert len(bits.splitlines()) == n
     for size in (2, 3):
+        (tmp_path / "bits").unlink()
         assert rows(trained, size, ["-"], place=tmp_path, before=before) == alone
+        assert (tmp_path / "bits").read_text() == bits
         assert "precision: float32, since" in (tmp_path / "said-0").read_text()
         assert (tmp_path / "said-1").read_text() == ""
 
@@ -122,27 +138,49 @@ def test_each_file_is_read_by_one_rank_and_no_round_before_its_turn(trained: Pat
     assert sorted(chain(*read_there)) == sorted(str(files[n % 33]) for n in range(150))
 
 
-@pytest.mark.parametrize("way", ["killed", "memory", "asked"])
-def test_a_rank_that_ends_ends_all_and_no_file_is_written(trained: Path, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "codes", "told"),
+    [
+        ("killed", {(5, -9), (143, -9)}, ""),  # the other one notices, or is ended as torchrun does
+        ("memory", {(5, 5)}, "Rank 1 of 2: Out of memory"),
+        ("asked", {(143, 143)}, ""),
+    ],
+)
+def test_a_rank_that_ends_ends_all_and_nothing_is_written(
+    trained: Path, tmp_path: Path, way: str, codes: set[tuple[int, ...]], told: str
+) -> None:
+    """In the second round, while rank 0 is at work; what another rank said is not lost as torchrun ends rank 0."""
+
     def before(rank: int) -> None:
         predict_ranks.EACH = 1
-        answers = Share.answers
-        rounds = count()
+        answer, calls = Network.__call__, count()
 
-        def dying(self: Share, some: Sequence[str]) -> object:
-            if rank == 1 and next(rounds) == 1:
+        def ending(self: Network, *given: object) -> object:
+            second = next(calls) == 1
+            if second and rank == 0 and way == "memory":
+                time.sleep(5)
+            elif second and rank == 1:
                 if way == "memory":
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 os.kill(os.getpid(), signal.SIGKILL if way == "killed" else signal.SIGTERM)
-            return answers(self, some)
+            return answer(self, *given)  # type: ignore[arg-type]
 
-        Share.answers = dying  # type: ignore[method-assign,assignment]
+        Network.__call__ = ending  # type: ignore[method-assign,assignment]
 
     out = tmp_path / "answers.csv"
     line = ["predict", "run", *[str(trained / "photos")] * 5, "--runs", str(trained / "runs"), "--out", str(out)]
-    codes = ends(start(tmp_path, 2, command(line, before)), within_s=30)
-    assert codes == {"killed": [5, -9], "memory": [1, 1], "asked": [143, 143]}[way], (tmp_path / "said-0").read_text()
+    assert tuple(ends(start(tmp_path, 2, command(line, before)), within_s=30)) in codes
+    assert told in (tmp_path / "said-0").read_text()
+    assert (tmp_path / "said-1").read_text() == ""
     assert not out.exists()
+
+
+def test_another_format_is_that_of_all_ranks(trained: Path, tmp_path: Path) -> None:
+    how, inputs = ("--precision", "bfloat16"), [str(trained / "photos")] * 3
+    alone, shared = (read(rows(trained, size, inputs, *how, place=tmp_path)) for size in (1, 2))
+    assert [row["path"] for row in shared] == [row["path"] for row in alone]
+    for one, other in zip(shared, alone, strict=True):
+        assert float(one["prob"]) == pytest.approx(float(other["prob"]), abs=WITHIN[torch.bfloat16])
 
 
 def test_no_readable_file_is_the_error_it_is_for_one_process(trained: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from imgkit.screen import Screen
 
 if TYPE_CHECKING:
     from imgkit.plugin_files import Plugin
+    from imgkit.world import World
 
 _TOGETHER = ("finetune", "scratch", "resume", "evaluate", "predict")
 _WANTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -88,7 +89,7 @@ def refuse_alone(given: Mapping[str, object]) -> None:
     if place() is not None and flag is not None:
         raise UsageError(
             f"{flag} is for one process, and torchrun started {os.environ['WORLD_SIZE']}.",
-            "Start it without torchrun.",
+            f"Start it without torchrun, or leave out {flag}.",
         )
 
 
@@ -115,12 +116,23 @@ def led(plugins: "tuple[Plugin, ...]" = ()) -> Iterator[None]:
         yield
     except BaseException as error:
         world.over = True
-        code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", getattr(error, "code", 1))
-        world.end(code if isinstance(code, int) else 1, error)
-        if isinstance(error, ImgkitError) and os.environ.get("IMGKIT_DEBUG") != "1":
-            say_and_leave(error)
-        raise
+        why = _cause(world, error)
+        code = 130 if isinstance(why, KeyboardInterrupt) else getattr(why, "exit_code", getattr(why, "code", 1))
+        world.end(code if isinstance(code, int) else 1, why)
+        if isinstance(why, ImgkitError) and os.environ.get("IMGKIT_DEBUG") != "1":
+            say_and_leave(why)
+        if why is error:
+            raise
+        raise why from error
     world.end(0)
+
+
+def _cause(world: "World", error: BaseException) -> BaseException:
+    """What ends rank 0: where torchrun does since another rank ended, what that one said."""
+    if isinstance(error, SystemExit):
+        with suppress(RuntimeError):
+            return world.told() or error
+    return error
 
 
 def _follow(plugins: "tuple[Plugin, ...]") -> None:
