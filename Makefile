@@ -3,8 +3,9 @@
 # make proof   those that take longer: kills of fresh processes, the whole option matrix
 # make campaign  every fault of tests/faults, and its figures for docs/reliability.md
 # make nightly MINUTES=30   a soak and a fuzz, of so many minutes each
-# make browser the pages of `imgkit report` and `imgkit label` in a real browser, where there is a chromium
+# make browser the pages of `imgkit report`, `label` and `serve` in a real browser, where there is a chromium
 # make lint    style and types
+# make docs    the site, in site/, and man pages, in build/man/; a link that leads nowhere stops it
 # make lock    requirements.lock anew: the newest versions that fit together, and the hash of each of their files
 # make audit   whether a known weakness lies in one of them (asks a service on the network)
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV ?= .venv
 MINUTES ?= 30
 BIN = $(VENV)/bin
 
-.PHONY: demo test proof browser campaign nightly lint lock audit clean
+.PHONY: demo test proof browser campaign nightly lint docs lock audit clean
 
 demo: $(VENV)/ready
 	$(BIN)/imgkit demo
@@ -32,12 +33,17 @@ nightly: $(VENV)/ready
 
 browser: $(VENV)/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
-	$(BIN)/pytest -m slow tests/report/test_browser.py tests/report/test_accessible.py tests/labelling/test_browser.py
+	$(BIN)/pytest -m slow tests/report/test_browser.py tests/report/test_accessible.py tests/labelling/test_browser.py \
+		tests/serving/test_serving_browser.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/ready
+	$(BIN)/python -m imgkit.cli.reference docs/cli.md build/man
+	$(BIN)/zensical build --clean --strict
 
 $(VENV)/ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -60,4 +66,4 @@ audit:
 	rm -r $(VENV)-audit
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-audit
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-audit site build/man

@@ -193,8 +193,9 @@ def scenario_lines(found: Mapping[str, Any]) -> list[str]:
         rows.append(f"| {who} | {spread.told()} | {spread.n} | {told} | {flags} |")
     failed = {f"{run['who']} ({run['variant']})": run["error"] for run in found["runs"] if run["value"] is None}
     lines = [headline(found), "", *rows, "", settings_line(found)]
-    lines += [f"* {who} failed: {why}" for who, why in failed.items()]
-    return lines + [f"* left out: {text}" for text in found["left_out"]]
+    notes = [f"* {who} failed: {why}" for who, why in failed.items()]
+    notes += [f"* left out: {text}" for text in found["left_out"]]
+    return [*lines, "", *notes] if notes else lines
 
 
 def formats_of(found: Mapping[str, Any], who: str) -> str:

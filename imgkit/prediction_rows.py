@@ -64,39 +64,47 @@ def _top_cells(given: Prediction, top_k: int) -> list[str]:
 
 
 def write_jsonl(predictions: Iterable[Prediction], file: TextIO, *, more: Sequence[str] = ()) -> Iterator[Prediction]:
-    """Write each prediction as a line of JSON (path, label, prob, top, error), and pass it on; `more` as `write_csv`.
-
-    `label` and `prob` are null where the file cannot be read, `label` where it is left open.
-    """
+    """Write each prediction as a line of JSON, `json_row`, and pass it on."""
     for given in predictions:
-        top = _top_json(given)
-        best: Mapping[str, str | float | None] = {"label": None, "prob": None} if given.error else top[0]
-        if given.rejected:
-            best = {**best, "label": None}
-        beside = {
-            "guess": given.top[0][0] if given.top else None,
-            "rejected": given.rejected or None,
-            "unlike": None if given.unlike is None else round(given.unlike, 6),
-            "set": given.in_set,
-        }
-        row = {"path": given.path, **best, "top": top, **{name: beside[name] for name in more}, "error": given.error}
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(json_row(given, more)) + "\n")
         yield given
 
 
 def write_sets_jsonl(predictions: Iterable[Prediction], file: TextIO, *, labels: Sequence[str]) -> Iterator[Prediction]:
-    """The same for a multi-label task (path, labels, probs, top, error); `probs` has the probability of each label.
-
-    `labels` and `probs` are null where the file cannot be read.
-    """
+    """The same for a multi-label task, `json_sets_row`."""
     for given in predictions:
-        answer: dict[str, object] = {"labels": None, "probs": None}
-        if not given.error:
-            probs = {name: round(prob, 6) for name, prob in zip(labels, given.probs, strict=True)}
-            answer = {"labels": given.labels, "probs": probs}
-        row = {"path": given.path, **answer, "top": _top_json(given), "error": given.error}
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(json_sets_row(given, labels)) + "\n")
         yield given
+
+
+def json_row(given: Prediction, more: Sequence[str] = ()) -> dict[str, object]:
+    """A prediction as an object of JSON: path, label, prob, top, `more` as `write_csv`, error.
+
+    `label` and `prob` are None where the file cannot be read, `label` where it is left open.
+    """
+    top = _top_json(given)
+    best: Mapping[str, str | float | None] = {"label": None, "prob": None} if given.error else top[0]
+    if given.rejected:
+        best = {**best, "label": None}
+    beside = {
+        "guess": given.top[0][0] if given.top else None,
+        "rejected": given.rejected or None,
+        "unlike": None if given.unlike is None else round(given.unlike, 6),
+        "set": given.in_set,
+    }
+    return {"path": given.path, **best, "top": top, **{name: beside[name] for name in more}, "error": given.error}
+
+
+def json_sets_row(given: Prediction, labels: Sequence[str]) -> dict[str, object]:
+    """The same for a multi-label task: path, labels, probs, top, error; `probs` has the probability of each label.
+
+    `labels` and `probs` are None where the file cannot be read.
+    """
+    answer: dict[str, object] = {"labels": None, "probs": None}
+    if not given.error:
+        probs = {name: round(prob, 6) for name, prob in zip(labels, given.probs, strict=True)}
+        answer = {"labels": given.labels, "probs": probs}
+    return {"path": given.path, **answer, "top": _top_json(given), "error": given.error}
 
 
 def _top_json(given: Prediction) -> list[dict[str, str | float]]:

@@ -233,6 +233,7 @@ def page_folder(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("IMGKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("imgkit.studies.conduct.conduct.__kwdefaults__", {"dry_run": False, "worker": forking()})
     monkeypatch.setattr("imgkit.studies.work.in_a_process", forking())
+    monkeypatch.setattr("imgkit.sweeps.conduct.conduct.__kwdefaults__", {"dry_run": False, "worker": forking()})
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from imgkit import __version__
-from imgkit.cli import data, doctor, export, labelling, look, lr_find, plot, probe, study, sweep, train
+from imgkit.cli import data, doctor, export, labelling, look, lr_find, plot, probe, serve, study, sweep, train
 from imgkit.cli.ranks import check_command, say_and_leave
 from imgkit.errors import DeviceError, DiskError, ImgkitError, UsageError, brief, ran_out
 from imgkit.screen import Screen
@@ -52,6 +52,7 @@ study.add_to(app)
 sweep.add_to(app)
 look.add_to(app)
 plot.add_to(app)
+serve.add_to(app)
 export.add_to(app)
 doctor.add_to(app)
 

@@ -82,11 +82,11 @@ MODEL = typer.Argument(
     autocompletion=networks,
 )
 MODELS = typer.Argument(
-    metavar="MODEL...",
+    metavar="MODEL",
     help="timm models, such as resnet50 (imgkit models lists them).",
     autocompletion=networks,
 )
-PATHS = typer.Argument(metavar="[PATH]...", help="Folder or CSV (else $IMGKIT_DATA, ./data).", autocompletion=data)
+PATHS = typer.Argument(metavar="PATH", help="Folder or CSV (else $IMGKIT_DATA, ./data).", autocompletion=data)
 BY_FLAG: dict[str, Callable[..., list[str]]] = {
     "--data": data,
     "--from": runs,

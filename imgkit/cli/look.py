@@ -89,7 +89,7 @@ def evaluate(
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Print this recipe.", autocompletion=complete.recipes)
+        str | None, typer.Argument(metavar="NAME", help="Print this recipe.", autocompletion=complete.recipes)
     ] = None,
 ) -> None:
     """List the recipes that come with imgkit, or print one."""
@@ -202,7 +202,7 @@ def weakest_classes(file: Path) -> list[dict[str, str]]:
 def models(
     pattern: Annotated[
         str | None,
-        typer.Argument(metavar="[PATTERN]", help="Part of a name; * may be used.", autocompletion=complete.networks),
+        typer.Argument(metavar="PATTERN", help="Part of a name; * may be used.", autocompletion=complete.networks),
     ] = None,
     cached: Annotated[bool, typer.Option("--cached", help="Only models whose weights are on this machine.")] = False,
     plugin: Annotated[

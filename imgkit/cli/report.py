@@ -22,7 +22,7 @@ _SERVED_S = 3600.0  # of one sleep while a page is served
 
 def report(
     path: Annotated[
-        str, typer.Argument(metavar="[PATH]", help="A folder of runs, or one run.", autocompletion=complete.runs)
+        str, typer.Argument(metavar="PATH", help="A folder of runs, or one run.", autocompletion=complete.runs)
     ] = "runs",
     baseline: Annotated[
         str | None,

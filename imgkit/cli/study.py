@@ -23,9 +23,7 @@ def add_to(app: typer.Typer) -> None:
 def study(
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[STUDY]", help="A file, or one that comes with imgkit.", autocompletion=complete.studies
-        ),
+        typer.Argument(metavar="STUDY", help="A file, or one that comes with imgkit.", autocompletion=complete.studies),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Folder or CSV, over the study's own.", autocompletion=complete.data)

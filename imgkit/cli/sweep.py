@@ -26,9 +26,7 @@ def add_to(app: typer.Typer) -> None:
 def sweep(
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[SWEEP]", help="A file, or one that comes with imgkit.", autocompletion=complete.sweeps
-        ),
+        typer.Argument(metavar="SWEEP", help="A file, or one that comes with imgkit.", autocompletion=complete.sweeps),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Folder or CSV, over the sweep's own.", autocompletion=complete.data)

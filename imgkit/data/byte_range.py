@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 MARK = "#"
 DIGITS = 12
 """Of an offset at least, so that paths sort by it: a shard has less than 10^12 bytes."""
+EMPTY = "empty file (0 bytes)"
+"""What a picture without content is called."""
 _FORM = re.compile(rf"(?P<file>.+?\.(?:tar|arrow))#(?P<offset>[0-9]{{{DIGITS}}})\+(?P<size>[0-9]+)/(?P<name>.+)", re.S)
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>[^/].*)", re.S)  # two letters: C:/ is a drive
 _SHORT = "its shard ends within it"
@@ -109,7 +111,7 @@ def check_regular(path: str | os.PathLike[str]) -> str:
         if not stat.S_ISREG(found.st_mode):  # reading a FIFO or /dev/zero would never end
             return "not a regular file"
         if part is None:
-            return "" if found.st_size else "empty file (0 bytes)"
+            return "" if found.st_size else EMPTY
     return "" if part is None or part.size else "empty (0 bytes)"
 
 

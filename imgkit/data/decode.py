@@ -6,6 +6,7 @@ Whatever is wrong with a file, the answer is `BadImage` with the path and a reas
 import os
 import threading
 import warnings
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ from PIL import (
 )
 from PIL.Image import Transpose
 
-from imgkit.data.byte_range import check_regular, opened
+from imgkit.data.byte_range import EMPTY, check_regular, opened
 from imgkit.errors import BadImage, printable
 
 MAX_PIXELS = 64_000_000
@@ -111,13 +112,30 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None
         raise BadImage(path, _reason(error)) from error
 
 
+def picture_of(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+    """As `load_image`, of the content of a file that was sent; `name` is what messages call it.
+
+    Raises:
+        BadImage: for any reason at all.
+    """
+    try:
+        if not content:
+            raise BadImage(name, EMPTY)
+        with _QUIET, BytesIO(content) as file:
+            return _decode(name, file, max_pixels, min_side).image
+    except BadImage:
+        raise
+    except Exception as error:
+        raise BadImage(name, _reason(error)) from error
+
+
 def _check_file(path: Path) -> None:
     refused = check_regular(path)
     if refused:
         raise BadImage(path, refused)
 
 
-def _decode(path: Path, file: IO[bytes], max_pixels: int, min_side: int | None) -> Decoded:
+def _decode(path: Path | str, file: IO[bytes], max_pixels: int, min_side: int | None) -> Decoded:
     try:
         image: Image.Image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
@@ -151,7 +169,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _to_rgb(path: Path | str, image: Image.Image) -> Image.Image:
     """`image` as RGB by the rules of `load_image`."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
@@ -165,7 +183,7 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     return rgb
 
 
-def _strip_to_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _strip_to_rgb(path: Path | str, image: Image.Image) -> Image.Image:
     """Some rows of a picture as RGB: each pixel is by itself."""
     if image.mode.startswith("I;16"):
         values: npt.NDArray[np.uint32] = np.asarray(image).astype(np.uint32)

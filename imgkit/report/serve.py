@@ -13,13 +13,14 @@ from imgkit.errors import UsageError
 HOST = "127.0.0.1"
 PAGE = "report.html"
 """Of a run, in its folder."""
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",  # the next look is to see the next page
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+"""Of every answer: no other page may use it."""
 
 
 @contextmanager
@@ -105,7 +106,7 @@ class Local(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             self.send_header(name, value)
         self.end_headers()
         if body:

@@ -27,6 +27,7 @@ COMMANDS = [
     "predict",
     "report",
     "plot",
+    "serve",
     "export",
     "push",
     "models",

@@ -1,11 +1,13 @@
 """T-D5: whatever is typed, the user's own files stay as they are: bytes, names, dates."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import matplotlib.font_manager  # noqa: F401  (imported here so that no fork has to)
 import pytest
 import typer
@@ -67,6 +69,7 @@ TYPED: dict[str, list[tuple[str, ...]]] = {
     ],
     "report": [("report",), ("report", "ready")],
     "plot": [("plot", "ready"), ("plot", "../mine/epochs.csv", "--out", "plots")],
+    "serve": [("serve", "ready", "--port", "0")],
     "export": [("export", "ready", "--to", "timm"), ("export", "ready", "--to", "torch-export")],
     "push": [("push", "ready", "me/cats")],
     "models": [("models", "resnet"), ("models", "my_tiny", "--plugin", "../mine/my_plugin.py")],
@@ -176,9 +179,22 @@ def stopped_run(folder: Path, data: str) -> int:
     return 1
 
 
+async def ask_all(app: Any, home: Path) -> None:  # noqa: ANN401
+    """What a client asks of `imgkit serve`."""
+    pictures = [file for file in (home / "mine" / "pictures").rglob("*.png") if file.is_file()]
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        sent = [("images", (file.name, file.read_bytes())) for file in pictures]
+        answer = await client.post("/predict/batch", files=sent)
+    assert len(answer.json()["answers"]) == len(pictures)
+
+
 @pytest.fixture
 def at_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which commands are typed; studies fork, a demonstration needs no package, a person labels once."""
+    """The folder in which commands are typed; studies fork, a demonstration needs no package, and a person labels once.
+
+    A server is asked about all pictures.
+    """
     monkeypatch.setattr("imgkit.studies.conduct.conduct.__kwdefaults__", {"dry_run": False, "worker": forking()})
     worker = forking()
     sweeping = {"dry_run": False, "worker": lambda job, request, meanwhile: worker(job, request)}
@@ -193,6 +209,7 @@ def at_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("imgkit.cli.labelling.sleep", sleep)
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: asyncio.run(ask_all(self.config.app, home)))
     monkeypatch.chdir(home / "work")
     return home
 
