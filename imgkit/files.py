@@ -123,6 +123,7 @@ def put_in_place(temporary: Path, folder: Path) -> None:
         sync(place)
     if not folder.exists():
         temporary.rename(folder)
+        sync(folder.parent)
         return
     aside = folder.rename(folder.with_name(f".{folder.name}.was-{os.getpid():x}-{secrets.token_hex(4)}"))
     try:
@@ -130,6 +131,7 @@ def put_in_place(temporary: Path, folder: Path) -> None:
     except OSError:
         aside.rename(folder)
         raise
+    sync(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -235,8 +235,9 @@ def _unknown(text: str, name: str, known: list[str]) -> UsageError:
     guess = f" Did you mean {', '.join(near)}?" if near else ""
     start = re.match(r"[A-Za-z]{3,}", near[0] if near else name)
     word = start[0].lower() if start is not None and search(start[0]) else ""
+    folder = f"Pictures are given by  --data {shlex.quote(text)}\n" * Path(text).is_dir()
     return UsageError(
-        f"Unknown model {text!r}.{guess}", f"{len(known):,} models are known:  imgkit models {word}".rstrip()
+        f"Unknown model {text!r}.{guess}", f"{folder}{len(known):,} models are known:  imgkit models {word}".rstrip()
     )
 
 

@@ -63,6 +63,18 @@ def no_runs(out: Path) -> UsageError:
 def no_such_run(name: str, out: Path) -> UsageError:
     """What to say of a name that no run has; runs of studies are suggested by their folder and name."""
     here, below = runs_in(out), runs_below(out)
+    for folder in (out / name, Path(name)) if name.strip("./") else ():
+        if inside := sorted(runs_in(folder)):
+            return UsageError(
+                f"{printable(str(folder))} is a folder of {count(len(inside), 'run')}, and no run itself.",
+                f"Name one of them, such as  {shlex.quote(str(folder / inside[0]))}\n"
+                f"All of them:  imgkit report {shlex.quote(str(folder))}",
+            )
+    if name.strip("./") and (out / name).is_dir():
+        return UsageError(
+            f"{printable(str(out / name))} is no run: there is no run.json in it.",
+            f"All runs:  imgkit report {shlex.quote(str(out))}",
+        )
     return UsageError(
         f"There is no run called {printable(name)!r} in {out}{suggestion(name, [*here, *below])}.",
         ("" if here else _of_studies(out, below))

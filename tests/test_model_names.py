@@ -129,6 +129,12 @@ def test_a_network_registered_later_is_known() -> None:
     assert resolve_name("imgkit_test_later") == "imgkit_test_later"
 
 
+def test_a_folder_is_no_network(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Unknown model") as caught:
+        resolve_name(f"{tmp_path}/")
+    assert f"Pictures are given by  --data {tmp_path}/\n" in caught.value.hint
+
+
 def test_a_name_like_no_other() -> None:
     with pytest.raises(UsageError) as caught:
         resolve_name("qqqqqqqqqqqqqqqqqqq")

@@ -45,6 +45,20 @@ def test_a_run_of_a_study_is_suggested_by_its_bare_name(study: Path) -> None:
     assert caught.value.hint == f"The newest run is called latest; all of them: imgkit report {study}"
 
 
+def test_a_folder_that_is_no_run_is_told(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (study / "half").mkdir()
+    with pytest.raises(UsageError, match=r"half is no run: there is no run\.json in it"):
+        RunFolder.open("half", study)
+    monkeypatch.chdir(study.parent)
+    for name in ("my depth", "runs/my depth"):
+        with pytest.raises(UsageError, match="my depth is a folder of 2 runs, and no run itself") as caught:
+            RunFolder.open(name, Path("runs"))
+        assert "such as  'runs/my depth/deep-seed0'\n" in caught.value.hint
+    monkeypatch.chdir(study)
+    with pytest.raises(UsageError, match=r"There is no run called '\.' in"):
+        RunFolder.open(".", study)
+
+
 def test_nothing_at_all_says_how_to_train(tmp_path: Path) -> None:
     for out in (tmp_path, tmp_path / "none"):
         with pytest.raises(UsageError, match=r"no run in .*\nTrain one: imgkit finetune"):

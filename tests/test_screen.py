@@ -413,6 +413,7 @@ COMMANDS = (
     ["imgkit", "resume", "runs/20261122-104210-123-finetune-resnet50-cells-3f9a", "--runs", "some where"],
     ["imgkit", "predict", "20261122-104210-123-finetune-resnet50-cells-3f9a", "PHOTOS/", "--plugin", "my  losses.py"],
     ["imgkit", "finetune", "resnet50", "--data", "x\" y", "--data", "it's here", "--set", "phases.all.lr=3e-4"],
+    ["python", "runs/20261122-104210-123-finetune-resnet50-cells-3f9a/exports/onnx/predict_onnx.py", "PHOTOS/"],
     ["pip", "install", "imgkit-timm[parquet]", "and-another-package-of-a-long-name", "and-one-more-package"],
 )  # fmt: skip
 

@@ -103,7 +103,7 @@ def _refusal(error: OSError) -> ImgkitError | None:
     """What the system refused and a user can mend, where nothing below has told it; None for what may be a bug."""
     if error.errno == errno.ENAMETOOLONG:
         return UsageError(f"A name is too long for a file: {brief(error.filename)}", "Give a shorter one.")
-    if error.errno == errno.EACCES and error.filename is not None:
+    if error.errno in {errno.EACCES, errno.EROFS} and error.filename is not None:
         return DiskError(f"{brief(error.filename)}: {error.strerror}.", "Check the permissions of it and above it.")
     if error.errno in _FULL:
         return DiskError(f"Cannot write: {error.strerror}.", "Free some space where the output or the files go.")
@@ -125,7 +125,7 @@ def _usage_fault(error: typer.TyperException) -> str:
     cause, option = error.__cause__, getattr(error, "param", None)
     if isinstance(cause, ValidationError) and option is not None:
         return f"{option.opts[0]}: {fault_of(cause)}"
-    return error.format_message()
+    return " ".join(error.format_message().split())  # Typer lists choices one a line, each after a tab
 
 
 def _usage_hint(error: typer.TyperException) -> str:
@@ -138,5 +138,16 @@ def _usage_hint(error: typer.TyperException) -> str:
     word: str = getattr(error.__context__, "option_name", "") or getattr(error, "option_name", "")
     if "No such option" in message and Path(word).exists():
         return f"The file of that name is  {shlex.quote(f'./{word}')}\nHelp:  {path} --help"
+    if (there := _elsewhere(message)) is not None:
+        return f"It is  {there}\nHelp:  {there} --help"
     newest = f"The newest run is called latest:  {path} latest\n" if "argument 'NAME'" in message else ""
     return f"{newest}Help:  {path} --help"
+
+
+def _elsewhere(message: str) -> str | None:
+    """`imgkit data check` where `imgkit check` was typed, and the other way round; None where there is none such."""
+    if not message.startswith("No such command '"):
+        return None
+    word, root = message.split("'")[1], typer.main.get_command(app)
+    groups = {"imgkit": root, **{f"imgkit {name}": one for name, one in getattr(root, "commands", {}).items()}}
+    return next((f"{path} {word}" for path, one in groups.items() if word in getattr(one, "commands", {})), None)

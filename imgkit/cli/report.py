@@ -13,7 +13,7 @@ from imgkit.cli import complete
 from imgkit.data.rows import count, listed
 from imgkit.errors import UsageError, printable
 from imgkit.run import RunFolder
-from imgkit.run_names import is_run, no_runs
+from imgkit.run_names import is_run, no_runs, runs_in
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns
 
@@ -47,7 +47,7 @@ def report(
     if port is not None and not serve:
         raise UsageError("--port is not used: it is that of --serve.", f"imgkit report {path} --serve --port {port}")
     folder = Path(path)
-    if (not folder.is_dir() and path != "runs") or is_run(folder):
+    if (not folder.is_dir() and path != "runs") or is_run(folder) or _named_like(folder):
         if baseline is not None:
             hint = f"imgkit report {folder.parent if len(folder.parts) > 1 else 'runs'} --baseline {baseline}"
             raise UsageError("--baseline is of many runs, and this is one.", hint)
@@ -57,6 +57,11 @@ def report(
             hint = f"imgkit report {'latest' if path == 'runs' else folder / 'NAME'} --by {by[0]}"
             raise UsageError("--by is of one run, and this is a folder of runs.", hint)
         _many(folder, baseline, watched=watch, port=(port or 0) if serve else None)
+
+
+def _named_like(folder: Path) -> bool:
+    """Whether a folder without runs, of pictures say, has but the name of a run."""
+    return len(folder.parts) == 1 and not runs_in(folder) and is_run(Path("runs") / folder)
 
 
 def _one(folder: Path, by: Sequence[str], *, watched: bool, port: int | None) -> None:

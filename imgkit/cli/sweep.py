@@ -1,5 +1,6 @@
 """`imgkit sweep`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +82,9 @@ def sweep(
         from imgkit.report.sweep import print_sweep
 
         print_sweep(asked.out, done.record, make_console(sys.stdout))
+        shown = Screen(file=sys.stdout)
+        shown.line()
+        shown.line(f"Next:  imgkit report {shlex.quote(str(asked.out))}")
 
 
 def _list(shipped: "Mapping[str, Path]") -> None:

@@ -169,10 +169,14 @@ def _rows(file: Path, columns: _Columns, names: dict[str, int], pa: Any, shown: 
         except pa.ArrowInvalid:
             opened = pa.ipc.open_file(whole)
             batches = (opened.get_batch(number) for number in range(opened.num_record_batches))
-        for batch in batches:
+        for one in batches:
+            batch = one.select([columns.image, columns.label])
+            batch.validate(full=True)  # offsets, too, which lead somewhere in memory and are taken as they are
             pictures = batch.column(columns.image)
             if pa.types.is_struct(pictures.type):
                 pictures = pictures.flatten()[pictures.type.get_field_index("bytes")]
+            if not (pa.types.is_binary(pictures.type) or pa.types.is_large_binary(pictures.type)):
+                raise ValueError(f"column {printable(columns.image)!r} holds no pictures")
             if pictures.null_count:
                 raise ValueError("it holds paths of pictures instead of their bytes")
             ends = pictures.buffers()[1], np.int64 if pa.types.is_large_binary(pictures.type) else np.int32
@@ -226,6 +230,6 @@ def _numbers(file: npt.NDArray[np.int32], files: int) -> tuple[npt.NDArray[np.ui
 def _told(pa: Any, shown: str) -> Iterator[None]:  # noqa: ANN401
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__} {error}" if isinstance(error, KeyError | AttributeError) else error
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__} {error}" if isinstance(error, LookupError | AttributeError) else error
         raise DataError(f"{shown} is no data set that can be read: {brief(what)}.", _AGAIN) from error

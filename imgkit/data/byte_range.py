@@ -9,16 +9,23 @@ import hashlib
 import os
 import re
 import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from imgkit.errors import ImgkitError, brief
 
 MARK = "#"
 DIGITS = 12
 """Of an offset at least, so that paths sort by it: a shard has less than 10^12 bytes."""
 EMPTY = "empty file (0 bytes)"
 """What a picture without content is called."""
+AGAIN_S = (0.5, 4.0)
+"""Pauses after which a remote picture is asked for again."""
 _FORM = re.compile(rf"(?P<file>.+?\.(?:tar|arrow))#(?P<offset>[0-9]{{{DIGITS}}})\+(?P<size>[0-9]+)/(?P<name>.+)", re.S)
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>[^/].*)", re.S)  # two letters: C:/ is a drive
 _SHORT = "its shard ends within it"
@@ -130,12 +137,29 @@ def file_system(url: str) -> tuple[Any, str]:
 
 def _read(part: ByteRange) -> bytes:
     if url_of(part.file):
-        system, path = file_system(part.file)
-        content: bytes = system.cat_file(path, start=part.offset, end=part.offset + part.size)
+        with faults_of(part.file):
+            content = _fetched(part)
+        if len(content) > part.size:
+            raise OSError(0, "its server gives whole files and no ranges of them", part.file)
     else:
         content = _pread(part)
     if len(content) != part.size:
         raise OSError(0, _SHORT, part.file)
+    return content
+
+
+def _fetched(part: ByteRange) -> bytes:
+    """The bytes of a remote part, asked for again where a network or a server fails for a moment."""
+    system, path = file_system(part.file)
+    for pause_s in (*AGAIN_S, None):
+        try:
+            content: bytes = system.cat_file(path, start=part.offset, end=part.offset + part.size)
+        except Exception as error:  # each package of fsspec has errors of its own
+            if pause_s is None or isinstance(error, FileNotFoundError | PermissionError):
+                raise
+            time.sleep(pause_s)
+        else:
+            break
     return content
 
 
@@ -166,7 +190,22 @@ def remote_status(url: str) -> Status:
     Raises:
         OSError: if there is no such file.
     """
-    system, path = file_system(url)
-    about: dict[str, Any] = system.info(path)
-    stamp = hashlib.blake2b(str(system.ukey(path)).encode(), digest_size=7).digest()
-    return Status(int(about["size"]), int.from_bytes(stamp, "big"))
+    with faults_of(url):
+        system, path = file_system(url)
+        about: dict[str, Any] = system.info(path)
+        stamp = hashlib.blake2b(str(system.ukey(path)).encode(), digest_size=7).digest()
+        return Status(int(about["size"]), int.from_bytes(stamp, "big"))
+
+
+@contextmanager
+def faults_of(place: str) -> Iterator[None]:
+    """Raise an OSError of what keeps a URL from being read: each of fsspec's packages has errors of its own.
+
+    Of a path nothing is changed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError | ImgkitError) or not url_of(place):
+            raise
+        raise OSError(0, brief(error) or type(error).__name__, place) from error

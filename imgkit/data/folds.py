@@ -45,7 +45,7 @@ def assign_folds(
     """
     if folds < 2:
         raise UsageError(
-            f"--folds {folds} leaves nothing to train on: each fold is scored by a training on the others.",
+            f"With --folds {folds} nothing is left to train on: each fold is scored by a training on the others.",
             "Give two at least:  --folds 5   or none, and a share for validation:  --val 0.2",
         )
     by_path = path_order(paths)

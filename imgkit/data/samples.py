@@ -78,6 +78,8 @@ def _sample(parts: dict[str, Member], stream: IO[bytes], shown: str) -> Iterator
                 raise _fault(shown, parts["json"], "`label` is a number of a class, its name, or a list of these")
             labels = tuple(value for value in values if value not in (-1, ""))
     split, group = said.get("split"), said.get("group")
+    if not (group is None or is_text(group) or isinstance(group, int | float)):
+        raise _fault(shown, parts["json"], "`group` is a text or a number")
     if split is not None and not (isinstance(split, str) and split in FOLDER_SPLITS):
         raise _fault(shown, parts["json"], f"`split` is {printable(repr(split))}, and not one of train, val, test")
     yield Sample(
@@ -89,9 +91,14 @@ def _sample(parts: dict[str, Member], stream: IO[bytes], shown: str) -> Iterator
     )
 
 
+def is_text(value: object) -> bool:
+    """Whether a value of JSON is a text that can be written: it may hold half a character, which no file takes."""
+    return isinstance(value, str) and not any(0xD800 <= ord(char) <= 0xDFFF for char in value)
+
+
 def _label_of(text: str) -> Label:
     """A number where it is one as it would be written, so that 007 stays a name."""
-    return int(text) if len(text) < 10 and text.lstrip("-").isdecimal() and str(int(text)) == text else text
+    return int(text) if len(text) < 10 and text.removeprefix("-").isdecimal() and str(int(text)) == text else text
 
 
 def _object(member: Member, stream: IO[bytes], shown: str) -> dict[str, object]:

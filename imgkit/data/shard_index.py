@@ -20,7 +20,7 @@ import numpy.typing as npt
 from imgkit.data.index import SPLITS
 from imgkit.data.paths import Ints
 from imgkit.data.range_paths import RangePaths
-from imgkit.data.samples import Label, Sample
+from imgkit.data.samples import Label, Sample, is_text
 from imgkit.data.spill import zeros
 from imgkit.errors import DataError, brief, printable
 
@@ -256,6 +256,10 @@ def _about(metadata: Any, shown: str) -> tuple[tuple[Shard, ...], dict[str, Any]
         about = json.loads((metadata.metadata or {})[_KEY])
         if about["version"] != _VERSION:
             raise ValueError(f"version {about['version']}")
+        if any(isinstance(label, bool) or not isinstance(label, int | str) for label in about["labels"]):
+            raise ValueError("a label is neither a number nor a name")
+        if not all(map(is_text, about["groups"])):
+            raise ValueError("a group is no text")
         return tuple(Shard(str(name), int(size), stamp) for name, size, stamp in about["shards"]), about
     except (KeyError, TypeError, ValueError) as error:
         raise _no_index(shown, error) from error

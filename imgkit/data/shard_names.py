@@ -65,7 +65,7 @@ def find_shards(text: str, shown: str) -> Shards:
     if "://" in text:
         with _reached(text, shown):
             url = url_of(text).rstrip("/")
-            urls, scheme = _remote(url), url.split("//")[0]
+            urls, scheme = _remote(url, shown), url.split("//")[0]
             folder = None if url.endswith(SUFFIX) else url.removeprefix(scheme)
             root, names = _below([one.removeprefix(scheme) for one in urls], folder)
             with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -106,13 +106,17 @@ def _expanded(text: str, shown: str) -> list[str]:
     for one in braces(text):
         magic = glob.has_magic(one)
         found += sorted(glob.glob(str(Path(one).expanduser()))) if magic else [one]  # noqa: PTH207
-        if len(found) > _MOST:
-            raise DataError(f"{shown} means more than {count(_MOST, 'shard')}.", "Mend the pattern.")
+        _check_number(found, shown)
     if not found:
         raise DataError(
             f"No shard is called {shown}.", "A pattern is such as  'shards/*.tar'  or  s-{00000..00099}.tar"
         )
     return found
+
+
+def _check_number(found: list[str], shown: str) -> None:
+    if len(found) > _MOST:
+        raise DataError(f"{shown} means more than {count(_MOST, 'shard')}.", "Mend the pattern.")
 
 
 def _in_folder(folder: Path) -> list[str]:
@@ -137,10 +141,11 @@ def _below(files: list[str], folder: str | None = None) -> tuple[str, list[str]]
     return root, [os.path.relpath(file, root).replace(os.sep, "/") for file in files]
 
 
-def _remote(url: str) -> list[str]:
+def _remote(url: str, shown: str) -> list[str]:
     """The URLs of the shards that a URL means."""
     found = list[str]()
     for one in braces(url):
+        _check_number(found, shown)
         system, path = file_system(one)
         if "*" in path or "?" in path:
             names = [str(name) for name in system.glob(path)]
@@ -172,4 +177,5 @@ def _reached(url: str, shown: str) -> Iterator[None]:
         hint = "Check the address, the network and the credentials."
         if isinstance(error, ImportError) and package is not None:
             hint = f"Type:  pip install {package}"
-        raise DataError(f"{shown} cannot be read: {brief(error) or type(error).__name__}.", hint) from error
+        why = brief(error.__cause__ or error)  # over HTTP the error is but the address, and its cause the reason
+        raise DataError(f"{shown} cannot be read: {why or type(error).__name__}.", hint) from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from typing import IO
 import numpy as np
 
 from imgkit.data.builtin import cache_folder
-from imgkit.data.byte_range import file_system, url_of
+from imgkit.data.byte_range import faults_of, file_system, url_of
 from imgkit.data.columns import Rows
 from imgkit.data.folders import FOLDER_SPLITS
 from imgkit.data.index import SPLITS
@@ -141,7 +142,7 @@ def _index(found: Shards, shown: str) -> ShardIndex:
         if stream is not None:
             name = f"{shown}: {NAME}"
             known = {shard.name: shard.size for shard in read_lists(stream, name)}
-            if known == {shard.name: shard.size for shard in found.shards}:
+            if known == {shard.name: shard.size for shard in found.shards} and not _is_behind(stream, found):
                 stream.seek(0)
                 return read_index(stream, name)
     about = [_VERSION, str(found.root), *found.shards]
@@ -155,6 +156,17 @@ def _index(found: Shards, shown: str) -> ShardIndex:
     except OSError:  # a cache that cannot be written costs time and nothing else
         with tempfile.TemporaryDirectory() as folder:
             return _make(found, Path(folder) / NAME, shown)
+
+
+def _is_behind(index: IO[bytes], found: Shards) -> bool:
+    """Whether a shard was written after the index beside it: other labels may take as many bytes.
+
+    Of a URL it is not known.
+    """
+    if url_of(found.root):
+        return False
+    written = os.fstat(index.fileno()).st_mtime_ns
+    return any(shard.stamp is not None and shard.stamp > written for shard in found.shards)
 
 
 def _make(found: Shards, file: Path, shown: str) -> ShardIndex:
@@ -178,12 +190,13 @@ def _make(found: Shards, file: Path, shown: str) -> ShardIndex:
 def _samples_of(found: Shards, shard: Shard, shown: str) -> Iterator[Sample]:
     place = found.where(shard.name)
     try:
-        if url_of(place):
-            system, path = file_system(place)
-            stream: IO[bytes] = system.open(path, "rb")
-        else:
-            stream = Path(place).open("rb", buffering=_BUFFER)  # noqa: SIM115  # closed below
-        with stream:
-            yield from samples(members(stream, shard.size, shown), stream, shown)
+        with faults_of(place):
+            if url_of(place):
+                system, path = file_system(place)
+                stream: IO[bytes] = system.open(path, "rb")
+            else:
+                stream = Path(place).open("rb", buffering=_BUFFER)  # noqa: SIM115  # closed below
+            with stream:
+                yield from samples(members(stream, shard.size, shown), stream, shown)
     except OSError as error:
         raise DataError(f"{printable(place)} cannot be read: {error.strerror or error}.", "Check it.") from error

@@ -59,6 +59,9 @@ def parcel_of(run: RunFolder, address: str) -> Parcel:
         raise GateError(f"{run.name}: the export for timm was refused: {brief(faults[0])}", again)
     if weights != sha256_of(run.path / "model" / "model.safetensors"):
         raise GateError(f"{run.name}: the export for timm is of older weights than the run's.", again)
+    links = sorted(file.name for file in folder.iterdir() if file.is_symlink())
+    if links:  # a run that came from elsewhere may point to what is not for a hub
+        raise GateError(f"{printable(str(folder / links[0]))} is a link, and files alone are sent.", again)
     there = {file.name for file in folder.iterdir()} - {_VERIFIED}
     for name in sorted((there | set(known)) - ({_CARD} & there)):
         if name not in there or name not in known or sha256_of(folder / name) != known[name]:
@@ -74,7 +77,7 @@ def check_repo(repo: str) -> None:
         UsageError: if it has not.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id  # utils exports it, untyped
 
     try:
         validate_repo_id(repo)
@@ -92,8 +95,10 @@ def send(parcel: Parcel, repo: str, *, private: bool) -> str:
         WeightsError: if the hub refuses or cannot be reached.
     """
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub import errors
 
+    # That of the HTTP library beneath, which depends on the version: of no network it is told by this one.
+    unanswered: type[Exception] = getattr(errors, "HTTPError", OSError)
     hub = huggingface_hub.HfApi()
     proof = parcel.proof
     message = f"imgkit: {proof['format']}, compared with run {proof['run']} on {proof['n']} images"
@@ -102,9 +107,9 @@ def send(parcel: Parcel, repo: str, *, private: bool) -> str:
         done = hub.upload_folder(
             repo_id=repo, folder_path=parcel.folder, commit_message=message, allow_patterns=[*parcel.files]
         )
-    except LocalTokenNotFoundError as error:
+    except errors.LocalTokenNotFoundError as error:
         raise WeightsError("The hub does not know who you are.", "Log in:  hf auth login   or set HF_TOKEN") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (unanswered, errors.HfHubHTTPError, OSError) as error:
         raise WeightsError(
             f"The hub did not take {repo}: {brief(error)}", "Check the name, your rights and the network."
         ) from error

@@ -95,7 +95,8 @@ def states_words(record: Record) -> str:
     """`12 trials: 8 finished, 3 pruned, 1 failed`."""
     states = ("finished", "pruned", "failed", "running", "waiting")
     parts = [f"{record.count(state):,} {state}" for state in states if record.count(state)]
-    return f"{count(len(record.rows), 'trial')} of {record.asked:,}: {', '.join(parts) or 'none drawn yet'}"
+    asked = f" of {record.asked:,}" if len(record.rows) <= record.asked else f" ({record.asked:,} were asked for)"
+    return f"{count(len(record.rows), 'trial')}{asked}: {', '.join(parts) or 'none drawn yet'}"
 
 
 def best_words(out: Path, record: Record) -> list[str]:

@@ -153,7 +153,10 @@ def _resolve(asked: Asked, variant: Variant, seed: int) -> Loaded:
     flags, gone = _parted(flags)
     loaded = load_recipe(study.recipe, flags=flags, sets=[*asked.sets, *(f"{key}=none" for key in gone)])
     if loaded.recipe.model.name is None:
-        raise UsageError("Which network? Neither the study nor its recipe names one.", 'Write  model = "resnet18"')
+        raise UsageError(
+            "Which network? Neither the file nor its recipe names one.",
+            'Write  model = "resnet18"   or, of a sweep, type  --model resnet18',
+        )
     loaded, _ = start_of(shrink(loaded) if asked.smoke else loaded, Screen(quiet=True))
     loaded, _ = adapt(loaded)
     resolve_name(str(loaded.recipe.model.name))

@@ -123,7 +123,7 @@ class _SweepReader(Reader):
             return None
         url, steps = self.text(("storage",), value), ("storage",)
         fault = storage_fault(url) if url else None
-        if fault is None and url and urlsplit(url).password:
+        if fault is None and url and (urlsplit(url).password or "password=" in urlsplit(url).query.lower()):
             fault = "has a password, which a file is not the place for: ~/.pgpass or the variable PGPASSWORD has it"
         if fault:
             self.fault(steps, fault)
@@ -133,7 +133,8 @@ class _SweepReader(Reader):
         """What each key may be; tables of keys are not taken apart, so a key with dots stands in quotes."""
         if not isinstance(table, dict) or not table:
             example = "under [space] write  lr = { low = 1e-5, high = 1e-2, log = true }"
-            self.fault(("space",), f"is missing; {example}" if not table else f"expected a table; {example}")
+            what = "expected a table" if table else "is missing" if table is None else "is empty"
+            self.fault(("space",), f"{what}; {example}")
             return {}
         found: dict[str, Domain] = {}
         for key, asked in table.items():

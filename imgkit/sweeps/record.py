@@ -162,7 +162,8 @@ def read_record(out: Path) -> Record | None:
         return None
     content = RunFolder(out).read_json(FILE)
     try:
-        if content["schema"] != SCHEMA:
+        rows = [Row(**row) for row in content["trials"]]
+        if content["schema"] != SCHEMA or any(Path(row.run).name != row.run for row in rows):
             raise ValueError
         return Record(
             name=str(content["name"]),
@@ -172,7 +173,7 @@ def read_record(out: Path) -> Record | None:
             sampler=str(content["sampler"]),
             pruner=str(content["pruner"]),
             space={key: _domain(one) for key, one in content["space"].items()},
-            rows=[Row(**row) for row in content["trials"]],
+            rows=rows,
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DiskError(

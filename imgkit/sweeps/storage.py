@@ -8,9 +8,12 @@ a heartbeat, by the clock of the database, and where it has stopped the trial's 
 
 import json
 import os
+import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -87,12 +90,11 @@ class Trials:
                 return None
             trial = self.study.ask()
             self.study.sampler = _sampler(self.asked, trial.number)
+            self.beat(trial)  # before its place is told: see `_end_stale`
             trial.set_user_attr("place", self.place)
-            if self.beats:
-                self.beat(trial)
-                if sum(one.number < trial.number for one in self.all()) >= self.asked.sweep.trials:
-                    self._drop(trial)  # another folder's worker was quicker
-                    return None
+            if self.beats and sum(one.number < trial.number for one in self.all()) >= self.asked.sweep.trials:
+                self._drop(trial)  # another folder's worker was quicker
+                return None
             return trial
 
     def taken_up(self, number: int) -> "Trial | None":
@@ -129,8 +131,17 @@ class Trials:
             self.storage.engine.dispose()
 
     def _end_stale(self) -> None:
-        from optuna.storages import fail_stale_trials
+        """Count trials as failed whose worker gives no sign of life, so that they are drawn once more."""
+        from optuna.storages import RDBStorage, fail_stale_trials
 
+        assert isinstance(self.storage, RDBStorage), "a journal has no heartbeats"
+        for one in self.study.get_trials(deepcopy=False):
+            began = one.datetime_start
+            nobodys = is_running(one) and "place" not in one.user_attrs
+            if nobodys and began is not None and (datetime.now() - began).total_seconds() > HEARTBEAT_S:
+                # A worker died between its draw and its first sign of life, for want of which no trial is ever stale.
+                self.storage.record_heartbeat(one._trial_id)
+                self.storage.set_trial_user_attr(one._trial_id, "place", "")
         fail_stale_trials(self.study)
 
     def _drop(self, trial: "Trial") -> None:
@@ -157,9 +168,11 @@ class Trials:
             study.set_user_attr(_ASKS, asks)
         elif there != asks:
             changed = [name for name in asks if there.get(name) != asks[name]]
+            theirs = " ".join(f"--set {shlex.quote(str(text))}" for text in there.get("--set", [])) or "without --set"
             raise UsageError(
                 f"{self._where} holds trials of another sweep {sweep.name!r}: {', '.join(changed)} differ.",
-                "Trials of two spaces cannot be compared: give this sweep another name, or choose another --out.",
+                "Trials of two spaces cannot be compared: give this sweep another name, or choose another --out."
+                + f"\nIt began with:  {theirs}" * ("--set" in changed),
             )
         return study
 
@@ -180,11 +193,10 @@ def is_waiting(trial: "FrozenTrial") -> bool:
 
 
 def shown_url(url: str) -> str:
-    """A URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return printable(url)
-    return printable(url.replace(f":{parts.password}@", ":…@", 1))
+    """A URL without its password, which may stand among its options, too."""
+    password = urlsplit(url).password
+    url = url if password is None else url.replace(f":{password}@", ":…@", 1)
+    return printable(re.sub(r"(?i)(password=)[^&]*", r"\1…", url))
 
 
 @contextmanager

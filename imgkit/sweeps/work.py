@@ -231,7 +231,8 @@ class Watch:
             self.trial.report(float(row[self.aim.monitor]), number)
             self._reported.add(number)
         last = row["step"] >= self.folder.read_json("status.json")["total_steps"]
-        if self.pruned is None and not last and self.trial.should_prune():
+        newest = number == max(self._reported)  # of a trial that was taken up, several are known at once
+        if self.pruned is None and newest and not last and self.trial.should_prune():
             self.pruned = row
             self.own.stop = signal.SIGTERM
 

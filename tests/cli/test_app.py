@@ -106,6 +106,9 @@ def test_version(imgkit: Run) -> None:
         (["scratch", "x", "--weights", "none"], ["--weights"]),
         (["evaluate"], ["NAME"]),
         (["data", "chek"], ["check"]),
+        (["label-errors", "--data", "x"], ["It is  imgkit data label-errors", "imgkit data label-errors --help"]),
+        (["data", "finetune"], ["It is  imgkit finetune\n"]),
+        (["export", "x"], ["Missing option '--to'. Choose from: onnx, onnx-int8, torch-export, timm"]),
     ],
 )
 def test_usage_errors_exit_2_with_a_suggestion(imgkit: Run, args: list[str], words: list[str]) -> None:
@@ -179,6 +182,8 @@ def test_what_may_not_be_looked_into_is_a_message(imgkit: Run, monkeypatch: pyte
     fail_with(monkeypatch, PermissionError(13, "Permission denied", "closed/runs"))
     told = "error: closed/runs: Permission denied.\n  Check the permissions of it and above it.\n"
     assert imgkit("demo") == (7, "", told)
+    fail_with(monkeypatch, OSError(30, "Read-only file system", "closed/runs"))
+    assert imgkit("demo") == (7, "", told.replace("Permission denied", "Read-only file system"))
     fail_with(monkeypatch, OSError(22, "Invalid argument"))
     with pytest.raises(OSError, match="Invalid argument"):
         imgkit("demo")

@@ -62,7 +62,7 @@ def test_the_same_command_goes_on_and_tells_what_all_folds_come_to(
         (["--print-recipe"], "--print-recipe prints one recipe, and --folds makes several runs."),
         (["--name", "../x"], "--name '../x' cannot be the name of a folder."),
         (["--folds", "13"], "Class 'cat' has 12 images, and each of 13 folds needs one to be scored on."),
-        (["--folds", "1"], "--folds 1 leaves nothing to train on"),
+        (["--folds", "1"], "With --folds 1 nothing is left to train on"),
     ],
 )
 def test_what_cannot_be_done_is_told(

@@ -56,6 +56,15 @@ def test_report_of_one_writes_its_page_alone(imgkit: Run, runs: Path, name: str)
     assert '<meta http-equiv="refresh"' not in (runs / "one" / "report.html").read_text()
 
 
+def test_a_folder_that_is_called_like_a_run_is_in_no_ones_way(imgkit: Run, runs: Path) -> None:
+    (runs.parent / "one").mkdir()  # the pictures, say
+    code, out, err = imgkit("report", "one")
+    assert (code, err) == (0, "Wrote   runs/one/report.html\n")
+    assert "val@10" in out
+    write_run(runs.parent / "one", "two", f1=0.7)
+    assert "70.0 %" in imgkit("report", "one")[1], "a folder of runs is what it is"
+
+
 @pytest.mark.parametrize(("below", "name"), [("", "."), ("evaluations", "..")])
 def test_a_run_from_within_has_its_name(
     imgkit: Run, runs: Path, monkeypatch: pytest.MonkeyPatch, below: str, name: str

@@ -160,7 +160,7 @@ def test_the_newest_images_are_test(imgkit: Run, tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["--folds", "9"], "Class 'b' has 6 images, and each of 9 folds needs one to be scored on. Fewer folds:"),
-        (["--folds", "1"], "--folds 1 leaves nothing to train on"),
+        (["--folds", "1"], "With --folds 1 nothing is left to train on"),
         (["--folds", "4", "--group-col", "site"], "lie in 2 groups, and 4 folds that each have some of them would"),
         (["--folds", "3", "--time-col", "day"], "--folds and --time-col contradict each other"),
         (["--time-col", "day", "--split-seed", "1"], "--split-seed is not used"),

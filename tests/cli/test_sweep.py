@@ -54,6 +54,7 @@ def test_from_the_file_to_the_table(
     assert code == 0
     assert "5 trials of 5: 5 finished." in " ".join(out.split())
     assert "Test was scored once, of the chosen trial alone" in " ".join(out.split())
+    assert out.endswith("\nNext:  imgkit report runs/small\n")
     assert (tmp_path / "runs" / "small" / "sweep.toml").read_text() == (tmp_path / "small.toml").read_text()
     code, _, err = imgkit("sweep", "small.toml", "--set", "train.batch_size=4")
     assert code == 2

@@ -30,6 +30,13 @@ def tar(file: Path, members: Iterable[tuple[str, bytes]], kind: int = tarfile.GN
     return file
 
 
+def contents(file: Path) -> list[tuple[str, bytes]]:
+    """The members of a tar file."""
+    with tarfile.open(file) as archive:
+        found = [(member.name, archive.extractfile(member)) for member in archive]
+        return [(name, stream.read()) for name, stream in found if stream is not None]
+
+
 def labelled(shard: object, n: int, classes: int = 2) -> list[tuple[str, bytes]]:
     """n pictures with the numbers of classes, by turns."""
     return [

@@ -1,6 +1,7 @@
 """Folders that `save_to_disk` writes, made here with pyarrow in the same form, against the bytes that went in."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,18 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     how = {"options": pa.ipc.IpcWriteOptions(compression="zstd")}
     with pytest.raises(DataError, match="its record batches are compressed"):
         read(simple(tmp_path / "packed", **how)[0])
+    numbers = {name: pa.array([0, 1]) for name in ("label", "number")}
+    folder = saved(tmp_path / "numbers", [png(1), png(2)], numbers, {"label": CLASSES, "number": {"_type": "Value"}})
+    with pytest.raises(DataError, match="column 'number' holds no pictures"):
+        read(folder, image_col="number")
+    lists = {"tag": pa.array([["x"], ["y"], ["x"]])}
+    folder = saved(tmp_path / "lists", [png(row) for row in range(3)], lists, {"tag": [{"_type": "Value"}]})
+    file = next(folder.glob("*.arrow"))
+    offsets, beyond = struct.pack("<4i", 0, 1, 2, 3), struct.pack("<4i", 0, 1, 2, 1 << 28)
+    assert offsets in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(offsets, beyond))
+    with pytest.raises(DataError, match="is no data set that can be read"):
+        read(folder, label_col=("tag",))
     folder, _ = simple(tmp_path / "d")
     file = next(folder.glob("*.arrow"))
     file.write_bytes(file.read_bytes()[:-700])

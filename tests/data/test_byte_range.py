@@ -4,6 +4,7 @@ import os
 import pickle
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +88,24 @@ def test_what_is_wrong_is_told_of_the_picture(tmp_path: Path) -> None:
         load_image(Path(f"{tmp_path}/none.tar#{0:012d}+5/a.png"))
     (tmp_path / "folder.tar").mkdir()
     assert check_regular(f"{tmp_path}/folder.tar#{0:012d}+5/a.png") == "a folder"
+
+
+def test_errors_of_remote_places_are_told_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages of fsspec have errors that are no OSError."""
+
+    def hung_up(*_: object, **__: object) -> None:
+        raise EOFError("the server hung up")
+
+    for name in ("cat_file", "info"):
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), name, hung_up)
+    path = f"memory://bucket/gone.tar#{0:012d}+5/a.png"
+    with pytest.raises(BadImage, match="the server hung up"):
+        load_image(Path(path))
+    for read in (opened, status, lambda one: next(digests([one]))):
+        with pytest.raises(OSError, match="the server hung up"):
+            read(path)
+    (bad,) = scan([path], max_pixels=100).bad
+    assert "the server hung up" in str(bad)
 
 
 ROW = st.tuples(st.integers(0, 2), st.integers(0, 10**10), st.integers(0, 10**7), NAME)

@@ -97,7 +97,7 @@ def test_another_seed_deals_otherwise() -> None:
 
 
 def test_one_fold_is_none() -> None:
-    with pytest.raises(UsageError, match="--folds 1 leaves nothing to train on") as told:
+    with pytest.raises(UsageError, match="With --folds 1 nothing is left to train on") as told:
         assign_folds(["a", "b"], [(0,), (0,)], classes=CLASSES, folds=1, seed=0)
     assert "--folds 5" in told.value.hint
 

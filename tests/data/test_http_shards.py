@@ -15,7 +15,7 @@ from tars import shards
 from imgkit.data.batches import eval_batches
 from imgkit.data.index import Index
 from imgkit.data.load import load_data
-from imgkit.errors import DataError
+from imgkit.errors import BadImage, DataError
 from imgkit.recipe.schema import DataSettings
 
 pytest.importorskip("pyarrow")
@@ -26,6 +26,8 @@ class _Ranges(SimpleHTTPRequestHandler):
     """Serves files, parts of them where asked; all that it was asked for is in `asked`."""
 
     asked: list[str]
+    failing = 0  # so many answers are that the server has no time
+    ranges = True
 
     def log_message(self, *args: object) -> None:
         pass
@@ -41,7 +43,11 @@ class _Ranges(SimpleHTTPRequestHandler):
         if not file.is_file():
             self.send_error(404)
             return
-        content, wanted = file.read_bytes(), self.headers.get("Range", "")
+        if type(self).failing:
+            type(self).failing -= 1
+            self.send_error(503)
+            return
+        content, wanted = file.read_bytes(), self.headers.get("Range", "") if self.ranges else ""
         first, last = 0, len(content) - 1
         if wanted:
             start, _, end = wanted.removeprefix("bytes=").partition("-")
@@ -59,13 +65,13 @@ class _Ranges(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
-    """A folder, its URL, and the ranges that were asked for."""
+def served(tmp_path: Path) -> Iterator[tuple[Path, str, type[_Ranges]]]:
+    """A folder, its URL, and who answers."""
     handler = type("Ranges", (_Ranges,), {"asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield tmp_path, f"http://127.0.0.1:{server.server_address[1]}", handler.asked
+    yield tmp_path, f"http://127.0.0.1:{server.server_address[1]}", handler
     server.shutdown()
     thread.join()
     server.server_close()
@@ -78,8 +84,8 @@ def pixels(index: Index, workers: int) -> torch.Tensor:
     return torch.cat([batch.images for batch in batches])
 
 
-def test_pictures_behind_a_web_server_are_those_of_the_disk(served: tuple[Path, str, list[str]]) -> None:
-    folder, url, asked = served
+def test_pictures_behind_a_web_server_are_those_of_the_disk(served: tuple[Path, str, type[_Ranges]]) -> None:
+    folder, url, handler = served
     shards(folder / "s")
     words = "s/{train,val}/s-{0..1}.tar"
     here = load_data(DataSettings(path=f"{folder}/{words}")).index
@@ -88,15 +94,38 @@ def test_pictures_behind_a_web_server_are_those_of_the_disk(served: tuple[Path, 
     assert (here.hashes == there.hashes).all()
     assert here.classes == there.classes
     assert [here.target(row) for row in range(24)] == [there.target(row) for row in range(24)]
-    del asked[:]
+    handler.asked.clear()
     local = pixels(here, 0)
     for workers in (0, 2):  # a process that was forked has connections of its own
         assert torch.equal(pixels(there, workers), local)
-    assert len(asked) == 2 * len(local)
-    assert all(asked), "a picture is a range, not its whole shard"
+    assert len(handler.asked) == 2 * len(local)
+    assert all(handler.asked), "a picture is a range, not its whole shard"
 
 
-def test_a_server_that_is_gone_is_told(served: tuple[Path, str, list[str]]) -> None:
+def test_a_moment_without_an_answer_ends_nothing(
+    served: tuple[Path, str, type[_Ranges]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url, handler = served
+    shards(folder / "s", splits=["train"])
+    index = load_data(DataSettings(path=f"{url}/s/train/s-{{0..1}}.tar")).index
+    monkeypatch.setattr("imgkit.data.byte_range.AGAIN_S", (0.0, 0.0))
+    expected = pixels(index, 0)
+    handler.failing = 2
+    assert torch.equal(pixels(index, 0), expected)
+    handler.failing = 3
+    with pytest.raises(BadImage, match="503"):
+        pixels(index, 0)
+    handler.ranges = False
+    with pytest.raises(BadImage, match="no ranges of them"):
+        pixels(index, 0)
+
+
+def test_where_nothing_listens_the_reason_is_told() -> None:
+    with pytest.raises(DataError, match=r"Cannot connect to host 127\.0\.0\.1:1 "):
+        load_data(DataSettings(path="http://127.0.0.1:1/s.tar"))
+
+
+def test_a_server_that_is_gone_is_told(served: tuple[Path, str, type[_Ranges]]) -> None:
     _, url, _ = served
     with pytest.raises(DataError, match=r"none\.tar"):
         load_data(DataSettings(path=f"{url}/none.tar"))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tars import labelled, png, shards, tar
+from tars import contents, labelled, png, shards, tar
 
 from imgkit.data.load import load_data
+from imgkit.data.pack import pack
 from imgkit.data.rows import Source
 from imgkit.data.shard_index import Shard, index_writer, read_index
 from imgkit.data.shard_names import braces, find_shards, has_shards, is_pattern
@@ -148,12 +149,12 @@ def test_what_stands_in_json(tmp_path: Path) -> None:
 
 
 def test_names_in_cls(tmp_path: Path) -> None:
-    texts = [b"cat\n", b"007", b"7", b"-3"]
+    texts = [b"cat\n", b"007", b"7", b"-3", b"--1", "\u0663".encode()]
     tar(
         tmp_path / "a.tar",
         [part for n, text in enumerate(texts) for part in ((f"{n}.cls", text), (f"{n}.png", png(n)))],
     )
-    assert [row.labels for row in read(tmp_path / "a.tar").rows] == [("cat",), ("007",), ("7",), ("-3",)]
+    assert [row.labels for row in read(tmp_path / "a.tar").rows] == [(text.decode().strip(),) for text in texts]
 
 
 FAULTY: dict[str, tuple[list[tuple[str, bytes]], str]] = {
@@ -168,6 +169,7 @@ FAULTY: dict[str, tuple[list[tuple[str, bytes]], str]] = {
     "deep JSON": ([("a.png", b"x"), ("a.json", b"[" * 100_000)], "a.json: it is no JSON object"),
     "a label of a kind": ([("a.png", b"x"), ("a.json", b'{"label": {}}')], "`label` is a number of a class"),
     "a split": ([("a.png", b"x"), ("a.json", b'{"label": 1, "split": ["x"]}')], "not one of train, val, test"),
+    "a group": ([("a.png", b"x"), ("a.json", b'{"label": 1, "group": "\\ud800"}')], "`group` is a text or a number"),
     "a long class": ([("a.png", b"x"), ("a.cls", b"1" * 5000)], "a.cls: it has 5,000 bytes, and 4,096 are the most"),
     "bytes": ([("a.png", b"x"), ("a.cls", b"\xff")], "a.cls: it is no text in UTF-8"),
     "a link's name": ([("../a.png", b"x")], "leads out of the shard"),
@@ -225,6 +227,35 @@ def test_an_index_beside_shards_counts_only_for_them(tmp_path: Path) -> None:
     (folder / "index.parquet").write_bytes(b"noise")
     with pytest.raises(DataError, match=r"index\.parquet is not an index of shards that imgkit wrote"):
         read(folder)
+
+
+def test_an_index_is_not_believed_of_shards_that_were_written_after_it(tmp_path: Path) -> None:
+    settings = DataSettings(path=str(shards(tmp_path / "s", ["train"])), val=0.0)
+    pack(settings, tmp_path / "packed", 1 << 20)
+    (shard,) = (tmp_path / "packed").rglob("*.tar")
+    before = rows(read(tmp_path / "packed"))
+    content = [(name, b"0" if name.endswith(".cls") else body) for name, body in contents(shard)]
+    size = shard.stat().st_size
+    tar(shard, content)
+    assert shard.stat().st_size == size
+    later = (tmp_path / "packed" / "index.parquet").stat().st_mtime + 1
+    os.utime(shard, (later, later))
+    after = rows(read(tmp_path / "packed"))
+    assert {labels for _, labels, _ in before} == {("cat",), ("dog",)}
+    assert {labels for _, labels, _ in after} == {("cat",)}
+
+
+@pytest.mark.parametrize("lists", [{"labels": [[1], [0]]}, {"labels": [None]}, {"groups": [1]}, {"groups": ["\ud800"]}])
+def test_an_index_with_lists_of_other_kinds_is_refused(tmp_path: Path, lists: dict[str, object]) -> None:
+    with index_writer(tmp_path / "i.parquet", "x") as index:
+        index.know([Shard("a.tar", 100)], ["cat"])
+    about = json.loads(pa.parquet.read_metadata(tmp_path / "i.parquet").metadata[b"imgkit"])
+    table = pa.parquet.read_table(tmp_path / "i.parquet").replace_schema_metadata(
+        {b"imgkit": json.dumps(about | lists).encode()}
+    )
+    pa.parquet.write_table(table, tmp_path / "i.parquet")
+    with pytest.raises(DataError, match="is not an index of shards"):
+        read_index(tmp_path / "i.parquet", "x")
 
 
 @pytest.mark.parametrize(

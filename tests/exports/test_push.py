@@ -89,6 +89,12 @@ def test_what_arrives_is_what_was_verified(
     assert torch.equal(arrived(images), source(images))
 
 
+def linked(file: Path) -> None:
+    """Put a link in a file's place, to the same content elsewhere."""
+    elsewhere = file.replace(file.parent.parent / "elsewhere")
+    file.symlink_to(elsewhere)
+
+
 @pytest.mark.parametrize(
     ("spoil", "code", "words"),
     [
@@ -98,6 +104,7 @@ def test_what_arrives_is_what_was_verified(
         ("no card", 8, "README.md is not what was verified."),
         ("more", 8, "secret.txt is not what was verified."),
         ("gone", 8, "calibration.json is not what was verified."),
+        ("linked", 8, "README.md is a link, and files alone are sent."),
         ("older", 8, "is of older weights than the run's."),
         ("refused", 8, "the export for timm was refused: too far"),
         ("damaged", 7, "verify.json cannot be read"),
@@ -114,6 +121,7 @@ def test_what_was_not_verified_is_not_sent(
         "no card": (place / "README.md").unlink,
         "more": lambda: (place / "secret.txt").write_text("mine"),
         "gone": (place / "calibration.json").unlink,
+        "linked": lambda: linked(place / "README.md"),
         "older": lambda: (place.parent.parent / "model" / "model.safetensors").write_bytes(b"other"),
         "refused": lambda: (place / "verify.json").write_text(json.dumps(proof | {"faults": ["too far"]})),
         "damaged": lambda: (place / "verify.json").write_text('{"files": 3}'),
@@ -130,6 +138,10 @@ def test_what_was_not_verified_is_not_sent(
     [
         (LocalTokenNotFoundError("no token"), "Log in: hf auth login"),
         (OSError("unreachable"), "The hub did not take me/squares: unreachable"),
+        (
+            HfHubHTTPError.__mro__[1]("Name or service not known"),
+            "The hub did not take me/squares: Name or service not known",
+        ),
         (None, "The hub did not take me/squares: 403"),
     ],
 )

@@ -1,6 +1,7 @@
 """What the page of a sweep's folder says of it."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -11,7 +12,7 @@ from scored_runs import index_of, write_scored_run
 from imgkit.errors import DiskError
 from imgkit.report.collect import collect
 from imgkit.report.runs_page import runs_page
-from imgkit.report.sweep import expected_lead, warnings
+from imgkit.report.sweep import expected_lead, states_words, warnings
 from imgkit.sweeps.importance import importances
 from imgkit.sweeps.record import FILE, Record, Row, read_record, write_record
 from imgkit.sweeps.schema import Choices, Range
@@ -44,11 +45,15 @@ def test_what_is_written_is_read_again(out: Path) -> None:
     assert record.space == SPACE
     assert record.best is not None
     assert record.best.number == 1
+    assert states_words(record) == "5 trials of 5: 4 finished, 1 pruned"
+    assert states_words(replace(record, asked=2)) == "5 trials (2 were asked for): 4 finished, 1 pruned"
     write_record(out, record)
     assert read_record(out) == record
-    (out / FILE).write_text('{"schema": 1}')
-    with pytest.raises(DiskError, match="is not as a sweep writes it"):
-        read_record(out)
+    elsewhere = (out / FILE).read_text().replace("trial0001-seed0", "../trial0001-seed0")
+    for text in ('{"schema": 1}', elsewhere):
+        (out / FILE).write_text(text)
+        with pytest.raises(DiskError, match="is not as a sweep writes it"):
+            read_record(out)
 
 
 def test_the_page_has_trials_importance_and_what_choosing_means(out: Path) -> None:

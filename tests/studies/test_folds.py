@@ -109,7 +109,7 @@ def test_a_test_split_of_the_data_is_kept_out_and_validation_is_dealt(tmp_path: 
 @pytest.mark.parametrize(
     ("folds", "flags", "told"),
     [
-        (1, {}, "--folds 1 leaves nothing to train on"),
+        (1, {}, "With --folds 1 nothing is left to train on"),
         (11, {}, "Class 'a' has 10 images, and each of 11 folds needs one"),
         (3, {"data.test": 0.2}, "data.test = 0.2 is not used: with --folds each fold is the test split"),
         (3, {"data.val": 0.0}, "data.val = 0 leaves no validation"),

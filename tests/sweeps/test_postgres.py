@@ -104,6 +104,25 @@ def test_a_dead_worker_of_another_folder_is_noticed_and_its_values_are_drawn_onc
     assert "trial0000-seed0" not in {row.run for row in record.rows}
 
 
+def test_a_worker_that_dies_as_it_draws_leaves_no_trial_behind(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "HEARTBEAT_S", 1)
+    monkeypatch.setattr(storage, "GRACE_S", 2)
+    here, there = tmp_path / "here", tmp_path / "there"
+
+    def dies() -> None:
+        monkeypatch.setattr(storage.Trials, "beat", lambda self, trial: os.kill(os.getpid(), signal.SIGKILL))
+        go(asked_in(there, 3, database), pretending())
+
+    other = in_a_fork(dies)
+    assert os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) == -signal.SIGKILL
+    go(asked_in(here, 3, database), pretending())
+    record = read_record(here / "out")
+    assert record is not None
+    assert [row.state for row in record.rows] == ["finished"] * 3
+
+
 def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(DiskError) as caught:
         go(asked_in(tmp_path, 2, "postgresql://me:secret@127.0.0.1:1/x"), pretending())

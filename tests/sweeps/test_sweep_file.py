@@ -63,6 +63,8 @@ def test_a_bad_domain_is_told_with_its_line(tmp_path: Path, line: str, told: str
         ("trials = 4", 'trials = 4\nsampler = "tpa"', "got 'tpa' (did you mean 'tpe'?)"),
         ("trials = 4", 'trials = 4\nstorage = "sqlite:///x.db"', "is a URL of PostgreSQL"),
         ("trials = 4", 'trials = 4\nstorage = "postgresql://me:secret@host/x"', "has a password"),
+        ("[space]", "[space]\n[rest]", "space: is empty; under [space] write"),
+        ("trials = 4", 'trials = 4\nstorage = "postgresql://host/x?user=me&password=secret"', "has a password"),
         ("trials = 4", "trails = 4", "trails: unknown key (did you mean 'trials'?)"),
     ],
 )

@@ -1,10 +1,12 @@
 """Workers of a sweep: no trial is lost, none is doubled, whoever is killed."""
 
 import io
+import json
 import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +14,11 @@ from pretended_sweeps import go, in_a_fork, none_lost_or_doubled, pretending, re
 
 from imgkit.errors import DataError, ImgkitError, Interrupted, UsageError
 from imgkit.run import RunFolder
+from imgkit.signals import Request
 from imgkit.studies.work import Outcome
-from imgkit.sweeps.plan import Asked, ask
-from imgkit.sweeps.storage import JOURNAL
+from imgkit.sweeps.plan import Aim, Asked, ask
+from imgkit.sweeps.storage import JOURNAL, shown_url
+from imgkit.sweeps.work import Watch
 
 
 def asked_in(folder: Path, trials: int = 4, more: str = "", **over: Any) -> Asked:  # noqa: ANN401
@@ -89,6 +93,25 @@ def test_a_run_is_pruned_where_it_is_below_the_median_and_says_so(tmp_path: Path
     assert rows[3].epochs == [0.1, 0.1]
 
 
+def test_a_trial_that_is_taken_up_is_judged_by_its_newest_epoch(tmp_path: Path) -> None:
+    known = SimpleNamespace(intermediate_values={0: 0.9, 1: 0.1})
+    trial: Any = SimpleNamespace(_cached_frozen_trial=known, should_prune=lambda: True)
+    trials: Any = SimpleNamespace(asked=asked_in(tmp_path), beat=lambda _: None)
+    folder = RunFolder(tmp_path)
+    folder.write_json("status.json", {"total_steps": 9})
+    epochs = [{"epoch": 1, "step": 1, "val/f1_macro": 0.9}, {"epoch": 2, "step": 2, "val/f1_macro": 0.1}]
+    (tmp_path / "history.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in epochs))
+    watch = Watch(trials, trial, Aim("val/f1_macro", "single"), folder, Request())
+    watch.look()
+    assert watch.pruned == epochs[1]
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:secret@host/x", "postgresql://host/x?password=secret&user=me"])
+def test_no_password_is_shown(url: str) -> None:
+    assert "secret" not in shown_url(url)
+    assert "me" in shown_url(url)
+
+
 def test_a_failed_trial_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     jobs: list[Any] = []
     well = pretending(jobs=jobs)
@@ -146,6 +169,9 @@ def test_another_space_under_the_same_name_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("1e-1", "1e-2"))
     with pytest.raises(UsageError, match="holds trials of another sweep 'small': space differ"):
         go(ask(file, out=tmp_path / "out"), pretending())
+    with pytest.raises(UsageError, match="--set differ") as caught:
+        go(asked_in(tmp_path, sets=["train.clip_norm=2"]), pretending())
+    assert "It began with:  without --set" in caught.value.hint
     (tmp_path / "out" / "run.json").write_text("{}")
     with pytest.raises(UsageError, match="is a run, and a sweep is a folder of runs"):
         go(ask(file, out=tmp_path / "out"), pretending())

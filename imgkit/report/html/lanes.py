@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from imgkit.errors import printable
-from imgkit.report.html.svg import _figure, _n, _path, _stroke, _text
+from imgkit.report.html.svg import figure, path_of, px, stroke, text_at
 
 _ROW, _NAMES, _SHARE = 26.0, 190.0, 48.0  # height of a bar's row, room for names and for the number behind it
 _TOP, _BOTTOM, _SIDE = 58.0, 22.0, 60.0
@@ -44,14 +44,14 @@ def bars(title: str, description: str, shares: Sequence[tuple[str, float]], *, w
     parts = []
     for number, (name, share) in enumerate(shares):
         y = 8 + _ROW * number
-        parts.append(_text(_NAMES - 8, y + 12, name, anchor="end"))
+        parts.append(text_at(_NAMES - 8, y + 12, name, anchor="end"))
         parts.append(
             Markup(
                 '<rect class="fill c0" x="{}" y="{}" width="{}" height="16"><title>{}: {:.0f} %</title></rect>'
-            ).format(_n(_NAMES), _n(y), _n(max(0.5, share * full)), printable(name), 100 * share)
+            ).format(px(_NAMES), px(y), px(max(0.5, share * full)), printable(name), 100 * share)
         )
-        parts.append(_text(_NAMES + share * full + 6, y + 12, f"{100 * share:.0f} %"))
-    return _figure(title, description, parts, width, height, [])
+        parts.append(text_at(_NAMES + share * full + 6, y + 12, f"{100 * share:.0f} %"))
+    return figure(title, description, parts, width, height, [])
 
 
 def parallel(
@@ -66,21 +66,21 @@ def parallel(
         return foot - share * (foot - _TOP)
 
     for thread in sorted(threads, key=lambda one: one.strong):
-        path = "L".join(f"{_n(_SIDE + step * at)} {_n(up(place))}" for at, place in enumerate(thread.places))
-        line = _stroke(f"M{path}", 1 if thread.strong else 0, not thread.strong)
+        path = "L".join(f"{px(_SIDE + step * at)} {px(up(place))}" for at, place in enumerate(thread.places))
+        line = stroke(f"M{path}", 1 if thread.strong else 0, not thread.strong)
         parts.append(Markup("<g>{}<title>{}</title></g>").format(line, printable(thread.label)))
     for at, lane in enumerate(lanes):
         x = _SIDE + step * at
-        parts.append(_path(f"M{_n(x)} {_n(foot)}V{_n(_TOP)}", "axis"))
-        parts.append(_text(x, 14 + 16 * (at % 2), lane.label, "strong", anchor="middle"))
+        parts.append(path_of(f"M{px(x)} {px(foot)}V{px(_TOP)}", "axis"))
+        parts.append(text_at(x, 14 + 16 * (at % 2), lane.label, "strong", anchor="middle"))
         for place, name in lane.names or ((0.0, lane.low), (1.0, lane.high)):
             above = -4.0 if place == 1.0 else 14.0 if place == 0.0 else 4.0
             parts.append(
-                _text(
+                text_at(
                     x + (0 if place in (0.0, 1.0) else 6),
                     up(place) + above,
                     name,
                     anchor="middle" if place in (0.0, 1.0) else "start",
                 )
             )
-    return _figure(title, description, parts, width, height, [("the best trial", 1, False), ("the others", 0, True)])
+    return figure(title, description, parts, width, height, [("the best trial", 1, False), ("the others", 0, True)])

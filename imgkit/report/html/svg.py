@@ -93,7 +93,7 @@ def line_chart(
     parts += [_line(line, across, up) for line in series]
     parts += [_point(point, across, up) for point in marks]
     legend = [(line.label, line.look, line.dashed) for line in series]
-    return _figure(title, description, parts, width, height, legend)
+    return figure(title, description, parts, width, height, legend)
 
 
 def scatter(
@@ -112,7 +112,7 @@ def scatter(
     ends = [end for point in points for end in (point.y, *(point.interval or ()))]
     up = scale_of(y, ends, height - _BOTTOM, _TOP)
     parts = [_frame(x, y, across, up), *(_point(point, across, up) for point in points)]
-    return _figure(title, description, parts, width, height, [(name, look, False) for look, name in enumerate(legend)])
+    return figure(title, description, parts, width, height, [(name, look, False) for look, name in enumerate(legend)])
 
 
 def reliability_diagram(
@@ -136,20 +136,20 @@ def reliability_diagram(
     across, up = Scale(0, 100, _LEFT, width - _RIGHT), Scale(0, 100, height - _BOTTOM, _TOP)
     most = max((count for *_, count in bins), default=1)
     parts = [_frame(x, y, across, up)]
-    parts.append(_path(f"M{_n(across(0))} {_n(up(0))}L{_n(across(100))} {_n(up(100))}", "edge"))
+    parts.append(path_of(f"M{px(across(0))} {px(up(0))}L{px(across(100))} {px(up(100))}", "edge"))
     for sure, right, count in bins:
         radius = 3 + 7 * math.sqrt(count / most)
         words = f"{count:,} answers, on average {100 * sure:.1f} % sure: {100 * right:.1f} % right"
         parts.append(
-            _path(f"M{_n(across(100 * sure))} {_n(up(100 * sure))}V{_n(up(100 * right))}", "line c1")
+            path_of(f"M{px(across(100 * sure))} {px(up(100 * sure))}V{px(up(100 * right))}", "line c1")
             + Markup('<circle class="fill c0" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
-                _n(across(100 * sure)), _n(up(100 * right)), _n(radius), words
+                px(across(100 * sure)), px(up(100 * right)), px(radius), words
             )
         )
-    return _figure(title, description, parts, width, height, [])
+    return figure(title, description, parts, width, height, [])
 
 
-def _figure(
+def figure(
     title: str,
     description: str,
     parts: Iterable[Markup],
@@ -157,9 +157,10 @@ def _figure(
     height: float,
     legend: Sequence[tuple[str, int, bool]],
 ) -> Markup:
+    """A chart with its title and legend: labels with their looks and whether they are dashed; sizes in pixels."""
     keys = Markup("").join(
         Markup('<li><svg viewBox="0 0 36 12" aria-hidden="true" focusable="false">{}</svg>{}</li>').format(
-            _stroke("M0 6H36", look, dashed) + _marker(18, 6, look), printable(label)
+            stroke("M0 6H36", look, dashed) + _marker(18, 6, look), printable(label)
         )
         for label, look, dashed in legend
     )
@@ -170,8 +171,8 @@ def _figure(
     ).format(
         title=printable(title),
         description=printable(description),
-        width=_n(width),
-        height=_n(height),
+        width=px(width),
+        height=px(height),
         parts=Markup("").join(parts),
         legend=Markup('<ul class="legend">{}</ul>').format(keys) if legend else "",
     )
@@ -181,15 +182,15 @@ def _frame(x: Axis, y: Axis, across: Scale, up: Scale) -> Markup:
     """Grid lines, the numbers beside them, and what the axes measure."""
     parts = []
     for value in up.ticks():
-        place = _n(up(value))
-        parts.append(_path(f"M{_n(across.start)} {place}H{_n(across.stop)}", "grid"))
-        parts.append(_text(across.start - 6, up(value) + 4, f"{value:g}", anchor="end"))
+        place = px(up(value))
+        parts.append(path_of(f"M{px(across.start)} {place}H{px(across.stop)}", "grid"))
+        parts.append(text_at(across.start - 6, up(value) + 4, f"{value:g}", anchor="end"))
     for value in across.ticks():
-        parts.append(_path(f"M{_n(across(value))} {_n(up.start)}v4", "axis"))
-        parts.append(_text(across(value), up.start + 16, f"{value:g}", anchor="middle"))
-    parts.append(_path(f"M{_n(across.start)} {_n(up.start)}H{_n(across.stop)}", "axis"))
-    parts.append(_text((across.start + across.stop) / 2, up.start + 33, x.label, anchor="middle"))
-    parts.append(_text(2, 12, y.label))
+        parts.append(path_of(f"M{px(across(value))} {px(up.start)}v4", "axis"))
+        parts.append(text_at(across(value), up.start + 16, f"{value:g}", anchor="middle"))
+    parts.append(path_of(f"M{px(across.start)} {px(up.start)}H{px(across.stop)}", "axis"))
+    parts.append(text_at((across.start + across.stop) / 2, up.start + 33, x.label, anchor="middle"))
+    parts.append(text_at(2, 12, y.label))
     return Markup("").join(parts)
 
 
@@ -201,12 +202,12 @@ def _bands(bands: Sequence[Band], across: Scale, up: Scale) -> Markup:
         if number % 2:
             parts.append(
                 Markup('<rect class="band" x="{}" y="{}" width="{}" height="{}"/>').format(
-                    _n(left), _n(up.stop), _n(right - left), _n(up.start - up.stop)
+                    px(left), px(up.stop), px(right - left), px(up.start - up.stop)
                 )
             )
         if number:
-            parts.append(_path(f"M{_n(left)} {_n(up.stop)}V{_n(up.start)}", "edge"))
-        parts.append(_text((left + right) / 2, up.stop - 6, band.label, "strong", anchor="middle"))
+            parts.append(path_of(f"M{px(left)} {px(up.stop)}V{px(up.start)}", "edge"))
+        parts.append(text_at((left + right) / 2, up.stop - 6, band.label, "strong", anchor="middle"))
     return Markup("").join(parts)
 
 
@@ -214,8 +215,8 @@ def _line(line: Series, across: Scale, up: Scale) -> Markup:
     pieces, parts = _pieces(line), list[Markup]()
     for points in pieces:
         corners = _corners(points) if line.stepped else _thinned(points)
-        steps = "L".join(f"{_n(across(x))} {_n(up(y))}" for x, y in corners)
-        parts.append(_stroke(f"M{steps}", line.look, line.dashed))
+        steps = "L".join(f"{px(across(x))} {px(up(y))}" for x, y in corners)
+        parts.append(stroke(f"M{steps}", line.look, line.dashed))
     if sum(map(len, pieces)) <= _MARKED and not line.stepped:
         parts += [_marker(across(x), up(y), line.look) for points in pieces for x, y in points]
     return Markup("").join(parts)
@@ -253,13 +254,14 @@ def _point(point: Point, across: Scale, up: Scale) -> Markup:
     whisker = Markup("")
     if point.interval is not None:
         low, high = map(up, point.interval)
-        whisker = _path(f"M{_n(x)} {_n(low)}V{_n(high)}M{_n(x - 4)} {_n(low)}h8M{_n(x - 4)} {_n(high)}h8", "axis")
+        whisker = path_of(f"M{px(x)} {px(low)}V{px(high)}M{px(x - 4)} {px(low)}h8M{px(x - 4)} {px(high)}h8", "axis")
     return Markup("<g>{}{}<title>{}</title></g>").format(
         whisker, _marker(x, y, point.look, size=5), printable(point.label)
     )
 
 
-def _stroke(path: str, look: int, dashed: bool) -> Markup:
+def stroke(path: str, look: int, dashed: bool) -> Markup:
+    """A line of a series, by its look."""
     dashes = _DASHES[(look // LOOKS + dashed) % len(_DASHES)]
     style = Markup(' stroke-dasharray="{}"').format(dashes) if dashes else ""
     return Markup('<path class="line c{}" d="{}"{}/>').format(look % LOOKS, path, style)
@@ -269,28 +271,30 @@ def _marker(x: float, y: float, look: int, size: float = 3.5) -> Markup:
     """Disc, square, triangle, diamond, …: by the look."""
     shapes = (
         None,
-        f"M{_n(x - size)} {_n(y - size)}h{2 * size}v{2 * size}h{-2 * size}z",
-        f"M{_n(x)} {_n(y - 1.3 * size)}l{1.2 * size:g} {2.2 * size:g}h{-2.4 * size:g}z",
-        f"M{_n(x)} {_n(y - 1.4 * size)}l{1.4 * size:g} {1.4 * size:g}l{-1.4 * size:g} {1.4 * size:g}"
+        f"M{px(x - size)} {px(y - size)}h{2 * size}v{2 * size}h{-2 * size}z",
+        f"M{px(x)} {px(y - 1.3 * size)}l{1.2 * size:g} {2.2 * size:g}h{-2.4 * size:g}z",
+        f"M{px(x)} {px(y - 1.4 * size)}l{1.4 * size:g} {1.4 * size:g}l{-1.4 * size:g} {1.4 * size:g}"
         f"l{-1.4 * size:g} {-1.4 * size:g}z",
-        f"M{_n(x)} {_n(y + 1.3 * size)}l{1.2 * size:g} {-2.2 * size:g}h{-2.4 * size:g}z",
+        f"M{px(x)} {px(y + 1.3 * size)}l{1.2 * size:g} {-2.2 * size:g}h{-2.4 * size:g}z",
     )
     shape = shapes[look % len(shapes)]
     if shape is None:
-        return Markup('<circle class="fill c{}" cx="{}" cy="{}" r="{:g}"/>').format(look % LOOKS, _n(x), _n(y), size)
+        return Markup('<circle class="fill c{}" cx="{}" cy="{}" r="{:g}"/>').format(look % LOOKS, px(x), px(y), size)
     return Markup('<path class="fill c{}" d="{}"/>').format(look % LOOKS, shape)
 
 
-def _path(path: str, kind: str) -> Markup:
+def path_of(path: str, kind: str) -> Markup:
+    """A path that the style sheet knows by its kind."""
     return Markup('<path class="{}" d="{}"/>').format(kind, path)
 
 
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> Markup:
+def text_at(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> Markup:
+    """Words beside the pixel (x, y), escaped."""
     return Markup('<text{} x="{}" y="{}" text-anchor="{}">{}</text>').format(
-        Markup(' class="{}"').format(kind) if kind else "", _n(x), _n(y), anchor, escape(printable(text))
+        Markup(' class="{}"').format(kind) if kind else "", px(x), px(y), anchor, escape(printable(text))
     )
 
 
-def _n(number: float) -> str:
+def px(number: float) -> str:
     """A coordinate with one decimal at most."""
     return f"{number:.1f}".rstrip("0").rstrip(".")
