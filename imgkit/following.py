@@ -23,6 +23,7 @@ from imgkit.device import choose_device, choose_workers
 from imgkit.errors import memory_told
 from imgkit.models.folder import load_model_folder
 from imgkit.plugin_files import Plugin, require_same_plugins
+from imgkit.predict_ranks import Share
 from imgkit.prepare import reopen
 from imgkit.recipe.plan import PhasePlan
 from imgkit.run import RunFolder
@@ -97,6 +98,7 @@ class _Follower(ExitStack):
         self._world, self._place, self._plugins = world, place, plugins
         self._setup: Setup | None = None  # of a run that is trained
         self._scene: Scene | None = None
+        self._share: Share | None = None  # of a prediction
         self._updates: Iterator[Update] = iter(())
         self._batches: Generator[Batch, None, None] | None = None
 
@@ -112,6 +114,11 @@ class _Follower(ExitStack):
                         self._open(message, tensors)
                     case "scene":
                         self._see(message, tensors)
+                    case "predict":
+                        self._predict(message, tensors)
+                    case "files":
+                        assert self._share is not None, "a prediction is announced"
+                        self._share.answers(message["files"])
                     case "train":
                         self._train(message, tensors)
                     case "update":
@@ -142,6 +149,13 @@ class _Follower(ExitStack):
         device = choose_device(message["device"])
         workers = choose_workers(message["workers"], device, ranks_here())
         self._scene = Scene(loaded.model, index, loaded.preprocessing, device, workers, message["max_pixels"])
+
+    def _predict(self, message: Mapping[str, Any], files: Mapping[str, Tensor]) -> None:
+        """Take up a finished network, to label the files that come."""
+        loaded = load_model_folder(self._write("predict", files))
+        self._share = Share(
+            self._world, loaded, choose_device(message["device"]), message["precision"], message["max_pixels"]
+        )
 
     def _write(self, name: str, files: Mapping[str, Tensor]) -> Path:
         place = self._place / name

@@ -53,6 +53,7 @@ class Network:
     float32 gave, `WITHIN` its probabilities. Once it has chosen, several threads may ask it at once.
 
     Attributes:
+        loaded: as given.
         device: where it runs.
         settled: whether what is left to choose is chosen, and answers need not be the bits of `evaluate`.
         quick: whether pictures may be made by `Preprocessing.quick`.
@@ -75,7 +76,7 @@ class Network:
         told: Callable[[str], object] | None = None,
     ) -> None:
         check_precision(precision)
-        self._loaded, self.device, self._told = loaded, device, told
+        self.loaded, self.device, self._told = loaded, device, told
         loaded.model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._model, self._autocast = loaded.model, FORMATS.get(precision)
         self._seen, self.quick = 0, False
@@ -85,7 +86,7 @@ class Network:
     def settled(self) -> bool:
         """See above."""
         chosen = not self._open and not self._to_fold
-        return chosen and (self._model is not self._loaded.model or self._autocast is not None)
+        return chosen and (self._model is not self.loaded.model or self._autocast is not None)
 
     def __call__(
         self, images: Sequence[torch.Tensor], again: Callable[[], Sequence[torch.Tensor | str]] | None = None
@@ -95,7 +96,7 @@ class Network:
         `again` makes the same images by `Preprocessing.quick`, or says why one is gone.
         """
         if not images:
-            return np.empty((0, len(self._loaded.classes)))
+            return np.empty((0, len(self.loaded.classes)))
         batch = torch.stack(list(images)).to(self.device)
         if self._to_fold:
             self._to_fold, self._model = False, self._folded(batch)
@@ -117,20 +118,20 @@ class Network:
     def _folded(self, batch: torch.Tensor) -> nn.Module:
         """A copy with folded batch norms, as one picture of the batch shows them; else the network as it is."""
         try:
-            return fold_batch_norms(self._loaded.model, self._input(batch[:1]))[0]
+            return fold_batch_norms(self.loaded.model, self._input(batch[:1]))[0]
         except Exception as error:  # a plugin's network may not be one to copy, and works all the same
             if ran_out(error):
                 raise
-            return self._loaded.model
+            return self.loaded.model
 
     def _input(self, batch: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> float32, what the network reads."""
-        return self._loaded.preprocessing.normalise(batch).contiguous(memory_format=torch.channels_last)
+        return self.loaded.preprocessing.normalise(batch).contiguous(memory_format=torch.channels_last)
 
     def _answers(self, model: nn.Module, batch: torch.Tensor, autocast: torch.dtype | None) -> Probabilities:
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):
             logits = model(self._input(batch)).float().cpu().numpy()  # device sync
-        return self._loaded.calibration.probabilities(logits)
+        return self.loaded.calibration.probabilities(logits)
 
     def _choose(self, batch: torch.Tensor, answers: Probabilities) -> str:
         """Take the fastest format that gives `answers` to the batch, where memory runs out the one that is; say why."""
@@ -138,15 +139,15 @@ class Network:
             model = self._folded(batch)
             half = has_half(self.device)
             fits = self._agrees(model, batch, answers, None)
-            words = "as it is" if model is self._loaded.model else "batch norms folded"
+            words = "as it is" if model is self.loaded.model else "batch norms folded"
             if not fits:
-                model, words = self._loaded.model, "as it is: folded batch norms changed its answers"
+                model, words = self.loaded.model, "as it is: folded batch norms changed its answers"
             self._model, why = model, f"float32, {words}"
             if half is not None:
                 why = self._try(half, batch, answers) or f"{why}: {format_name(half)} is not faster"
         except Exception as error:
             why = "no memory to try another format" if ran_out(error) else f"another format failed ({error!r:.80})"
-            self._model, self._autocast, why = self._loaded.model, None, f"float32: {why}"
+            self._model, self._autocast, why = self.loaded.model, None, f"float32: {why}"
         return why
 
     def _try(self, half: torch.dtype, batch: torch.Tensor, answers: Probabilities) -> str:
@@ -170,12 +171,12 @@ class Network:
         within: float | None = None,
     ) -> bool:
         """Whether a format has the same top classes, or sets of labels, and probabilities `within` or as `WITHIN`."""
-        found, thresholds = self._answers(model, batch, autocast), self._loaded.calibration.thresholds
+        found, thresholds = self._answers(model, batch, autocast), self.loaded.calibration.thresholds
         if not np.abs(found - answers).max() <= (within or WITHIN[autocast]):  # NaN is not
             return False
         if thresholds is None:
             return np.array_equal(found.argmax(1), answers.argmax(1))
-        least = np.array([thresholds[name] for name in self._loaded.classes])
+        least = np.array([thresholds[name] for name in self.loaded.classes])
         return np.array_equal(found >= least, answers >= least)
 
     def _seconds(self, formats: Sequence[torch.dtype | None], batch: torch.Tensor) -> tuple[float, ...]:

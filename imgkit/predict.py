@@ -153,22 +153,19 @@ def predict_files(
     device = torch.device(device)
     with memory_told(no_room(device, batch_size)):  # a caller's own errors do not come through a yield
         network = Network(loaded, device, precision, told)
-        yield from _predictions(loaded, network, iter(paths), top_k, batch_size, max_pixels, likeness)
+        yield from predictions(network, iter(paths), top_k, batch_size, max_pixels, likeness)
 
 
-def _predictions(
-    loaded: "LoadedModel",
-    network: "Network",
-    paths: Iterator[str],
-    top_k: int,
-    batch_size: int,
-    max_pixels: int,
-    likeness: "Likeness | None",
+def predictions(
+    network: "Network", paths: Iterator[str], top_k: int, batch_size: int, max_pixels: int, likeness: "Likeness | None"
 ) -> Iterator[Prediction]:
+    """What `predict_files` gives, by a network that has been used already or will be again."""
     import torch
 
     from imgkit.data.decode import load_image
+    from imgkit.world import ranks_here
 
+    loaded = network.loaded
     preprocessing, watch = loaded.preprocessing, None
     if likeness is not None:
         from imgkit.likeness import Watch
@@ -198,7 +195,7 @@ def _predictions(
             found.append(given if watch is None else replace(given, unlike=next(shares)))
         return found
 
-    threads = min(_THREADS, os.cpu_count() or 1)
+    threads = max(1, min(_THREADS, (os.cpu_count() or 1) // ranks_here()))
     if network.device.type != "cpu":
         decoded = in_order(paths, lambda path: (path, load(path)), threads, 2 * threads + batch_size)
         with closing(decoded):

@@ -80,6 +80,8 @@ def ask(
     if rule != "mean" and len(folders) == 1:
         raise UsageError("vote is not used: one run decides alone.", "Name the others:  together_with=[run, …]")
     from imgkit.device import choose_device
+    from imgkit.predict_ranks import share_files
+    from imgkit.world import current
 
     first = folders[0]
     own = load_recipe(first.path / "recipe.toml").recipe.data
@@ -90,8 +92,14 @@ def ask(
     wanted, named = tee(expand_inputs(inputs, image_col=image_col, root=root, trained=trained))
     members = [Member.of(folder, max_pixels) for folder in folders]
     files = (one.file for one in wanted)
-    how: dict[str, Any] = {"precision": precision, "told": told, "likeness": likeness}
-    answers = vote_on_files(members, files, top_k=top_k, device=choose_device(device), rule=rule, **how)
+    how: dict[str, Any] = {"top_k": top_k, "precision": precision, "told": told}
+    world = current()
+    if world is not None and len(members) == 1 and likeness is None:
+        answers = share_files(
+            world, first, members[0].loaded, files, device=device, max_pixels=members[0].max_pixels, **how
+        )
+    else:
+        answers = vote_on_files(members, files, device=choose_device(device), rule=rule, likeness=likeness, **how)
     yield from (replace(answer, path=one.given, file=one.file) for answer, one in zip(answers, named, strict=True))
 
 

@@ -39,7 +39,8 @@ _GATHER = timedelta(minutes=5)  # for all to have started
 _LAST_WORDS_S = 2.0  # in which a rank that ends says why
 _ERROR = "imgkit/error"
 _AGAIN = (
-    "The same command goes on from the last checkpoint; by itself it does so with  torchrun --max-restarts 3\n"
+    "Type it again, and a training goes on from its last checkpoint; by itself it does so with  "
+    "torchrun --max-restarts 3\n"
     "What a rank said before it ended is above."
 )
 
@@ -209,15 +210,25 @@ class World:
                 raise
             raise self._lost(error) from error
 
+    def told(self) -> Lost | None:
+        """Why another rank ended, if it said that.
+
+        Raises:
+            RuntimeError: if whoever keeps the store is gone.
+        """
+        if not self._store.check([_ERROR]):
+            return None
+        told = json.loads(self._store.get(_ERROR))
+        lost = Lost(f"Rank {told['rank']} of {self.size}: {told['message']}", told["hint"] or _AGAIN)
+        lost.exit_code = told["code"]
+        return lost
+
     def _lost(self, error: RuntimeError) -> Lost:
         self.over = True
         end = time.monotonic() + _LAST_WORDS_S
         with suppress(RuntimeError, ValueError):
             while time.monotonic() < end:
-                if self._store.check([_ERROR]):
-                    told = json.loads(self._store.get(_ERROR))
-                    lost = Lost(f"Rank {told['rank']} of {self.size}: {told['message']}", told["hint"] or _AGAIN)
-                    lost.exit_code = told["code"]
+                if (lost := self.told()) is not None:
                     return lost
                 time.sleep(0.05)
         return Lost(f"A rank of {self.size} is gone: {brief(error)}", _AGAIN)
@@ -299,13 +310,13 @@ def check_device(device: torch.device) -> None:
         return
     if device.type != "cuda" or device.index is not None:
         raise UsageError(
-            f"--device {device} is one device, and {_world.size} processes train.",
+            f"--device {device} is one device, and {_world.size} processes share the work.",
             "Give --device cuda, and each takes a GPU of its own; or --device cpu.",
         )
     if ranks_here() > torch.cuda.device_count():
         raise DeviceError(
-            f"{ranks_here()} processes train on this machine, which has {torch.cuda.device_count()} GPUs.",
-            "Start as many as there are GPUs (torchrun --nproc-per-node gpu), or train on the processor: --device cpu",
+            f"{ranks_here()} processes work on this machine, which has {torch.cuda.device_count()} GPUs.",
+            "Start as many as there are GPUs (torchrun --nproc-per-node gpu), or work on the processor: --device cpu",
         )
 
 

@@ -56,6 +56,7 @@ LAYERS = [
             "scoring",
             "moved",
             "predict",
+            "predict_ranks",
         ),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
         *("studies", "sweeps", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),

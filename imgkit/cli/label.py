@@ -14,6 +14,8 @@ from imgkit.cli.fill import fill_template, refuse_idle
 from imgkit.cli.forms import EXTENSION, Base, ClassesAs, Format, Vote, lines_of, refuse_unread
 from imgkit.cli.grid import Grid
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
+from imgkit.cli.ranks import led, refuse_alone
+from imgkit.cli.train import use_given_plugins
 from imgkit.data.rows import count, refuse_picture, same_file
 from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen
@@ -79,7 +81,6 @@ def predict(
     """Label new images."""
     from imgkit import api
     from imgkit.caution import Wish
-    from imgkit.data.sources import TABLES
     from imgkit.predict import is_table
 
     limit = pixels(max_pixels)
@@ -99,46 +100,45 @@ def predict(
         refuse_unread(form, {**given, **wish.flags})
     if vote is not None and not also:
         raise UsageError("--vote is not used: one run decides alone.", "Name the others:  --with NAME")
-    run, *voters = (api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or [])))
-    _refuse_inputs(out, [*inputs, *([] if class_order is None else [str(class_order)])])
-    _refuse_inputs(grid, inputs, "--grid")
-    if grid is not None and out is not None and grid.resolve() == out.resolve():
-        raise UsageError(f"--grid and --out are both {printable(str(out))}.", "Write them to two files.")
-    check_folder(out)
-    check_folder(grid)
-    pictures = Grid(grid, run.folder, limit)
-    asked: dict[str, Any] = {"max_pixels": limit, "device": device, "together_with": voters, "vote": vote or "mean"}
-    asked |= {"precision": precision, "screen": Screen(), **wish._asdict()}
-    if template is not None and out is not None:
-        fill_template(run, inputs, template, (image_col, label_col), out=out, value=fill, asked=asked)
-        return
-    form = choose_format(out, form, terminal=sys.stdout.isatty())
-    flag = "--image-col" if image_col is not None else "--root" if root is not None else None
-    if flag is not None and not any(map(is_table, inputs)):
-        raise UsageError(
-            f"{flag} is not used: it describes a table, and there is none.",
-            f"Leave it out, or give a table of images ({' '.join(TABLES)}).",
+    refuse_alone({"--with": also, "--unlike": unlike})
+    with led(use_given_plugins({"plugin": plugin})):
+        run, *voters = (
+            api.open_run(one, out=runs, plugin=plugin or [], screen=Screen()) for one in (name, *(also or []))
         )
-    about = run.folder.read_json("run.json")
-    lines = None if form is None else lines_of(form, run.folder, given)  # may refuse, so before any note
-    told = _classes_told(top_k, form, len(about["classes"]))
-    answers = _begun(run.predict(inputs, top_k=told, image_col=image_col, root=root, **asked))
-    answers = pictures.watched(_spared(answers, {"--out": out, "--grid": grid}))
-    hint = _ELSEWHERE if root is None and any(map(is_table, inputs)) else ""
-    if form is None:
-        counts = _counts(_write_lines(answers, about["task"]))
+        _refuse_inputs(out, [*inputs, *([] if class_order is None else [str(class_order)])])
+        _refuse_inputs(grid, inputs, "--grid")
+        if grid is not None and out is not None and grid.resolve() == out.resolve():
+            raise UsageError(f"--grid and --out are both {printable(str(out))}.", "Write them to two files.")
+        check_folder(out)
+        check_folder(grid)
+        pictures = Grid(grid, run.folder, limit)
+        asked: dict[str, Any] = {"max_pixels": limit, "device": device, "together_with": voters, "vote": vote or "mean"}
+        asked |= {"precision": precision, "screen": Screen(), **wish._asdict()}
+        if template is not None and out is not None:
+            fill_template(run, inputs, template, (image_col, label_col), out=out, value=fill, asked=asked)
+            return
+        form = choose_format(out, form, terminal=sys.stdout.isatty())
+        _refuse_columns({"--image-col": image_col, "--root": root}, inputs)
+        about = run.folder.read_json("run.json")
+        lines = None if form is None else lines_of(form, run.folder, given)  # may refuse, so before any note
+        told = _classes_told(top_k, form, len(about["classes"]))
+        answers = _begun(run.predict(inputs, top_k=told, image_col=image_col, root=root, **asked))
+        answers = pictures.watched(_spared(answers, {"--out": out, "--grid": grid}))
+        hint = _ELSEWHERE if root is None and any(map(is_table, inputs)) else ""
+        if form is None:
+            counts = _counts(_write_lines(answers, about["task"]))
+            pictures.write()
+            _say_count(*counts, out, hint)
+            return
+        labels = about["classes"] if about["task"] == "multilabel" else None
+        with destination(out, EXTENSION[form]) as stream:
+            if lines:
+                rows = lines.write(answers, stream, told)
+            else:
+                rows = _write_rows(answers, stream, form, top_k and told, labels, wish.columns)
+            total, failed = _counts(rows)
         pictures.write()
-        _say_count(*counts, out, hint)
-        return
-    labels = about["classes"] if about["task"] == "multilabel" else None
-    with destination(out, EXTENSION[form]) as stream:
-        if lines:
-            rows = lines.write(answers, stream, told)
-        else:
-            rows = _write_rows(answers, stream, form, top_k and told, labels, wish.columns)
-        total, failed = _counts(rows)
-    pictures.write()
-    _say_count(total, failed, out, hint, fill)
+        _say_count(total, failed, out, hint, fill)
 
 
 def _classes_told(top_k: int | None, form: Format | None, classes: int) -> int:
@@ -152,6 +152,23 @@ def _classes_told(top_k: int | None, form: Format | None, classes: int) -> int:
         Screen().note(f"{asked}: the model knows {classes:,} classes, and all of them are told")
         wanted = classes
     return wanted if form else max(wanted, _ON_TERMINAL)
+
+
+def _refuse_columns(given: Mapping[str, str | None], inputs: Sequence[str]) -> None:
+    """See that options about tables come with one.
+
+    Raises:
+        UsageError: naming the first that does not.
+    """
+    from imgkit.data.sources import TABLES
+    from imgkit.predict import is_table
+
+    flag = next((flag for flag, value in given.items() if value is not None), None)
+    if flag is not None and not any(map(is_table, inputs)):
+        raise UsageError(
+            f"{flag} is not used: it describes a table, and there is none.",
+            f"Leave it out, or give a table of images ({' '.join(TABLES)}).",
+        )
 
 
 def _refuse_inputs(out: Path | None, inputs: Sequence[str], flag: str = "--out") -> None:

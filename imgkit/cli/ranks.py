@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from imgkit.screen import Screen
 
 if TYPE_CHECKING:
     from imgkit.plugin_files import Plugin
+    from imgkit.world import World
 
-_TOGETHER = ("finetune", "scratch", "resume", "evaluate")
+_TOGETHER = ("finetune", "scratch", "resume", "evaluate", "predict")
 _WANTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _HOW = "torchrun --nproc-per-node 2 -m imgkit finetune MODEL --name NAME --resume auto"
 
@@ -67,16 +68,28 @@ def check_training(given: Mapping[str, Any]) -> None:
         )
     if place() is None:
         return
-    alone = next((name for name in ("folds", "dry_run", "print_recipe") if given[name]), None)
-    if alone is not None:
-        raise UsageError(
-            f"--{alone.replace('_', '-')} is for one process, and torchrun started {os.environ['WORLD_SIZE']}.",
-            "Start it without torchrun.",
-        )
+    refuse_alone({f"--{name.replace('_', '-')}": given[name] for name in ("folds", "dry_run", "print_recipe")})
     if not given["resume"]:
         raise UsageError(
             "Under torchrun a run has a name and goes on where it was stopped, since torchrun may start it again.",
             f"Give both:  {_HOW}",
+        )
+
+
+def refuse_alone(given: Mapping[str, object]) -> None:
+    """See that no option was given that one process alone can do, where torchrun started several.
+
+    Args:
+        given: option as typed to its value, which is false where it was not given.
+
+    Raises:
+        UsageError: naming the first one.
+    """
+    flag = next((flag for flag, value in given.items() if value), None)
+    if place() is not None and flag is not None:
+        raise UsageError(
+            f"{flag} is for one process, and torchrun started {os.environ['WORLD_SIZE']}.",
+            f"Start it without torchrun, or leave out {flag}.",
         )
 
 
@@ -103,12 +116,23 @@ def led(plugins: "tuple[Plugin, ...]" = ()) -> Iterator[None]:
         yield
     except BaseException as error:
         world.over = True
-        code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", getattr(error, "code", 1))
-        world.end(code if isinstance(code, int) else 1, error)
-        if isinstance(error, ImgkitError) and os.environ.get("IMGKIT_DEBUG") != "1":
-            say_and_leave(error)
-        raise
+        why = _cause(world, error)
+        code = 130 if isinstance(why, KeyboardInterrupt) else getattr(why, "exit_code", getattr(why, "code", 1))
+        world.end(code if isinstance(code, int) else 1, why)
+        if isinstance(why, ImgkitError) and os.environ.get("IMGKIT_DEBUG") != "1":
+            say_and_leave(why)
+        if why is error:
+            raise
+        raise why from error
     world.end(0)
+
+
+def _cause(world: "World", error: BaseException) -> BaseException:
+    """What ends rank 0: where torchrun does since another rank ended, what that one said."""
+    if isinstance(error, SystemExit):
+        with suppress(RuntimeError):
+            return world.told() or error
+    return error
 
 
 def _follow(plugins: "tuple[Plugin, ...]") -> None:

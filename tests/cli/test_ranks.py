@@ -22,7 +22,9 @@ def torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (["predict", "latest", "x.png"], "imgkit predict runs in one process, and torchrun started 2."),
+        (["report", "latest"], "imgkit report runs in one process, and torchrun started 2."),
+        (["predict", "latest", "x.png", "--unlike", "0.9"], "--unlike is for one process, and torchrun started 2."),
+        (["predict", "latest", "x.png", "--with", "other"], "--with is for one process, and torchrun started 2."),
         (["data", "check", "x"], "imgkit data runs in one process"),
         (["finetune", "resnet50"], "Under torchrun a run has a name and goes on where it was stopped"),
         (["finetune", "resnet50", "--name", "a"], "-m imgkit finetune MODEL --name NAME --resume auto"),
