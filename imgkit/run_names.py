@@ -71,8 +71,15 @@ def no_such_run(name: str, out: Path) -> UsageError:
                 f"All of them:  imgkit report {shlex.quote(str(folder))}",
             )
     if name.strip("./") and (out / name).is_dir():
+        why = "there is no run.json in it"
+        try:
+            (out / name / "run.json").stat()
+        except PermissionError:
+            why = "it may not be looked into (Permission denied)"
+        except OSError:
+            pass
         return UsageError(
-            f"{printable(str(out / name))} is no run: there is no run.json in it.",
+            f"{printable(str(out / name))} is no run: {why}.",
             f"All runs:  imgkit report {shlex.quote(str(out))}",
         )
     return UsageError(

@@ -151,7 +151,7 @@ def test_a_folder_that_may_not_be_looked_into_is_told_and_the_others_are_shown(
     assert closed.status == f"broken: {tmp_path / 'closed' / 'run.json'} cannot be read: Permission denied."
     assert (shown.name, shown.status) == ("open", "finished")
     assert runs_in(tmp_path) == ["open"]
-    with pytest.raises(UsageError, match="no run called 'closed'"):
+    with pytest.raises(UsageError, match=r"closed is no run: it may not be looked into \(Permission denied\)"):
         RunFolder.open("closed", tmp_path)
 
 
