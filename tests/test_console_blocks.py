@@ -291,8 +291,6 @@ def test_the_console_blocks_of_the_page_run(
     page: Path, page_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = page.read_text()
-    if page.name == "README.md":
-        pytest.xfail("its export fails after the commands above it: to be mended")
     if page.name == "plugins.md":  # whose source reads names of files
         for number in range(12):
             square(number, code=number % 2).save(page_folder / "pictures" / f"class{number % 2}_{number}.png")
