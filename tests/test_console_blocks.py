@@ -11,27 +11,37 @@ aside. What cannot run here gets a comment above its block, `<!-- not run: why -
 """
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import matplotlib.font_manager  # noqa: F401  (imported here so that no fork has to)
 import pytest
+import uvicorn
 from pictures import square
 from sittings import Client
+from starlette.types import ASGIApp
 from study_worker import PLUGIN, forking, plugins_forgotten
 from tars import labelled, tar
 from typer.main import get_command
 
 from imgkit.cli import app
+from imgkit.serving.server import address_of, server_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PROGRAMS = ("imgkit", "pip", "make", "python", "ssh", "torchrun", "docker", "curl", "cd", "uv", "pipx")
+TYPED = ("imgkit ", "python runs/")
 WHOLE, TRAINING = "typed as it stands", ("finetune", "scratch")
 
 
@@ -51,9 +61,15 @@ def commands_of(text: str) -> Iterator[Command]:
     other = r"^```(?P<other>.*?)^```$"
     for found in re.finditer(f"{fenced}|{other}|{indented}", text, re.DOTALL | re.MULTILINE):
         block = found["fenced"] or found["indented"]
-        if block is None or (found["indented"] and not block.strip().startswith(tuple(f"{p} " for p in PROGRAMS))):
+        if block is None:
+            assert not re.search(r"^\$ ", found["other"], re.MULTILINE), "commands stand in blocks of console"
+            continue
+        if found["indented"] and not block.strip().removeprefix("$ ").startswith(tuple(f"{p} " for p in PROGRAMS)):
             continue
         reasons = dict(marks(text[: found.start()]))
+        if block.startswith("#!"):  # a script is one command
+            yield Command(block, (), reasons.get("", ""))
+            continue
         lines = re.sub(r"^ {4}|\\\n *", "", block, flags=re.MULTILINE).splitlines()
         with_output = lines[0].startswith("$ ")
         at = [row for row, line in enumerate(lines) if line.strip() and (not with_output or line.startswith("$ "))]
@@ -81,7 +97,14 @@ SMALL = {
 # What only a network of its own name has. Some have 140 M parameters, so such a command prints its recipe: all values
 # are checked, and nothing is built. test_reference_systems.py and test_own_networks.py build them.
 OWN = re.compile(r"model\.options\.|model\.drop_rate|^(vgg|cbam|multilabel_cnn|lsvrc)")
-PLACES = {"NAME": "earlier", "NAME@20": "latest", "cuda": "cpu", "/scratch/runs": "scratch"}
+PLACES = {
+    "NAME": "earlier",
+    "runs/NAME": "runs/earlier",
+    "runs/digits/exports/onnx/predict_onnx.py": "runs/earlier/exports/onnx/predict_onnx.py",
+    "NAME@20": "latest",
+    "cuda": "cpu",
+    "/scratch/runs": "scratch",
+}
 
 
 def smaller(words: list[str]) -> list[str]:
@@ -111,6 +134,10 @@ def smaller(words: list[str]) -> list[str]:
     elif verb == "sweep" and len(known) > 1 and "--print" not in known:
         more = {"--smoke": None, "--trials": "2"}
         known += ["--set", "model.weights=none", "--set", "model.image_size=32", "--set", "run.workers=0"]
+    elif verb == "export":
+        known[1] = "earlier"
+    elif verb == "serve":
+        more = {"--port": "0"}
     elif verb == "demo":
         more = {"--smoke": None}
     return known + [part for flag, value in more.items() if flag not in known for part in (flag, value) if part]
@@ -123,6 +150,7 @@ ENDS = {
     "--format multihot": (2, "the run answers one label"),
     "--target-accuracy": (2, "twelve validation images cannot promise it"),
     "--unlike": (2, "nor can they say what is unlike them"),
+    "imgkit serve": (130, "a person ends it, see `page_folder`"),
     "--track mlflow": (2, "not installed"),
     "run.track=wandb": (2, "not installed"),
 }
@@ -244,6 +272,30 @@ def page_folder(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 person.answer(image, image % 2)
         raise KeyboardInterrupt
 
+    def asked_once(app: ASGIApp) -> uvicorn.Server:
+        """A server that a person sends a picture to, and then ends by Ctrl-C."""
+        server = server_of(app)
+        answer = server.run
+
+        def person(url: str) -> None:
+            try:
+                with (place / "photos" / "0.png").open("rb") as picture:
+                    print(f"asked: {httpx.post(f'{url}/predict', files={'image': picture}).status_code}")
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def run(sockets: list[socket.socket]) -> None:
+            asking = threading.Thread(target=person, args=(address_of(sockets[0]),))
+            asking.start()
+            try:
+                answer(sockets=sockets)
+            finally:
+                asking.join()
+
+        monkeypatch.setattr(server, "run", run)
+        return server
+
+    monkeypatch.setattr("imgkit.serving.server.server_of", asked_once)
     monkeypatch.setattr("imgkit.cli.labelling.sleep", sleep)
     monkeypatch.setattr("imgkit.cli.report.sleep", sleep)
     monkeypatch.setattr("imgkit.report.watch.watch.__kwdefaults__", {"interval_s": 0.1, "sleep": sleep})
@@ -266,16 +318,25 @@ def run(command: Command, capsys: pytest.CaptureFixture[str], *, whole: bool) ->
     """What went wrong with it; "" for nothing."""
     line, _, target = command.line.partition(" > ")
     words = shlex.split(line, comments=True)[1:]
-    words = words if whole else smaller(words)
+    script = line.startswith("python ")  # that a command before wrote
+    if script:
+        words = [PLACES.get(word, word) for word in words]
+    elif not whole:
+        words = smaller(words)
     for verb, written in ALTERNATIVES.items():
         if command.line.startswith(f"imgkit {verb}"):
             shutil.rmtree(written, ignore_errors=True)
             Path(written).unlink(missing_ok=True)
-    code, said = typed(words, capsys)
+    if script:
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        code, said = done.returncode, done.stdout + done.stderr
+    else:
+        code, said = typed(words, capsys)
     if target:
         Path(target.split()[0]).write_text(said)
     due = 0 if whole else next((code for part, (code, _) in ENDS.items() if part in command.line), 0)
-    if code != due:
+    answered = "imgkit serve" not in command.line or "asked: 200" in said
+    if code != due or not answered:
         return f"{command.line}\n  as imgkit {shlex.join(words)}\n  ended with {code}: {said[-900:]}"
     lost = missing(command.shown, said) if whole else []
     return f"{command.line} did not print {lost}, but {said}" if lost else ""
@@ -296,7 +357,7 @@ def test_the_console_blocks_of_the_page_run(
             square(number, code=number % 2).save(page_folder / "pictures" / f"class{number % 2}_{number}.png")
     whole = f"<!-- {WHOLE} -->" in text
     found = list(commands_of(text))
-    faults = [run(one, capsys, whole=whole) for one in found if not one.why_not and one.line.startswith("imgkit ")]
+    faults = [run(one, capsys, whole=whole) for one in found if not one.why_not and one.line.startswith(TYPED)]
     print(f"{page.name}: {len(faults)} commands run, {len(found) - len(faults)} not")
     assert not any(faults), "\n\n".join(filter(None, faults))
 
@@ -307,7 +368,7 @@ def test_every_block_is_run_or_says_why_not() -> None:
         f"{page}: {one.line}"
         for page, commands in found.items()
         for one in commands
-        if not one.why_not and not one.line.startswith("imgkit ")
+        if not one.why_not and not one.line.startswith(TYPED)
     ]
     assert silent == []
     told = [one for commands in found.values() for one in commands]
