@@ -86,7 +86,14 @@ def evaluate_run(
     screen.fact("Data", f"{where} · {name} · {len(rows):,} images · {len(index.classes)} classes")
     workers = choose_workers(recipe.run.workers, chosen, ranks_here())
     _share(folder, index, device=device, workers=recipe.run.workers, max_pixels=settings.max_pixels)
+    world = current()
     with screen.progress("scoring") as progress:
+
+        def told(done: int, of: int) -> None:
+            progress(done, of)
+            if world is not None:
+                world.request.heed()  # what another rank heard; an own signal ends this by itself
+
         scores = score(
             loaded.model,
             index,
@@ -95,7 +102,7 @@ def evaluate_run(
             device=chosen,
             workers=workers,
             max_pixels=settings.max_pixels,
-            progress=progress,
+            progress=told,
             warn=screen.warn,
         )
     about_it: dict[str, Any] = {"split": name, "where": where, "calibration": loaded.calibration, **weights}
@@ -202,9 +209,8 @@ def _say_mixed(splits: Mapping[str, npt.NDArray[np.int64]], where: str, screen: 
 def _inherited(about: Mapping[str, Any], own: DataSettings, data: DataSettings) -> DataSettings:
     """The settings of other data, with what they leave open as the run's `own` have it."""
     inherited: dict[str, object] = {"task": about["task"], "on_bad": own.on_bad, "max_pixels": own.max_pixels}
-    if (
-        data.path is not None and Path(data.path).is_file() and not is_pattern(data.path)
-    ):  # the run's columns are for a table; a folder has none
+    # The run's columns are for a table; a folder has none.
+    if data.path is not None and Path(data.path).is_file() and not is_pattern(data.path):
         inherited["image_col"] = own.image_col
         if data.label_col is None:
             inherited |= {"label_col": own.label_col, "label_delimiter": own.label_delimiter}

@@ -69,8 +69,7 @@ def share_files(
     while some := list(islice(paths, BATCH * EACH * world.size)):
         with world.joint("files", files=some):
             probs, errors = share.answers(some)
-        if world.request.stop is not None:  # one that another rank heard; those of this one end it by themselves
-            raise SystemExit(128 + world.request.stop)
+        world.request.heed()  # what another rank heard; an own signal ends this by itself
         for path, row, error in zip(some, probs, errors, strict=True):
             if error:
                 yield Prediction(path, "", 0.0, (), error)

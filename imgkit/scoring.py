@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def score(
 
     def answers() -> Iterator[torch.Tensor]:
         nonlocal at_work
+        asked = iter(own.tolist())
         for batch in batches:
+            assert batch.ids.tolist() == list(islice(asked, len(batch.ids))), "rows come once, in order"
             given = time.perf_counter()
             images = filled(preprocessing.normalise(batch.images.to(device, non_blocking=True)))
             found = model(images)[: len(batch.ids)].float().cpu()  # device sync

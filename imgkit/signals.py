@@ -36,6 +36,15 @@ class Request:
         self.stop: int | None = None
         self.save = False
 
+    def heed(self) -> None:
+        """End this process if it was asked to stop, where nothing is to be saved.
+
+        Raises:
+            SystemExit: then.
+        """
+        if self.stop is not None:
+            raise SystemExit(128 + self.stop)
+
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take a signal; a second SIGINT ends the process at once (the next start cleans up)."""
         if number == SAVE:

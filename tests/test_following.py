@@ -16,7 +16,7 @@ import torch
 from oracle import fingerprint
 from torchrun import command, ends, start, train, words
 
-from imgkit import checkpoint, finetune, open_run, resume
+from imgkit import checkpoint, finetune, open_run, resume, scoring
 from imgkit.data.load import load_data
 from imgkit.errors import UsageError
 from imgkit.evaluations import write_evaluation
@@ -177,6 +177,25 @@ def test_evaluate_shares_a_split_and_says_the_same(tmp_path: Path) -> None:
         found.add((place / "predictions.csv").read_bytes())
         shutil.rmtree(place)
     assert len(found) == 1
+
+
+@pytest.mark.slow
+def test_a_signal_to_another_rank_ends_an_evaluation(tmp_path: Path) -> None:
+    assert train(tmp_path, 1) == [0]
+
+    def before(rank: int) -> None:
+        filled = scoring.filled
+
+        def asked(images: torch.Tensor) -> torch.Tensor:
+            if rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return filled(images)
+
+        scoring.filled = asked  # type: ignore[attr-defined]
+
+    line = ["evaluate", "run", "--runs", str(tmp_path / "runs"), "--split", "train", "--no-images"]
+    assert ends(start(tmp_path, 2, command(line, before))) == [143, 143]
+    assert not [*(tmp_path / "runs" / "run" / "evaluations").glob("train@*")]
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgkit.cli.given import use_given_plugins
 from imgkit.cli.options import check_signature, recipe_flags, typed
-from imgkit.cli.train import use_given_plugins
 from imgkit.data.rows import absolute, count, is_folder, listed, refuse_picture
 from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from imgkit.cli.check import check_command
+from imgkit.cli.given import smoke_asked
 from imgkit.cli.label_errors import label_errors_command
 from imgkit.cli.learning_curve import learning_curve_command
 from imgkit.cli.pack import pack_command
 from imgkit.cli.prepare import prepare_command
 from imgkit.cli.preview import preview_command
 from imgkit.cli.split import split_command
-from imgkit.cli.train import smoke_asked
 from imgkit.screen import Screen
 
 PANEL = "Start here"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from imgkit.cli.train import model_and_flags, smoke_asked
+from imgkit.cli.given import model_and_flags, smoke_asked
 from imgkit.errors import UsageError
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns

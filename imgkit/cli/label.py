@@ -12,10 +12,10 @@ from imgkit.cli import complete
 from imgkit.cli.destination import check_folder, destination
 from imgkit.cli.fill import fill_template, refuse_idle
 from imgkit.cli.forms import EXTENSION, Base, ClassesAs, Format, Vote, lines_of, refuse_unread
+from imgkit.cli.given import use_given_plugins
 from imgkit.cli.grid import Grid
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.cli.ranks import led, refuse_alone
-from imgkit.cli.train import use_given_plugins
 from imgkit.data.rows import count, refuse_picture, same_file
 from imgkit.errors import DataError, UsageError, printable
 from imgkit.screen import Screen

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from imgkit.cli.given import command_line, flags_of, use_given_plugins
 from imgkit.cli.options import label_errors_signature, table_again
-from imgkit.cli.train import command_line, flags_of, use_given_plugins
 from imgkit.data.rows import count
 from imgkit.errors import UsageError
 from imgkit.screen import Screen

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from imgkit.cli.given import command_line, flags_of, use_given_plugins
 from imgkit.cli.label_errors import chosen_model
 from imgkit.cli.options import learning_curve_signature
-from imgkit.cli.train import command_line, flags_of, use_given_plugins
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns
 

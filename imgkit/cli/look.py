@@ -13,11 +13,11 @@ from rich.console import Console
 
 from imgkit.cells import bare
 from imgkit.cli import complete
+from imgkit.cli.given import use_given_plugins
 from imgkit.cli.label import predict
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.cli.ranks import led
 from imgkit.cli.report import report
-from imgkit.cli.train import use_given_plugins
 from imgkit.data.rows import count
 from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.screen import Screen

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from imgkit.cli.given import command_line, model_and_flags, use_given_plugins
 from imgkit.cli.options import asked_again, lr_find_signature
-from imgkit.cli.train import command_line, model_and_flags, use_given_plugins
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from imgkit.cli.given import use_given_plugins
 from imgkit.cli.options import OPTIONS, Option, recipe_flags, signature_of_paths
-from imgkit.cli.train import use_given_plugins
 from imgkit.data.rows import count
 from imgkit.errors import UsageError, printable
 from imgkit.quantity import about_bytes, parse_bytes

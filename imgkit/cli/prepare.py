@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from imgkit.cli.given import model_of, use_given_plugins
 from imgkit.cli.options import prepare_signature, recipe_flags
-from imgkit.cli.train import model_of, use_given_plugins
 from imgkit.screen import Screen
 
 

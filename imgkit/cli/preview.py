@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from imgkit.cli.given import model_of, use_given_plugins
 from imgkit.cli.options import preview_signature, recipe_flags
-from imgkit.cli.train import model_of, use_given_plugins
 from imgkit.errors import UsageError
 from imgkit.screen import Screen
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from imgkit.cli.given import command_line, flags_of, use_given_plugins
 from imgkit.cli.options import asked_again, probe_signature
-from imgkit.cli.train import command_line, flags_of, use_given_plugins
 from imgkit.errors import UsageError
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns

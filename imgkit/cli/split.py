@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from imgkit.cli.given import use_given_plugins
 from imgkit.cli.options import recipe_flags, split_options, split_signature
-from imgkit.cli.train import use_given_plugins
 from imgkit.data.rows import count
 from imgkit.errors import UsageError, printable
 from imgkit.screen import Screen

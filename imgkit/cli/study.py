@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from imgkit.cli import complete
-from imgkit.cli.train import smoke_asked
+from imgkit.cli.given import smoke_asked
 from imgkit.errors import printable
 from imgkit.screen import Screen
 from imgkit.terminal import make_console

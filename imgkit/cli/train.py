@@ -1,8 +1,5 @@
 """`imgkit finetune`, `scratch` and `resume`."""
 
-import os
-import shlex
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgkit.cli import complete
-from imgkit.cli.options import PLUGIN, recipe_flags, signature
+from imgkit.cli.folds import cross_validate
+from imgkit.cli.given import command_line, flags_of, model_and_flags, smoke_asked, use_given_plugins
+from imgkit.cli.options import PLUGIN, signature
 from imgkit.cli.ranks import check_training, goes_on, led
-from imgkit.errors import UsageError
 from imgkit.screen import Screen
 
 if TYPE_CHECKING:
-    from imgkit.plugin_files import Plugin
     from imgkit.recipe.load import Flag
 
 PANEL = "Train"
@@ -47,16 +44,6 @@ def resume(
         api.resume(name, out=runs, workers=workers, root=root, plugin=plugin or [], screen=Screen())
 
 
-def command_line() -> str:
-    """The command as typed, quoted for a shell."""
-    return shlex.join(["imgkit", *sys.argv[1:]])
-
-
-def smoke_asked(flag: bool) -> bool:
-    """Whether a trial of a few steps is wanted: --smoke, or IMGKIT_SMOKE=1 in the environment."""
-    return flag or os.environ.get("IMGKIT_SMOKE") == "1"
-
-
 def _command(verb: str) -> Callable[..., None]:
     def command(model: str | None = None, **given: object) -> None:
         _train(verb, model, given)
@@ -71,8 +58,6 @@ def _train(verb: str, model: str | None, given: Mapping[str, Any]) -> None:
     flags, recipe = flags_of(given), given["recipe"] or _parents_recipe(given) or verb
     sets: list[str] = given["set"] or []
     if given["folds"] is not None:
-        from imgkit.cli.folds import cross_validate
-
         cross_validate(verb, recipe, model, given)
         return
     if given["print_recipe"]:
@@ -128,28 +113,6 @@ def _parents_recipe(given: Mapping[str, Any]) -> str:
     return str(parent_of(given["from_"])[0].path / "recipe.toml")
 
 
-def use_given_plugins(given: Mapping[str, Any]) -> "tuple[Plugin, ...]":
-    """Import the files of --plugin, before a recipe that names what they register is read."""
-    if not given["plugin"]:
-        return ()
-    from imgkit.plugin_files import use_plugins
-
-    return use_plugins(given["plugin"])
-
-
-def model_and_flags(recipe: str, model: str | None, given: Mapping[str, Any]) -> "tuple[str, dict[str, Flag]]":
-    """The model, which may be the recipe's own, and the recipe values of the options that were given."""
-    flags = flags_of(given)
-    return model or model_of(recipe, flags, given["set"] or []), flags
-
-
-def flags_of(given: Mapping[str, Any]) -> "dict[str, Flag]":
-    """The recipe values of the options that were given, with how each is spelt."""
-    from imgkit.recipe.load import Flag
-
-    return {key: Flag(flag, value) for key, (flag, value) in recipe_flags(given).items()}
-
-
 def _print_recipe(verb: str, recipe: str, model: str | None, flags: "Mapping[str, Flag]", sets: list[str]) -> None:
     from imgkit.api_options import verb_flags
     from imgkit.recipe.load import Flag, load_recipe
@@ -157,22 +120,3 @@ def _print_recipe(verb: str, recipe: str, model: str | None, flags: "Mapping[str
 
     named = {} if model is None else {"model.name": Flag("MODEL", model)}
     print(render(load_recipe(recipe, flags={**named, **verb_flags(verb), **flags}, sets=sets)), end="")
-
-
-def model_of(recipe: str, flags: "Mapping[str, Flag]", sets: list[str]) -> str:
-    """The model that the recipe itself names, such as that of an earlier run, or that of the run it starts from."""
-    from imgkit.recipe.load import load_recipe
-    from imgkit.recipe.phases import FROM_RUN
-
-    chosen = load_recipe(recipe, flags=flags, sets=sets).recipe.model
-    name = chosen.name
-    if name is None and chosen.weights.startswith(FROM_RUN):
-        from imgkit.branch import parent_of
-
-        return str(parent_of(chosen.weights)[0].read_json("run.json")["model"])
-    if name is None:
-        raise UsageError(
-            "Which model? Neither the command nor the recipe names one.",
-            "For example:  imgkit finetune resnet50 --data PICTURES\nAll of them:  imgkit models",
-        )
-    return name

@@ -171,6 +171,12 @@ def takes_list(kind: object) -> bool:
     return get_origin(kind) is tuple or any(takes_list(part) for part in get_args(kind))
 
 
+def takes_whole_alone(kind: object) -> bool:
+    """Whether the numbers that a declared type takes are whole ones."""
+    parts = {kind, *get_args(kind), *(inner for part in get_args(kind) for inner in get_args(part))}
+    return int in parts and float not in parts
+
+
 def may_be_off(kind: object) -> bool:
     """Whether a declared type takes None but not the text "none": then that text means None."""
     return type(None) in get_args(kind) and not is_text(kind) and not names_none(kind)

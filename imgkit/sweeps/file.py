@@ -7,7 +7,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from imgkit.recipe.given import Flag
-from imgkit.recipe.problems import got, option_fault, stop_at
+from imgkit.recipe.problems import annotation, got, option_fault, stop_at, takes_whole_alone
 from imgkit.recipe.shipped import shipped_sweeps
 from imgkit.recipe.toml import Steps, read_toml, value_text
 from imgkit.studies.reader import VERBS, Reader, find_file, shown_as
@@ -205,7 +205,11 @@ class _SweepReader(Reader):
                 self.fault((*steps, name), told)
                 return None
             numbers[name] = cast(float, value)
+        key = steps[-1]
+        assert isinstance(key, str), "a key of the space"
         fault = _range_fault(numbers["low"], numbers["high"], numbers.get("step"), log=bool(log))
+        if fault is None and not whole and takes_whole_alone(annotation(tuple(key.split(".")))):
+            fault = "takes whole numbers alone; write  int = true  beside low and high"
         if fault:
             self.fault(steps, fault)
             return None

@@ -1,48 +1,27 @@
 """The labelling page in a real browser, by its keys; left out where playwright or chromium is not installed."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_tab import MARKS, NEEDED, Tab
 from payloads import PAYLOADS
 from sittings import CLASSES, session_of
 
 from imgkit.labelling.answers import Answers
 from imgkit.labelling.server import labelling
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra `browser` is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    # playwright's own sockets, as it is shut down
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytest.importorskip("playwright.sync_api", reason=NEEDED)
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=NEEDED)
+pytestmark = MARKS
+pytest_plugins = ["browser_fixture"]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-class Tab:
-    """A page of a session, which asks nobody else and complains of nothing."""
+class OwnTab(Tab):
+    """A page of a session."""
 
     def __init__(self, browser: Any, address: str, **context: Any) -> None:  # noqa: ANN401
-        self.page = browser.new_context(**context).new_page()
-        self.told: list[str] = []
-        self.page.on("console", lambda message: self.told.append(message.text))
-        self.page.on("pageerror", lambda error: self.told.append(str(error)))
-        self.page.on(
-            "request", lambda one: None if one.url.startswith((address, "data:")) else self.told.append(one.url)
-        )
-        self.page.goto(address)
+        super().__init__(browser, address, **context)
         self.image(1)
 
     def image(self, number: int) -> None:
@@ -63,7 +42,7 @@ def labels(place: Path) -> dict[str, str]:
 def test_all_goes_by_keys(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
     session = session_of(tmp_path, 5)
     with labelling(session) as address:
-        tab = Tab(browser, address)
+        tab = OwnTab(browser, address)
         assert "Suggested: dog, 50 %" in tab.page.locator("#told").text_content()
         assert tab.page.evaluate("document.getElementById('picture').naturalWidth") == 16
         assert tab.press("Enter", 2).startswith("dog. Image 2 of 5.")
@@ -89,7 +68,7 @@ def test_all_goes_by_keys(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
 
 def test_a_held_key_and_keys_of_the_browser_answer_nothing(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
     with labelling(session_of(tmp_path, 5)) as address:
-        tab = Tab(browser, address)
+        tab = OwnTab(browser, address)
         tab.page.keyboard.down("1")
         tab.page.keyboard.down("1")  # as a held key repeats
         tab.page.keyboard.up("1")
@@ -106,7 +85,7 @@ def test_a_held_key_and_keys_of_the_browser_answer_nothing(browser: Any, tmp_pat
 
 def test_two_tabs_and_what_cannot_be_kept(browser: Any, tmp_path: Path) -> None:  # noqa: ANN401
     with labelling(session_of(tmp_path, 3)) as address:
-        one, two = Tab(browser, address), Tab(browser, address)
+        one, two = OwnTab(browser, address), OwnTab(browser, address)
         one.press("1", 2)
         assert "Another tab had answered cat; this answer replaced it." in two.press("3", 2)
         assert labels(tmp_path) == {"0.png": "eel"}
@@ -123,7 +102,7 @@ def test_an_image_that_cannot_be_read_is_skipped(browser: Any, tmp_path: Path) -
     session = session_of(tmp_path, 2)
     (tmp_path / "photos" / "0.png").write_bytes(b"not a picture")
     with labelling(session) as address:
-        tab = Tab(browser, address)
+        tab = OwnTab(browser, address)
         assert tab.page.locator("#unread").is_visible()
         tab.page.keyboard.press("1")
         tab.page.locator("#trouble").wait_for(state="visible")
@@ -143,7 +122,7 @@ def test_it_is_accessible(
     width: int,
 ) -> None:
     with labelling(session_of(tmp_path, 3, classes=classes)) as address:
-        tab = Tab(browser, address, viewport={"width": width, "height": 900}, color_scheme=scheme)
+        tab = OwnTab(browser, address, viewport={"width": width, "height": 900}, color_scheme=scheme)
         tab.press("1", 2)
         found = axe.Axe().run(tab.page)
         assert found.response["violations"] == []

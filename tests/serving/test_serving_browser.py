@@ -1,25 +1,19 @@
 """The page in a real browser; left out where playwright or chromium is not installed."""
 
 import base64
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from browser_tab import MARKS, NEEDED, Tab
 from corpus import encoded
 from payloads import PAYLOADS
 from pictures import square
 from served_models import CLASSES, answering, colours
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra `browser` is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    # playwright's own sockets, as it is shut down
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytest.importorskip("playwright.sync_api", reason=NEEDED)
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=NEEDED)
+pytestmark = MARKS
+pytest_plugins = ["browser_fixture"]
 DROP = """([files, target]) => {
   const given = new DataTransfer();
   for (const [name, type, content] of files) {
@@ -32,26 +26,8 @@ DROP = """([files, target]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-class Tab:
-    """The page, which asks nobody but its server and complains of nothing."""
-
-    def __init__(self, browser: Any, address: str, **context: Any) -> None:  # noqa: ANN401
-        self.page = browser.new_context(**context).new_page()
-        self.told: list[str] = []
-        self.page.on("console", lambda message: self.told.append(message.text))
-        self.page.on("pageerror", lambda error: self.told.append(str(error)))
-        self.page.on(
-            "request", lambda one: None if one.url.startswith((address, "data:")) else self.told.append(one.url)
-        )
-        self.page.goto(address)
+class OwnTab(Tab):
+    """The page."""
 
     def drop(self, *files: tuple[str, str, bytes], by: str = "drop") -> None:
         """Drop or paste files (name, type, content)."""
@@ -71,7 +47,7 @@ def picture(name: str, code: int, kind: str = "PNG") -> tuple[str, str, bytes]:
 
 def test_pictures_are_dropped_chosen_and_pasted(browser: Any) -> None:  # noqa: ANN401
     with answering(colours()) as client:
-        tab = Tab(browser, str(client.base_url))
+        tab = OwnTab(browser, str(client.base_url))
         tab.drop(picture("one.png", 0), picture("two.jpg", 1, "JPEG"))
         newest, oldest = tab.cards(2)
         found = [[line for line in one.split("\n") if line][:2] for one in (newest, oldest)]
@@ -90,7 +66,7 @@ def test_pictures_are_dropped_chosen_and_pasted(browser: Any) -> None:  # noqa: 
 
 def test_what_goes_wrong_is_told_and_the_next_picture_is_answered(browser: Any) -> None:  # noqa: ANN401
     with answering(colours(reject_at=0.99)) as client:
-        tab = Tab(browser, str(client.base_url))
+        tab = OwnTab(browser, str(client.base_url))
         tab.drop(("bad.png", "image/png", b"<html>"), picture("one.png", 0))
         newest, oldest = tab.cards(2)
         assert "an HTML page" in oldest
@@ -101,7 +77,7 @@ def test_what_goes_wrong_is_told_and_the_next_picture_is_answered(browser: Any) 
 
 def test_any_number_of_labels(browser: Any) -> None:  # noqa: ANN401
     with answering(colours(several=True)) as client:
-        tab = Tab(browser, str(client.base_url))
+        tab = OwnTab(browser, str(client.base_url))
         tab.drop(picture("one.png", 3))
         (text,) = tab.cards(1)
         assert {"red + green", "green + red"} & set(text.split("\n"))
@@ -112,7 +88,7 @@ def test_any_number_of_labels(browser: Any) -> None:  # noqa: ANN401
 @pytest.mark.parametrize("classes", [CLASSES, tuple(PAYLOADS)])
 def test_it_is_accessible(browser: Any, classes: tuple[str, ...], scheme: str, width: int) -> None:  # noqa: ANN401
     with answering(colours(classes=classes)) as client:
-        tab = Tab(browser, str(client.base_url), viewport={"width": width, "height": 900}, color_scheme=scheme)
+        tab = OwnTab(browser, str(client.base_url), viewport={"width": width, "height": 900}, color_scheme=scheme)
         tab.drop(picture("one.png", 0), ("bad.png", "image/png", b"x"))
         tab.cards(2)
         for path in ("/", "/reference"):

@@ -41,6 +41,7 @@ def test_a_file_is_read_with_its_domains(tmp_path: Path) -> None:
         ('"data.path" = { choices = ["a", "b"] }', "cannot be searched: trials on other images cannot be compared"),
         ('monitor = { choices = ["val/loss", "val/top1"] }', "what trials are compared by cannot be searched"),
         ("seed = { low = 0, high = 9, int = true }", "the seed stands at the top of the sweep"),
+        ('"train.micro_batch" = { low = 2, high = 8 }', "takes whole numbers alone; write  int = true"),
         ('"phases.head.epochs" = { low = 2, high = 4, int = true }', "is set by"),
         ("train = { ema = { low = 0.1, high = 0.9 } }", 'a key with dots stands in quotes: "train.ema"'),
     ],
