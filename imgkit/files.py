@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -72,7 +71,7 @@ def replace_bytes(file: Path, content: bytes) -> None:
 
 def neighbour(place: Path) -> Path:
     """A hidden name beside `place`, to write under before the rename."""
-    return place.with_name(f".{place.name}.tmp-{os.getpid():x}-{secrets.token_hex(4)}")
+    return place.with_name(f".{place.name}.tmp-{os.getpid():x}-{os.urandom(4).hex()}")
 
 
 def is_leftover(name: str) -> bool:
@@ -125,7 +124,7 @@ def put_in_place(temporary: Path, folder: Path) -> None:
         temporary.rename(folder)
         sync(folder.parent)
         return
-    aside = folder.rename(folder.with_name(f".{folder.name}.was-{os.getpid():x}-{secrets.token_hex(4)}"))
+    aside = folder.rename(folder.with_name(f".{folder.name}.was-{os.getpid():x}-{os.urandom(4).hex()}"))
     try:
         temporary.rename(folder)
     except OSError:

@@ -4,11 +4,14 @@ import errno
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from imgkit import __version__
 from imgkit.cli import data, doctor, export, labelling, look, lr_find, plot, probe, serve, study, sweep, train
@@ -64,7 +67,7 @@ def main() -> None:
     """
     try:
         with ending_cleanly():
-            code = app(prog_name="imgkit", standalone_mode=False)
+            code = _app_for(sys.argv[1:])(prog_name="imgkit", standalone_mode=False)
             print(end="", flush=True)  # not sys.stdout.flush(): there is none where it was closed, `imgkit … >&-`
     except ImgkitError as error:
         if os.environ.get("IMGKIT_DEBUG") == "1":
@@ -97,6 +100,41 @@ def main() -> None:
         Screen().error(told)
         sys.exit(told.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _app_for(words: Sequence[str]) -> typer.Typer:
+    """The commands, of which only the one that is typed has its options: to make those of all takes a fifth of a start.
+
+    A shell that completes gets them all.
+    """
+    if "_IMGKIT_COMPLETE" in os.environ:
+        return app
+    typed, small = next((word for word in words if not word.startswith("-")), None), copy(app)
+    small.registered_commands = [
+        info if info.callback is None or _name(info) == typed else _bare(info) for info in app.registered_commands
+    ]
+    small.registered_groups = [copy(group) for group in app.registered_groups]
+    for group in small.registered_groups:
+        if group.name != typed and group.typer_instance is not None:
+            group.typer_instance = copy(group.typer_instance)
+            group.typer_instance.registered_commands = []
+    return small
+
+
+def _name(info: CommandInfo) -> str:
+    return info.name or getattr(info.callback, "__name__", "").replace("_", "-")
+
+
+def _bare(info: CommandInfo) -> CommandInfo:
+    """A command by name and text alone."""
+
+    def command() -> None:
+        raise AssertionError("it is listed, and not typed")
+
+    command.__name__, command.__doc__ = getattr(info.callback, "__name__", ""), info.callback.__doc__
+    bare = copy(info)
+    bare.callback = command
+    return bare
 
 
 def _refusal(error: OSError) -> ImgkitError | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TextIO
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from imgkit.errors import disk_told, printable
 from imgkit.files import whole_file
@@ -44,6 +43,8 @@ def destination(out: Path | None, extension: str) -> Iterator[TextIO]:
         if out.suffix.lower() != ".zip":
             yield file
             return
+        from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
         member = ZipInfo(out.with_suffix(extension).name)  # with zip's first date: the archive tells no time
         member.compress_type, member.external_attr = ZIP_DEFLATED, 0o644 << 16
         with ZipFile(file.buffer, "w") as archive, archive.open(member, "w") as content, _text(content) as stream:

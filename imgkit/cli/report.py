@@ -5,17 +5,19 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import sleep
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgkit.cli import complete
 from imgkit.data.rows import count, listed
 from imgkit.errors import UsageError, printable
-from imgkit.run import RunFolder
 from imgkit.run_names import is_run, no_runs, runs_in
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, print_columns
+
+if TYPE_CHECKING:
+    from imgkit.run import RunFolder
 
 _SERVED_S = 3600.0  # of one sleep while a page is served
 
@@ -68,6 +70,7 @@ def _one(folder: Path, by: Sequence[str], *, watched: bool, port: int | None) ->
     from imgkit.report.run_page import write_run_page
     from imgkit.report.table import print_run
     from imgkit.report.watch import files_of_run, is_over
+    from imgkit.run import RunFolder
 
     run = RunFolder.open(folder.name, folder.parent if len(folder.parts) > 1 else Path("runs"), Screen().note)
     print_run(run, Screen(file=sys.stdout))
@@ -82,7 +85,7 @@ def _one(folder: Path, by: Sequence[str], *, watched: bool, port: int | None) ->
     )
 
 
-def _slice(run: RunFolder, by: Sequence[str]) -> None:
+def _slice(run: "RunFolder", by: Sequence[str]) -> None:
     """Score parts of the images that a run was scored on, each against the rest; kept for its page."""
     from imgkit.report.slice_values import columns_of, has_groups
     from imgkit.report.slices import write_slices

@@ -282,6 +282,18 @@ def test_errors_read_well_in_a_pipe(env: dict[str, str]) -> None:
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["data", "--help"], ["lr-find", "--help"], ["finetun"], ["data", "x"]]
+)
+def test_help_and_faults_are_those_of_all_commands(
+    words: list[str], imgkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the command that is typed has its options, and nobody sees that."""
+    few = imgkit(*words)
+    monkeypatch.setattr(app, "_app_for", lambda words: app.app)
+    assert imgkit(*words) == few
+
+
 def test_the_commands_are_pinned() -> None:
     names = [command.name or command.callback.__name__ for command in app.app.registered_commands if command.callback]
     assert sorted([*names, *(group.name or "" for group in app.app.registered_groups)]) == sorted(COMMANDS)
