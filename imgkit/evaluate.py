@@ -16,10 +16,11 @@ from imgkit.data.load import load_data
 from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
 from imgkit.data.shard_names import is_pattern
-from imgkit.device import choose_device, choose_workers, keep_freed_memory
+from imgkit.device import choose_device, choose_workers
 from imgkit.errors import DataError, DiskError, UsageError, printable
 from imgkit.evaluations import weights_label
 from imgkit.evidence import Images
+from imgkit.freed_memory import keep_freed_memory
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings

@@ -6,12 +6,15 @@ from typing import Any
 
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from imgkit.errors import RecipeError, suggestion
 from imgkit.models.freeze import layer_groups
 from imgkit.recipe.schema import TrainSettings
 from imgkit.recipe.toml import value_text
+
+_FUSED = (Adam, AdamW, SGD)
+_FUSED_ON = ("cpu", "cuda")
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings, lr: float) -> Optimizer:
@@ -40,6 +43,8 @@ def make_optimizer(model: nn.Module, settings: TrainSettings, lr: float) -> Opti
     values: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     groups = _groups(model, settings)
     assert groups, "set_trainable leaves at least the head"
+    if get_optimizer_info(name).opt_class in _FUSED and groups[0]["params"][0].device.type in _FUSED_ON:
+        values["fused"] = True  # all parameters in one pass of a kernel
     try:
         optimizer: Optimizer = create_optimizer_v2(groups, name, lr=lr, **values)
     except (AssertionError, ImportError, TypeError, ValueError) as error:

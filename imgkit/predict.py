@@ -145,7 +145,8 @@ def predict_files(
     """
     import torch
 
-    from imgkit.device import keep_freed_memory, no_room
+    from imgkit.device import no_room
+    from imgkit.freed_memory import keep_freed_memory
     from imgkit.inference import Network
 
     assert likeness is None or precision == "float32", "a Watch looks at one batch after the other, of exact pixels"

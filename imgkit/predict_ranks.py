@@ -10,8 +10,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from imgkit.device import choose_device, keep_freed_memory, no_room
+from imgkit.device import choose_device, no_room
 from imgkit.errors import memory_told
+from imgkit.freed_memory import keep_freed_memory
 from imgkit.inference import Network, Precision
 from imgkit.models.folder import LoadedModel
 from imgkit.predict import Prediction, answer_of, predictions

@@ -25,7 +25,6 @@ from imgkit.device import (
     choose_device,
     choose_workers,
     describe,
-    keep_freed_memory,
     use_settings,
     versions,
 )
@@ -33,6 +32,7 @@ from imgkit.errors import BadImage, DataError, DiskError, WeightsError, disk_tol
 from imgkit.evaluate import check_files, read_index
 from imgkit.features import check_solvable, left_by_a_solve
 from imgkit.files import check_space
+from imgkit.freed_memory import keep_freed_memory
 from imgkit.models.create import create_model, find_source
 from imgkit.models.freeze import learns_statistics, set_trainable
 from imgkit.models.recompute import set_grad_checkpointing

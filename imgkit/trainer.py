@@ -175,9 +175,11 @@ class Trainer:
         loss, hits = self._backward(phase, batch, step, loss_of, shards)
         if self._loss_scale is not None:
             self._loss_scale.unscale(self._optimizer)
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        largest = phase.settings.clip_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))  # device sync
+        parameters = list(self.model.parameters())
+        total = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+        if phase.settings.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, phase.settings.clip_norm, total)
+        norm = float(total)  # device sync
         overflowed = self._loss_scale is not None and not finite(norm)
         if not (finite(loss) and (finite(norm) or overflowed)):
             error = diverged(loss, norm, step, phase, lr, self.preprocessing.size, self.autocast)
@@ -321,7 +323,7 @@ class Trainer:
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if name in self._slots:
                     optimizer.state[parameter] = {
-                        slot: _placed(value, parameter) for slot, value in self._slots[name].items()
+                        slot: _placed(value, parameter, group) for slot, value in self._slots[name].items()
                     }
 
 
@@ -330,9 +332,14 @@ def _parts(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def _placed(value: object, parameter: Tensor) -> object:
-    """A moment as the optimizer keeps it: on the parameter's device and in its memory layout."""
-    if not isinstance(value, Tensor) or value.dim() == 0:
+def _placed(value: object, parameter: Tensor, group: Mapping[str, Any]) -> object:
+    """A moment as the optimizer of a group keeps it: on the parameter's device and in its memory layout.
+
+    A count of updates stays where it is, but for a fused optimizer, whose kernel reads it.
+    """
+    if not isinstance(value, Tensor):
         return value
+    if value.dim() == 0:
+        return value.to(parameter.device) if group.get("fused") else value
     like = parameter if value.shape == parameter.shape else value.to(parameter.device)
     return torch.empty_like(like, dtype=value.dtype).copy_(value)

@@ -12,7 +12,19 @@ import imgkit
 
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
-    ["errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds", "threads"],
+    [
+        "errors",
+        "registry",
+        "duration",
+        "quantity",
+        "keys",
+        "signals",
+        "cells",
+        "files",
+        "bounds",
+        "threads",
+        "freed_memory",
+    ],
     ["recipe"],
     [
         *(

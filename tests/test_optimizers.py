@@ -19,7 +19,7 @@ from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import make_plan
 from imgkit.recipe.schema import TrainSettings
-from imgkit.trainer import Trainer
+from imgkit.trainer import Trainer, _placed
 
 torch.set_num_threads(1)
 FAMILIES = ["test_resnet", "test_vit", "test_efficientnet", "test_convnext", "test_byobnet", "test_maxvit"]
@@ -44,6 +44,26 @@ def test_each_group_has_its_rate(name: str, layer_decay: float) -> None:
             for parameter in group:
                 assert math.isclose(rates[parameter], lr * math.prod([layer_decay] * below_head), rel_tol=1e-12)
         assert all(rates[parameter] == lr for parameter in classifier_names(model))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lion", "lamb"])
+def test_one_kernel_updates_all_where_torch_has_one(name: str) -> None:
+    """The same weights to rounding as torch's loop over parameters, which the others have."""
+    models = [timm.create_model("test_convnext", num_classes=3).to(memory_format=torch.channels_last) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    ours, theirs = (make_optimizer(model, TrainSettings(optimizer=name), 0.01) for model in models)
+    assert bool(ours.param_groups[0].get("fused")) == (name in ("adam", "adamw", "sgd"))
+    for group in theirs.param_groups:
+        group["fused"] = False
+    for step in range(5):
+        for model, optimizer in zip(models, (ours, theirs), strict=True):
+            for number, parameter in enumerate(model.parameters()):
+                generator = torch.Generator().manual_seed(1000 * step + number)
+                drawn = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = torch.empty_like(parameter).copy_(drawn)
+            optimizer.step()
+    for ours_, theirs_ in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(ours_, theirs_, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -217,3 +237,11 @@ def test_layer_decay_of_a_model_that_does_not_know_its_layers() -> None:
     with pytest.raises(UsageError, match="no group_matcher") as caught:
         make_optimizer(model, TrainSettings(layer_decay=0.5), 0.1)
     assert "layer_decay = 1" in caught.value.hint
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_count_of_updates_lies_where_the_kernel_reads_it(fused: bool) -> None:
+    elsewhere = nn.Parameter(torch.empty(3, device="meta"))
+    count = _placed(torch.tensor(7.0), elsewhere, {"fused": fused})
+    assert isinstance(count, Tensor)
+    assert count.device.type == ("meta" if fused else "cpu")

@@ -58,7 +58,7 @@ def main() -> None:
     given = parser.parse_args()
     import torch
 
-    from imgkit.device import keep_freed_memory
+    from imgkit.freed_memory import keep_freed_memory
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True

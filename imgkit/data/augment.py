@@ -1,11 +1,12 @@
 """From a decoded picture to pixels to train on: keyed augmentation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
@@ -26,6 +27,8 @@ from imgkit.keys import key as make_key
 from imgkit.keys import uniforms
 from imgkit.recipe.augment import AugmentSettings, Ramp
 
+Effect = Callable[[Image.Image], Image.Image]
+Pixels = npt.NDArray[np.uint8]
 _DRAWS = 64  # a picture takes at most 33 of these: 22 for the crop, 2 for the flips, 9 for the jitter
 _FEW = 16  # draws of each effect with a stream of its own, so that none moves when another is switched on
 _ERASE_DRAWS = 32  # as many as ten boxes that do not fit
@@ -72,66 +75,93 @@ class TrainTransform:
         return make_policy(self.augment, self.fill)
 
     def __call__(
-        self, image: Image.Image, key: int, strength: float = 1.0, *, size: tuple[int, int] | None = None
+        self, image: Image.Image | Pixels, key: int, strength: float = 1.0, *, size: tuple[int, int] | None = None
     ) -> torch.Tensor:
         """RGB picture -> uint8 (C, H, W) in channels-last memory.
 
         Args:
-            image: the decoded picture, RGB.
+            image: the decoded picture, RGB, or its pixels (H, W, 3).
             key: 64-bit number of (seed, epoch, sample), from `imgkit.keys.key`.
             strength: in [0, 1], times the amounts of moves and jitter, and times the probabilities of all others but
                 the flips.
             size: (width, height) of the picture before it was shrunk, which the framing is drawn for; None: it was not.
         """
         augment, draws = self.augment, uniforms(key, _DRAWS)
-        image = self._framed(draws, self.preprocessing.in_its_colours(image), size or image.size)
+        if self.preprocessing.channels == 1:
+            image = self.preprocessing.in_its_colours(_image_of(image))
+        pixels = self._framed(draws, image, size)
         if next(draws) < augment.hflip:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            pixels = pixels.flip(2)
         if next(draws) < augment.vflip:
-            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-        if augment.moves:
-            image = moved(uniforms(make_key(key, "move"), _FEW), image, augment, strength, self.fill)
-        if augment.policy is not None and _happens(key, "policy", strength * augment.policy_p):
-            image = by_policy(self._policy, make_key(key, "policy"), image)
-        if augment.jitter is not None and next(draws) < augment.jitter_p:
-            brightness, contrast, saturation, hue = augment.jitter
-            amounts = strength * brightness, strength * contrast, strength * saturation, strength * hue
-            image = jittered(draws, image, amounts)
-        if _happens(key, "gray", strength * augment.gray):
-            image = without_colour(image)
-        if _happens(key, "blur", strength * augment.blur):
-            image = blurred(uniforms(make_key(key, "blur"), _FEW), image)
-        pixels = self.preprocessing.to_pixels(image)
+            pixels = pixels.flip(1)
+        effects = list(self._effects(draws, key, strength))
+        if effects or self.preprocessing.channels == 1:  # else it need not become a picture again, which takes longer
+            image = Image.fromarray(pixels.permute(1, 2, 0).numpy())  # -> (H, W, C)
+            for effect in effects:
+                image = effect(image)
+            pixels = self.preprocessing.to_pixels(image)
         if _happens(key, "erase", strength * augment.erase):
             pixels = erased(uniforms(make_key(key, "erase"), _ERASE_DRAWS), make_key(key, "noise"), pixels)
         return pixels
 
-    def _framed(self, draws: Iterator[float], image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The part of a picture that was (W, H) = `size` that is trained on, (W, H) = the input's size reversed."""
-        preprocessing, augment, (wide, high) = self.preprocessing, self.augment, size
+    def _framed(
+        self, draws: Iterator[float], image: Image.Image | Pixels, size: tuple[int, int] | None
+    ) -> torch.Tensor:
+        """The part of a picture that was (W, H) = `size` that is trained on, uint8 (3, H, W) of the input's size."""
+        preprocessing, augment = self.preprocessing, self.augment
+        now = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+        size = size or now
+        if augment.crop is None:
+            image = _image_of(image)
+            if augment.scale_jitter is None:
+                return _pixels_of(preprocessing.fit_image(image, size))
+            shown = scaled_box(draws, *size, preprocessing, augment.scale_jitter)
+            return _pixels_of(cut(image, on(image, shown, size), preprocessing))
+        # Where the evaluation shows a picture whole, the crop's aspect ratio is relative to the picture's own.
+        own = 1.0 if preprocessing.fit == "crop" else size[0] / size[1]
+        box = crop_box(draws, *size, augment.crop, (own * augment.ratio[0], own * augment.ratio[1]))
+        if now == size and preprocessing.fit != "letterbox" and preprocessing.interpolation in QUICK_FILTERS:
+            return quick_resize(_part_of(image, box), preprocessing.size, preprocessing.interpolation)
+        image = _image_of(image)
+        part = None if now == size else on(image, box, size)
+        image = image.crop(box) if part is None else image
+        if preprocessing.fit == "letterbox":
+            return _pixels_of(preprocessing.fit_image(image, (box[2] - box[0], box[3] - box[1]), part))
         height, width = preprocessing.size
-        if augment.crop is not None:
-            # Where the evaluation shows a picture whole, the crop's aspect ratio is relative to the picture's own.
-            own = 1.0 if preprocessing.fit == "crop" else wide / high
-            ratio = own * augment.ratio[0], own * augment.ratio[1]
-            box = crop_box(draws, wide, high, augment.crop, ratio)
-            part = None if image.size == size else on(image, box, size)
-            image = image.crop(box) if part is None else image
-            if preprocessing.fit == "letterbox":
-                return preprocessing.fit_image(image, (box[2] - box[0], box[3] - box[1]), part)
-            if part is None and preprocessing.interpolation in QUICK_FILTERS:
-                return _quickly(image, (height, width), preprocessing.interpolation)
-            return image.resize((width, height), RESAMPLING[preprocessing.interpolation], box=part)
-        if augment.scale_jitter is not None:
-            shown = scaled_box(draws, wide, high, preprocessing, augment.scale_jitter)
-            return cut(image, on(image, shown, size), preprocessing)
-        return preprocessing.fit_image(image, size)
+        return _pixels_of(image.resize((width, height), RESAMPLING[preprocessing.interpolation], box=part))
+
+    def _effects(self, draws: Iterator[float], key: int, strength: float) -> Iterator[Effect]:
+        """What happens to the colours and the place of a picture that is framed, in order."""
+        augment = self.augment
+        if augment.moves:
+            yield lambda image: moved(uniforms(make_key(key, "move"), _FEW), image, augment, strength, self.fill)
+        if augment.policy is not None and _happens(key, "policy", strength * augment.policy_p):
+            yield partial(by_policy, self._policy, make_key(key, "policy"))
+        if augment.jitter is not None and next(draws) < augment.jitter_p:
+            brightness, contrast, saturation, hue = augment.jitter
+            amounts = strength * brightness, strength * contrast, strength * saturation, strength * hue
+            yield lambda image: jittered(draws, image, amounts)
+        if _happens(key, "gray", strength * augment.gray):
+            yield without_colour
+        if _happens(key, "blur", strength * augment.blur):
+            yield partial(blurred, uniforms(make_key(key, "blur"), _FEW))
 
 
-def _quickly(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
-    """RGB, resized by torch to (height, width) = `size`."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
-    return Image.fromarray(quick_resize(pixels, size, interpolation).permute(1, 2, 0).numpy())  # -> (H, W, C)
+def _image_of(image: Image.Image | Pixels) -> Image.Image:
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+
+
+def _pixels_of(image: Image.Image) -> torch.Tensor:
+    """RGB -> uint8 (3, H, W) in channels-last memory."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
+
+
+def _part_of(image: Image.Image | Pixels, box: tuple[int, int, int, int]) -> torch.Tensor:
+    """What lies in (left, top, right, bottom), RGB -> uint8 (3, H, W) in channels-last memory."""
+    if isinstance(image, Image.Image):
+        return _pixels_of(image.crop(box))
+    left, top, right, bottom = box
+    return torch.from_numpy(image[top:bottom, left:right].copy()).permute(2, 0, 1)  # -> (C, H, W)
 
 
 def _happens(key: int, what: str, chance: float) -> bool:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from imgkit.data.augment import TrainTransform
@@ -238,7 +237,7 @@ class _Pictures(Dataset[Sample | ImgkitError]):
             return torch.from_numpy(kept.pixels).permute(2, 0, 1)  # -> (C, H, W)
         key, strength = augment_key(self.seed, place), transform.ramp.strength(epoch)
         if kept is not None:
-            return transform(Image.fromarray(kept.pixels), key, strength, size=kept.size)
+            return transform(kept.pixels, key, strength, size=kept.size)
         return transform(load_image(path, max_pixels=self.max_pixels, min_side=transform.min_side), key, strength)
 
 

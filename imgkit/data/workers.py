@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from imgkit.data.torch_loader import Done, end, kill, signals_held
 from imgkit.errors import BadImage, DeviceError, ImgkitError, brief, printable
+from imgkit.freed_memory import give_back_freed_memory
 from imgkit.signals import HEARD, end_with_parent, signal_name
 
 P = TypeVar("P")  # what a sample is made from
@@ -252,6 +253,8 @@ def _start(
             timeout=_WAIT_S if watch.workers else 0,
         )
         previous = signal.getsignal(child_signal) if child_signal else None
+        if watch.workers and start_method() == "fork":
+            give_back_freed_memory()
         with signals_held():
             iterator: Any = iter(loader)
         if child_signal and in_main:

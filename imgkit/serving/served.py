@@ -68,7 +68,8 @@ class Served:
         require_plugins(folder, "serve")
         import torch
 
-        from imgkit.device import choose_device, keep_freed_memory
+        from imgkit.device import choose_device
+        from imgkit.freed_memory import keep_freed_memory
         from imgkit.inference import Network
         from imgkit.vote import Member
 

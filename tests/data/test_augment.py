@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from rules import picture, rule
+from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
 from imgkit.data.augment import TrainTransform
 from imgkit.data.effects import jittered
 from imgkit.data.framing import crop_box
+from imgkit.data.preprocessing import Fit
 from imgkit.keys import uniforms
 from imgkit.mixing import draw_mix
 from imgkit.recipe.augment import AugmentSettings
@@ -45,6 +47,47 @@ def test_a_pure_function_of_image_and_key(key: int, width: int, height: int, jit
     assert first.shape == (3, 24, 24)
     assert first.dtype == torch.uint8
     assert image.tobytes() == before
+
+
+@settings(max_examples=40)
+@given(
+    key=st.integers(0, 2**64 - 1),
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    fit=st.sampled_from(["crop", "squash", "letterbox"]),
+    interpolation=st.sampled_from(["bilinear", "bicubic", "lanczos"]),
+    augment=st.sampled_from(
+        [
+            AugmentSettings(vflip=0.5),
+            AugmentSettings(crop=None, scale_jitter=(0.5, 2.0)),
+            AugmentSettings(jitter=JITTER),
+        ]
+    ),
+)
+def test_pixels_are_augmented_as_their_picture_is(
+    key: int, width: int, height: int, fit: Fit, interpolation: str, augment: AugmentSettings
+) -> None:
+    transform = TrainTransform(rule(24, fit=fit, interpolation=interpolation), augment)
+    image = picture(width, height)
+    pixels = np.asarray(image)  # not writable, as a picture's own memory is not
+    result = transform(pixels, key)
+    assert torch.equal(result, transform(image, key))
+    assert result.stride() == (1, 3 * 24, 3)  # channels-last, so that a batch is put together without moving bytes
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_a_crop_and_flips_are_those_of_pillow_and_one_resize(flip: float) -> None:
+    """Against another way: crop and flips by Pillow, and each picture resized in memory that is not channels-last."""
+    image = picture(90, 70)
+    transform = TrainTransform(rule(24), AugmentSettings(hflip=flip, vflip=flip))
+    for key in range(30):
+        box = crop_box(uniforms(key, 64), 90, 70, transform.augment.crop or (1, 1), transform.augment.ratio)
+        part = v2.functional.pil_to_tensor(image.crop(box)).contiguous()
+        resized = interpolate(part[None], size=(24, 24), mode=rule(24).interpolation, antialias=True)[0]
+        theirs = Image.fromarray(resized.permute(1, 2, 0).contiguous().numpy())
+        if flip:
+            theirs = theirs.transpose(Image.Transpose.ROTATE_180)
+        assert torch.equal(transform(image, key), v2.functional.pil_to_tensor(theirs))
 
 
 @pytest.mark.parametrize("augment", [AugmentSettings(vflip=0.5), AugmentSettings(crop=None, rotate=30, blur=0.5)])

@@ -106,7 +106,14 @@ def test_quick_pixels_are_those_of_pillow_but_for_rounding(
     assert (found.dtype, found.shape) == (torch.uint8, exact.shape)
     apart = (found.int() - exact).abs()
     assert apart.max() <= (2 if fit != "letterbox" and filtering != "lanczos" else 0)
-    assert apart.float().mean() < 0.25
+    assert apart.float().mean() < 0.35  # of so few pixels; of a usual picture see below
+
+
+@pytest.mark.parametrize("filtering", ["bilinear", "bicubic"])
+def test_quick_pixels_of_a_usual_picture_are_nearly_all_those_of_pillow(filtering: str) -> None:
+    own, image = rule(224, interpolation=filtering), picture(400, 310)
+    apart = (own.quick(image).int() - own(image).int()).abs().float()
+    assert apart.mean() < 0.1
 
 
 def test_normalise_has_the_same_bits_in_either_memory_format() -> None:
