@@ -129,9 +129,9 @@ def told_together(variants: Sequence[Variant], make: Callable[[Variant], Made]) 
 
 
 def _whose(names: Iterable[str], of: int) -> str:
-    """` (variant B)`; nothing where it is in all of several."""
+    """` (variant B)`; nothing where it is in all, or one alone was looked at for all."""
     names = list(dict.fromkeys(names))
-    if len(names) == of > 1:
+    if len(names) == of:
         return ""
     return f" (variant{'s' * (len(names) > 1)} {', '.join(names)})"
 

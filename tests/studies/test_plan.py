@@ -102,7 +102,7 @@ def test_what_is_no_fault_of_a_variant_is_raised_as_it_is() -> None:
         told_together(variants, fail)
     with pytest.raises(DataError) as caught:
         told_together(variants[:1], fail)
-    assert (caught.value.message, caught.value.hint) == ("no picture (variant a)", "look")
+    assert (caught.value.message, caught.value.hint) == ("no picture", "look")
 
 
 def test_a_smoke_study_plans_small_runs(tmp_path: Path) -> None:
