@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,11 @@ def test_notes_of_validation_scores_and_of_a_single_run(tmp_path: Path) -> None:
     )
     assert "1 run of 1 configuration was tried against" in notes[0]
     assert notes[1] == "The best run has no interval: too few images or mistakes for an interval."
-    assert len(notes) == 2
+    metrics = json.loads((tmp_path / "one" / "evaluations" / ladder.best.evaluation / "metrics.json").read_text())
+    majority = f"top-1 {100 * metrics['chance']['majority']:.1f} %"
+    assert notes[2].startswith("Without a model, always answering ")
+    assert majority in notes[2]
+    assert len(notes) == 3
     unknown = board.notes_of(ladder, against(ladder, None, Shas()), Tried(0, 0, 0))
     assert unknown[0].endswith(
         "and are no test scores. Which validation images chose the weights is not known any more."
