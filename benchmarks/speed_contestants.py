@@ -31,12 +31,14 @@ class Contestant:
         variants: commands by name, with {out} and {scratch}; the first repeat tries all, the others take the best.
         peer: takes part in `--peer-repeats` repeats only.
         whole: the seconds of the whole command are its value; else it leaves a JSON file.
+        turns: stays, and does an epoch in each repeat; else it begins anew.
     """
 
     who: str
     variants: Mapping[str, Sequence[str]]
     peer: bool = False
     whole: bool = False
+    turns: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,10 +173,15 @@ def train(given: argparse.Namespace) -> Scenario:
     """All layers, from JPEGs on a disk."""
     data = pictures(given, given.images or 480)
     same = ("--scale", "0.08", "1.0", "--color-jitter", "0", "--smoothing", "0")  # as the others augment
+    many_epochs = ("--epochs", str(given.repeats + 2))  # of which a turn is one; the flag before it is overruled
     many = [
-        Contestant("imgkit", {"as it is": driver(given, "imgkit_steps", "train", data)}),
-        Contestant("no data", {"best format": limit(given, data)}),
-        Contestant("imgkit, prepared data", {"as it is": driver(given, "imgkit_steps", "train", data, "--prepared")}),
+        Contestant("imgkit", {"as it is": driver(given, "imgkit_steps", "train", data, *many_epochs)}, turns=True),
+        Contestant("no data", {"best format": limit(given, data)}, turns=True),
+        Contestant(
+            "imgkit, prepared data",
+            {"as it is": driver(given, "imgkit_steps", "train", data, *many_epochs, "--prepared")},
+            turns=True,
+        ),
         Contestant("timm train.py, defaults", {"as it is": timm(given, "train", data)}, peer=True),
         Contestant("timm train.py, best flags", timm_variants(given, "train", data, *same), peer=True),
         fastai(given, "train", data),

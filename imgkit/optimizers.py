@@ -6,14 +6,14 @@ from typing import Any
 
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from imgkit.errors import RecipeError, suggestion
 from imgkit.models.freeze import layer_groups
 from imgkit.recipe.schema import TrainSettings
 from imgkit.recipe.toml import value_text
 
-_FUSED = (Adam, AdamW, SGD)
+_FUSED = (Adam, AdamW)  # SGD needs momenta of all parameters or of none, which a later phase may not have
 _FUSED_ON = ("cpu", "cuda")
 
 

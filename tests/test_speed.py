@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("speed", "speed_contestants", "speed_page", "speed_pictures", "stopwatch")
+NAMES = ("speed", "speed_contestants", "speed_page", "speed_pictures", "speed_turns", "stopwatch")
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +243,53 @@ def test_all_take_turns_in_either_order_and_the_best_flags_are_kept(
     (broken,) = [run for run in result["runs"] if run["value"] is None]
     assert broken["error"] == "it does not work here"
     assert not list((tmp_path / "scratch").iterdir())
+
+
+STAYS = """
+import pathlib, sys, time
+sys.path.insert(0, {drivers!r})
+import stopwatch
+assert sys.argv[-1] == "--turns"
+turns, log, name = stopwatch.Turns(), pathlib.Path(sys.argv[2]), sys.argv[1]
+print("this is no answer")
+for turn in range(int(sys.argv[3])):
+    with log.open("a") as file:
+        file.write(f"{{name}}{{turn}} ")
+    turns.over(float(turn), format=name)
+sys.exit("it is over")
+"""
+
+
+def staying(contestants: ModuleType, name: str, log: Path, turns: int) -> Any:  # noqa: ANN401
+    script = STAYS.format(drivers=str(BENCHMARKS / "drivers")).replace("{", "{{").replace("}", "}}")
+    words = [sys.executable, "-c", script, name, str(log), str(turns)]
+    return contestants.Contestant(name, {"as it is": words}, turns=True)
+
+
+def test_who_stays_does_an_epoch_a_turn_while_the_others_wait(
+    speed: ModuleType, contestants: ModuleType, given: argparse.Namespace, tmp_path: Path
+) -> None:
+    log, result = tmp_path / "log", {"runs": []}
+    many = [staying(contestants, name, log, 9) for name in ("a", "b")]
+    scenario = contestants.Scenario("train-x", "images/s", True, many, {}, [])
+    given.repeats = 2
+    assert [len(found["runs"]) for found in speed.measure(scenario, result, given)] == [2, 4]
+    # The first epoch of each does not count.
+    assert log.read_text().split() == ["a0", "b0", "a1", "b1", "b2", "a2"]
+    assert [(run["who"], run["value"], run["format"]) for run in result["runs"]] == [
+        *(("a", 1.0, "a"), ("b", 1.0, "b"), ("b", 2.0, "b"), ("a", 2.0, "a"))
+    ]
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_who_stays_and_ends_is_told_with_its_last_words(
+    modules: dict[str, ModuleType], contestants: ModuleType, tmp_path: Path
+) -> None:
+    with modules["speed_turns"].Kept(staying(contestants, "a", tmp_path / "log", 2), tmp_path, {}) as kept:
+        assert kept.turn()["values"] == {"a": 1.0}
+        with pytest.raises(SystemExit, match=r"a ended: .*it is over"):
+            kept.turn()
+    assert [file.name for file in tmp_path.iterdir()] == ["log"]
 
 
 def test_a_stopped_scenario_goes_on_and_other_settings_are_refused(

@@ -67,17 +67,27 @@ def chosen(run: Path) -> dict[str, Any]:
 
 
 def train(given: stopwatch.argparse.Namespace) -> None:
-    """All layers; images a second of the epochs after the first."""
+    """All layers; images a second of the epochs after the first, or of each epoch as it is asked for."""
     from imgkit import finetune
+    from imgkit.experiment import Experiment
 
+    turns = stopwatch.Turns() if given.turns else None
     recipe, sets = write_recipe(given, "all", f"epochs = {given.epochs}"), ["data.prepared=none"]
     if given.prepared:
         words = ["data", "prepare", given.model, "--data", str(given.data), "--recipe", str(recipe)]
         subprocess.run([sys.executable, "-m", "imgkit", *words], check=True)
         sets = []
-    run = finetune(
-        given.model, recipe=str(recipe), data=given.data, out=given.scratch, name="run", sets=sets
-    ).folder.path
+    say = Experiment._say_epoch
+
+    def said(experiment: Experiment, row: dict[str, Any], *rest: Any) -> None:  # noqa: ANN401
+        say(experiment, row, *rest)
+        if turns is not None:  # the clock of an epoch begins with its first update
+            turns.over(row["images_per_second"], **chosen(experiment.folder.path))
+
+    with patch.object(Experiment, "_say_epoch", said):
+        run = finetune(
+            given.model, recipe=str(recipe), data=given.data, out=given.scratch, name="run", sets=sets
+        ).folder.path
     rows = history(run)
     each = json.loads((run / "run.json").read_text())["data"]["n"]["train"]
     seconds = [each / row["images_per_second"] for row in rows]

@@ -9,8 +9,12 @@ sent, counted, evaluated or saved.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMATS = {  # name: channels_last, bfloat16, compiled, imgkit's backward pass
     "float32, contiguous": (False, False, False, False),
@@ -22,8 +26,8 @@ FORMATS = {  # name: channels_last, bfloat16, compiled, imgkit's backward pass
 WARM_UP = 3  # steps
 
 
-def steps_per_second(given: stopwatch.argparse.Namespace, name: str, steps: int) -> float:
-    """Of one format, on a network of its own."""
+def rounds(given: stopwatch.argparse.Namespace, name: str) -> Iterator[float]:
+    """Images a second of one format, on a network of its own, of so many steps each time that one is asked for."""
     import timm
     import torch
 
@@ -36,26 +40,32 @@ def steps_per_second(given: stopwatch.argparse.Namespace, name: str, steps: int)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
     images = torch.randn(given.batch_size, 3, given.size, given.size, device=given.device).to(memory_format=memory)
     targets = torch.randint(given.classes, (given.batch_size,), device=given.device)
-    began = 0.0
-    for step in range(WARM_UP + steps):
-        if step == WARM_UP:
-            stopwatch.settled(given.device)
-            began = time.perf_counter()
+
+    def step() -> None:
         with torch.autocast(torch.device(given.device).type, dtype=torch.bfloat16, enabled=half):
             logits = run(images)  # (B, K)
         with quick_depthwise(torch.device(given.device), torch.bfloat16 if own else None):
             torch.nn.functional.cross_entropy(logits.float(), targets).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    stopwatch.settled(given.device)
-    return steps / (time.perf_counter() - began)
+
+    for _ in range(WARM_UP):
+        step()
+    while True:
+        stopwatch.settled(given.device)
+        began = time.perf_counter()
+        for _ in range(given.steps):
+            step()
+        stopwatch.settled(given.device)
+        yield given.batch_size * given.steps / (time.perf_counter() - began)
 
 
 def main() -> None:
-    """Step in each format, one after the other."""
+    """Step in each format, one after the other; then, where turns are asked for, in the best one."""
     parser = stopwatch.arguments("The no-data rate.", "train")
     parser.add_argument("--steps", type=int, default=12, help="of each format, after three that do not count")
     given = parser.parse_args()
+    turns = stopwatch.Turns() if given.turns else None
     import torch
 
     from imgkit.freed_memory import keep_freed_memory
@@ -63,8 +73,11 @@ def main() -> None:
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True
     names = [name for name, (_, _, compiled, _) in FORMATS.items() if given.compile or not compiled]
-    rates = {name: given.batch_size * steps_per_second(given, name, given.steps) for name in names}
+    rates = {name: next(rounds(given, name)) for name in names}
     best = max(rates, key=lambda name: rates[name])
+    if turns is not None:
+        for rate in rounds(given, best):
+            turns.over(rate, format=best, rates=rates)
     stopwatch.leave(given.out, rates[best], format=best, rates=rates)
 
 

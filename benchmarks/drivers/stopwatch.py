@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -39,7 +40,25 @@ def arguments(description: str, *works: str) -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--turns", action="store_true", help="an epoch for each line on stdin, answered on stdout")
     return parser
+
+
+class Turns:
+    """Work that is done a turn at a time: an answer for the turn that is over, then a wait for the next one.
+
+    What else the process prints goes to stderr from now on.
+    """
+
+    def __init__(self) -> None:
+        self._answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+
+    def over(self, value: float, **more: object) -> None:
+        """Answer, and return when the next turn begins; where nobody asks for one, the process ends."""
+        print(json.dumps({"value": value, **more}), file=self._answers, flush=True)
+        if not sys.stdin.readline():
+            os._exit(0)  # in the middle of whatever was going on
 
 
 def rate(images: Sequence[int], seconds: Sequence[float]) -> float:
