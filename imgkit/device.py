@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -87,7 +86,6 @@ def use_settings(threads: int | None, *, deterministic: bool) -> None:
         os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS is refused without it
 
 
-@cache
 def choose_precision(
     model: nn.Module, device: torch.device, image_size: tuple[int, int], batch: int, channels: int = 3
 ) -> tuple[torch.dtype | None, str]:
