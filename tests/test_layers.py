@@ -13,16 +13,7 @@ import imgkit
 ROOT = Path(imgkit.__file__).parent
 LAYERS = [
     [
-        "errors",
-        "registry",
-        "duration",
-        "quantity",
-        "keys",
-        "signals",
-        "cells",
-        "files",
-        "bounds",
-        "threads",
+        *("errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds", "threads"),
         "freed_memory",
     ],
     ["recipe"],

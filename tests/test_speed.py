@@ -246,7 +246,7 @@ def test_all_take_turns_in_either_order_and_the_best_flags_are_kept(
 
 
 STAYS = """
-import pathlib, sys, time
+import pathlib, sys
 sys.path.insert(0, {drivers!r})
 import stopwatch
 assert sys.argv[-1] == "--turns"

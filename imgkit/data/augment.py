@@ -22,7 +22,7 @@ from imgkit.data.effects import (
     without_colour,
 )
 from imgkit.data.framing import crop_box, cut, on, scaled_box
-from imgkit.data.preprocessing import QUICK_FILTERS, RESAMPLING, Preprocessing, quick_resize
+from imgkit.data.preprocessing import QUICK_FILTERS, RESAMPLING, Preprocessing, pixels_of, quick_resize
 from imgkit.keys import key as make_key
 from imgkit.keys import uniforms
 from imgkit.recipe.augment import AugmentSettings, Ramp
@@ -114,9 +114,9 @@ class TrainTransform:
         if augment.crop is None:
             image = _image_of(image)
             if augment.scale_jitter is None:
-                return _pixels_of(preprocessing.fit_image(image, size))
+                return pixels_of(preprocessing.fit_image(image, size))
             shown = scaled_box(draws, *size, preprocessing, augment.scale_jitter)
-            return _pixels_of(cut(image, on(image, shown, size), preprocessing))
+            return pixels_of(cut(image, on(image, shown, size), preprocessing))
         # Where the evaluation shows a picture whole, the crop's aspect ratio is relative to the picture's own.
         own = 1.0 if preprocessing.fit == "crop" else size[0] / size[1]
         box = crop_box(draws, *size, augment.crop, (own * augment.ratio[0], own * augment.ratio[1]))
@@ -126,9 +126,9 @@ class TrainTransform:
         part = None if now == size else on(image, box, size)
         image = image.crop(box) if part is None else image
         if preprocessing.fit == "letterbox":
-            return _pixels_of(preprocessing.fit_image(image, (box[2] - box[0], box[3] - box[1]), part))
+            return pixels_of(preprocessing.fit_image(image, (box[2] - box[0], box[3] - box[1]), part))
         height, width = preprocessing.size
-        return _pixels_of(image.resize((width, height), RESAMPLING[preprocessing.interpolation], box=part))
+        return pixels_of(image.resize((width, height), RESAMPLING[preprocessing.interpolation], box=part))
 
     def _effects(self, draws: Iterator[float], key: int, strength: float) -> Iterator[Effect]:
         """What happens to the colours and the place of a picture that is framed, in order."""
@@ -151,15 +151,10 @@ def _image_of(image: Image.Image | Pixels) -> Image.Image:
     return image if isinstance(image, Image.Image) else Image.fromarray(image)
 
 
-def _pixels_of(image: Image.Image) -> torch.Tensor:
-    """RGB -> uint8 (3, H, W) in channels-last memory."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
-
-
 def _part_of(image: Image.Image | Pixels, box: tuple[int, int, int, int]) -> torch.Tensor:
     """What lies in (left, top, right, bottom), RGB -> uint8 (3, H, W) in channels-last memory."""
     if isinstance(image, Image.Image):
-        return _pixels_of(image.crop(box))
+        return pixels_of(image.crop(box))
     left, top, right, bottom = box
     return torch.from_numpy(image[top:bottom, left:right].copy()).permute(2, 0, 1)  # -> (C, H, W)
 

@@ -164,7 +164,8 @@ class Preprocessing:
         image = self.in_its_colours(image)
         (high, wide), (height, width) = self.resized(image.height, image.width), self.size
         usual = self.scale_size[0] * self.scale_size[1]
-        if self.fit == "letterbox" or self.interpolation not in QUICK_FILTERS or high * wide > _LONG * usual:
+        torn = (high > image.height) != (wide > image.width)  # wider and lower: the roundings of both ways add up
+        if torn or self.fit == "letterbox" or self.interpolation not in QUICK_FILTERS or high * wide > _LONG * usual:
             return self.to_pixels(self.fit_image(image))
         made = quick_resize(self.to_pixels(image), (high, wide), self.interpolation)
         top, left = round((high - height) / 2), round((wide - width) / 2)
@@ -175,9 +176,8 @@ class Preprocessing:
         return image if self.channels == 3 else image.convert("L").convert("RGB")
 
     def to_pixels(self, image: Image.Image) -> torch.Tensor:
-        """RGB picture -> uint8 (C, H, W), a view of (H, W, C) memory: the channels-last layout costs nothing here."""
-        pixels = np.array(image if self.channels == 3 else image.convert("L"), dtype=np.uint8)
-        return torch.from_numpy(pixels.reshape(image.height, image.width, -1)).permute(2, 0, 1)  # -> (C, H, W)
+        """RGB picture -> uint8 (C, H, W) in channels-last memory."""
+        return pixels_of(image if self.channels == 3 else image.convert("L"))
 
     def fit_image(
         self,
@@ -250,6 +250,12 @@ class Preprocessing:
         if width <= height:
             return int(wide * height / width), wide
         return high, int(high * width / height)
+
+
+def pixels_of(image: Image.Image) -> torch.Tensor:
+    """Picture -> uint8 (C, H, W), a view of (H, W, C) memory: the channels-last layout costs nothing here."""
+    pixels = np.array(image, dtype=np.uint8)
+    return torch.from_numpy(pixels.reshape(image.height, image.width, -1)).permute(2, 0, 1)  # -> (C, H, W)
 
 
 def quick_resize(pixels: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
