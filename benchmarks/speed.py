@@ -11,7 +11,7 @@
     python benchmarks/speed.py table                                    # the page and its chart, from the JSON
 
 Each contestant is a process of its own that does its work once; in a repeat all take turns, in the next one in the
-other order. In `train`, imgkit and the limit stay and do an epoch in each repeat, while the others wait.
+other order. In `train`, imgkit stays and does an epoch in each repeat, and the limit some steps, while others wait.
 `--peer-repeats` of the repeats have peers in them. Ratios are those of one repeat, and medians and ranges are told.
 Where a peer has flags that may be faster, the first repeat tries them all and the others take the best. A scenario that
 was stopped goes on with the next repeat; one that is whole is left as it is: delete its JSON to measure anew. On two

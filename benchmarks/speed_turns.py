@@ -1,8 +1,8 @@
-"""Contestants of benchmarks/speed.py that stay, and do an epoch a turn while the others wait.
+"""Contestants of benchmarks/speed.py that stay, and do an epoch (the limit: some steps) a turn while the others wait.
 
-Beside what else a machine does, two processes of a minute each do not meet the same minute: their ratio tells as much
-of the machine as of them. Turns of seconds do. A driver that is given `--turns` does one epoch that does not count,
-answers with a line of JSON, and does another one for each line that it reads; see `stopwatch.Turns`.
+Start-up, trial steps and a first epoch are paid once and not in every repeat, so that ten pairs take the time of three,
+and the two of a pair are seconds apart. A driver that is given `--turns` does one turn that does not count, answers
+with a line of JSON, and does another one for each line that it reads; see `stopwatch.Turns`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Kept:
         self._one, self._scratch, self._env = one, scratch, env
 
     def __enter__(self) -> Self:
-        """Start it, and wait for the epoch that does not count."""
+        """Start it, and wait for the turn that does not count."""
         self._folder = tempfile.TemporaryDirectory(dir=self._scratch)
         ((self._variant, line),) = self._one.variants.items()
         words = [word.format(out=Path(self._folder.name) / "found.json", scratch=self._folder.name) for word in line]
@@ -64,7 +64,7 @@ class Kept:
         self._folder.cleanup()
 
     def turn(self) -> dict[str, Any]:
-        """One epoch: its `values` by who, and what else the driver tells.
+        """One turn: its `values` by who, and what else the driver tells.
 
         Raises:
             SystemExit: if the process has ended.

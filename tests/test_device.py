@@ -31,6 +31,15 @@ def test_bfloat16_has_to_be_clearly_faster(
     assert next(times, None) is None
 
 
+def test_a_model_is_tried_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found for a model is not remembered with it: a machine's load changes, and the model would stay."""
+    times = iter([9, 9, *[1.0, 0.5] * 3, 9, 9, *[1.0, 1.0] * 3])
+    monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(device, "_step_seconds", lambda *_: next(times))
+    asked = nn.Flatten(), torch.device("cpu"), (8, 8), 4
+    assert [device.choose_precision(*asked)[0] for _ in range(2)] == [torch.bfloat16, None]
+
+
 @pytest.mark.parametrize(
     ("kind", "batch", "room", "tried"),
     [

@@ -15,7 +15,7 @@ from imgkit.report.headline import WIDE
 from imgkit.report.leaderboard import millions
 from imgkit.report.recipe_diff import Differing
 from imgkit.report.trials import Ladder, Trial, Tried
-from imgkit.report.words import NO_INTERVAL, guessing
+from imgkit.report.words import NO_INTERVAL
 from imgkit.terminal import percent
 
 _SHORT = 2  # keys named beside a run's name
@@ -138,11 +138,7 @@ def changes(row: Difference, base: str) -> tuple[str, Sequence[Differing]]:
 
 
 def notes_of(ladder: Ladder, found: Differences, tried: Tried) -> list[str]:
-    """What a reader has to know about the scores of a ladder.
-
-    Raises:
-        DiskError: if the best run's metrics.json is damaged, or gone meanwhile.
-    """
+    """What a reader has to know about the scores of a ladder."""
     notes, n = [], ladder.best.score.n
     many = count(len(ladder.trials), "run")
     tries = _tries(tried)
@@ -166,8 +162,7 @@ def notes_of(ladder: Ladder, found: Differences, tried: Tried) -> list[str]:
             f"The interval of the best run is wide, {100 * (interval[1] - interval[0]):.0f} points: with {n:,} images "
             "runs have to be far apart to be told apart."
         )
-    metrics = ladder.best.folder.read_json(f"evaluations/{ladder.best.evaluation}/metrics.json")
-    notes.append(f"Without a model, {guessing(metrics)}.")
+    notes.append(f"Without a model, {ladder.best.guessing}.")
     return [*notes, *_of_the_baseline(found)]
 
 

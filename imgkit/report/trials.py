@@ -10,6 +10,7 @@ from imgkit.errors import DiskError, UsageError, printable, suggestion
 from imgkit.evaluations import weights_label
 from imgkit.recipe.fields import Task
 from imgkit.report.collect import RunSummary, Score, damage_told, groups, score_of, scored_splits
+from imgkit.report.words import guessing
 from imgkit.run import RunFolder
 
 Split = Literal["test", "val"]
@@ -27,6 +28,7 @@ class Trial:
         scored: fingerprint of the images of `evaluation`; "" where it is not known.
         watched: fingerprint of the validation images; "" where it is not known.
         epochs: how many evaluations on validation chose among its checkpoints.
+        guessing: what guessing gives on the images of `evaluation`, in words.
         train_images: that it was trained on.
         size_bytes: of the weights in model/; None where there are none.
     """
@@ -38,6 +40,7 @@ class Trial:
     scored: str
     watched: str
     epochs: int
+    guessing: str
     train_images: int
     size_bytes: int | None
 
@@ -214,6 +217,7 @@ def _trial(out: Path, run: RunSummary) -> Trial:
             scored=_data(metrics[run.score.split]),
             watched=_data(metrics.get("val", {})),
             epochs=sum("val/loss" in row for row in folder.history()),
+            guessing=guessing(metrics[run.score.split]),
             train_images=int(about["data"]["n"]["train"]),
             size_bytes=weights.stat().st_size if weights.is_file() else None,
         )
