@@ -3,12 +3,14 @@
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from imgkit.data.batches import EvalReader
 from imgkit.data.byte_range import resolved, status
 from imgkit.data.csv_table import header_of
 from imgkit.data.index import SPLITS, Index
@@ -20,6 +22,7 @@ from imgkit.device import choose_device, choose_workers
 from imgkit.errors import DataError, DiskError, UsageError, printable
 from imgkit.evaluations import weights_label
 from imgkit.evidence import Images
+from imgkit.features import BATCH
 from imgkit.freed_memory import keep_freed_memory
 from imgkit.models.folder import LoadedModel, load_model_folder
 from imgkit.recipe.load import load_recipe
@@ -88,24 +91,22 @@ def evaluate_run(
     workers = choose_workers(recipe.run.workers, chosen, ranks_here())
     _share(folder, index, device=device, workers=recipe.run.workers, max_pixels=settings.max_pixels)
     world = current()
-    with screen.progress("scoring") as progress:
+    reader = EvalReader(
+        index,
+        preprocessing=loaded.preprocessing,
+        batch_size=BATCH,
+        workers=workers,
+        max_pixels=settings.max_pixels,
+        warn=screen.warn,
+    )
+    with closing(reader), screen.progress("scoring") as progress:
 
         def told(done: int, of: int) -> None:
             progress(done, of)
             if world is not None:
                 world.request.heed()  # what another rank heard; an own signal ends this by itself
 
-        scores = score(
-            loaded.model,
-            index,
-            rows,
-            preprocessing=loaded.preprocessing,
-            device=chosen,
-            workers=workers,
-            max_pixels=settings.max_pixels,
-            progress=told,
-            warn=screen.warn,
-        )
+        scores = score(loaded.model, reader, rows, device=chosen, progress=told)
     about_it: dict[str, Any] = {"split": name, "where": where, "calibration": loaded.calibration, **weights}
     with screen.progress("pictures") as progress:
         pictures = Images(loaded.model, index, rows, loaded.preprocessing, settings.max_pixels, progress)

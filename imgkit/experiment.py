@@ -81,7 +81,8 @@ class Experiment:
                 self._records = self._restore()
                 self._set_status("running")
                 try:
-                    self._train()
+                    with closing(self._validation):
+                        self._train()
                 finally:  # whatever ends it: what was begun is written
                     self._saver.settle()
                 history = self.progress.history
@@ -164,6 +165,7 @@ class Experiment:
         start = self.progress.step
         batches = phase_batches(self.setup, phase, start, self.screen, self._watched)
         shards = shared(self.setup, phase, self.trainer, start)
+        self._validation.begin(phase)
         with closing(batches), memory_told(self.setup.no_memory(phase)), self.setup.files_told():
             began = asked = time.monotonic()
             for update in self.trainer.train(phase, batches, start, self._lowered, shards):

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imgkit.data.batches import Batch, Place
+from imgkit.data.batches import Batch, EvalReader, Place
 from imgkit.data.index import Index
-from imgkit.data.preprocessing import Preprocessing
 from imgkit.device import choose_device, choose_workers
 from imgkit.errors import memory_told
+from imgkit.features import BATCH
 from imgkit.models.folder import load_model_folder
 from imgkit.plugin_files import Plugin, require_same_plugins
 from imgkit.predict_ranks import Share
@@ -83,11 +83,8 @@ class Scene:
     """What a follower answers with, and to which images."""
 
     model: nn.Module
-    index: Index
-    preprocessing: Preprocessing
+    reader: EvalReader
     device: torch.device
-    workers: int
-    max_pixels: int
 
 
 class _Follower(ExitStack):
@@ -137,8 +134,8 @@ class _Follower(ExitStack):
         require_same_plugins(folder, self._plugins)
         setup = self._setup = reopen(folder, fresh=False, workers=None, screen=Screen(quiet=True))
         model = copy.deepcopy(setup.model)  # what is scored may be other weights than those that train
-        pixels = setup.recipe.data.max_pixels
-        self._scene = Scene(model, setup.index, setup.preprocessing, setup.device, setup.workers, pixels)
+        self._scene = Scene(model, setup.reader(), setup.device)
+        self.callback(self._scene.reader.close)
         self._world.wait()
 
     def _see(self, message: Mapping[str, Any], files: Mapping[str, Tensor]) -> None:
@@ -147,8 +144,15 @@ class _Follower(ExitStack):
         loaded = load_model_folder(place)
         index = Index.read_csv(place / "index.csv", Path(message["root"]), tuple(message["classes"]), message["task"])
         device = choose_device(message["device"])
-        workers = choose_workers(message["workers"], device, ranks_here())
-        self._scene = Scene(loaded.model, index, loaded.preprocessing, device, workers, message["max_pixels"])
+        reader = EvalReader(
+            index,
+            preprocessing=loaded.preprocessing,
+            batch_size=BATCH,
+            workers=choose_workers(message["workers"], device, ranks_here()),
+            max_pixels=message["max_pixels"],
+        )
+        self._scene = Scene(loaded.model, reader, device)
+        self.callback(reader.close)
 
     def _predict(self, message: Mapping[str, Any], files: Mapping[str, Tensor]) -> None:
         """Take up a finished network, to label the files that come."""
@@ -172,6 +176,8 @@ class _Follower(ExitStack):
         trainer.restore(_below("model/", tensors), _below("train/", tensors), message["numbers"], phase)
         if self._batches is not None:
             self._batches.close()
+        if self._scene is not None:
+            self._scene.reader.close()
         batches = self._batches = setup.batches(phase, start - phase.first_step, phase.stop - phase.first_step)
         self.callback(batches.close)
         shards = setup.shards(phase)
@@ -186,15 +192,7 @@ class _Follower(ExitStack):
         scene = self._scene
         assert scene is not None, "a network is known"
         scene.model.load_state_dict(_below("model/", tensors), strict=True)
-        score(
-            scene.model,
-            scene.index,
-            tensors["rows"].numpy(),
-            preprocessing=scene.preprocessing,
-            device=scene.device,
-            workers=scene.workers,
-            max_pixels=scene.max_pixels,
-        )
+        score(scene.model, scene.reader, tensors["rows"].numpy(), device=scene.device)
 
     def _features(self, message: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         setup, scene = self._setup, self._scene

@@ -1,7 +1,6 @@
 """What a network answers on rows of an index, and how that is stored."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from torch import nn
 
 from imgkit.calibration import Calibration
 from imgkit.cost import cost_of
-from imgkit.data.batches import Warn, eval_batches
+from imgkit.data.batches import EvalReader
 from imgkit.data.index import Index
-from imgkit.data.preprocessing import Preprocessing
 from imgkit.device import no_room
 from imgkit.energy import Meter
 from imgkit.errors import DiskError, memory_told
@@ -43,17 +41,13 @@ class Scores:
 
 def score(
     model: nn.Module,
-    index: Index,
+    reader: EvalReader,
     rows: npt.NDArray[np.int64],
     *,
-    preprocessing: Preprocessing,
     device: torch.device,
-    workers: int,
-    max_pixels: int,
     progress: Callable[[int, int], None] | None = None,
-    warn: Warn = warnings.warn,
 ) -> Scores:
-    """Run `model`, moved to `device`, over rows of the index in evaluation mode and float32.
+    """Run `model`, moved to `device`, over rows of the reader's index in evaluation mode and float32.
 
     What it answers to an image is the same to the last bit whichever images are beside it, as in `features.extract`.
     So several ranks, which share the rows, get what one would; the cost is then not told.
@@ -62,13 +56,11 @@ def score(
         BadImage: at a file that cannot be read.
         DeviceError: if memory runs out, or a worker process dies.
     """
-    world, classes, logits = current(), len(index.classes), []
+    world, index, logits = current(), reader.index, []
     own = rows if world is None else rows[positions(len(rows), BATCH, world.rank, world.size)]
     if world is not None and world.leads:
         world.send("score", {**of_model(model), "rows": torch.from_numpy(rows)})
-    batches = eval_batches(
-        index, own, preprocessing=preprocessing, batch_size=BATCH, workers=workers, max_pixels=max_pixels, warn=warn
-    )
+    batches = reader.batches(own)
     done, at_work, meter, began = 0, 0.0, Meter(), time.perf_counter()
 
     def answers() -> Iterator[torch.Tensor]:
@@ -77,7 +69,7 @@ def score(
         for batch in batches:
             assert batch.ids.tolist() == list(islice(asked, len(batch.ids))), "rows come once, in order"
             given = time.perf_counter()
-            images = filled(preprocessing.normalise(batch.images.to(device, non_blocking=True)))
+            images = filled(reader.preprocessing.normalise(batch.images.to(device, non_blocking=True)))
             found = model(images)[: len(batch.ids)].float().cpu()  # device sync
             at_work += time.perf_counter() - given
             meter.look()
@@ -86,7 +78,7 @@ def score(
     # A traceback may hold the generator until the process ends, which waits for its loaders.
     with closing(batches), memory_told(no_room(device, BATCH)), torch.inference_mode():
         model = model.to(device).eval()
-        for part in in_rounds(answers(), len(rows), BATCH, classes, world):
+        for part in in_rounds(answers(), len(rows), BATCH, len(index.classes), world):
             logits.append(part)
             done += len(part)
             if progress is not None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from imgkit.branch import Start
 from imgkit.class_weights import logit_shifts, weights_lines
 from imgkit.data.aspect import crop_warnings
 from imgkit.data.augment import TrainTransform
-from imgkit.data.batches import Batch, Place, train_batches
+from imgkit.data.batches import Batch, EvalReader, Place, train_batches
 from imgkit.data.class_table import class_table, sampling_of
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.load import LoadedData
@@ -22,7 +22,7 @@ from imgkit.data.rows import count
 from imgkit.data.sampling import row_weights
 from imgkit.device import out_of_memory
 from imgkit.errors import DeviceError, DivergedError, printable
-from imgkit.features import head_layer
+from imgkit.features import BATCH, head_layer
 from imgkit.losses import LabelFacts, Loss, make_loss
 from imgkit.models.freeze import set_trainable
 from imgkit.optimizers import make_optimizer
@@ -156,20 +156,27 @@ class Setup:
             more = f" and {len(error.rows) - _NAMED:,} more" * (len(error.rows) > _NAMED)
             raise DivergedError(f"{error.message} Images: {', '.join(names)}{more}.", error.hint) from error
 
-    def score(self, model: nn.Module, split: str, watched: Watched, *, what: str = "") -> Scores:
-        """What `model` answers on a split, under a line of progress; `what` names the weights in it."""
-        with watched(f"scoring {what}{split}") as progress:
-            return score(
-                model,
-                self.index,
-                self.index.rows(split),
-                preprocessing=self.preprocessing,
-                device=self.device,
-                workers=self.workers,
-                max_pixels=self.recipe.data.max_pixels,
-                progress=progress,
-                warn=self.warn,
-            )
+    def reader(self) -> EvalReader:
+        """Reads pictures to be scored; the caller closes it."""
+        return EvalReader(
+            self.index,
+            preprocessing=self.preprocessing,
+            batch_size=BATCH,
+            workers=self.workers,
+            max_pixels=self.recipe.data.max_pixels,
+            warn=self.warn,
+        )
+
+    def score(
+        self, model: nn.Module, split: str, watched: Watched, *, what: str = "", reader: EvalReader | None = None
+    ) -> Scores:
+        """What `model` answers on a split, under a line of progress; `what` names the weights in it.
+
+        A `reader` that is given stays open.
+        """
+        own = self.reader()
+        with closing(own), watched(f"scoring {what}{split}") as progress:
+            return score(model, reader or own, self.index.rows(split), device=self.device, progress=progress)
 
     def loss_of(self, phase: PhasePlan) -> Loss:
         """The loss of a phase on the training labels, with the weights that run.json has."""

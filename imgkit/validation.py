@@ -22,6 +22,22 @@ class Validation:
         self._phase: PhasePlan | None = None
         self._stays = False
         self._features: torch.Tensor | None = None
+        self._reader = setup.reader()
+
+    def close(self) -> None:
+        """End the processes that read pictures; until then they stay from one evaluation to the next."""
+        self._reader.close()
+
+    def begin(self, phase: PhasePlan) -> None:
+        """Start the processes that read pictures, if a phase needs them, before its updates make this one large."""
+        self._enter(phase)
+        if not self._stays:
+            self._reader.start()
+
+    def _enter(self, phase: PhasePlan) -> None:
+        if phase is not self._phase:
+            self._phase, self._stays, self._features = phase, stays(self._setup, phase, "val") is None, None
+            self._reader.close()
 
     def scores(self, model: nn.Module, phase: PhasePlan) -> Scores:
         """What `model` answers, at a step of `phase`: the setup's network, or the average of its weights.
@@ -29,10 +45,9 @@ class Validation:
         Without the cost of scoring where features are used, since that is not the network's.
         """
         setup = self._setup
-        if phase is not self._phase:
-            self._phase, self._stays, self._features = phase, stays(setup, phase, "val") is None, None
+        self._enter(phase)
         if not self._stays or not same_trunk(model, setup.model):
-            return setup.score(model, "val", self._watched)
+            return setup.score(model, "val", self._watched, reader=self._reader)
         if self._features is None:
             self._features = self._computed()
         rows = setup.index.rows("val")

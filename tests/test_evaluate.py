@@ -19,10 +19,12 @@ from torch import nn
 
 import imgkit
 from imgkit import evaluate, scoring
+from imgkit.data.batches import EvalReader
 from imgkit.data.load import LoadedData, load_data
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.energy import Meter
 from imgkit.errors import DataError, DeviceError, UsageError
+from imgkit.features import BATCH
 from imgkit.recipe.schema import DataSettings
 from imgkit.screen import Screen
 
@@ -61,15 +63,21 @@ def run(place: Path, tmp_path_factory: pytest.TempPathFactory) -> imgkit.Run:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """How `score` was called, each time; it loads in this process."""
+    """How `score` and the reader that it was given were called, each time; it loads in this process."""
     calls: list[dict[str, Any]] = []
+    made: dict[str, Any] = {}
     original = scoring.score
 
     def score(*given: Any, **named: Any) -> scoring.Scores:  # noqa: ANN401
-        calls.append(named)
-        return original(*given, **{**named, "workers": 0})
+        calls.append(made | named)
+        return original(*given, **named)
+
+    def here(*given: Any, **named: Any) -> EvalReader:  # noqa: ANN401
+        made.update(named)
+        return EvalReader(*given, **{**named, "workers": 0})
 
     monkeypatch.setattr(evaluate, "score", score)
+    monkeypatch.setattr(evaluate, "EvalReader", here)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     return calls
@@ -178,16 +186,9 @@ class Large(nn.Module):
 def test_a_network_too_large_for_the_device_is_told(place: Path) -> None:
     index = load_data(DataSettings(path=str(place / "in"), val=0.2)).index
     rule = Preprocessing(size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+    reader = EvalReader(index, preprocessing=rule, batch_size=BATCH, workers=0, max_pixels=10**6)
     with pytest.raises(DeviceError, match="Out of memory on cpu while 32 images at a time were scored"):
-        scoring.score(
-            Large(),
-            index,
-            index.rows("val"),
-            preprocessing=rule,
-            device=torch.device("cpu"),
-            workers=0,
-            max_pixels=10**6,
-        )
+        scoring.score(Large(), reader, index.rows("val"), device=torch.device("cpu"))
 
 
 def test_energy_is_read_while_images_are_scored(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -204,8 +205,8 @@ def test_energy_is_read_while_images_are_scored(place: Path, monkeypatch: pytest
     monkeypatch.setattr(scoring, "Meter", lambda: Meter(tmp_path))
     index = load_data(DataSettings(path=str(place / "in"), val=0.2)).index
     rule = Preprocessing(size=(8, 8), crop_pct=1.0, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
-    cpu, rows = torch.device("cpu"), index.rows("val")
-    scores = scoring.score(Hungry(), index, rows, preprocessing=rule, device=cpu, workers=0, max_pixels=10**6)
+    reader = EvalReader(index, preprocessing=rule, batch_size=BATCH, workers=0, max_pixels=10**6)
+    scores = scoring.score(Hungry(), reader, index.rows("val"), device=torch.device("cpu"))
     assert scores.cost is not None
     assert scores.cost["processor_joules"] == 2.5
 

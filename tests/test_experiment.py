@@ -362,7 +362,7 @@ def test_out_of_memory_on_the_cpu_advises_smaller_parts(
         with pytest.raises(DeviceError, match="Out of memory on cpu while the head was solved") as caught:
             short_run(tmp_path / "solve")
     assert "phases.head.solver=sgd" in caught.value.hint
-    monkeypatch.setattr("imgkit.scoring.eval_batches", lambda *_, **__: (ask() for _ in range(1)))
+    monkeypatch.setattr("imgkit.scoring.EvalReader.batches", lambda *_, **__: (ask() for _ in range(1)))
     with pytest.raises(DeviceError, match="Out of memory on cpu while 32 images at a time were scored"):
         short_run(tmp_path / "score")
 

@@ -17,9 +17,11 @@ from oracle import fingerprint
 from torchrun import command, ends, start, train, words
 
 from imgkit import checkpoint, finetune, open_run, resume, scoring
+from imgkit.data.batches import EvalReader
 from imgkit.data.load import load_data
 from imgkit.errors import UsageError
 from imgkit.evaluations import write_evaluation
+from imgkit.features import BATCH
 from imgkit.models.create import create_model
 from imgkit.recipe.schema import DataSettings, ModelSettings
 from imgkit.scoring import score
@@ -132,6 +134,8 @@ def test_scores_are_those_of_one_rank_to_the_last_bit(tmp_path: Path, size: int)
     index = load_data(DataSettings(path="synthetic:3x48")).index
     created = create_model(ModelSettings(name="test_resnet", weights="none", image_size=32), 3, 0)
     rows = torch.arange(len(index)).numpy()
+    rule = created.preprocessing
+    reader = EvalReader(index, preprocessing=rule, batch_size=BATCH, workers=0, max_pixels=10**6)
 
     def metrics(folder: Path) -> str:
         told = {}
@@ -139,9 +143,8 @@ def test_scores_are_those_of_one_rank_to_the_last_bit(tmp_path: Path, size: int)
             world = current()
             if world is not None and not world.leads:
                 assert world.receive()[0]["do"] == "score"
-            cpu, rule = torch.device("cpu"), created.preprocessing
             some = rows[:n]
-            found = score(created.model, index, some, preprocessing=rule, device=cpu, workers=0, max_pixels=10**6)
+            found = score(created.model, reader, some, device=torch.device("cpu"))
             assert (len(found.logits), found.ids.tolist()) == (n, some.tolist())
             logits, targets = found.logits, found.targets
             paths, how = [str(row) for row in some], {"split": "val", "step": 0, "seed": 0, "extra": {}}

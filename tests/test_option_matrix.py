@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def two_updates(setup: Setup, folder: Path, *, solve: bool) -> str:
         list(experiment._solve(solved))
     experiment.progress.step = phase.first_step
     experiment.trainer.begin(phase)
-    updates = list(experiment._updates(phase))
+    with closing(experiment._validation):
+        updates = list(experiment._updates(phase))
     assert len(updates) == phase.steps == 2
     assert all(torch.isfinite(torch.tensor(update.loss)) for update in updates)
     found = hashlib.sha256(json.dumps([[update.loss, update.lr] for update in updates]).encode())

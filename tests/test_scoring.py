@@ -8,7 +8,9 @@ from pictures import MakeFolders
 from rules import rule
 from torch import nn
 
+from imgkit.data.batches import EvalReader
 from imgkit.data.load import load_data
+from imgkit.features import BATCH
 from imgkit.recipe.schema import DataSettings
 from imgkit.scoring import score
 
@@ -25,16 +27,8 @@ def test_what_stops_it_ends_its_loaders_though_a_traceback_holds_them(make_folde
         raise KeyboardInterrupt
 
     before = multiprocessing.active_children()
+    reader = EvalReader(index, preprocessing=rule(16), batch_size=BATCH, workers=1, max_pixels=10**6)
     with pytest.raises(KeyboardInterrupt) as caught:
-        score(
-            Mean(),
-            index,
-            index.rows("val"),
-            preprocessing=rule(16),
-            device=torch.device("cpu"),
-            workers=1,
-            max_pixels=10**6,
-            progress=stop,
-        )
+        score(Mean(), reader, index.rows("val"), device=torch.device("cpu"), progress=stop)
     assert multiprocessing.active_children() == before
     assert caught.tb is not None

@@ -1,17 +1,23 @@
 """Validation on features that are kept: what the whole network answers, without its time."""
 
 import copy
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from oracle import short_run
 from test_trunk import HEAD, SOLVED, train
 from torch import nn
+from torch.utils.data import DataLoader
 
 from imgkit import scoring, setup
-from imgkit.data.index import Index, Ints
+from imgkit.data import torch_loader, workers
+from imgkit.data.batches import EvalReader
+from imgkit.data.index import Ints
 from imgkit.evaluations import read_logits
 from imgkit.models.create import create_model
 from imgkit.recipe.schema import ModelSettings
@@ -41,9 +47,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures each pass through a whole network scored."""
     scored: list[int] = []
 
-    def counted(model: nn.Module, index: Index, rows: Ints, **more: Any) -> scoring.Scores:  # noqa: ANN401
+    def counted(model: nn.Module, reader: EvalReader, rows: Ints, **more: Any) -> scoring.Scores:  # noqa: ANN401
         scored.append(len(rows))
-        return scoring.score(model, index, rows, **more)
+        return scoring.score(model, reader, rows, **more)
 
     monkeypatch.setattr(setup, "score", counted)
     return scored
@@ -94,6 +100,23 @@ def test_a_later_run_scores_validation_from_the_store(tmp_path: Path, monkeypatc
     monkeypatch.setattr("imgkit.trunk.extract", never)
     run, _ = train(tmp_path, name="again")
     assert run.folder.history()[-1]["val/top1"] >= 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fork takes a hundredth of a second there")
+def test_pictures_of_a_phase_are_read_by_processes_that_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def started(loader: DataLoader[Any]) -> Iterator[Any]:
+        begun.append(type(loader.dataset.transform).__name__)  # type: ignore[attr-defined]
+        return torch_loader.started(loader)
+
+    monkeypatch.setattr(workers, "started", started)
+    one = short_run(tmp_path / "one", "phases.all.epochs=1", "run.feature_cache=false", workers=1)
+    first, begun[:] = list(begun), []
+    three = short_run(tmp_path / "three", "phases.all.epochs=3", "run.feature_cache=false", workers=1)
+    assert begun == first
+    assert "Preprocessing" in begun
+    assert len(three.folder.history()) == len(one.folder.history()) + 2
 
 
 def test_what_counts_as_the_same_trunk() -> None:

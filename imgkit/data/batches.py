@@ -6,6 +6,7 @@ how far they read ahead cannot change a result.
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from imgkit.data.index import Index, Weights
 from imgkit.data.picture_store import PictureStore
 from imgkit.data.prepared import about, prepare, rule_of
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.data.workers import load, reading, shared
+from imgkit.data.workers import Reader, load, reading, shared
 from imgkit.errors import ImgkitError
 from imgkit.keys import bounds_of, key, order, picks
 
@@ -103,6 +104,66 @@ def train_batches(
     return load(_Pictures(index, transform, seed, max_pixels), own, _collate, workers, index.path, warn)
 
 
+class EvalReader:
+    """Reads pictures of an index without augmentation, pass after pass.
+
+    Worker processes are started by the first pass and stay until the reader is closed; a pass after that starts others,
+    who see what has been prepared meanwhile. After a fork the process that trains copies each page of memory that it
+    changes: so there is one, and not one an evaluation.
+
+    Args:
+        index: where pictures and labels are.
+        preprocessing: what is done to each picture.
+        batch_size: pictures a batch; the last one of a pass may be smaller.
+        workers: processes that decode; 0 decodes in this one.
+        max_pixels: a larger picture is refused before it is decoded.
+        warn: told where a process died and its batch was read again.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        workers: int,
+        max_pixels: int,
+        warn: Warn = warnings.warn,
+    ) -> None:
+        self.index, self.preprocessing, self.batch_size = index, preprocessing, batch_size
+        self._workers, self._max_pixels, self._warn = workers, max_pixels, warn
+        self._reader: Reader[Place, Sample | ImgkitError, Batch] | None = None
+
+    def batches(self, rows: Ints) -> Generator[Batch, None, None]:
+        """The pictures of `rows` in their order; one that is left before its end ends the processes.
+
+        Raises:
+            BadImage: at the batch that holds a file that cannot be read.
+            DeviceError: if worker processes die again and again.
+        """
+        return self._opened().batches(_cut([(0, row, 0) for row in rows.tolist()], self.batch_size))
+
+    def start(self) -> None:
+        """Start the processes, for a pass that comes later.
+
+        Raises:
+            DeviceError: if the system has no room for them.
+        """
+        self._opened().start()
+
+    def _opened(self) -> Reader[Place, Sample | ImgkitError, Batch]:
+        if self._reader is None:
+            pictures = _Pictures(self.index, self.preprocessing, 0, self._max_pixels)
+            self._reader = Reader(pictures, _collate, self._workers, self.index.path, self._warn)
+        return self._reader
+
+    def close(self) -> None:
+        """End the processes."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
 def eval_batches(
     index: Index,
     rows: Ints,
@@ -113,23 +174,17 @@ def eval_batches(
     max_pixels: int,
     warn: Warn = warnings.warn,
 ) -> Generator[Batch, None, None]:
-    """The pictures of `rows` in their order, without augmentation; the last batch may be smaller.
-
-    Raises:
-        BadImage: at the batch that holds a file that cannot be read.
-        DeviceError: if worker processes die again and again.
-    """
-    places = [(0, row, 0) for row in rows.tolist()]
-    return batches_at(
+    """The batches of one pass over `rows`, see `EvalReader`."""
+    reader = EvalReader(
         index,
-        places,
-        transform=preprocessing,
-        seed=0,
+        preprocessing=preprocessing,
         batch_size=batch_size,
         workers=workers,
         max_pixels=max_pixels,
         warn=warn,
     )
+    with closing(reader), closing(reader.batches(rows)) as batches:
+        yield from batches
 
 
 def batches_at(
@@ -147,8 +202,12 @@ def batches_at(
 
     The last batch may be smaller.
     """
-    taken = (list(places[i : i + batch_size]) for i in range(0, len(places), batch_size))
+    taken = _cut(places, batch_size)
     return load(_Pictures(index, transform, seed, max_pixels), taken, _collate, workers, index.path, warn)
+
+
+def _cut(places: Sequence[Place], batch_size: int) -> Iterator[list[Place]]:
+    return (list(places[i : i + batch_size]) for i in range(0, len(places), batch_size))
 
 
 def augment_key(seed: int, place: Place) -> int:

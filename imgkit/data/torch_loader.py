@@ -1,14 +1,94 @@
-"""What torch's data loader lacks: to end its processes at once, whatever they hold, and to start them unheard."""
+"""torch's data loader as it is used here, and what it lacks.
+
+Its processes are started unheard by signals, stay from one pass to the next, and end at once, whatever they hold.
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
+from typing import Any, Generic, TypeVar
 
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from imgkit.freed_memory import give_back_freed_memory
 from imgkit.signals import HEARD
 
+P = TypeVar("P")  # what a sample is made from
+S = TypeVar("S")
 _WAIT_S = 1
+_PREFETCH = 2  # batches each worker holds ready
+
+
+class Asked(Generic[P]):
+    """The places of the next pass, batch by batch; torch takes them as each one begins."""
+
+    def __init__(self) -> None:
+        self.places: Iterator[list[P]] = iter(())
+
+    def __iter__(self) -> Iterator[list[P]]:
+        """Those that are set now."""
+        return self.places
+
+
+def loader_of(
+    pictures: Dataset[S],
+    asked: Asked[P],
+    collate: Callable[[Sequence[S]], object],
+    workers: int,
+    method: str,
+    wait_s: float,
+    prepare: Callable[[int], None],
+) -> DataLoader[S]:
+    """A loader of batches of samples, whose processes `started` starts.
+
+    Args:
+        pictures: samples by place.
+        asked: places of each batch.
+        collate: makes a batch of samples.
+        workers: processes; 0: this one.
+        method: how they are started, as multiprocessing names it.
+        wait_s: seconds without a batch after which a RuntimeError says so.
+        prepare: called in each process with its number.
+    """
+    with _unwarned():
+        return DataLoader(
+            pictures,
+            batch_sampler=asked,
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=prepare,
+            prefetch_factor=_PREFETCH if workers else None,
+            multiprocessing_context=method if workers else None,
+            generator=torch.Generator(),  # it would draw from the global one, for seeds that nothing reads
+            timeout=wait_s if workers else 0,
+            persistent_workers=workers > 0,
+        )
+
+
+def started(loader: DataLoader[S]) -> Iterator[Any]:
+    """Start the processes; the iterator of the first pass, whose next ones are what `iter(loader)` gives.
+
+    Raises:
+        OSError: if the system has no room for processes and queues.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    child_signal = getattr(signal, "SIGCHLD", None)  # Windows has none
+    previous = signal.getsignal(child_signal) if child_signal else None
+    if loader.num_workers and loader.multiprocessing_context.get_start_method() == "fork":
+        give_back_freed_memory()
+    with signals_held(), _unwarned():
+        iterator: Any = iter(loader)
+    if child_signal and in_main:
+        # torch's handler raises in whatever code runs when a worker dies; `next` notices it too.
+        signal.signal(child_signal, previous)
+    if loader.num_workers:
+        iterator._workers_done_event = Done(iterator._workers_done_event)
+    found: Iterator[Any] = iterator
+    return found
 
 
 class Done:
@@ -30,6 +110,15 @@ class Done:
         telling = threading.Thread(target=self._shared.set, daemon=True)
         telling.start()
         telling.join(_WAIT_S)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """More workers than cores, or a fork beside threads, is not wrong here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        yield
 
 
 @contextmanager

@@ -10,23 +10,22 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from ctypes import c_int64
 from functools import partial
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from imgkit.data.torch_loader import Done, end, kill, signals_held
+from imgkit.data.torch_loader import Asked, end, kill, loader_of, started
 from imgkit.errors import BadImage, DeviceError, ImgkitError, brief, printable
-from imgkit.freed_memory import give_back_freed_memory
 from imgkit.signals import HEARD, end_with_parent, signal_name
 
 P = TypeVar("P")  # what a sample is made from
@@ -35,7 +34,6 @@ T = TypeVar("T", bound=tuple[torch.Tensor, ...])
 PATIENCE = 300
 """Waits of a second without a batch, and without a picture begun, after which processes are given up."""
 _WAIT_S = 1
-_PREFETCH = 2  # batches each worker holds ready
 _RESTARTS = 3  # in one pass over the data: more deaths are no accident
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
 _SHARED = Path("/dev") / "shm"
@@ -57,6 +55,106 @@ def start_method() -> str:
     return "fork" if sys.platform == "linux" else "spawn"
 
 
+class Reader(Generic[P, S, T]):
+    """Batches of samples, pass after pass; its processes are started by the first one and stay until it is closed.
+
+    Args:
+        pictures: samples by place.
+        collate: makes a batch of samples, or tells the error among them.
+        workers: processes; 0: this one.
+        path: the file of a row.
+        warn: told what was done again.
+    """
+
+    def __init__(
+        self,
+        pictures: Dataset[S],
+        collate: Callable[[Sequence[S]], T | ImgkitError],
+        workers: int,
+        path: Callable[[int], Path],
+        warn: Callable[[str], object],
+    ) -> None:
+        self._pictures, self._collate, self._workers = pictures, collate, workers
+        self._path, self._warn = path, warn
+        self._asked = Asked[P]()
+        self._running: tuple[DataLoader[S], Iterator[T | ImgkitError], _Watch] | None = None
+
+    def batches(self, places: Iterable[list[P]]) -> Generator[T, None, None]:
+        """Batches of `places`, in order; a generator that is left before its end ends the processes.
+
+        Where one dies, fresh ones go on with the batch that is due, and `warn` is told: most often memory was short for
+        a moment. The second death over one row is that file's fault. No batch is read in this process instead: what
+        killed another one would kill the run.
+
+        Raises:
+            BadImage: a file that cannot be read, kills whoever reads it, or never ends.
+            DeviceError: if processes die for other reasons, or batches cannot be handed over.
+        """
+        due: deque[list[P]] = deque()  # asked of processes and not given yet, the next one first
+        left, deaths, whole = iter(places), list[int](), False
+        while True:
+            again, due = due, deque()
+            iterator, watch = self._begun(_noted(chain(again, left), due))
+            try:
+                for batch in _patient(iterator, watch, self._path):
+                    due.popleft()
+                    if isinstance(batch, ImgkitError):
+                        raise batch
+                    yield batch
+                whole = True
+                return
+            except _Died as died:
+                if died.row != _NONE and died.row in deaths:
+                    why = "loader processes die of reading it, again and again"
+                    raise BadImage(self._path(died.row), why) from died
+                deaths.append(died.row)
+                if len(deaths) > _RESTARTS:
+                    raise DeviceError(died.message, died.hint) from died
+                told = f"{died.message}. Fresh ones read the batch again, to the same bits."
+            finally:
+                if not whole:
+                    self.close()
+            self._warn(told)
+
+    def start(self) -> None:
+        """Start the processes, for a pass that comes later.
+
+        Raises:
+            DeviceError: if the system has no room for them.
+        """
+        self._begun(iter(()))
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._running is not None:
+            end(self._running[1])
+        self._running = None
+
+    def _begun(self, places: Iterator[list[P]]) -> "tuple[Iterator[T | ImgkitError], _Watch]":
+        """A pass that begins, by the processes that are there or by new ones."""
+        self._asked.places = places
+        if self._running is not None:
+            loader, iterator, watch = self._running
+            try:
+                return iter(loader), watch
+            except (RuntimeError, EOFError, OSError):  # one has died since the last pass, or answers late
+                if (died := _died(iterator, watch, self._path)) is not None:
+                    self._warn(f"{died.message}. Fresh ones take over.")
+                kill(iterator)
+                self.close()
+        try:
+            watch = _Watch(self._workers)
+            prepare = partial(_prepare_worker, watch)
+            loader = loader_of(
+                self._pictures, self._asked, self._collate, self._workers, start_method(), _WAIT_S, prepare
+            )
+            iterator = started(loader)
+        except OSError as error:  # its queues need shared memory, files and processes
+            raise DeviceError(f"Loader processes cannot be started{_memory()}: {brief(error)}", _FEWER) from error
+        self._running = loader, iterator, watch
+        return iterator, watch
+
+
 def load(
     pictures: Dataset[S],
     places: Iterable[list[P]],
@@ -65,50 +163,10 @@ def load(
     path: Callable[[int], Path],
     warn: Callable[[str], object],
 ) -> Generator[T, None, None]:
-    """Batches of `places`, in order; closing the generator ends the processes.
-
-    Where one dies, fresh ones go on with the batch that is due, and `warn` is told: most often memory was short for a
-    moment. The second death over one row is that file's fault. No batch is read in this process instead: what killed
-    another one would kill the run.
-
-    Args:
-        pictures: samples by place.
-        places: of each batch.
-        collate: makes a batch of samples, or tells the error among them.
-        workers: processes; 0: this one.
-        path: the file of a row.
-        warn: told what was done again.
-
-    Raises:
-        BadImage: a file that cannot be read, kills whoever reads it, or never ends.
-        DeviceError: if processes die for other reasons, or batches cannot be handed over.
-    """
-    due: deque[list[P]] = deque()  # asked of processes and not given yet, the next one first
-    left, deaths = iter(places), list[int]()
-    while True:
-        again, due = due, deque()
-        try:
-            watch = _Watch(workers)
-            iterator = _start(pictures, _noted(chain(again, left), due), collate, watch)
-        except OSError as error:  # its queues need shared memory, files and processes
-            raise DeviceError(f"Loader processes cannot be started{_memory()}: {brief(error)}", _FEWER) from error
-        try:
-            for batch in _patient(iterator, watch, path):
-                due.popleft()
-                if isinstance(batch, ImgkitError):
-                    raise batch
-                yield batch
-            return
-        except _Died as died:
-            if died.row != _NONE and died.row in deaths:
-                raise BadImage(path(died.row), "loader processes die of reading it, again and again") from died
-            deaths.append(died.row)
-            if len(deaths) > _RESTARTS:
-                raise DeviceError(died.message, died.hint) from died
-            told = f"{died.message}. Fresh ones read the batch again, to the same bits."
-        finally:
-            end(iterator)
-        warn(told)
+    """The batches of one pass over `places`, see `Reader`; at its end, or where it is closed, its processes end."""
+    reader: Reader[P, S, T] = Reader(pictures, collate, workers, path, warn)
+    with closing(reader), closing(reader.batches(places)) as batches:
+        yield from batches
 
 
 def _noted(places: Iterable[list[P]], due: deque[list[P]]) -> Iterator[list[P]]:
@@ -227,43 +285,6 @@ class _Guard:
                 self.stuck = self._watch.busy()
                 kill(self._iterator)
                 return
-
-
-def _start(
-    pictures: Dataset[S],
-    places: Iterable[list[P]],
-    collate: Callable[[Sequence[S]], T | ImgkitError],
-    watch: _Watch,
-) -> Iterator[T | ImgkitError]:
-    in_main = threading.current_thread() is threading.main_thread()
-    child_signal = getattr(signal, "SIGCHLD", None)  # Windows has none
-    with warnings.catch_warnings():
-        # More workers than cores, or a fork beside threads, is not wrong here.
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        loader: DataLoader[S] = DataLoader(
-            pictures,
-            batch_sampler=places,
-            num_workers=watch.workers,
-            collate_fn=collate,
-            worker_init_fn=partial(_prepare_worker, watch),
-            prefetch_factor=_PREFETCH if watch.workers else None,
-            multiprocessing_context=start_method() if watch.workers else None,
-            generator=torch.Generator(),  # it would draw from the global one, for seeds that nothing reads
-            timeout=_WAIT_S if watch.workers else 0,
-        )
-        previous = signal.getsignal(child_signal) if child_signal else None
-        if watch.workers and start_method() == "fork":
-            give_back_freed_memory()
-        with signals_held():
-            iterator: Any = iter(loader)
-        if child_signal and in_main:
-            # torch's handler raises in whatever code runs when a worker dies; `next` notices it too.
-            signal.signal(child_signal, previous)
-    if watch.workers:
-        iterator._workers_done_event = Done(iterator._workers_done_event)
-    found: Iterator[T | ImgkitError] = iterator
-    return found
 
 
 def _died(iterator: object, watch: _Watch, path: Callable[[int], Path]) -> _Died | None:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from torch import nn
 
 from imgkit.budget import forward_seconds
+from imgkit.data.batches import EvalReader
 from imgkit.data.sources import find_data, refuse_inside
 from imgkit.device import choose_device, choose_workers, describe, no_room, settings_kept
 from imgkit.errors import memory_told
 from imgkit.evaluate import check_files, evaluate_run, load_run_model, read_index
-from imgkit.features import head_layer
+from imgkit.features import BATCH, head_layer
 from imgkit.keys import order
 from imgkit.models.folder import LoadedModel
 from imgkit.models.freeze import set_trainable
@@ -150,17 +152,16 @@ def _score_train(
     with screen.progress("checking images") as progress:
         check_files(index, progress)
     device = choose_device(recipe.run.device)
-    with screen.progress("scoring") as progress:
-        scores = score(
-            found.model,
-            index,
-            chosen,
-            preprocessing=found.preprocessing,
-            device=device,
-            workers=choose_workers(recipe.run.workers, device),
-            max_pixels=recipe.data.max_pixels,
-            progress=progress,
-        )
+    reader = EvalReader(
+        index,
+        preprocessing=found.preprocessing,
+        batch_size=BATCH,
+        workers=choose_workers(recipe.run.workers, device),
+        max_pixels=recipe.data.max_pixels,
+        warn=screen.warn,
+    )
+    with closing(reader), screen.progress("scoring") as progress:
+        scores = score(found.model, reader, chosen, device=device, progress=progress)
     weights = {key: found.config["imgkit"][key] for key in ("step", "mean_of") if key in found.config["imgkit"]}
     what = f"{wanted:,} of {len(rows):,} training images, drawn by key"
     store(place, scores, index, split="train", seed=recipe.seed, calibration=found.calibration, sample=what, **weights)

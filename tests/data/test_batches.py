@@ -15,7 +15,7 @@ import torch
 from loading import ROWS, RULE, TRANSFORM, N, naive, same, training, write_pictures
 
 from imgkit.data import batches, workers
-from imgkit.data.batches import eval_batches, train_places
+from imgkit.data.batches import EvalReader, eval_batches, train_places
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, PathTable
 from imgkit.errors import BadImage
@@ -55,6 +55,26 @@ def test_evaluation_keeps_the_order_of_rows(index: Index, workers: int) -> None:
     assert torch.cat([batch.targets for batch in found]).tolist() == [-1, 0, 0, 2, 1]
     expected = torch.stack([RULE(load_image(index.path(row))) for row in rows.tolist()])
     assert torch.equal(torch.cat([batch.images for batch in found]), expected)
+
+
+def test_processes_stay_from_one_evaluation_to_the_next(index: Index) -> None:
+    before, rows = children(), np.array([12, 3, 0, 11, 7])
+    expected = list(eval_batches(index, rows, preprocessing=RULE, batch_size=2, workers=0, max_pixels=10_000))
+    with closing(EvalReader(index, preprocessing=RULE, batch_size=2, workers=2, max_pixels=10_000)) as reader:
+        reader.start()
+        first = children() - before
+        assert len(first) == 2
+        for some in (rows, rows, rows[:1], rows[:0], rows):
+            found = list(reader.batches(some))
+            assert all(map(same, found, expected)) or len(some) == 1
+            assert torch.cat([rows_of.ids for rows_of in found] or [torch.tensor([])]).tolist() == some.tolist()
+            assert children() - before == first
+        with closing(reader.batches(rows)) as left_early:
+            next(left_early)
+        assert children() == before, "batches that are on their way would come in the next pass"
+        assert all(map(same, reader.batches(rows), expected))
+        assert len(children() - before) == 2
+    assert children() == before
 
 
 def test_nothing_to_evaluate(index: Index) -> None:

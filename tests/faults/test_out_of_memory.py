@@ -12,7 +12,8 @@ from oracle import fingerprint, short_run
 from tally import Tally, share
 
 import imgkit
-from imgkit import checkpoint, device, scoring
+from imgkit import checkpoint, device
+from imgkit.data.batches import EvalReader
 from imgkit.errors import DeviceError
 from imgkit.trainer import Trainer
 
@@ -26,10 +27,10 @@ PLACES = {  # what is called, which time it fails, the images at once, the newes
     "the first update": (Trainer, "_backward", 1, "4 images of 32×32 at once", 1),
     "an update": (Trainer, "_backward", 8, "4 images of 32×32 at once", 8),
     "the optimizer": (torch.optim.AdamW, "step", 6, "4 images of 32×32 at once", 6),
-    "an evaluation": (scoring, "eval_batches", 1, "32 images at a time were scored", 2),
+    "an evaluation": (EvalReader, "batches", 1, "32 images at a time were scored", 2),
     "a save": (checkpoint.Checkpoint, "copied", 3, "updates take 4 images at once", 2),
     "writing": (checkpoint, "_write", 12, "updates take 4 images at once", 2),
-    "the score of test": (scoring, "eval_batches", 5, "32 images at a time were scored", 12),
+    "the score of test": (EvalReader, "batches", 5, "32 images at a time were scored", 12),
 }
 CASES = [f"{place}: {kind}" for place in PLACES for kind in ERRORS]
 QUICK = ["the first update: CUDA", "an update: CPU", "an evaluation: Python", "a save: Python"]
@@ -42,7 +43,7 @@ def failing(patch: pytest.MonkeyPatch, owner: Any, name: str, nth: int, error: E
     def call(*given: object, **named: object) -> object:
         nonlocal left
         left -= 1
-        if left == 0 and name == "eval_batches":
+        if left == 0 and name == "batches":
             return read()
         if left == 0:
             raise error

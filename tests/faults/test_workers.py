@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from disk_faults import on_small_disk
-from forked import forked
+from forked import answer_of, forked
 from oracle import fingerprint, short_run
 from pictures import square
 from tally import Tally, share
@@ -23,7 +24,7 @@ from worker_faults import FAULTS, Faulty
 
 from imgkit.data import apart, batches, scan, workers
 from imgkit.data.augment import TrainTransform
-from imgkit.data.batches import Batch, train_batches
+from imgkit.data.batches import Batch, EvalReader, train_batches
 from imgkit.data.index import Index, PathTable
 from imgkit.data.load import load_data
 from imgkit.data.preprocessing import Preprocessing
@@ -184,7 +185,7 @@ def test_processes_killed_from_outside(index: Index, bits: str, tally: Tally, wh
                 yield batch
 
         found = outcome(index, count, killing)
-        assert found["bits"] == bits
+        assert found["bits"] == bits, found
         assert found["left"] == 0
         assert len(found["said"]) == 1
         assert f"one of the {count} loader processes was killed (SIGKILL)" in found["said"][0]
@@ -218,6 +219,38 @@ def test_a_process_that_is_stopped(index: Index, tally: Tally, impatient: Callab
     found = outcome(index, 1, stopping)
     assert "within 3 s" in found["error"]
     assert found["left"] == 0
+    tally.count(FAMILY, faults=1, hangs=0, unnamed=0, other=0)
+
+
+BETWEEN = {
+    "one is killed": (signal.SIGKILL, 1),
+    "all are killed": (signal.SIGKILL, 2),
+    "one stops": (signal.SIGSTOP, 1),
+}
+
+
+@pytest.mark.parametrize("what", BETWEEN)
+def test_processes_that_wait_for_the_next_evaluation(index: Index, tally: Tally, what: str) -> None:
+    number, count = BETWEEN[what]
+    said: list[str] = []
+
+    def work() -> dict[str, Any]:
+        reader = EvalReader(index, preprocessing=RULE, batch_size=4, workers=2, max_pixels=10_000, warn=said.append)
+        with closing(reader):
+            found = [digest(reader.batches(np.arange(N)))]
+            for child in multiprocessing.active_children()[:count]:
+                os.kill(child.pid or 0, number)
+            found += [digest(reader.batches(np.arange(N))) for _ in range(2)]
+        return {"found": found, "said": said, "left": len(multiprocessing.active_children())}
+
+    told = answer_of(work, HANG_S)
+    assert len(told["found"]) == 3
+    assert len(set(told["found"])) == 1
+    assert told["left"] == 0
+    if number == signal.SIGKILL:
+        assert told["said"][0].startswith("one of the 2 loader processes was killed (SIGKILL)")
+        assert told["said"][0].endswith("Fresh ones take over.")
+    assert len(told["said"]) == (number == signal.SIGKILL)
     tally.count(FAMILY, faults=1, hangs=0, unnamed=0, other=0)
 
 
