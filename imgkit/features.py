@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from imgkit.ahead import Ahead
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.errors import UsageError
@@ -47,12 +48,14 @@ def extract(
     """
     head_layer(model)
     model.eval()
-    for batch in batches:
+    coming = Ahead(iter(batches), device)
+    for batch in coming:
         n = len(batch.ids)
         with torch.inference_mode():
             images = filled(preprocessing.normalise(batch.images.to(device, non_blocking=True)))
-            values = pooled(model, images)[:n].float().cpu()  # device sync
-        yield values
+            values = pooled(model, images)[:n].float()
+            coming.fetch()
+        yield values.cpu()  # device sync
 
 
 def filled(images: torch.Tensor) -> torch.Tensor:

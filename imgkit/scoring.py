@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from imgkit.ahead import Ahead
 from imgkit.calibration import Calibration
 from imgkit.cost import cost_of
 from imgkit.data.batches import EvalReader
@@ -66,11 +67,14 @@ def score(
     def answers() -> Iterator[torch.Tensor]:
         nonlocal at_work
         asked = iter(own.tolist())
-        for batch in batches:
+        coming = Ahead(batches, device)
+        for batch in coming:
             assert batch.ids.tolist() == list(islice(asked, len(batch.ids))), "rows come once, in order"
             given = time.perf_counter()
             images = filled(reader.preprocessing.normalise(batch.images.to(device, non_blocking=True)))
-            found = model(images)[: len(batch.ids)].float().cpu()  # device sync
+            answered = model(images)[: len(batch.ids)].float()
+            coming.fetch()
+            found = answered.cpu()  # device sync
             at_work += time.perf_counter() - given
             meter.look()
             yield found

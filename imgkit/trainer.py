@@ -14,6 +14,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from imgkit.ahead import Ahead
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.depthwise import quick_depthwise
@@ -86,6 +87,7 @@ class Trainer:
         self._slots_of = ""
         self._loss_scale = LossScale(device) if autocast is torch.float16 else None
         self._recomputes = False
+        self._coming = Ahead(iter(()), device)
         self._odd: list[int] = []  # rows whose answers were not finite
         self._count: int | Tensor = 0  # some of timm's optimizers count their steps in the group: adan, lamb
 
@@ -160,10 +162,10 @@ class Trainer:
         shards: Shards = ALONE,
     ) -> Iterator[Update]:
         """As `train`, at the rate of the head group that `rate` gives for each step; rank 0's decides for all."""
-        loss_of = self.loss_of(phase)
+        loss_of, self._coming = self.loss_of(phase), Ahead(batches, self.device)
         for step in range(start, phase.stop):
             with shards.joint(rate(step)) as joint:
-                update = self._update(phase, next(batches), step, joint["lr"], loss_of, shards)
+                update = self._update(phase, next(self._coming), step, joint["lr"], loss_of, shards)
                 if phase.ends_epoch(update.step):
                     shards.check(self.model, update.step)
             yield update
@@ -238,6 +240,7 @@ class Trainer:
         again = synced(world if phase.settings.batch_norm == "sync" and self._recomputes else None)
         with kept, again, quick_depthwise(self.device, self.autocast):
             scaled.backward()
+        self._coming.fetch()
         hits = NO_HITS
         if targets.dtype == torch.int64:
             part_loss, top1, topk = torch.cat([loss.detach()[None], hits_of(logits, targets)]).tolist()  # device sync

@@ -39,7 +39,7 @@ LAYERS = [
         *("confident", "curve_fit"),
     ],
     [
-        *("trainer", "loss_scale", "time_limit", "records", "checkpoint", "features", "sheet"),
+        *("trainer", "ahead", "loss_scale", "time_limit", "records", "checkpoint", "features", "sheet"),
         "tensor_file",
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store", "notebook"),
