@@ -3,11 +3,13 @@
 Its processes are started unheard by signals, stay from one pass to the next, and end at once, whatever they hold.
 """
 
+import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.synchronize import Event
 from typing import Any, Generic, TypeVar
 
@@ -110,6 +112,17 @@ class Done:
         telling = threading.Thread(target=self._shared.set, daemon=True)
         telling.start()
         telling.join(_WAIT_S)
+
+
+def take_no_precedence() -> None:
+    """Have this process wait for its turn of a processor, of which it then has as much as others.
+
+    One that wakes for a batch would interrupt a thread of the network, for which all others wait at the end of a layer.
+    Measured on two cores with tf_efficientnet_lite0: 2 to 4 % more updates a second.
+    """
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:  # else somebody has chosen another
+        with suppress(OSError):  # a container may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import Generic, Self, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from imgkit.data.torch_loader import Asked, end, kill, loader_of, started
+from imgkit.data.torch_loader import Asked, end, kill, loader_of, started, take_no_precedence
 from imgkit.errors import BadImage, DeviceError, ImgkitError, brief, printable
 from imgkit.signals import HEARD, end_with_parent, signal_name
 
@@ -306,6 +306,7 @@ def _prepare_worker(watch: _Watch, number: int) -> None:
         signal.signal(one, signal.SIG_IGN)
     end_with_parent(_KILL)  # torch notices after seconds, in which this process would hold the run's lock
     sys.excepthook = _tell
+    take_no_precedence()
     torch.set_num_threads(1)
 
 

@@ -126,6 +126,15 @@ def test_closing_ends_the_workers(index: Index) -> None:
     assert children() == before
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such policy")
+def test_workers_do_not_interrupt_the_network(index: Index) -> None:
+    before = children()
+    with closing(training(index, 2)) as stream:
+        next(stream)
+        assert {os.sched_getscheduler(worker) for worker in children() - before} == {os.SCHED_BATCH}
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 def test_signals_to_the_group_do_not_end_the_workers(index: Index) -> None:
     before = children()
     with closing(training(index, 2, stop=60, batch_size=2)) as stream:
