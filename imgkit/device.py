@@ -1,4 +1,4 @@
-"""The machine: device, loader workers and number format."""
+"""The machine: device, loader workers, and what fits."""
 
 import copy
 import os
@@ -18,11 +18,8 @@ from imgkit.errors import DeviceError, UsageError, ran_out
 
 _KINDS = ("cpu", "cuda", "mps")
 _OTHER_DEVICE = "Use --device cpu, or install a driver that fits this torch."
-_FASTER = 0.8  # bfloat16 has to take at most this share of float32's time: more than a busy machine's noise
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _CPU_INFO = Path("/proc/cpuinfo")
-_FEW = 8  # images of a trial step on a CPU
-_TRIALS = 3  # steps of each format, in turn, after one to warm up
 
 
 def choose_device(wanted: str, hint: str = _OTHER_DEVICE) -> torch.device:
@@ -86,58 +83,11 @@ def use_settings(threads: int | None, *, deterministic: bool) -> None:
         os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS is refused without it
 
 
-def choose_precision(
-    model: nn.Module, device: torch.device, image_size: tuple[int, int], batch: int, channels: int = 3
-) -> tuple[torch.dtype | None, str]:
-    """The faster format for training and why: bfloat16 autocast, or None for float32.
-
-    Tried on a copy of the model with images of zeros, forward and backward, before the first step. A GPU is tried with
-    all `batch` images of a forward pass, or as many halvings fewer as fit: on few, the start of each kernel takes its
-    time and not the arithmetic. A CPU is tried with at most 8. A GPU that only emulates bfloat16 is tried with float16
-    instead; a CPU never is.
-    """
-    half = has_half(device)
-    if half is None and device.type == "cpu":
-        return None, "float32: this processor has no bfloat16 instructions"
-    if half is None:
-        return None, "float32: bfloat16 is not tried on mps"
-    name = str(half).removeprefix("torch.")
-    tried = max(2, batch if device.type == "cuda" else min(batch, _FEW))
-    while (times := _trial_seconds(model, device, (tried, channels, *image_size), half)) is None:
-        if tried == 2:
-            return None, f"float32: out of memory in trial steps of 2 images on {device}"
-        tried = max(2, tried // 2)
-    slow, fast = times
-    seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step of {tried} images in float32"
-    if fast <= _FASTER * slow:
-        return half, f"{name}: {seconds}"
-    return None, f"float32: {name} is not clearly faster here ({seconds})"
-
-
 def has_half(device: torch.device) -> torch.dtype | None:
     """The format of two bytes that is worth a trial there; float16 on a GPU that only emulates bfloat16."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == "cpu" and _cpu_has_bfloat16() else None
-
-
-def _trial_seconds(
-    model: nn.Module, device: torch.device, shape: tuple[int, ...], half: torch.dtype
-) -> tuple[float, float] | None:
-    """The quickest step in float32 and in `half`, on a copy of the model; None where memory runs out."""
-    slow = fast = float("inf")
-    try:
-        trial = copy.deepcopy(model).train()
-        images = torch.zeros(*shape, device=device).contiguous(memory_format=torch.channels_last)
-        for number in range(1 + _TRIALS):  # in turn: what else the machine does then meets both
-            times = _step_seconds(trial, images, None), _step_seconds(trial, images, half)
-            if number:
-                slow, fast = min(slow, times[0]), min(fast, times[1])
-    except Exception as error:
-        if not ran_out(error):
-            raise
-        return None
-    return slow, fast
 
 
 def check_memory(
@@ -217,7 +167,7 @@ def processor() -> str:
 def _fits(model: nn.Module, device: torch.device, shape: tuple[int, ...], autocast: torch.dtype | None) -> bool:
     try:
         images = torch.zeros(*shape, device=device).contiguous(memory_format=torch.channels_last)
-        _step_seconds(copy.deepcopy(model).train(), images, autocast)
+        step_seconds(copy.deepcopy(model).train(), images, autocast)
     except Exception as error:
         if not ran_out(error):
             raise
@@ -225,7 +175,7 @@ def _fits(model: nn.Module, device: torch.device, shape: tuple[int, ...], autoca
     return True
 
 
-def _step_seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | None) -> float:
+def step_seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | None) -> float:
     """One forward and backward pass."""
     begin = time.perf_counter()
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):

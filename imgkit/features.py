@@ -1,7 +1,7 @@
 """The trunk as a fixed function: the features that the head sees, computed once; and the head that they are for."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -90,10 +90,15 @@ def pooled(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return found.flatten(1)  # (B, D, 1, 1) -> (B, D) where the head is a convolution
 
 
-def answer(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits (B, K) of normalised images (B, C, H, W), or of the features (B, D) that `extract` gave of them."""
+def answer(
+    model: nn.Module, images: torch.Tensor, run: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> torch.Tensor:
+    """Logits (B, K) of normalised images (B, C, H, W), or of the features (B, D) that `extract` gave of them.
+
+    Images go through `run`, if it is given: the model, compiled.
+    """
     if images.dim() == 4:
-        logits: torch.Tensor = model(images.contiguous(memory_format=torch.channels_last))
+        logits: torch.Tensor = (run or model)(images.contiguous(memory_format=torch.channels_last))
         return logits
     head = head_layer(model)
     shaped = images if isinstance(head, nn.Linear) else images[:, :, None, None]

@@ -1,16 +1,45 @@
 """The number formats of training by name, and which one a run gets."""
 
+import copy
+import hashlib
+import json
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from imgkit.device import choose_precision
+from imgkit.data.builtin import cache_folder
+from imgkit.device import describe, has_half, step_seconds, versions
+from imgkit.errors import ran_out
+from imgkit.files import replace_bytes
 from imgkit.recipe.plan import PhasePlan
 from imgkit.recipe.schema import Recipe
 
 FORMATS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What autocast computes in, by the words of `train.precision` and run.json; None: no autocast."""
+_FASTER = 0.8  # half precision has to take at most this share of float32's time: more than a busy machine's noise
+_WITHIN = 0.5  # of the size of float32's logits: with random weights of deep networks rounding alone makes 0.2
+_FEW = 8  # images of a trial step on a CPU
+_TRIALS = 3  # steps of each format, in turn, after one to warm up
+
+
+class Format(NamedTuple):
+    """A number format of updates.
+
+    Attributes:
+        autocast: None: float32.
+        why: why it was taken, in words that begin with its name.
+        measured: whether a measurement chose it, so that another one might choose otherwise.
+    """
+
+    autocast: torch.dtype | None
+    why: str
+    measured: bool = False
 
 
 def format_name(autocast: torch.dtype | None) -> str:
@@ -26,18 +55,116 @@ def choose_format(
     image_size: tuple[int, int],
     *,
     smoke: bool,
-) -> tuple[torch.dtype | None, str]:
-    """The number format of updates, decided once, and why; a `smoke` run is too short to measure for.
+) -> Format:
+    """The number format of updates, decided once; a `smoke` run is too short to measure for.
 
+    What was measured is remembered in the cache folder, by machine, threads, versions, network and size of the images.
     `phases` are those whose updates go through the network.
     """
-    if recipe.train.precision != "auto":
-        return FORMATS[recipe.train.precision], f"{recipe.train.precision}: asked for"
+    asked = recipe.train.precision
+    if asked != "auto":
+        slow = device.type == "cpu" and FORMATS[asked] is not None and has_half(device) is None
+        return Format(FORMATS[asked], f"{asked}: asked for" + ", though this processor only emulates it" * slow)
     if recipe.run.deterministic:
-        return None, "float32: deterministic runs do not choose by a measurement"
+        return Format(None, "float32: deterministic runs do not choose by a measurement")
     if smoke:
-        return None, "float32: a smoke run does not choose by a measurement"
+        return Format(None, "float32: a smoke run does not choose by a measurement")
     batches = [phase.settings.micro_batch or phase.settings.batch_size for phase in phases]
     if not batches:
-        return None, "float32: no update goes through the network"
-    return choose_precision(model, device, image_size, max(batches), recipe.model.in_chans)
+        return Format(None, "float32: no update goes through the network")
+    shape = max(batches), recipe.model.in_chans, *image_size
+    file = _file(model, device, shape)
+    found = _remembered(file)
+    if found is None:
+        found = measure_format(model, device, shape)
+        _remember(file, found)
+    return found
+
+
+def measure_format(model: nn.Module, device: torch.device, shape: tuple[int, ...]) -> Format:
+    """The faster format for training: bfloat16 autocast, if its answers are near float32's, or float32.
+
+    Tried on a copy of the model, forward and backward, before the first step. A GPU is tried with all images of a
+    forward pass, `shape` (B, C, H, W), or as many halvings fewer as fit: on few, the start of each kernel takes its
+    time and not the arithmetic. A CPU is tried with at most 8. A GPU that only emulates bfloat16 is tried with float16
+    instead; a CPU never is.
+    """
+    half, (batch, *rest) = has_half(device), shape
+    if half is None and device.type == "cpu":
+        return Format(None, "float32: this processor has no bfloat16 instructions")
+    if half is None:
+        return Format(None, "float32: bfloat16 is not tried on mps")
+    name = format_name(half)
+    tried = max(2, batch if device.type == "cuda" else min(batch, _FEW))
+    while (times := _trial(model, device, (tried, *rest), half)) is None:
+        if tried == 2:
+            return Format(None, f"float32: out of memory in trial steps of 2 images on {device}")
+        tried = max(2, tried // 2)
+    slow, fast, away = times
+    seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step of {tried} images in float32"
+    if not fast <= _FASTER * slow:
+        return Format(None, f"float32: {name} is not clearly faster here ({seconds})", measured=True)
+    if not away <= _WITHIN:  # NaN is not
+        return Format(
+            None, f"float32: {name} gives other logits, {away:.0%} of their size away ({seconds})", measured=True
+        )
+    return Format(half, f"{name}: {seconds}", measured=True)
+
+
+def _trial(
+    model: nn.Module, device: torch.device, shape: tuple[int, ...], half: torch.dtype
+) -> tuple[float, float, float] | None:
+    """The quickest step in float32 and in `half`, and how far logits are apart; None where memory runs out."""
+    slow = fast = float("inf")
+    try:
+        trial = copy.deepcopy(model).train()
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        images = images.to(device).contiguous(memory_format=torch.channels_last)
+        for number in range(1 + _TRIALS):  # in turn: what else the machine does then meets both
+            times = step_seconds(trial, images, None), step_seconds(trial, images, half)
+            if number:
+                slow, fast = min(slow, times[0]), min(fast, times[1])
+        return slow, fast, _away(trial, images, half)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        return None
+
+
+def _away(model: nn.Module, images: torch.Tensor, half: torch.dtype) -> float:
+    """How far logits in half precision are from float32's, by their size: |a - b| / |b|, both norms over the batch.
+
+    Without dropout, and with batch norm's own statistics of these images: stored ones of random weights are none.
+    """
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+    with torch.inference_mode():
+        exact = model(images).float()
+        with torch.autocast(images.device.type, dtype=half):
+            found = model(images).float()
+        return float((found - exact).norm() / exact.norm().clamp_min(1e-12))
+
+
+def _file(model: nn.Module, device: torch.device, shape: tuple[int, ...]) -> Path:
+    about = [describe(device), versions(), str(model), shape]
+    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_folder() / "trials" / f"{name}.json"
+
+
+def _remembered(file: Path) -> Format | None:
+    """What an earlier run measured; None where none has, or the file is not whole."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return Format(FORMATS[found["precision"]], f"{found['why']}, measured on {found['date']}", measured=True)
+    return None
+
+
+def _remember(file: Path, found: Format) -> None:
+    if not found.measured:
+        return
+    told = {"precision": format_name(found.autocast), "why": found.why, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    with suppress(OSError):  # the cache may be read-only, or full: the next run measures again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(file, json.dumps(told).encode())

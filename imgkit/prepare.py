@@ -14,6 +14,7 @@ from imgkit.branch import start_of
 from imgkit.budget import about_limits, check, measure
 from imgkit.cells import guarded
 from imgkit.class_weights import check_weights, loss_weights
+from imgkit.compiled import check_compile
 from imgkit.data.byte_range import resolved
 from imgkit.data.index import SPLITS
 from imgkit.data.load import LoadedData, list_data, load_data, no_validation
@@ -38,6 +39,7 @@ from imgkit.models.freeze import learns_statistics, set_trainable
 from imgkit.models.recompute import set_grad_checkpointing
 from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
+from imgkit.pace import with_loaders
 from imgkit.plugin_files import keep, plugin_words
 from imgkit.precision import FORMATS, choose_format, format_name
 from imgkit.recipe.adapt import adapt
@@ -102,6 +104,7 @@ def prepare(
     check_classes(loaded, len(index.classes))  # fewer than listed, where those of one are all left out
     plan = make_plan(loaded, len(index.rows("train")))
     check_shares(plan, ranks())
+    check_compile(plan.phases, device, ranks())
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     for text in created.notes:
         screen.note(text)
@@ -151,7 +154,7 @@ def prepare(
     )
     say_setup(setup, data, screen)
     if verb in {"finetune", "scratch"} and not (smoke or dry_run):
-        setup = decided(setup, screen)
+        setup = with_loaders(decided(setup, screen), screen)
     if start is not None:
         start.say(plan, screen)
     _check_phases(setup, screen)
@@ -163,9 +166,12 @@ def _with_format(setup: Setup, smoke: bool) -> Setup:
     gradients = [phase for phase in setup.plan.phases if phase.lr is not None]
     through = [phase for phase in gradients if whole_network(setup, phase) is not None]
     size = setup.preprocessing.size
-    autocast, why = choose_format(through, setup.recipe, setup.model, setup.device, size, smoke=smoke)
-    about = {"precision": format_name(autocast), "why": why, "memory": "channels_last"}
-    return replace(setup, autocast=autocast, about={**setup.about, "format": about})
+    found = choose_format(through, setup.recipe, setup.model, setup.device, size, smoke=smoke)
+    name = format_name(found.autocast)
+    if found.measured:  # so that repeating the run repeats it
+        setup = setup.with_chosen("train", "precision", name, found.why.removeprefix(f"{name}: "))
+    about = {"precision": name, "why": found.why, "memory": "channels_last", "measured": found.measured}
+    return replace(setup, autocast=found.autocast, about={**setup.about, "format": about})
 
 
 def _source(recipe: Recipe, dry_run: bool, screen: Screen) -> WeightSource:
@@ -293,6 +299,9 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     plan = make_plan(loaded, len(index.rows("train")))
     check_shares(plan, ranks())
     created = create_model(settings, len(index.classes), recipe.seed, weights)
+    asked = recipe.run.workers if workers is None else workers
+    if asked is None and about["machine"] == describe(device):
+        asked = about.get("loaders", {}).get("workers")
     return Setup(
         loaded=loaded,
         index=index,
@@ -301,7 +310,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
         preprocessing=Preprocessing.from_dict(about["preprocessing"]),
         device=device,
         autocast=FORMATS[about["format"]["precision"]],
-        workers=choose_workers(recipe.run.workers if workers is None else workers, device, ranks_here()),
+        workers=choose_workers(asked, device, ranks_here()),
         about=about,
         warn=screen.warn,
     )

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,13 @@ class Setup:
     def recipe(self) -> Recipe:
         """The recipe's values."""
         return self.loaded.recipe
+
+    def with_chosen(self, table: str, key: str, value: object, why: str) -> "Setup":
+        """The setup whose recipe says what was chosen for it, and why, so that repeating the run repeats it."""
+        section = getattr(self.recipe, table).model_copy(update={key: value})
+        origins = {**self.loaded.origins, f"{table}.{key}": f"chosen ({why})"}
+        recipe = self.recipe.model_copy(update={table: section})
+        return replace(self, loaded=replace(self.loaded, recipe=recipe, origins=origins))
 
     @property
     def fits_loss(self) -> bool:

@@ -15,6 +15,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from imgkit.ahead import Ahead
+from imgkit.compiled import Run, compiled
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.depthwise import quick_depthwise
@@ -79,8 +80,7 @@ class Trainer:
         self.preprocessing = preprocessing
         self.device = device
         self.autocast = autocast
-        self.seed = seed
-        self.loss_of = loss_of
+        self.seed, self.loss_of = seed, loss_of
         self.averaged: ModelEmaV3 | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._slots: dict[str, dict[str, Any]] = {}
@@ -88,6 +88,7 @@ class Trainer:
         self._loss_scale = LossScale(device) if autocast is torch.float16 else None
         self._recomputes = False
         self._coming = Ahead(iter(()), device)
+        self._run: Run | None = None
         self._odd: list[int] = []  # rows whose answers were not finite
         self._count: int | Tensor = 0  # some of timm's optimizers count their steps in the group: adan, lamb
 
@@ -106,6 +107,7 @@ class Trainer:
         set_trainable(self.model, phase.train)
         self._recomputes = phase.settings.grad_checkpointing
         set_grad_checkpointing(self.model, self._recomputes)
+        self._run = compiled(self.model) if phase.settings.compile and phase.train != "head" else None
         self._optimizer = None
         if phase.settings.ema == 0.0:
             self.averaged = None
@@ -231,7 +233,7 @@ class Trainer:
         autocast = torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
         sync = synced(world if phase.settings.batch_norm == "sync" else None)
         with autocast, one_image_told(phase), sync:
-            logits = answer(self.model, pixels)
+            logits = answer(self.model, pixels, self._run)
         if mix is not None and given.partners is not None:
             targets = mix.targets(targets, self._sent(given.partners[1][rows]), logits.shape[1])
         loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)

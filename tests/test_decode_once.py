@@ -12,14 +12,14 @@ import torch
 from oracle import fingerprint, short_run, write_recipe
 
 import imgkit
-from imgkit import decode_once
+from imgkit import decode_once, pace
 from imgkit.cache import LIMIT, store_folder
 from imgkit.data import batches
 from imgkit.data.builtin import cache_folder
 from imgkit.data.prepared import about
-from imgkit.decode_once import _Times
 from imgkit.errors import Interrupted, RecipeError
 from imgkit.experiment import Experiment
+from imgkit.pace import Times
 from imgkit.prepare import prepare
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.plan import PhasePlan
@@ -47,18 +47,23 @@ epochs = 3
 lr = 1e-3
 """
 SIDE = 66  # twice what pictures are resized to before the crop to 32 px
-SLOW = _Times(direct=10.0, prepared=1.0, make=2.0)
-FAST = _Times(direct=1e-3, prepared=9e-4, make=2e-3)
+SLOW = Times(direct=10.0, prepared=1.0, make=2.0)
+FAST = Times(direct=1e-3, prepared=9e-4, make=2e-3)
 
 
 def decided(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *sets: str, times: _Times = SLOW, smoke: bool = False
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *sets: str,
+    times: Times = SLOW,
+    smoke: bool = False,
+    workers: tuple[str, ...] = ("run.workers=0",),
 ) -> tuple[Setup, str]:
     """The setup of a run, and what was said of it; a measurement gives `times`."""
-    monkeypatch.setattr(decode_once, "_measure", lambda *_: times)
-    monkeypatch.setattr(decode_once, "_LEAST_USES", 1)
+    monkeypatch.setattr(decode_once, "picture_times", lambda *_: times)
+    monkeypatch.setattr(decode_once, "LEAST_USES", 1)
     text = io.StringIO()
-    given = ["data.path=synthetic:3x16", "run.workers=0", *sets]
+    given = ["data.path=synthetic:3x16", *workers, *sets]
     loaded = load_recipe(write_recipe(folder, RECIPE), sets=given)
     screen = Screen(file=text, width=400)
     setup, _ = prepare(loaded, verb="scratch", command="", smoke=smoke, dry_run=False, screen=screen)
@@ -120,7 +125,7 @@ def test_a_smoke_run_chooses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_few_pictures_are_not_even_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_once, "_measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(decode_once, "picture_times", lambda *_: pytest.fail("measured"))
     loaded = load_recipe(write_recipe(tmp_path, RECIPE), sets=["data.path=synthetic:3x16"])
     screen = Screen(quiet=True)
     setup, _ = prepare(loaded, verb="scratch", command="", smoke=False, dry_run=False, screen=screen)
@@ -149,17 +154,17 @@ def test_what_is_there_already_is_taken(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_device_of_its_own_saves_only_what_it_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup, _ = decided(tmp_path, monkeypatch, "data.prepared=none")
-    seconds = decode_once._update_s(setup)
+    seconds = pace.update_seconds(setup)
     assert 0 < seconds < 10
-    times = _Times(direct=4.0, prepared=1.0, make=0.0)
+    times = Times(direct=4.0, prepared=1.0, make=0.0)
     on_gpu = replace(setup, device=torch.device("meta"), workers=2)
     for update, each in ((0.1, 1.5), (1.0, 1.0), (3.0, 0.0)):
-        monkeypatch.setattr(decode_once, "_update_s", lambda _, update=update: update)
+        monkeypatch.setattr(pace, "update_seconds", lambda _, update=update: update)
         assert times.saved(on_gpu, 100, 0) == pytest.approx(100 * each)
 
 
 def test_a_measurement_times_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure = decode_once._measure
+    measure = pace.picture_times
     setup, _ = decided(tmp_path, monkeypatch, "data.prepared=none")
     times = measure(setup, setup.index.rows("train"), SIDE)
     assert all(0 < value < 1 for value in (times.direct, times.prepared, times.make))
@@ -190,13 +195,13 @@ def test_a_run_has_the_same_bits_with_its_store_and_without(
 
 
 def test_the_recipe_of_a_run_repeats_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_once, "_measure", lambda *_: SLOW)
-    monkeypatch.setattr(decode_once, "_LEAST_USES", 1)
+    monkeypatch.setattr(decode_once, "picture_times", lambda *_: SLOW)
+    monkeypatch.setattr(decode_once, "LEAST_USES", 1)
     chosen, _ = train(tmp_path)
     text = (chosen.folder.path / "recipe.toml").read_text()
     assert f"prepared = {SIDE}" in text
     assert "chosen (saves about" in text
-    monkeypatch.setattr(decode_once, "_measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(decode_once, "picture_times", lambda *_: pytest.fail("measured again"))
     again, _ = train(tmp_path, name="again", recipe=str(chosen.folder.path / "recipe.toml"))
     assert again.folder.read_json("run.json").get("prepared") is None  # it was asked for
     assert fingerprint(again) == fingerprint(chosen)

@@ -39,7 +39,7 @@ LAYERS = [
         *("confident", "curve_fit"),
     ],
     [
-        *("trainer", "ahead", "loss_scale", "time_limit", "records", "checkpoint", "features", "sheet"),
+        *("trainer", "ahead", "compiled", "loss_scale", "time_limit", "records", "checkpoint", "features", "sheet"),
         "tensor_file",
         *("solve", "logistic", "scaled", "head_sgd", "run", "run_names", "progress", "screen", "terminal"),
         *("epoch_log", "epoch_table", "feature_store", "notebook"),
@@ -62,7 +62,7 @@ LAYERS = [
             "predict_ranks",
         ),
         *("prediction_rows", "forms", "vote", "template", "preview", "report", "plots", "class_sheet", "branch"),
-        *("studies", "sweeps", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once"),
+        *("studies", "sweeps", "evidence", "doctor", "trunk", "validation", "ranking", "saving", "decode_once", "pace"),
         *("caution", "likeness"),
         *("labelling", "serving"),
         *("label_errors", "learning_curve"),

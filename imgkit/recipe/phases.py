@@ -69,7 +69,7 @@ _NEEDS = {
         "Give what is to grow, for example augment.rotate=10.",
     ),
     **dict.fromkeys(
-        ("train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "model.drop_path"),
+        ("train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "train.compile", "model.drop_path"),
         ("only the head trains", 'Leave it out, or train more: train = "all" in the phase.'),
     ),
 }
@@ -224,7 +224,8 @@ def _used(recipe: Recipe, phase: PhaseSettings) -> set[str]:
     used -= {"schedule.step_on"} if _holds(settings.schedule) else set()
     used -= {"augment.ramp"} if phase.views else set()
     if phase.train == "head":
-        used -= {"train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "model.drop_path"}
+        used -= {"train.layer_decay", "train.batch_norm", "train.grad_checkpointing", "train.compile"}
+        used -= {"model.drop_path"}
     return {key for key in used if _may_read(recipe, phase, key)}
 
 

@@ -122,6 +122,7 @@ class TrainSettings(Strict):
     # the images of all processes
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of averaged weights; 0: no averaging
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # a group's rate: lr * layer_decay**depth below the head
+    compile: bool = False  # by torch, a minute or more at the start of a phase
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: the faster, measured once, then kept
 
 

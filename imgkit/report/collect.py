@@ -276,15 +276,22 @@ def _summary(folder: RunFolder) -> RunSummary:
 
 
 def _likeness(folder: RunFolder, about: Mapping[str, Any]) -> str:
-    """Model, weights and the values of the recipe, without the seed and without what the fingerprint stands for."""
+    """Model, weights and the values of the recipe, without the seed and without what the fingerprint stands for.
+
+    What a measurement chose is left out, too.
+    """
     file = folder.path / "recipe.toml"
     if not file.exists():
         return ""
     recipe = tomllib.loads(file.read_text(encoding="utf-8"))
-    aside = (*PLACES, "prepared") if "prepared" in about else PLACES  # that was chosen by a measurement, like a format
-    data = {key: value for key, value in recipe.get("data", {}).items() if key not in aside}
-    kept = {key: value for key, value in recipe.items() if key not in ("seed", "run")} | {"data": data}
+    data = _without(recipe.get("data", {}), *PLACES, *(["prepared"] if "prepared" in about else []))
+    train = _without(recipe.get("train", {}), *(["precision"] if (about.get("format") or {}).get("measured") else []))
+    kept = {key: value for key, value in recipe.items() if key not in ("seed", "run")} | {"data": data, "train": train}
     return json.dumps([about["model"], about["weights"]["sha256"], kept], sort_keys=True)
+
+
+def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in keys}
 
 
 def scored_splits(evaluations: Iterable[str], best: str | None) -> dict[str, str]:

@@ -23,6 +23,7 @@ MEMORY = "study.json"
 SCHEMA = 1
 _SHOWN = 3  # values of a run that are named
 _MACHINE = "run."  # keys that change nothing that is learned
+_MEASURED = ("data.prepared", "train.precision")  # that are "auto" until a run has chosen
 
 
 @dataclass
@@ -122,7 +123,7 @@ def _differences(asked: Asked, run: Planned) -> list[str]:
     return [
         f"{key} {value_text(was)} there, {value_text(is_)} here"
         for key, (was, is_) in pairs.items()
-        if was != is_ and not key.startswith(_MACHINE) and not (key == "data.prepared" and is_ == "auto")
+        if was != is_ and not key.startswith(_MACHINE) and not (key in _MEASURED and is_ == "auto")
     ]
 
 

@@ -21,6 +21,7 @@ TRAIN = {
     "sampler": st.sampled_from(["uniform", "balanced", "sqrt"]),
     "exact_world": st.none() | st.just(1),  # what divides any batch
     "grad_checkpointing": st.booleans(),
+    "compile": st.booleans(),
     "optimizer": st.sampled_from(["sgd", "adamw", "none"]).filter(lambda name: name != "none"),
     "momentum": st.none() | UNIT,
     "betas": st.none() | st.lists(SHARE, min_size=2, max_size=3),

@@ -193,6 +193,7 @@ ELSEWHERE = {
     "data.max_pixels": "data/test_load.py::test_max_pixels",
     "model.weights": "models/test_create.py::test_a_file_gives_all_but_the_head",
     "train.exact_world": "test_shares.py::test_ordered_sums_have_the_same_bits_whoever_has_which_shard",
+    "train.compile": "test_compiled.py::test_updates_are_those_of_the_network_but_for_rounding",
     "train.grad_checkpointing": "models/test_recompute.py::test_loss_gradient_and_statistics_are_the_same",
     "budget.size": "test_budget.py::test_limits_on_a_command",
     "budget.params": "test_budget.py::test_limits_on_a_command",

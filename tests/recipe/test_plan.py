@@ -369,7 +369,7 @@ UNUSED = [
             f"{key} = {value} (--set) is not used: only the head trains",
             'Leave it out, or train more: train = "all" in the phase.',
         )
-        for key, value in (("train.batch_norm", '"train"'), ("model.drop_path", "0.3"))
+        for key, value in (("train.batch_norm", '"train"'), ("model.drop_path", "0.3"), ("train.compile", "true"))
     ),
     (
         ALL + SOLVED + "ema = 0.5\n",

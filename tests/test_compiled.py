@@ -1,0 +1,97 @@
+"""The compiled network of updates: the network's answers, the same bits after a resume, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracle import fingerprint, short_run
+from torch import nn
+
+import imgkit
+from imgkit import compiled
+from imgkit.compiled import check_compile
+from imgkit.errors import DeviceError, UsageError
+from imgkit.experiment import Experiment
+
+CPU = torch.device("cpu")
+
+
+class Phase:
+    """What is read of a phase's plan."""
+
+    name = "all"
+
+    def __init__(self, **settings: object) -> None:
+        self.settings: Any = type("Settings", (), {"compile": True, "grad_checkpointing": False, **settings})
+
+
+@pytest.fixture
+def uncompilable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a compiler."""
+
+    def fails(model: nn.Module, **_: object) -> Any:  # noqa: ANN401
+        def run(images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("No working C++ compiler found")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", fails)
+
+
+def test_what_it_does_not_go_with() -> None:
+    phases: Any = [Phase(grad_checkpointing=True)]
+    with pytest.raises(UsageError, match="asks for compile and for grad_checkpointing"):
+        check_compile(phases, CPU, 1)
+    several: Any = [Phase()]
+    with pytest.raises(UsageError, match="for one process, and here are 2"):
+        check_compile(several, CPU, 2)
+    plain: Any = [Phase(compile=False)]
+    check_compile(plain, torch.device("meta"), 2)
+
+
+@pytest.mark.usefixtures("uncompilable")
+def test_without_a_compiler_it_is_said_before_the_run_begins(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"cannot compile this network here: No working C\+\+ compiler") as caught:
+        short_run(tmp_path, "train.compile=true")
+    assert "g++" in caught.value.hint
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_error_of_the_network_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        compiled.compiled(nn.Linear(3, 2))(torch.ones(1, 2))
+
+
+def losses(run: imgkit.Run) -> list[float]:
+    return [row["train_loss"] for row in run.folder.history()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_updates_are_those_of_the_network_but_for_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a resume goes on to the same bits, though another process compiles again."""
+    sets = ("phases.all.epochs=3", "train.micro_batch=none", "save.every_steps=none")
+    plain = short_run(tmp_path / "plain", *sets)
+    whole = short_run(tmp_path / "whole", *sets, "train.compile=true")
+    assert losses(whole) == pytest.approx(losses(plain), rel=1e-3)
+    assert losses(whole) != losses(plain), "other kernels round otherwise"
+
+    enough = Experiment._close_epoch_if_due
+
+    def stop(experiment: Experiment, *given: Any) -> None:  # noqa: ANN401
+        enough(experiment, *given)
+        if len(experiment.progress.history) == 3:
+            experiment._saver.settle()
+            raise imgkit.ImgkitError("stop")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Experiment, "_close_epoch_if_due", stop)
+        with pytest.raises(imgkit.ImgkitError, match="stop"):
+            short_run(tmp_path / "cut", *sets, "train.compile=true")
+    resumed = imgkit.resume("run", out=tmp_path / "cut" / "runs")
+    assert fingerprint(resumed) == fingerprint(whole)
+    assert json.loads((resumed.folder.path / "status.json").read_text())["state"] == "finished"

@@ -1,0 +1,78 @@
+"""As many loader processes as a network needs, where a measurement says so."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_decode_once import decided
+
+from imgkit import pace
+from imgkit.pace import Times, with_loaders
+from imgkit.screen import Screen
+from imgkit.setup import Setup
+
+Chosen = Callable[..., tuple[Setup, str]]
+
+
+@pytest.fixture
+def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chosen:
+    """The setup with its loaders, and what was said, for times in ms."""
+
+    def choose(
+        cores: int, picture: float, update: float, *sets: str, device: str = "cpu", least: int = 1, uses: int = 1
+    ) -> tuple[Setup, str]:
+        setup, _ = decided(tmp_path, monkeypatch, "data.prepared=none", *sets, workers=())
+        monkeypatch.setattr("os.cpu_count", lambda: cores)
+        monkeypatch.setattr(pace, "LEAST_USES", uses)
+        monkeypatch.setattr(pace, "picture_times", lambda *_: Times(picture / 1000, 9.0, 9.0))
+        monkeypatch.setattr(pace, "update_seconds", lambda _: update / 1000)
+        text = io.StringIO()
+        setup = replace(setup, workers=least, device=torch.device(device))
+        found = with_loaders(setup, Screen(file=text, width=400))
+        return found, text.getvalue() if found is not setup else "as it was"
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("cores", "device", "picture", "update", "workers"),
+    [
+        (16, "meta", 20.0, 5.0, 5),  # four keep up, one to spare
+        (16, "meta", 100.0, 1.0, 16),
+        (16, "meta", 0.1, 5.0, 1),
+        (16, "cpu", 20.0, 5.0, 4),  # of 16 cores, those that load do not compute: 4 / (1 + 4 / 16) and a quarter
+        (16, "cpu", 900.0, 1.0, 15),
+        (2, "cpu", 900.0, 1.0, 1),
+    ],
+)
+def test_as_many_as_keep_up(
+    chosen: Chosen, cores: int, device: str, picture: float, update: float, workers: int
+) -> None:
+    setup, said = chosen(cores, picture, update, device=device)
+    assert setup.workers == workers
+    assert (f"{workers} loader processes: a picture takes {picture:.1f} ms to load" in said) == (workers > 1)
+
+
+def test_where_nothing_is_measured(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
+    for sets, how in (
+        (("run.workers=3",), {}),
+        (("run.deterministic=true",), {}),
+        ((), {"uses": 10**6}),
+        ((), {"least": 16}),
+    ):
+        setup, said = chosen(16, 900.0, 1.0, *sets, **how)
+        assert (setup.workers, said) == (how.get("least", 1), "as it was")
+
+
+def test_a_setup_is_measured_in_earnest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = pace.picture_times
+    setup, _ = decided(tmp_path, monkeypatch, "data.prepared=none", workers=())
+    monkeypatch.setattr(pace, "picture_times", times)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(pace, "LEAST_USES", 1)
+    found = with_loaders(replace(setup, workers=1), Screen(quiet=True))
+    assert 1 <= found.workers <= 7
+    assert 0 < found.about["loaders"]["picture_s"] < 1
