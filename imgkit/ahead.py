@@ -19,10 +19,12 @@ class Ahead:
     Args:
         batches: in the processor's memory.
         device: where they are used.
+        whole: whether they are used whole; else only their copy in memory that does not move is made ahead, since a
+            batch that is used in parts may be one for which the device has no room.
     """
 
-    def __init__(self, batches: Iterator[Batch], device: torch.device) -> None:
-        self._batches, self._device = batches, device
+    def __init__(self, batches: Iterator[Batch], device: torch.device, *, whole: bool = True) -> None:
+        self._batches, self._device, self._whole = batches, device, whole
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._next: Batch | None = None
         self._error: Exception | None = None
@@ -32,7 +34,7 @@ class Ahead:
         return self
 
     def __next__(self) -> Batch:
-        """The next batch: on the device if it was fetched, but for its ids.
+        """The next batch: on the device if it was fetched and is used whole, but for its ids.
 
         Raises:
             Exception: what the loader raised, as this batch was fetched or now.
@@ -45,8 +47,13 @@ class Ahead:
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
         for tensor in (found.images, found.targets):
-            tensor.record_stream(current)  # its memory is another's once that has used it, not before
+            if tensor.is_cuda:
+                tensor.record_stream(current)  # its memory is another's once that has used it, not before
         return found
+
+    def close(self) -> None:
+        """Let go of a batch that nobody will use."""
+        self._next, self._batches = None, iter(())
 
     def fetch(self) -> None:
         """Begin to send the next batch, if the device computes beside this process; an error waits for its turn."""
@@ -61,4 +68,5 @@ class Ahead:
             self._error = error
 
     def _sent(self, values: Tensor) -> Tensor:
-        return values.pin_memory().to(self._device, non_blocking=True)
+        pinned = values.pin_memory()
+        return pinned.to(self._device, non_blocking=True) if self._whole else pinned

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from imgkit.errors import DeviceError, UsageError, brief
+from imgkit.errors import DeviceError, UsageError, brief, ran_out
 from imgkit.recipe.plan import PhasePlan
 
 Run = Callable[[Tensor], Tensor]
@@ -30,7 +30,11 @@ def compiled(model: nn.Module) -> Run:
         try:
             answers: Tensor = run(images)
         except (TorchDynamoException, RuntimeError) as error:
-            if not isinstance(error, TorchDynamoException) and "compil" not in str(error).lower():
+            said = str(error)
+            if "Expected more than 1 value per channel" in said:  # torch's own words for a batch norm, in a wrapping
+                raise ValueError(said) from error
+            by_compiler = isinstance(error, TorchDynamoException) or "C++ compiler" in said or "Triton" in said
+            if ran_out(error) or not by_compiler:
                 raise
             why = f"torch {torch.__version__} cannot compile this network here: {brief(error)}"
             hint = "For a processor it needs a C++ compiler (g++), for a GPU Triton. Or leave it out:  "
@@ -40,8 +44,8 @@ def compiled(model: nn.Module) -> Run:
     return answered
 
 
-def check_compile(phases: Iterable[PhasePlan], device: torch.device, ranks: int) -> None:
-    """See that what phases ask to be compiled can be, by compiling a small layer.
+def check_compile(phases: Iterable[PhasePlan], device: torch.device, ranks: int, *, dry_run: bool = False) -> None:
+    """See that what phases ask to be compiled can be, by compiling a small layer if this is no dry run.
 
     Raises:
         UsageError: if it does not go with what else is asked for.
@@ -57,6 +61,6 @@ def check_compile(phases: Iterable[PhasePlan], device: torch.device, ranks: int)
             )
     if asked and ranks > 1:
         raise UsageError(f"train.compile is for one process, and here are {ranks}.", f"Leave it out:  {_WITHOUT}")
-    if asked:
+    if asked and not dry_run:
         layer = nn.Linear(2, 2).to(device)
         compiled(layer)(torch.ones(2, 2, device=device)).sum().backward()

@@ -134,9 +134,14 @@ class _Follower(ExitStack):
         require_same_plugins(folder, self._plugins)
         setup = self._setup = reopen(folder, fresh=False, workers=None, screen=Screen(quiet=True))
         model = copy.deepcopy(setup.model)  # what is scored may be other weights than those that train
-        self._scene = Scene(model, setup.reader(), setup.device)
-        self.callback(self._scene.reader.close)
+        self._take(Scene(model, setup.reader(), setup.device))
         self._world.wait()
+
+    def _take(self, scene: Scene) -> None:
+        if self._scene is not None:
+            self._scene.reader.close()
+        self._scene = scene
+        self.callback(scene.reader.close)
 
     def _see(self, message: Mapping[str, Any], files: Mapping[str, Tensor]) -> None:
         """Take up a finished network and a table of images."""
@@ -151,8 +156,7 @@ class _Follower(ExitStack):
             workers=choose_workers(message["workers"], device, ranks_here()),
             max_pixels=message["max_pixels"],
         )
-        self._scene = Scene(loaded.model, reader, device)
-        self.callback(reader.close)
+        self._take(Scene(loaded.model, reader, device))
 
     def _predict(self, message: Mapping[str, Any], files: Mapping[str, Tensor]) -> None:
         """Take up a finished network, to label the files that come."""

@@ -1,4 +1,4 @@
-"""How fast pictures are loaded and updates made here, measured in a second; and how many processes should load them."""
+"""How fast pictures are loaded and updates made here, measured; and how many processes should load them."""
 
 import copy
 import math
@@ -17,16 +17,18 @@ from imgkit.data.index import Ints
 from imgkit.data.prepared import prepare
 from imgkit.depthwise import quick_depthwise
 from imgkit.errors import ran_out
+from imgkit.models.freeze import set_trainable
 from imgkit.recipe.plan import PhasePlan
 from imgkit.recipe.schema import Recipe
 from imgkit.screen import Screen
 from imgkit.setup import Setup
-from imgkit.world import ranks_here
+from imgkit.world import ranks, ranks_here
 
 _SAMPLE = 12  # pictures that are timed
 _ROUNDS = 2  # the first one also reads the files from the disk
 _WRITTEN = 200e6  # bytes a second of the disk, assumed
 _STEPS = 3  # trial updates
+_FEW = 8  # pictures of one on a CPU
 LEAST_USES = 2_000
 """Pictures that a run decodes, below which nothing is measured: no decoder takes 15 ms a picture."""
 _SPARE = 1.25  # times the loaders that just keep up
@@ -48,7 +50,10 @@ def with_loaders(setup: Setup, screen: Screen) -> Setup:
         return setup
     rows, side = setup.index.rows("train"), setup.prepared
     times, update = picture_times(setup, rows, side or setup.preprocessing.size[0]), update_seconds(setup)
-    picture = times.direct if side is None else times.prepared
+    if update is None:
+        return setup
+    once = 0.0 if used >= 2 * len(rows) else times.make  # for fewer uses no store is made
+    picture = times.direct if side is None else times.prepared + once
     keep_up = picture / update
     if setup.device.type == "cpu":  # each takes a core of the network's
         keep_up /= 1 + keep_up / cores
@@ -58,7 +63,7 @@ def with_loaders(setup: Setup, screen: Screen) -> Setup:
             f"{workers} loader processes: a picture takes {picture * 1000:.1f} ms to load, and {update * 1000:.1f} ms "
             "of an update; for another number:  --workers N"
         )
-    about = {"workers": workers, "picture_s": picture, "update_s": update}
+    about = {"workers": workers, "ranks": ranks_here(), "picture_s": picture, "update_s": update}
     return replace(setup, workers=workers, about={**setup.about, "loaders": about})
 
 
@@ -86,6 +91,8 @@ class Times:
             each = (self.direct - self.prepared) / cores
         else:
             loaders, update = max(1, setup.workers), update_seconds(setup)
+            if update is None:
+                return 0.0
             each = max(update, self.direct / loaders) - max(update, self.prepared / loaders)
         return used * each - missing * self.make / (cores if setup.workers else 1)
 
@@ -114,14 +121,20 @@ def picture_times(setup: Setup, rows: Ints, side: int) -> Times:
     return Times(*(sum(times) / len(times) for times in (direct, prepared, make)))
 
 
-def update_seconds(setup: Setup) -> float:
-    """Seconds of an update a picture, on a device of its own: the fastest of some on a copy of the network."""
-    phase = next(phase for phase in reversed(setup.plan.phases) if phase.lr is not None)
-    images = phase.settings.micro_batch or phase.settings.batch_size
+def update_seconds(setup: Setup) -> float | None:
+    """Seconds of an update a picture: the fastest of some on a copy of the network; None where memory runs out.
+
+    A CPU is tried with at most 8 pictures, a device of its own memory with those of a forward pass.
+    """
+    phases = [phase for phase in setup.plan.phases if uses_of(setup.recipe, phase, phase.first_step)]
+    phase = phases[-1]
+    images = phase.settings.micro_batch or phase.settings.batch_size // ranks()
+    images = max(2, min(images, _FEW) if setup.device.type == "cpu" else images)  # batch norm wants two
     shape = images, setup.preprocessing.channels, *setup.preprocessing.size
     taken = []
     try:
         model = copy.deepcopy(setup.model).train()
+        set_trainable(model, phase.train)
         batch = torch.zeros(shape, device=setup.device).contiguous(memory_format=torch.channels_last)
         for _ in range(_STEPS):
             began = time.perf_counter()
@@ -134,5 +147,5 @@ def update_seconds(setup: Setup) -> float:
     except Exception as error:
         if not ran_out(error):
             raise
-        return float("inf")  # what does not fit is told by a later check
+        return None  # what does not fit is told by a later check
     return min(taken) / images

@@ -58,7 +58,7 @@ def choose_format(
 ) -> Format:
     """The number format of updates, decided once; a `smoke` run is too short to measure for.
 
-    What was measured is remembered in the cache folder, by machine, threads, versions, network and size of the images.
+    Times are remembered in the cache folder, by machine, threads, versions, network and size of the images.
     `phases` are those whose updates go through the network.
     """
     asked = recipe.train.precision
@@ -72,63 +72,71 @@ def choose_format(
     batches = [phase.settings.micro_batch or phase.settings.batch_size for phase in phases]
     if not batches:
         return Format(None, "float32: no update goes through the network")
-    shape = max(batches), recipe.model.in_chans, *image_size
-    file = _file(model, device, shape)
-    found = _remembered(file)
-    if found is None:
-        found = measure_format(model, device, shape)
-        _remember(file, found)
-    return found
+    return measure_format(model, device, (max(batches), recipe.model.in_chans, *image_size))
 
 
 def measure_format(model: nn.Module, device: torch.device, shape: tuple[int, ...]) -> Format:
     """The faster format for training: bfloat16 autocast, if its answers are near float32's, or float32.
 
-    Tried on a copy of the model, forward and backward, before the first step. A GPU is tried with all images of a
-    forward pass, `shape` (B, C, H, W), or as many halvings fewer as fit: on few, the start of each kernel takes its
-    time and not the arithmetic. A CPU is tried with at most 8. A GPU that only emulates bfloat16 is tried with float16
-    instead; a CPU never is.
+    Tried on a copy of the model, forward and backward, before the first step; times of earlier trials are remembered,
+    and answers compared each time. A GPU is tried with all images of a forward pass, `shape` (B, C, H, W), or as many
+    halvings fewer as fit: on few, the start of each kernel takes its time and not the arithmetic. A CPU is tried with
+    at most 8. A GPU that only emulates bfloat16 is tried with float16 instead; a CPU never is.
     """
     half, (batch, *rest) = has_half(device), shape
     if half is None and device.type == "cpu":
         return Format(None, "float32: this processor has no bfloat16 instructions")
     if half is None:
         return Format(None, "float32: bfloat16 is not tried on mps")
-    name = format_name(half)
+    name, file = format_name(half), _file(model, device, shape)
     tried = max(2, batch if device.type == "cuda" else min(batch, _FEW))
-    while (times := _trial(model, device, (tried, *rest), half)) is None:
-        if tried == 2:
+    trial = _remembered(file)
+    while trial is None:
+        trial = _trial(model, device, (tried, *rest), half)
+        if trial is not None:
+            _remember(file, trial)
+        elif tried == 2:
             return Format(None, f"float32: out of memory in trial steps of 2 images on {device}")
         tried = max(2, tried // 2)
-    slow, fast, away = times
-    seconds = f"{fast * 1000:.0f} ms against {slow * 1000:.0f} ms a trial step of {tried} images in float32"
-    if not fast <= _FASTER * slow:
+    seconds = f"{trial.half * 1000:.0f} ms against {trial.exact * 1000:.0f} ms a trial step of {trial.images} images"
+    seconds += f" in float32, measured on {trial.date}"
+    if not trial.half <= _FASTER * trial.exact:
         return Format(None, f"float32: {name} is not clearly faster here ({seconds})", measured=True)
+    away = _away(copy.deepcopy(model), _images(device, (min(trial.images, _FEW), *rest)), half)
     if not away <= _WITHIN:  # NaN is not
-        return Format(
-            None, f"float32: {name} gives other logits, {away:.0%} of their size away ({seconds})", measured=True
-        )
+        far = f"float32: {name} gives other logits, {away:.0%} of their size away ({seconds})"
+        return Format(None, far, measured=True)
     return Format(half, f"{name}: {seconds}", measured=True)
 
 
-def _trial(
-    model: nn.Module, device: torch.device, shape: tuple[int, ...], half: torch.dtype
-) -> tuple[float, float, float] | None:
-    """The quickest step in float32 and in `half`, and how far logits are apart; None where memory runs out."""
+class _Trial(NamedTuple):
+    """The quickest step of each format, in seconds, with so many images."""
+
+    exact: float
+    half: float
+    images: int
+    date: str
+
+
+def _images(device: torch.device, shape: tuple[int, ...]) -> torch.Tensor:
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return noise.to(device).contiguous(memory_format=torch.channels_last)
+
+
+def _trial(model: nn.Module, device: torch.device, shape: tuple[int, ...], half: torch.dtype) -> _Trial | None:
+    """The times of steps in float32 and in `half`, on a copy of the model; None where memory runs out."""
     slow = fast = float("inf")
     try:
-        trial = copy.deepcopy(model).train()
-        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        images = images.to(device).contiguous(memory_format=torch.channels_last)
+        trial, images = copy.deepcopy(model).train(), _images(device, shape)
         for number in range(1 + _TRIALS):  # in turn: what else the machine does then meets both
             times = step_seconds(trial, images, None), step_seconds(trial, images, half)
             if number:
                 slow, fast = min(slow, times[0]), min(fast, times[1])
-        return slow, fast, _away(trial, images, half)
     except Exception as error:
         if not ran_out(error):
             raise
         return None
+    return _Trial(slow, fast, len(images), f"{datetime.now(UTC):%Y-%m-%d}")
 
 
 def _away(model: nn.Module, images: torch.Tensor, half: torch.dtype) -> float:
@@ -153,18 +161,16 @@ def _file(model: nn.Module, device: torch.device, shape: tuple[int, ...]) -> Pat
     return cache_folder() / "trials" / f"{name}.json"
 
 
-def _remembered(file: Path) -> Format | None:
-    """What an earlier run measured; None where none has, or the file is not whole."""
+def _remembered(file: Path) -> _Trial | None:
+    """The times of an earlier run; None where there are none, or the file is not whole."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return Format(FORMATS[found["precision"]], f"{found['why']}, measured on {found['date']}", measured=True)
+        times = float(found["exact"]), float(found["half"])
+        return _Trial(*times, int(found["images"]), str(found["date"]))
     return None
 
 
-def _remember(file: Path, found: Format) -> None:
-    if not found.measured:
-        return
-    told = {"precision": format_name(found.autocast), "why": found.why, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+def _remember(file: Path, trial: _Trial) -> None:
     with suppress(OSError):  # the cache may be read-only, or full: the next run measures again
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(file, json.dumps(told).encode())
+        replace_bytes(file, json.dumps(trial._asdict()).encode())

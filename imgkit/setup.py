@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from imgkit.data.load import LoadedData
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import count
 from imgkit.data.sampling import row_weights
-from imgkit.device import out_of_memory
+from imgkit.device import choose_workers, out_of_memory
 from imgkit.errors import DeviceError, DivergedError, printable
 from imgkit.features import BATCH, head_layer
 from imgkit.losses import LabelFacts, Loss, make_loss
@@ -38,7 +38,7 @@ from imgkit.screen import Screen
 from imgkit.shares import Shards, slice_of
 from imgkit.signals import Watched
 from imgkit.trainer import Trainer
-from imgkit.world import current
+from imgkit.world import current, ranks_here
 
 _LARGE = 15_000_000  # parameters; measured: tf_efficientnet_lite0 (4.7) trains at 39 images a second on two cores
 _NAMED = 3  # files of a batch that diverged
@@ -164,12 +164,16 @@ class Setup:
             raise DivergedError(f"{error.message} Images: {', '.join(names)}{more}.", error.hint) from error
 
     def reader(self) -> EvalReader:
-        """Reads pictures to be scored; the caller closes it."""
+        """Reads pictures to be scored; the caller closes it.
+
+        By no more processes than the rule gives, since they stay beside those that a measurement added for training.
+        """
+        rule = choose_workers(self.recipe.run.workers, self.device, ranks_here())
         return EvalReader(
             self.index,
             preprocessing=self.preprocessing,
             batch_size=BATCH,
-            workers=self.workers,
+            workers=min(self.workers, rule),
             max_pixels=self.recipe.data.max_pixels,
             warn=self.warn,
         )
@@ -181,9 +185,9 @@ class Setup:
 
         A `reader` that is given stays open.
         """
-        own = self.reader()
-        with closing(own), watched(f"scoring {what}{split}") as progress:
-            return score(model, reader or own, self.index.rows(split), device=self.device, progress=progress)
+        used = closing(self.reader()) if reader is None else nullcontext(reader)
+        with used as pictures, watched(f"scoring {what}{split}") as progress:
+            return score(model, pictures, self.index.rows(split), device=self.device, progress=progress)
 
     def loss_of(self, phase: PhasePlan) -> Loss:
         """The loss of a phase on the training labels, with the weights that run.json has."""

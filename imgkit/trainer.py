@@ -5,7 +5,7 @@ by (seed, s), and every rate is a function of `s`, so nothing has to be remember
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -164,13 +164,14 @@ class Trainer:
         shards: Shards = ALONE,
     ) -> Iterator[Update]:
         """As `train`, at the rate of the head group that `rate` gives for each step; rank 0's decides for all."""
-        loss_of, self._coming = self.loss_of(phase), Ahead(batches, self.device)
-        for step in range(start, phase.stop):
-            with shards.joint(rate(step)) as joint:
-                update = self._update(phase, next(self._coming), step, joint["lr"], loss_of, shards)
-                if phase.ends_epoch(update.step):
-                    shards.check(self.model, update.step)
-            yield update
+        loss_of, whole = self.loss_of(phase), phase.settings.micro_batch is None
+        with closing(Ahead(batches, self.device, whole=whole)) as self._coming:
+            for step in range(start, phase.stop):
+                with shards.joint(rate(step)) as joint:
+                    update = self._update(phase, next(self._coming), step, joint["lr"], loss_of, shards)
+                    if phase.ends_epoch(update.step):
+                        shards.check(self.model, update.step)
+                yield update
 
     def _update(self, phase: PhasePlan, batch: Batch, step: int, lr: float, loss_of: Loss, shards: Shards) -> Update:
         assert self._optimizer is not None
@@ -198,8 +199,8 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None and not overflowed:
             self.averaged.update(self.model, step=step)
-        images, _ = shards.images(len(batch.ids), phase.settings.batch_size)
-        return Update(step + 1, loss, norm, lr, images, overflowed, hits)
+        n, _ = shards.images(len(batch.ids), phase.settings.batch_size)
+        return Update(step + 1, loss, norm, lr, n, overflowed, hits)
 
     def _backward(self, phase: PhasePlan, batch: Batch, step: int, loss_of: Loss, shards: Shards) -> tuple[float, Hits]:
         """Add up the gradient of the batch's mean loss over shards and micro-batches; returns that loss, and the hits.
@@ -209,7 +210,8 @@ class Trainer:
         n, size = shards.images(len(batch.ids), phase.settings.batch_size)
         mix = draw_mix(phase.augment, key(self.seed, "mix", step), self.preprocessing.size, phase.strength(step))
         given = Given.of(batch, size * len(shards.own), mixed=mix is not None)
-        parts, sums, found = _parts(size, phase.settings.micro_batch or size), ShardSums(self.model, shards), []
+        micro, sums, found = phase.settings.micro_batch or size, ShardSums(self.model, shards), []
+        parts = [slice(row, min(row + micro, size)) for row in range(0, size, micro)]
         for place, shard in enumerate(shards.own):
             loss, hits = 0.0, NO_HITS
             for part, rows in enumerate(parts):
@@ -330,11 +332,6 @@ class Trainer:
                     optimizer.state[parameter] = {
                         slot: _placed(value, parameter, group) for slot, value in self._slots[name].items()
                     }
-
-
-def _parts(n: int, size: int) -> list[slice]:
-    """The rows of each micro-batch of a shard of `n`."""
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def _placed(value: object, parameter: Tensor, group: Mapping[str, Any]) -> object:

@@ -60,6 +60,37 @@ def test_without_a_compiler_it_is_said_before_the_run_begins(tmp_path: Path) -> 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("CUDA error: device-side assert\nCompile with `TORCH_USE_CUDA_DSA` to enable assertions.", RuntimeError),
+        ("backend='inductor' raised: CUDA out of memory", RuntimeError),
+        ("Expected more than 1 value per channel when training, got input size [1, 4]", ValueError),
+        ("InvalidCxxCompiler: No working C++ compiler found", DeviceError),
+    ],
+)
+def test_what_is_not_the_compilers_is_not_blamed_on_it(
+    monkeypatch: pytest.MonkeyPatch, said: str, kind: type[Exception]
+) -> None:
+    def fails(model: nn.Module, **_: object) -> Any:  # noqa: ANN401
+        def run(images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError(said)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(kind) as caught:
+        compiled.compiled(nn.Flatten())(torch.ones(1, 2))
+    assert type(caught.value) is kind
+
+
+def test_a_dry_run_compiles_nothing(uncompilable: None) -> None:
+    phases: Any = [Phase()]
+    check_compile(phases, CPU, 1, dry_run=True)
+    with pytest.raises(DeviceError):
+        check_compile(phases, CPU, 1)
+
+
 def test_an_error_of_the_network_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):

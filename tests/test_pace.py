@@ -1,16 +1,19 @@
 """As many loader processes as a network needs, where a measurement says so."""
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from oracle import write_recipe
 from test_decode_once import decided
 
-from imgkit import pace
+from imgkit import finetune, pace
 from imgkit.pace import Times, with_loaders
+from imgkit.prepare import reopen
 from imgkit.screen import Screen
 from imgkit.setup import Setup
 
@@ -74,5 +77,35 @@ def test_a_setup_is_measured_in_earnest(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setattr(pace, "LEAST_USES", 1)
     found = with_loaders(replace(setup, workers=1), Screen(quiet=True))
-    assert 1 <= found.workers <= 7
-    assert 0 < found.about["loaders"]["picture_s"] < 1
+    about = found.about["loaders"]
+    assert 0 < about["picture_s"] < 1
+    assert 0 < about["update_s"] < 1
+    keep_up = about["picture_s"] / about["update_s"]
+    assert found.workers == about["workers"] == min(7, max(1, math.ceil(1.25 * keep_up / (1 + keep_up / 8))))
+
+
+def test_where_memory_runs_out_the_rule_stays(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    seconds = pace.update_seconds
+    setup, _ = chosen(2, 900.0, 1.0)
+    monkeypatch.setattr("torch.zeros", full)
+    assert seconds(setup) is None
+    monkeypatch.setattr(pace, "update_seconds", lambda _: None)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    assert with_loaders(setup, Screen(quiet=True)) is setup
+    assert Times(9.0, 1.0, 1.0).saved(replace(setup, device=torch.device("meta")), 100, 0) == 0.0
+
+
+def test_a_resume_takes_the_number_on_the_same_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    how = {"recipe": write_recipe(tmp_path), "data": "synthetic:3x16", "out": tmp_path / "runs", "name": "run"}
+    run = finetune("test_resnet", **how)
+    about = run.folder.read_json("run.json")
+    for ranks, workers in ((1, 5), (2, 1)):
+        run.folder.write_json("run.json", about | {"loaders": {"workers": 5, "ranks": ranks}})
+        found = reopen(run.folder, fresh=False, workers=None, screen=Screen(quiet=True))
+        assert found.workers == workers
+        assert found.reader()._workers == 1
+        assert reopen(run.folder, fresh=False, workers=0, screen=Screen(quiet=True)).workers == 0

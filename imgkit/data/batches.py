@@ -107,9 +107,9 @@ def train_batches(
 class EvalReader:
     """Reads pictures of an index without augmentation, pass after pass.
 
-    Worker processes are started by the first pass and stay until the reader is closed; a pass after that starts others,
-    who see what has been prepared meanwhile. After a fork the process that trains copies each page of memory that it
-    changes: so there is one, and not one an evaluation.
+    Worker processes are started by `start` or the first pass and stay until `close`, after which a pass starts others.
+    Prepared pictures are those that there were at their start. After a fork the process that trains copies each page
+    of memory that it changes: so there is one, and not one an evaluation.
 
     Args:
         index: where pictures and labels are.

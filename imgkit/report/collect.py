@@ -278,14 +278,14 @@ def _summary(folder: RunFolder) -> RunSummary:
 def _likeness(folder: RunFolder, about: Mapping[str, Any]) -> str:
     """Model, weights and the values of the recipe, without the seed and without what the fingerprint stands for.
 
-    What a measurement chose is left out, too.
+    Without the size of prepared pictures where a measurement chose it, and with the number format that was used.
     """
     file = folder.path / "recipe.toml"
     if not file.exists():
         return ""
     recipe = tomllib.loads(file.read_text(encoding="utf-8"))
     data = _without(recipe.get("data", {}), *PLACES, *(["prepared"] if "prepared" in about else []))
-    train = _without(recipe.get("train", {}), *(["precision"] if (about.get("format") or {}).get("measured") else []))
+    train = recipe.get("train", {}) | {"precision": (about.get("format") or {}).get("precision")}
     kept = {key: value for key, value in recipe.items() if key not in ("seed", "run")} | {"data": data, "train": train}
     return json.dumps([about["model"], about["weights"]["sha256"], kept], sort_keys=True)
 

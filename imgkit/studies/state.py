@@ -23,7 +23,6 @@ MEMORY = "study.json"
 SCHEMA = 1
 _SHOWN = 3  # values of a run that are named
 _MACHINE = "run."  # keys that change nothing that is learned
-_MEASURED = ("data.prepared", "train.precision")  # that are "auto" until a run has chosen
 
 
 @dataclass
@@ -117,13 +116,14 @@ def _differences(asked: Asked, run: Planned) -> list[str]:
     about = folder.read_json("run.json")
     there = load_recipe(str(folder.path / "recipe.toml")).recipe
     pairs: dict[str, tuple[object, object]] = {"verb": (about["verb"], asked.study.verb)}
+    measured = {"data.prepared"} | ({"train.precision"} if about.get("format", {}).get("measured") else set())
     pairs["smoke"] = (bool(about["smoke"]), asked.smoke)
     before, now = _values(there), _values(_as_written(run))
     pairs |= {key: (before.get(key), now.get(key)) for key in dict.fromkeys([*now, *before])}
     return [
         f"{key} {value_text(was)} there, {value_text(is_)} here"
         for key, (was, is_) in pairs.items()
-        if was != is_ and not key.startswith(_MACHINE) and not (key in _MEASURED and is_ == "auto")
+        if was != is_ and not key.startswith(_MACHINE) and not (key in measured and is_ == "auto")
     ]
 
 

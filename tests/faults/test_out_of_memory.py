@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_told_before_there_is_a_run(
         return 0.0
 
     fits, cpu = device._fits, torch.device("cpu")
-    monkeypatch.setattr(device, "_step_seconds", step)
+    monkeypatch.setattr(device, "step_seconds", step)
     monkeypatch.setattr(device, "_fits", lambda model, _, *given: fits(model, cpu, *given))
     check = device.check_memory
     gpu = torch.device("cuda")

@@ -82,6 +82,22 @@ def test_what_a_run_chose_by_a_measurement_is_no_other_value(tmp_path: Path, fou
         states(other, plan_runs(other))
 
 
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_number_format_is_another_value_only_where_it_was_asked_for(tmp_path: Path, measured: bool) -> None:
+    asked = ask(tmp_path)
+    folder = leave_run(asked)
+    text = (folder.path / "recipe.toml").read_text()
+    assert "\n[train]\n" in text
+    folder.write_text("recipe.toml", text.replace("\n[train]\n", '\n[train]\nprecision = "bfloat16"\n'))
+    about = folder.read_json("run.json")
+    folder.write_json("run.json", about | {"format": {"precision": "bfloat16", "measured": measured}})
+    if measured:
+        assert states(asked, plan_runs(asked)) == {"a-seed0": "done"}
+    else:
+        with pytest.raises(UsageError, match=r'train.precision "bfloat16" there, "auto" here'):
+            states(asked, plan_runs(asked))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
