@@ -141,6 +141,11 @@ ALONE = Shards()
 """A batch is one shard, computed here."""
 
 
+def parts_of(n: int, size: int) -> list[slice]:
+    """The rows of each micro-batch of a shard of `n`."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
 class Given(NamedTuple):
     """What this process was given of a batch: its own shards, and the partner of each picture where they are mixed."""
 

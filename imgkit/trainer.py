@@ -30,7 +30,7 @@ from imgkit.models.recompute import set_grad_checkpointing, statistics_kept
 from imgkit.optimizers import make_optimizer, set_rates
 from imgkit.recipe.plan import PhasePlan
 from imgkit.schedules import make_schedule
-from imgkit.shares import ALONE, Given, Shards, ShardSums
+from imgkit.shares import ALONE, Given, Shards, ShardSums, parts_of
 from imgkit.solve import Solution
 from imgkit.sync_norm import synced
 from imgkit.update_faults import diverged, finite, one_image_told
@@ -210,8 +210,7 @@ class Trainer:
         n, size = shards.images(len(batch.ids), phase.settings.batch_size)
         mix = draw_mix(phase.augment, key(self.seed, "mix", step), self.preprocessing.size, phase.strength(step))
         given = Given.of(batch, size * len(shards.own), mixed=mix is not None)
-        micro, sums, found = phase.settings.micro_batch or size, ShardSums(self.model, shards), []
-        parts = [slice(row, min(row + micro, size)) for row in range(0, size, micro)]
+        parts, sums, found = parts_of(size, phase.settings.micro_batch or size), ShardSums(self.model, shards), []
         for place, shard in enumerate(shards.own):
             loss, hits = 0.0, NO_HITS
             for part, rows in enumerate(parts):

@@ -14,11 +14,12 @@ from loading import Ints, naive, same, training, write_pictures
 from oracle import fingerprint, short_run
 from tally import Tally
 
-from imgkit import checkpoint, resume, trainer
+from imgkit import checkpoint, resume
 from imgkit.data import batches
 from imgkit.data.batches import Place, train_places
 from imgkit.data.index import Index
 from imgkit.keys import key, order
+from imgkit.shares import parts_of
 
 FAMILY = "T-P"
 CASES, STEPS, KEYS = 300, 40, 1000
@@ -116,7 +117,7 @@ def seen(index: Index, case: Case) -> Counter[str]:
     wrong = abs(len(found) - (case.stop - case.start))
     for step, batch in enumerate(found, case.start):
         expected = naive(index, step, case.batch_size, rows)
-        micro = [batch.ids[part] for part in trainer._parts(len(batch.ids), case.micro_batch)]
+        micro = [batch.ids[part] for part in parts_of(len(batch.ids), case.micro_batch)]
         right = same(batch, expected) and torch.equal(torch.cat(micro), expected.ids)
         wrong += 0 if right and max(map(len, micro)) <= case.micro_batch else len(expected.ids)
     return Counter(cases=1, samples=sum(len(batch.ids) for batch in found), wrong=wrong)
