@@ -80,7 +80,8 @@ class Trainer:
         self.preprocessing = preprocessing
         self.device = device
         self.autocast = autocast
-        self.seed, self.loss_of = seed, loss_of
+        self.seed = seed
+        self.loss_of = loss_of
         self.averaged: ModelEmaV3 | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._slots: dict[str, dict[str, Any]] = {}
@@ -199,8 +200,8 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None and not overflowed:
             self.averaged.update(self.model, step=step)
-        n, _ = shards.images(len(batch.ids), phase.settings.batch_size)
-        return Update(step + 1, loss, norm, lr, n, overflowed, hits)
+        images, _ = shards.images(len(batch.ids), phase.settings.batch_size)
+        return Update(step + 1, loss, norm, lr, images, overflowed, hits)
 
     def _backward(self, phase: PhasePlan, batch: Batch, step: int, loss_of: Loss, shards: Shards) -> tuple[float, Hits]:
         """Add up the gradient of the batch's mean loss over shards and micro-batches; returns that loss, and the hits.
