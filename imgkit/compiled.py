@@ -1,6 +1,7 @@
 """The network of updates compiled by torch: `train.compile = true`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -21,27 +22,34 @@ def compiled(model: nn.Module) -> Run:
     The function raises:
         DeviceError: if torch cannot compile the network.
     """
-    from torch._dynamo.exc import TorchDynamoException  # takes a second, which others need not pay
-
     torch.compiler.reset()
     run = torch.compile(model, dynamic=False, options={"deterministic": True})
 
     def answered(images: Tensor) -> Tensor:
-        try:
+        with _told():
             answers: Tensor = run(images)
-        except (TorchDynamoException, RuntimeError) as error:
-            said = str(error)
-            if "Expected more than 1 value per channel" in said:  # torch's own words for a batch norm, in a wrapping
-                raise ValueError(said) from error
-            by_compiler = isinstance(error, TorchDynamoException) or "C++ compiler" in said or "Triton" in said
-            if ran_out(error) or not by_compiler:
-                raise
-            why = f"torch {torch.__version__} cannot compile this network here: {brief(error)}"
-            hint = "For a processor it needs a C++ compiler (g++), for a GPU Triton. Or leave it out:  "
-            raise DeviceError(why, f"{hint}{_WITHOUT}") from error
         return answers
 
     return answered
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in one line that torch cannot compile; what else goes wrong inside stays what it is."""
+    from torch._dynamo.exc import TorchDynamoException  # takes a second, which others need not pay
+
+    try:
+        yield
+    except (TorchDynamoException, RuntimeError) as error:
+        said = str(error)
+        if "Expected more than 1 value per channel" in said:  # torch's own words for a batch norm, in a wrapping
+            raise ValueError(said) from error
+        by_compiler = isinstance(error, TorchDynamoException) or "C++ compiler" in said or "Triton" in said
+        if ran_out(error) or not by_compiler:
+            raise
+        why = f"torch {torch.__version__} cannot compile this network here: {brief(error)}"
+        hint = "For a processor it needs a C++ compiler (g++), for a GPU Triton. Or leave it out:  "
+        raise DeviceError(why, f"{hint}{_WITHOUT}") from error
 
 
 def check_compile(phases: Iterable[PhasePlan], device: torch.device, ranks: int, *, dry_run: bool = False) -> None:
@@ -62,5 +70,7 @@ def check_compile(phases: Iterable[PhasePlan], device: torch.device, ranks: int,
     if asked and ranks > 1:
         raise UsageError(f"train.compile is for one process, and here are {ranks}.", f"Leave it out:  {_WITHOUT}")
     if asked and not dry_run:
-        layer = nn.Linear(2, 2).to(device)
-        compiled(layer)(torch.ones(2, 2, device=device)).sum().backward()
+        layer = nn.Sequential(nn.Linear(2, 2), nn.GELU()).to(device)
+        answers = compiled(layer)(torch.ones(2, 2, device=device))
+        with _told():  # kernels of the backward pass are compiled when it comes
+            answers.sum().backward()

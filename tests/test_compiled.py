@@ -84,6 +84,21 @@ def test_what_is_not_the_compilers_is_not_blamed_on_it(
     assert type(caught.value) is kind
 
 
+@pytest.mark.slow
+def test_a_machine_without_a_compiler_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's own error, which for a linear layer comes in the backward pass alone."""
+    monkeypatch.setenv("CXX", "/nonexistent")
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nonexistent"))
+    phases: Any = [Phase()]
+    with pytest.raises(DeviceError, match=r"cannot compile this network here: .*No working C\+\+ compiler"):
+        check_compile(phases, CPU, 1)
+    layer = nn.Linear(2, 2)
+    answers = compiled.compiled(layer)(torch.ones(2, 2))
+    with pytest.raises(DeviceError, match="cannot compile"), compiled._told():
+        answers.sum().backward()
+
+
 def test_a_dry_run_compiles_nothing(uncompilable: None) -> None:
     phases: Any = [Phase()]
     check_compile(phases, CPU, 1, dry_run=True)
