@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from oracle import fingerprint, short_run
 from torch import nn
+from torchrun import ends, start
 
 import imgkit
 from imgkit import compiled
@@ -26,6 +29,17 @@ class Phase:
 
     def __init__(self, **settings: object) -> None:
         self.settings: Any = type("Settings", (), {"compile": True, "grad_checkpointing": False, **settings})
+
+
+def apart(test: Callable[..., None]) -> Callable[..., None]:
+    """In a fork: one that compiled has autograd's threads, after which none of its own forks could train."""
+
+    @wraps(test)
+    def run(tmp_path: Path, **given: object) -> None:
+        codes = ends(start(tmp_path, 1, lambda _: test(tmp_path=tmp_path, **given)), within_s=300)
+        assert codes == [0], (tmp_path / "said-0").read_text()
+
+    return run
 
 
 @pytest.fixture
@@ -85,18 +99,19 @@ def test_what_is_not_the_compilers_is_not_blamed_on_it(
 
 
 @pytest.mark.slow
-def test_a_machine_without_a_compiler_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@apart
+def test_a_machine_without_a_compiler_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With torch's own error, which for a linear layer comes in the backward pass alone."""
     monkeypatch.setenv("CXX", "/nonexistent")
     monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nonexistent"))
     phases: Any = [Phase()]
-    with pytest.raises(DeviceError, match=r"cannot compile this network here: .*No working C\+\+ compiler"):
-        check_compile(phases, CPU, 1)
-    layer = nn.Linear(2, 2)
-    answers = compiled.compiled(layer)(torch.ones(2, 2))
-    with pytest.raises(DeviceError, match="cannot compile"), compiled._told():
-        answers.sum().backward()
+    with torch._inductor.config.patch({"cpp.cxx": (None, "/nonexistent")}):
+        with pytest.raises(DeviceError, match=r"cannot compile this network here: .*No working C\+\+ compiler"):
+            check_compile(phases, CPU, 1)
+        layer = nn.Linear(2, 2)
+        answers = compiled.compiled(layer)(torch.ones(2, 2))
+        with pytest.raises(DeviceError, match="cannot compile"), compiled._told():
+            answers.sum().backward()
 
 
 def test_a_dry_run_compiles_nothing(uncompilable: None) -> None:
@@ -118,6 +133,7 @@ def losses(run: imgkit.Run) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@apart
 def test_updates_are_those_of_the_network_but_for_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a resume goes on to the same bits, though another process compiles again."""
     sets = ("phases.all.epochs=3", "train.micro_batch=none", "save.every_steps=none")
