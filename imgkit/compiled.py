@@ -26,7 +26,7 @@ def compiled(model: nn.Module) -> Run:
     run = torch.compile(model, dynamic=False, options={"deterministic": True})
 
     def answered(images: Tensor) -> Tensor:
-        with _told():
+        with compiler_told():
             answers: Tensor = run(images)
         return answers
 
@@ -34,7 +34,7 @@ def compiled(model: nn.Module) -> Run:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def compiler_told() -> Iterator[None]:
     """Say in one line that torch cannot compile; what else goes wrong inside stays what it is."""
     from torch._dynamo.exc import TorchDynamoException  # takes a second, which others need not pay
 
@@ -72,5 +72,5 @@ def check_compile(phases: Iterable[PhasePlan], device: torch.device, ranks: int,
     if asked and not dry_run:
         layer = nn.Sequential(nn.Linear(2, 2), nn.GELU()).to(device)
         answers = compiled(layer)(torch.ones(2, 2, device=device))
-        with _told():  # kernels of the backward pass are compiled when it comes
+        with compiler_told():  # kernels of the backward pass are compiled when it comes
             answers.sum().backward()

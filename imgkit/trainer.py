@@ -15,7 +15,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from imgkit.ahead import Ahead
-from imgkit.compiled import Run, compiled
+from imgkit.compiled import Run, compiled, compiler_told
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.depthwise import quick_depthwise
@@ -241,6 +241,7 @@ class Trainer:
         loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
         scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
         kept = statistics_kept(self.model) if self._recomputes else nullcontext()
+        kept = kept if self._run is None else compiler_told()  # nothing compiled is computed again
         again = synced(world if phase.settings.batch_norm == "sync" and self._recomputes else None)
         with kept, again, quick_depthwise(self.device, self.autocast):
             scaled.backward()

@@ -110,8 +110,31 @@ def test_a_machine_without_a_compiler_is_told_in_one_line(tmp_path: Path, monkey
             check_compile(phases, CPU, 1)
         layer = nn.Linear(2, 2)
         answers = compiled.compiled(layer)(torch.ones(2, 2))
-        with pytest.raises(DeviceError, match="cannot compile"), compiled._told():
+        with pytest.raises(DeviceError, match="cannot compile"), compiled.compiler_told():
             answers.sum().backward()
+
+
+class Breaks(torch.autograd.Function):
+    """What a compiler could not make the gradient of."""
+
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+        return values.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+        raise RuntimeError("C++ compiler: internal error")
+
+
+def test_a_networks_gradient_that_cannot_be_compiled_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the small layer of the check could."""
+
+    def breaks(model: nn.Module, **_: object) -> Any:  # noqa: ANN401
+        return lambda images: Breaks.apply(model(images)) if images.ndim == 4 else model(images)
+
+    monkeypatch.setattr(torch, "compile", breaks)
+    with pytest.raises(DeviceError, match=r"cannot compile this network here: C\+\+ compiler: internal error"):
+        short_run(tmp_path, "train.compile=true")
 
 
 def test_a_dry_run_compiles_nothing(uncompilable: None) -> None:
