@@ -197,7 +197,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch (default: %(default)s)")
     parser.add_argument(
-        "--workers", type=int, help="loader processes (default: cores - 1 up to 2; 16 at most for a GPU)"
+        "--workers",
+        type=int,
+        help="loader processes (default: imgkit's own choice; else cores - 1 up to 2, or 16 for a GPU)",
     )
     parser.add_argument("--compile", action="store_true", help="the limit and timm's best flags may be compiled")
     parser.add_argument("--only", nargs="+", metavar="WHO", help="contestants whose name begins so")
@@ -214,6 +216,7 @@ def complete(given: argparse.Namespace) -> argparse.Namespace:
     """The defaults that depend on others."""
     gpu, cores = given.device.startswith("cuda"), os.cpu_count() or 1
     given.batch_size = given.batch_size or (128 if gpu else BATCH.get(given.model, 16))
+    given.workers_of_imgkit = given.workers
     given.workers = given.workers if given.workers is not None else min(16, cores) if gpu else min(2, cores - 1)
     given.epochs = given.epochs or (10 if given.what == "frozen" else 3)
     given.repeats = given.repeats or contestants.WHAT[given.what]

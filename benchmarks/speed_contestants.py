@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -104,10 +105,12 @@ def peer_versions(given: argparse.Namespace) -> dict[str, str]:
 
 def driver(given: argparse.Namespace, name: str, work: str, data: Path, *more: str) -> list[str]:
     """The command of a driver."""
+    workers = given.workers_of_imgkit if name == "imgkit_steps" else given.workers
     return [
         *(sys.executable, str(DRIVERS / f"{name}.py"), work, "--out", "{out}", "--scratch", "{scratch}"),
         *("--data", str(data), "--model", given.model, "--size", str(given.size)),
-        *("--batch-size", str(given.batch_size), "--epochs", str(given.epochs), "--workers", str(given.workers)),
+        *("--batch-size", str(given.batch_size), "--epochs", str(given.epochs)),
+        *(() if workers is None else ("--workers", str(workers))),
         *("--classes", str(speed_pictures.CLASSES), "--device", given.device, *more),
     ]
 
@@ -123,8 +126,11 @@ def timm_variants(given: argparse.Namespace, work: str, data: Path, *flags: str)
     told = {"channels_last": ("--channels-last",), "channels_last, bfloat16": ("--channels-last", *half)}
     if given.compile:
         told["channels_last, bfloat16, compiled"] = ("--channels-last", *half, "--torchcompile")
-    more = ("--workers", str(given.workers), *flags, *(("--pin-mem",) if given.device.startswith("cuda") else ()))
-    return {name: timm(given, work, data, *words, *more) for name, words in told.items()}
+    gpu, cores = given.device.startswith("cuda"), str(os.cpu_count())
+    if not gpu and given.workers_of_imgkit is None:
+        told[f"channels_last, bfloat16, {cores} workers"] = ("--channels-last", *half, "--workers", cores)
+    more = ("--workers", str(given.workers), *flags, *(("--pin-mem",) if gpu else ()))
+    return {name: timm(given, work, data, *more, *words) for name, words in told.items()}
 
 
 def format_variants(
@@ -158,7 +164,7 @@ def common(given: argparse.Namespace, data: Path) -> dict[str, Any]:
         "model": given.model,
         "image_size": given.size,
         "batch_size": given.batch_size,
-        "workers": given.workers,
+        "workers": given.workers if given.workers_of_imgkit is not None else f"{given.workers}, imgkit's by default",
         "weights": "random",
         "data": speed_pictures.about(data),
     }

@@ -50,14 +50,27 @@ def choose_device(wanted: str, hint: str = _OTHER_DEVICE) -> torch.device:
 
 
 def choose_workers(asked: int | None, device: torch.device, sharing: int = 1) -> int:
-    """How many processes load images: as asked, else from the number of cores; more of them for a GPU.
+    """How many processes load images: as asked, else as many as there are cores, up to 16 on a CPU and 8 for a GPU.
 
-    The cores are those of this machine's, where so many trainings are `sharing` them.
+    The cores are those of this machine's, where so many trainings are `sharing` them. A CPU of one core reads itself.
     """
     if asked is not None:
         return asked
     cores = max(1, (os.cpu_count() or 1) // sharing)
-    return min(8, cores) if device.type == "cuda" else min(2, cores - 1)
+    if device.type == "cpu":
+        return min(16, cores) if cores > 1 else 0
+    return min(8, cores)
+
+
+def in_turn(device: torch.device, workers: int, sharing: int = 1) -> bool:
+    """Whether so many processes read while the network waits for a batch, and not while it computes.
+
+    So it is where each core has one, and a thread of the network (or every second core: a processor may count each of its
+    cores twice). Each thread has a share of a layer, and all wait for the one whose core a loader has. Measured on two
+    cores with tf_efficientnet_lite0: 1.05 times the updates of one process that reads ahead, 1.10 times the answers.
+    """
+    cores = (os.cpu_count() or 1) // sharing
+    return device.type == "cpu" and workers >= cores <= 2 * torch.get_num_threads()
 
 
 @contextmanager

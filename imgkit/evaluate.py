@@ -18,7 +18,7 @@ from imgkit.data.load import load_data
 from imgkit.data.rows import absolute
 from imgkit.data.scan import digests
 from imgkit.data.shard_names import is_pattern
-from imgkit.device import choose_device, choose_workers
+from imgkit.device import choose_device, choose_workers, in_turn
 from imgkit.errors import DataError, DiskError, UsageError, printable
 from imgkit.evaluations import weights_label
 from imgkit.evidence import Images
@@ -97,6 +97,7 @@ def evaluate_run(
         batch_size=BATCH,
         workers=workers,
         max_pixels=settings.max_pixels,
+        in_turn=in_turn(chosen, workers, ranks_here()),
         warn=screen.warn,
     )
     with closing(reader), screen.progress("scoring") as progress:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from imgkit.data.batches import Batch, EvalReader, Place
 from imgkit.data.index import Index
-from imgkit.device import choose_device, choose_workers
+from imgkit.device import choose_device, choose_workers, in_turn
 from imgkit.errors import memory_told
 from imgkit.features import BATCH
 from imgkit.models.folder import load_model_folder
@@ -149,12 +149,14 @@ class _Follower(ExitStack):
         loaded = load_model_folder(place)
         index = Index.read_csv(place / "index.csv", Path(message["root"]), tuple(message["classes"]), message["task"])
         device = choose_device(message["device"])
+        workers = choose_workers(message["workers"], device, ranks_here())
         reader = EvalReader(
             index,
             preprocessing=loaded.preprocessing,
             batch_size=BATCH,
-            workers=choose_workers(message["workers"], device, ranks_here()),
+            workers=workers,
             max_pixels=message["max_pixels"],
+            in_turn=in_turn(device, workers, ranks_here()),
         )
         self._take(Scene(loaded.model, reader, device))
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from imgkit.data.batches import eval_batches
 from imgkit.data.rows import count
-from imgkit.device import choose_device, choose_workers, no_room
+from imgkit.device import choose_device, choose_workers, in_turn, no_room
 from imgkit.errors import DataError, DiskError, UsageError, memory_told, printable
 from imgkit.evaluate import check_files, load_run_model, read_index
 from imgkit.features import BATCH, extract, head_layer
@@ -119,6 +119,7 @@ def _measure(folder: RunFolder, device: str, screen: Screen) -> Likeness:
             batch_size=BATCH,
             workers=workers,
             max_pixels=recipe.data.max_pixels,
+            in_turn=in_turn(chosen, workers),
             warn=screen.warn,
         )
         done, found = 0, []

@@ -28,22 +28,20 @@ _SAMPLE = 12  # pictures that are timed
 _ROUNDS = 2  # the first one also reads the files from the disk
 _WRITTEN = 200e6  # bytes a second of the disk, assumed
 _STEPS = 3  # trial updates
-_FEW = 8  # pictures of one on a CPU
 LEAST_USES = 2_000
 """Pictures that a run decodes, below which nothing is measured: no decoder takes 15 ms a picture."""
 _SPARE = 1.25  # times the loaders that just keep up
 
 
 def with_loaders(setup: Setup, screen: Screen) -> Setup:
-    """The setup of a new run with more loader processes than the rule gives, where its pictures need them.
+    """The setup of a new run on a GPU with more loader processes than the rule gives, where its pictures need them.
 
     As many as keep up with the network and a quarter more, by a measurement, up to the number of cores; said where
     they are more. Their number changes no bit of a run. `run.workers` is taken as it is, a deterministic run does not
-    measure, and one of few pictures would not gain what that takes.
+    measure, and one of few pictures would not gain what that takes. On a CPU each core has a loader as it is.
     """
     recipe, plan, least = setup.recipe, setup.plan, setup.workers
-    cores = (os.cpu_count() or 1) // ranks_here()
-    most = cores - 1 if setup.device.type == "cpu" else cores
+    most = 0 if setup.device.type == "cpu" else (os.cpu_count() or 1) // ranks_here()
     phases = [phase for phase in plan.phases if uses_of(recipe, phase, phase.first_step)]
     used = sum(uses_of(recipe, phase, phase.first_step) for phase in phases)
     if recipe.run.workers is not None or recipe.run.deterministic or most <= least or used < LEAST_USES:
@@ -54,10 +52,7 @@ def with_loaders(setup: Setup, screen: Screen) -> Setup:
         return setup
     once = 0.0 if used >= 2 * len(rows) else times.make  # for fewer uses no store is made
     picture = times.direct if side is None else times.prepared + once
-    keep_up = picture / update
-    if setup.device.type == "cpu":  # each takes a core of the network's
-        keep_up /= 1 + keep_up / cores
-    workers = min(most, max(least, math.ceil(_SPARE * keep_up)))
+    workers = min(most, max(least, math.ceil(_SPARE * picture / update)))
     if workers > least:
         screen.note(
             f"{workers} loader processes: a picture takes {picture * 1000:.1f} ms to load, and {update * 1000:.1f} ms "
@@ -122,14 +117,10 @@ def picture_times(setup: Setup, rows: Ints, side: int) -> Times:
 
 
 def update_seconds(setup: Setup) -> float | None:
-    """Seconds of an update a picture: the fastest of some on a copy of the network; None where memory runs out.
-
-    A CPU is tried with at most 8 pictures, a device of its own memory with those of a forward pass.
-    """
+    """Seconds of an update a picture: the fastest of some on a copy of the network; None where memory runs out."""
     phases = [phase for phase in setup.plan.phases if uses_of(setup.recipe, phase, phase.first_step)]
     phase = phases[-1]
-    images = phase.settings.micro_batch or phase.settings.batch_size // ranks()
-    images = max(2, min(images, _FEW) if setup.device.type == "cpu" else images)  # batch norm wants two
+    images = max(2, phase.settings.micro_batch or phase.settings.batch_size // ranks())  # batch norm wants two
     shape = images, setup.preprocessing.channels, *setup.preprocessing.size
     taken = []
     try:

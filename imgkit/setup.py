@@ -20,7 +20,7 @@ from imgkit.data.load import LoadedData
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.rows import count
 from imgkit.data.sampling import row_weights
-from imgkit.device import choose_workers, out_of_memory
+from imgkit.device import choose_workers, in_turn, out_of_memory
 from imgkit.errors import DeviceError, DivergedError, printable
 from imgkit.features import BATCH, head_layer
 from imgkit.losses import LabelFacts, Loss, make_loss
@@ -119,8 +119,14 @@ class Setup:
             weights=row_weights(self.index, rows, phase.settings.sampler),
             views=phase.views,
             part=part,
+            in_turn=self.in_turn,
             warn=self.warn,
         )
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether loader processes read while the network waits for a batch, and not while it computes."""
+        return in_turn(self.device, self.workers, ranks_here())
 
     def no_memory(self, phase: PhasePlan) -> DeviceError:
         """The error for an update of a phase that did not fit."""
@@ -175,6 +181,7 @@ class Setup:
             batch_size=BATCH,
             workers=min(self.workers, rule),
             max_pixels=self.recipe.data.max_pixels,
+            in_turn=self.in_turn,
             warn=self.warn,
         )
 

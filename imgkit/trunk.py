@@ -126,6 +126,7 @@ def computed(setup: Setup, uses: Uses) -> Iterator[torch.Tensor]:
         batch_size=BATCH,
         workers=setup.workers,
         max_pixels=setup.recipe.data.max_pixels,
+        in_turn=setup.in_turn,
         warn=setup.warn,
     )
     with closing(batches):

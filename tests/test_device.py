@@ -29,13 +29,40 @@ def test_a_device_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "kind", "cores", "expected"),
-    [(0, "cuda", 8, 0), (5, "cpu", 2, 5), (None, "cpu", 16, 2), (None, "cpu", 1, 0), (None, "cuda", 16, 8)],
+    [
+        (0, "cuda", 8, 0),
+        (5, "cpu", 2, 5),
+        (None, "cpu", 1, 0),
+        (None, "cpu", 2, 2),
+        (None, "cpu", 64, 16),
+        (None, "cuda", 1, 1),
+        (None, "cuda", 16, 8),
+    ],
 )
 def test_workers_as_asked_or_from_the_cores(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: str, cores: int, expected: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     assert device.choose_workers(asked, torch.device(kind)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "cores", "threads", "workers", "sharing", "expected"),
+    [
+        ("cpu", 2, 2, 2, 1, True),
+        ("cpu", 2, 2, 1, 1, False),  # a core would rest
+        ("cpu", 8, 4, 8, 1, True),  # four cores that are counted twice
+        ("cpu", 8, 3, 8, 1, False),  # there are cores for both
+        ("cpu", 8, 2, 4, 2, True),
+        ("cuda", 2, 2, 2, 1, False),
+    ],
+)
+def test_loaders_take_turns_with_the_network_where_both_have_the_same_cores(
+    monkeypatch: pytest.MonkeyPatch, kind: str, cores: int, threads: int, workers: int, sharing: int, expected: bool
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert device.in_turn(torch.device(kind), workers, sharing) == expected
 
 
 @pytest.mark.parametrize(("room", "hint"), [(64, ""), (20, "--micro-batch 16"), (1, "--micro-batch 1"), (0, "smaller")])

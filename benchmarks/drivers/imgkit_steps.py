@@ -37,7 +37,7 @@ crop = [0.08, 1.0]
 hflip = 0.5
 [run]
 device = "{device}"
-workers = {workers}
+{workers}
 [[phases]]
 name = "{part}"
 train = "{part}"
@@ -50,7 +50,8 @@ NORM = 'batch_norm = "train"'  # statistics and all, as the peers train it
 def write_recipe(given: stopwatch.argparse.Namespace, part: str, length: str) -> Path:
     """The recipe of this run: which part trains, and for how long."""
     recipe: Path = given.scratch / "speed.toml"
-    values = {"size": given.size, "batch_size": given.batch_size, "device": given.device, "workers": given.workers}
+    values = {"size": given.size, "batch_size": given.batch_size, "device": given.device}
+    values["workers"] = "" if given.workers is None else f"workers = {given.workers}"
     recipe.write_text(RECIPE.format(**values, part=part, norm=NORM if part == "all" else "", length=length))
     return recipe
 

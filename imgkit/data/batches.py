@@ -20,7 +20,8 @@ from imgkit.data.index import Index, Weights
 from imgkit.data.picture_store import PictureStore
 from imgkit.data.prepared import about, prepare, rule_of
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.data.workers import Reader, load, reading, shared
+from imgkit.data.worker_process import reading, shared
+from imgkit.data.workers import Reader, load
 from imgkit.errors import ImgkitError
 from imgkit.keys import bounds_of, key, order, picks
 
@@ -63,6 +64,7 @@ def train_batches(
     weights: Weights | None = None,
     views: int = 0,
     part: Callable[[list[Place]], list[Place]] = list,
+    in_turn: bool = False,
     warn: Warn = warnings.warn,
 ) -> Generator[Batch, None, None]:
     """The batches of steps `start`..`stop - 1` of a phase, in order; see `train_places`.
@@ -83,6 +85,7 @@ def train_batches(
         weights: how often each of `rows` is drawn, relative to the others, (n,); None: each once.
         views: see `train_places`.
         part: which of a step's places are given, where several processes share them.
+        in_turn: whether workers read a batch together while it is waited for, and not ahead.
         warn: told where a process died and its batch was read again.
 
     Raises:
@@ -100,8 +103,8 @@ def train_batches(
         weights=weights,
         views=views,
     )
-    own = map(part, places)
-    return load(_Pictures(index, transform, seed, max_pixels), own, _collate, workers, index.path, warn)
+    own, join = map(part, places), _joined if in_turn else None
+    return load(_Pictures(index, transform, seed, max_pixels), own, _collate, workers, index.path, warn, join)
 
 
 class EvalReader:
@@ -117,6 +120,7 @@ class EvalReader:
         batch_size: pictures a batch; the last one of a pass may be smaller.
         workers: processes that decode; 0 decodes in this one.
         max_pixels: a larger picture is refused before it is decoded.
+        in_turn: whether workers read a batch together while it is waited for, and not ahead.
         warn: told where a process died and its batch was read again.
     """
 
@@ -128,10 +132,11 @@ class EvalReader:
         batch_size: int,
         workers: int,
         max_pixels: int,
+        in_turn: bool = False,
         warn: Warn = warnings.warn,
     ) -> None:
         self.index, self.preprocessing, self.batch_size = index, preprocessing, batch_size
-        self._workers, self._max_pixels, self._warn = workers, max_pixels, warn
+        self._workers, self._max_pixels, self._in_turn, self._warn = workers, max_pixels, in_turn, warn
         self._reader: Reader[Place, Sample | ImgkitError, Batch] | None = None
 
     def batches(self, rows: Ints) -> Generator[Batch, None, None]:
@@ -154,7 +159,8 @@ class EvalReader:
     def _opened(self) -> Reader[Place, Sample | ImgkitError, Batch]:
         if self._reader is None:
             pictures = _Pictures(self.index, self.preprocessing, 0, self._max_pixels)
-            self._reader = Reader(pictures, _collate, self._workers, self.index.path, self._warn)
+            join = _joined if self._in_turn else None
+            self._reader = Reader(pictures, _collate, self._workers, self.index.path, self._warn, join)
         return self._reader
 
     def close(self) -> None:
@@ -172,6 +178,7 @@ def eval_batches(
     batch_size: int,
     workers: int,
     max_pixels: int,
+    in_turn: bool = False,
     warn: Warn = warnings.warn,
 ) -> Generator[Batch, None, None]:
     """The batches of one pass over `rows`, see `EvalReader`."""
@@ -181,6 +188,7 @@ def eval_batches(
         batch_size=batch_size,
         workers=workers,
         max_pixels=max_pixels,
+        in_turn=in_turn,
         warn=warn,
     )
     with closing(reader), closing(reader.batches(rows)) as batches:
@@ -196,14 +204,15 @@ def batches_at(
     batch_size: int,
     workers: int,
     max_pixels: int,
+    in_turn: bool = False,
     warn: Warn = warnings.warn,
 ) -> Generator[Batch, None, None]:
     """The pictures of any places in their order, made as `train_batches` or `eval_batches` make them; errors as theirs.
 
     The last batch may be smaller.
     """
-    taken = _cut(places, batch_size)
-    return load(_Pictures(index, transform, seed, max_pixels), taken, _collate, workers, index.path, warn)
+    taken, join = _cut(places, batch_size), _joined if in_turn else None
+    return load(_Pictures(index, transform, seed, max_pixels), taken, _collate, workers, index.path, warn, join)
 
 
 def _cut(places: Sequence[Place], batch_size: int) -> Iterator[list[Place]]:
@@ -311,3 +320,10 @@ def _collate(samples: Sequence[Sample | ImgkitError]) -> Batch | ImgkitError:
     images = torch.stack([sample.image.permute(1, 2, 0) for sample in good]).permute(0, 3, 1, 2)
     targets = torch.stack([sample.target for sample in good])
     return shared(Batch(images, targets, torch.tensor([sample.row for sample in good], dtype=torch.int64)))
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    """The batch of which these are the parts, in order."""
+    images, targets, ids = zip(*parts, strict=True)
+    pixels = torch.cat([one.permute(0, 2, 3, 1) for one in images]).permute(0, 3, 1, 2)  # as above
+    return Batch(pixels, torch.cat(targets), torch.cat(ids))

@@ -15,7 +15,8 @@ from imgkit.data.byte_range import opened
 from imgkit.data.index import Index
 from imgkit.data.picture_store import SHARD_BYTES, PictureStore
 from imgkit.data.prepared import MAX_BYTES, Prepared, Rule, about, prepare
-from imgkit.data.workers import load, reading, shared
+from imgkit.data.worker_process import reading, shared
+from imgkit.data.workers import load
 from imgkit.errors import ImgkitError
 
 _TOGETHER = 8  # pictures handed over at a time: of 512 x 683 pixels they take 8 MiB of shared memory

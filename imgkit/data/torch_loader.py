@@ -22,7 +22,8 @@ from imgkit.signals import HEARD
 P = TypeVar("P")  # what a sample is made from
 S = TypeVar("S")
 _WAIT_S = 1
-_PREFETCH = 2  # batches each worker holds ready
+PREFETCH = 2
+"""Batches that each worker has in hand or holds ready."""
 
 
 class Asked(Generic[P]):
@@ -63,7 +64,7 @@ def loader_of(
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=prepare,
-            prefetch_factor=_PREFETCH if workers else None,
+            prefetch_factor=PREFETCH if workers else None,
             multiprocessing_context=method if workers else None,
             generator=torch.Generator(),  # it would draw from the global one, for seeds that nothing reads
             timeout=wait_s if workers else 0,

@@ -4,29 +4,24 @@ What a batch holds is a function of its places, so that fresh processes read it 
 tells which row it has in hand, and whoever dies over a picture or never comes back from it is known by that.
 """
 
-import os
-import shutil
-import signal
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from ctypes import c_int64
 from functools import partial
-from itertools import chain
-from multiprocessing import get_context, parent_process
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
-from imgkit.data.torch_loader import Asked, end, kill, loader_of, started, take_no_precedence
+from imgkit.data.torch_loader import PREFETCH, Asked, end, kill, loader_of, started
+from imgkit.data.worker_process import FEWER, NONE, Watch, memory_left, prepare_worker
 from imgkit.errors import BadImage, DeviceError, ImgkitError, brief, printable
-from imgkit.signals import HEARD, end_with_parent, signal_name
+from imgkit.signals import signal_name
 
 P = TypeVar("P")  # what a sample is made from
 S = TypeVar("S")
@@ -35,16 +30,12 @@ PATIENCE = 300
 """Waits of a second without a batch, and without a picture begun, after which processes are given up."""
 _WAIT_S = 1
 _RESTARTS = 3  # in one pass over the data: more deaths are no accident
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
-_SHARED = Path("/dev") / "shm"
-_FEWER = "Use --workers 0, fewer workers, or give more shared memory (in Docker: --shm-size=2g)."
-_NONE = -1  # no row is in hand
 
 
 class _Died(DeviceError):
     """A process died; `row` is what it had in hand, or -1."""
 
-    row = _NONE
+    row = NONE
 
 
 def start_method() -> str:
@@ -64,6 +55,9 @@ class Reader(Generic[P, S, T]):
         workers: processes; 0: this one.
         path: the file of a row.
         warn: told what was done again.
+        join: makes a batch of parts of it. Then all processes read a part of each batch, while it is waited for: where
+            the network has the same cores, it waits for a thread whose core somebody else has. None: each process reads
+            whole batches, ahead.
     """
 
     def __init__(
@@ -73,11 +67,12 @@ class Reader(Generic[P, S, T]):
         workers: int,
         path: Callable[[int], Path],
         warn: Callable[[str], object],
+        join: Callable[[Sequence[T]], T] | None = None,
     ) -> None:
         self._pictures, self._collate, self._workers = pictures, collate, workers
-        self._path, self._warn = path, warn
+        self._path, self._warn, self._join = path, warn, join if workers else None
         self._asked = Asked[P]()
-        self._running: tuple[DataLoader[S], Iterator[T | ImgkitError], _Watch] | None = None
+        self._running: tuple[DataLoader[S], Iterator[T | ImgkitError], Watch] | None = None
 
     def batches(self, places: Iterable[list[P]]) -> Generator[T, None, None]:
         """Batches of `places`, in order; a generator that is left before its end ends the processes.
@@ -90,6 +85,28 @@ class Reader(Generic[P, S, T]):
             BadImage: a file that cannot be read, kills whoever reads it, or never ends.
             DeviceError: if processes die for other reasons, or batches cannot be handed over.
         """
+        return self._read(places) if self._join is None else self._joined(places, self._join)
+
+    def _joined(self, places: Iterable[list[P]], join: Callable[[Sequence[T]], T]) -> Generator[T, None, None]:
+        """Batches of which each process reads a part, at most."""
+        counts = deque[int]()
+
+        def parts() -> Iterator[list[P]]:
+            for batch in places:
+                each = -(-len(batch) // self._workers)
+                cut = [batch[at : at + each] for at in range(0, len(batch), each)]
+                counts.append(len(cut))
+                yield from cut
+
+        with closing(self._read(parts())) as read:
+            for first in read:
+                count = counts.popleft()
+                yield join([first, *islice(read, count - 1)])
+                if self._running is not None:  # the next one is asked for
+                    self._running[2].let(count)
+
+    def _read(self, places: Iterable[list[P]]) -> Generator[T, None, None]:
+        """What processes make of `places`, in order."""
         due: deque[list[P]] = deque()  # asked of processes and not given yet, the next one first
         left, deaths, whole = iter(places), list[int](), False
         while True:
@@ -104,7 +121,7 @@ class Reader(Generic[P, S, T]):
                 whole = True
                 return
             except _Died as died:
-                if died.row != _NONE and died.row in deaths:
+                if died.row != NONE and died.row in deaths:
                     why = "loader processes die of reading it, again and again"
                     raise BadImage(self._path(died.row), why) from died
                 deaths.append(died.row)
@@ -127,14 +144,16 @@ class Reader(Generic[P, S, T]):
     def close(self) -> None:
         """End the processes."""
         if self._running is not None:
+            self._running[2].let(PREFETCH * self._workers)  # so that nobody waits for a turn and hears of nothing
             end(self._running[1])
         self._running = None
 
-    def _begun(self, places: Iterator[list[P]]) -> "tuple[Iterator[T | ImgkitError], _Watch]":
+    def _begun(self, places: Iterator[list[P]]) -> "tuple[Iterator[T | ImgkitError], Watch]":
         """A pass that begins, by the processes that are there or by new ones."""
         self._asked.places = places
         if self._running is not None:
             loader, iterator, watch = self._running
+            watch.begin()
             try:
                 return iter(loader), watch
             except (RuntimeError, EOFError, OSError):  # one has died since the last pass, or answers late
@@ -143,14 +162,14 @@ class Reader(Generic[P, S, T]):
                 kill(iterator)
                 self.close()
         try:
-            watch = _Watch(self._workers)
-            prepare = partial(_prepare_worker, watch)
+            watch = Watch(self._workers, start_method(), in_turn=self._join is not None)
+            prepare = partial(prepare_worker, watch)
             loader = loader_of(
                 self._pictures, self._asked, self._collate, self._workers, start_method(), _WAIT_S, prepare
             )
             iterator = started(loader)
         except OSError as error:  # its queues need shared memory, files and processes
-            raise DeviceError(f"Loader processes cannot be started{_memory()}: {brief(error)}", _FEWER) from error
+            raise DeviceError(f"Loader processes cannot be started{memory_left()}: {brief(error)}", FEWER) from error
         self._running = loader, iterator, watch
         return iterator, watch
 
@@ -162,9 +181,10 @@ def load(
     workers: int,
     path: Callable[[int], Path],
     warn: Callable[[str], object],
+    join: Callable[[Sequence[T]], T] | None = None,
 ) -> Generator[T, None, None]:
     """The batches of one pass over `places`, see `Reader`; at its end, or where it is closed, its processes end."""
-    reader: Reader[P, S, T] = Reader(pictures, collate, workers, path, warn)
+    reader: Reader[P, S, T] = Reader(pictures, collate, workers, path, warn, join)
     with closing(reader), closing(reader.batches(places)) as batches:
         yield from batches
 
@@ -175,54 +195,8 @@ def _noted(places: Iterable[list[P]], due: deque[list[P]]) -> Iterator[list[P]]:
         yield one
 
 
-class _Watch:
-    """The row that each process has in hand, and how many it took up, in memory that it shares with this one."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        # There is one more cell than needed: an array of none cannot be shared.
-        self.cells = get_context(start_method()).RawArray(c_int64, [*[_NONE, 0] * workers, 0])
-
-    def row(self, number: int) -> int:
-        return int(self.cells[2 * number])
-
-    def now(self) -> list[int]:
-        return list(self.cells)
-
-    def busy(self) -> list[int]:
-        """The rows that are in hand."""
-        return [row for row in map(self.row, range(self.workers)) if row != _NONE]
-
-
-_watch: _Watch | None = None  # in a loader process
-
-
-def reading(row: int) -> None:
-    """Tell the main process that this one now has `row` in hand; -1: none any more."""
-    info = get_worker_info()
-    if _watch is not None and info is not None:
-        _watch.cells[2 * info.id] = row
-        _watch.cells[2 * info.id + 1] += 1
-
-
-def shared(batch: T) -> T | DeviceError:
-    """`batch` in memory that the main process can read, if this is a loader process.
-
-    torch would do it in a thread of its own, where an error is printed and nobody hears of it: the main process would
-    wait for ever.
-    """
-    reading(_NONE)
-    if _watch is not None:
-        try:
-            for tensor in batch:
-                tensor.share_memory_()
-        except (RuntimeError, OSError) as error:
-            return DeviceError(f"A batch cannot be handed over by a loader process{_memory()}: {brief(error)}", _FEWER)
-    return batch
-
-
 def _patient(
-    iterator: Iterator[T | ImgkitError], watch: _Watch, path: Callable[[int], Path]
+    iterator: Iterator[T | ImgkitError], watch: Watch, path: Callable[[int], Path]
 ) -> Iterator[T | ImgkitError]:
     """What `iterator` gives; a process that dies or never comes back is an error."""
     with _Guard(iterator, watch) as guard:
@@ -256,7 +230,7 @@ class _Guard:
         stuck: the rows in hand as patience ended; None: it has not.
     """
 
-    def __init__(self, iterator: object, watch: _Watch) -> None:
+    def __init__(self, iterator: object, watch: Watch) -> None:
         self.waiting, self.given = False, 0
         self.stuck: list[int] | None = None
         self._iterator, self._watch = iterator, watch
@@ -287,7 +261,7 @@ class _Guard:
                 return
 
 
-def _died(iterator: object, watch: _Watch, path: Callable[[int], Path]) -> _Died | None:
+def _died(iterator: object, watch: Watch, path: Callable[[int], Path]) -> _Died | None:
     """The error of the first process that has died; None while all live."""
     for number, worker in enumerate(getattr(iterator, "_workers", ())):
         worker.join(0.1)  # the broken pipe may be seen before the exit code
@@ -298,53 +272,18 @@ def _died(iterator: object, watch: _Watch, path: Callable[[int], Path]) -> _Died
     return None
 
 
-def _prepare_worker(watch: _Watch, number: int) -> None:
-    global _watch  # noqa: PLW0603  (a process has one)
-    _watch = watch
-    # A signal to the whole group is for the main process: it finishes its step, saves, and ends the workers.
-    for one in HEARD:
-        signal.signal(one, signal.SIG_IGN)
-    end_with_parent(_KILL)  # torch notices after seconds, in which this process would hold the run's lock
-    sys.excepthook = _tell
-    take_no_precedence()
-    torch.set_num_threads(1)
-
-
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An error of a worker's threads; not that a batch was being handed over when the main process was killed."""
-    if not (isinstance(error, EOFError | ConnectionError) and _is_orphan()):
-        sys.__excepthook__(kind, error, trace)
-
-
-def _is_orphan() -> bool:
-    """Whether the main process is gone; its pipes break a moment before the system gives this one another parent."""
-    main = parent_process()
-    for _ in range(20):
-        if main is None or os.getppid() != main.pid:
-            return main is not None
-        time.sleep(0.05)
-    return False
-
-
-def _worker_died(watch: _Watch, code: int, row: int, path: Callable[[int], Path]) -> _Died:
+def _worker_died(watch: Watch, code: int, row: int, path: Callable[[int], Path]) -> _Died:
     """The error for a process that ended with `code`: minus a signal, or its exit status."""
     how = f"was killed ({signal_name(-code)})" if code < 0 else f"ended (exit status {code})"
-    while_ = "" if row == _NONE else f" while it read {printable(str(path(row)))}"
+    while_ = "" if row == NONE else f" while it read {printable(str(path(row)))}"
     return _Died(
         f"one of the {watch.workers} loader processes {how}{while_}, most often for lack of memory or of shared memory"
-        f"{_memory()}",
-        _FEWER,
+        f"{memory_left()}",
+        FEWER,
     )
 
 
 def _never_ends(rows: list[int], path: Callable[[int], Path]) -> ImgkitError:
     if rows:
         return BadImage(path(rows[0]), f"its reading has not ended within {PATIENCE * _WAIT_S:.0f} s")
-    return DeviceError(f"No loader process gave a batch within {PATIENCE * _WAIT_S:.0f} s{_memory()}.", _FEWER)
-
-
-def _memory() -> str:
-    if not os.path.ismount(_SHARED):
-        return ""
-    usage = shutil.disk_usage(_SHARED)
-    return f" ({_SHARED} has {usage.free >> 20:,} of {usage.total >> 20:,} MiB free)"
+    return DeviceError(f"No loader process gave a batch within {PATIENCE * _WAIT_S:.0f} s{memory_left()}.", FEWER)

@@ -13,7 +13,7 @@ from torch import nn
 from imgkit.budget import forward_seconds
 from imgkit.data.batches import EvalReader
 from imgkit.data.sources import find_data, refuse_inside
-from imgkit.device import choose_device, choose_workers, describe, no_room, settings_kept
+from imgkit.device import choose_device, choose_workers, describe, in_turn, no_room, settings_kept
 from imgkit.errors import memory_told
 from imgkit.evaluate import check_files, evaluate_run, load_run_model, read_index
 from imgkit.features import BATCH, head_layer
@@ -152,12 +152,14 @@ def _score_train(
     with screen.progress("checking images") as progress:
         check_files(index, progress)
     device = choose_device(recipe.run.device)
+    workers = choose_workers(recipe.run.workers, device)
     reader = EvalReader(
         index,
         preprocessing=found.preprocessing,
         batch_size=BATCH,
-        workers=choose_workers(recipe.run.workers, device),
+        workers=workers,
         max_pixels=recipe.data.max_pixels,
+        in_turn=in_turn(device, workers),
         warn=screen.warn,
     )
     with closing(reader), screen.progress("scoring") as progress:

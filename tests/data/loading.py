@@ -44,7 +44,14 @@ def write_pictures(root: Path) -> Index:
 
 
 def training(
-    index: Index, workers: int = 0, start: int = 0, stop: int = 8, batch_size: int = 4, rows: Ints = ROWS
+    index: Index,
+    workers: int = 0,
+    start: int = 0,
+    stop: int = 8,
+    batch_size: int = 4,
+    rows: Ints = ROWS,
+    *,
+    in_turn: bool = False,
 ) -> Generator[Batch, None, None]:
     """Batches by imgkit."""
     return train_batches(
@@ -59,6 +66,7 @@ def training(
         stop=stop,
         workers=workers,
         max_pixels=10_000,
+        in_turn=in_turn,
     )
 
 

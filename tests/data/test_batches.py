@@ -5,16 +5,18 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import forked
 from loading import ROWS, RULE, TRANSFORM, N, naive, same, training, write_pictures
 
-from imgkit.data import batches, workers
+from imgkit.data import batches, worker_process, workers
 from imgkit.data.batches import Batch, EvalReader, eval_batches, train_places
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index, Ints, PathTable
@@ -44,6 +46,57 @@ def test_spawned_workers_give_the_same(index: Index, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(workers, "start_method", lambda: "spawn")
     with closing(training(index, 1, start=2, stop=5)) as found:
         assert all(same(batch, naive(index, 2 + i)) for i, batch in enumerate(found))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 5])
+def test_workers_that_read_in_turn_give_the_same(index: Index, workers: int) -> None:
+    found = list(training(index, workers, in_turn=True))
+    assert all(same(batch, naive(index, step)) for step, batch in enumerate(found))
+    assert [len(batch.ids) for batch in found] == [4, 4, 3, 4, 4, 3, 4, 4]
+    assert {batch.images.stride() for batch in found} == {(192, 1, 24, 3)}, "channels-last memory"
+
+
+class Noted(Index):
+    """An index that writes down which rows were opened."""
+
+    def path(self, row: int) -> Path:
+        with (self.root / "opened").open("a") as file:
+            file.write(f"{row}\n")
+        return super().path(row)
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_workers_in_turn_read_no_batch_before_it_is_waited_for(index: Index, tmp_path: Path, in_turn: bool) -> None:
+    noted = Noted(*(getattr(index, one.name) for one in fields(index)))
+    opened = index.root / "opened"
+    with closing(training(noted, 2, in_turn=in_turn)) as stream:
+        for step in range(3):
+            asked = [row for at in range(step + 1) for row in naive(index, at).ids.tolist()]
+            next(stream)
+            time.sleep(0.3)  # as if the network computed
+            read = [int(row) for row in opened.read_text().split()]
+            assert (sorted(read) == sorted(asked)) == in_turn
+    opened.unlink()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked there")
+def test_a_worker_whose_turn_never_comes_ends_with_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system does not end it."""
+    monkeypatch.setattr(worker_process, "_LOOK_S", 0.05)
+    watch = worker_process.Watch(1, "fork", in_turn=True)
+    gone = type("Gone", (), {"is_alive": lambda self: False})()
+
+    def work() -> int:
+        monkeypatch.setattr(worker_process, "parent_process", lambda: gone)
+        try:
+            watch.take_up(0, 3)
+            watch.take_up(0, worker_process.NONE)
+            watch.take_up(0, 4)
+        except BaseException:
+            return 5
+        return 0
+
+    assert forked(work, 20) == (1, b"")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -153,14 +206,14 @@ def test_signals_to_the_group_do_not_end_the_workers(index: Index) -> None:
 
 
 def test_signals_while_a_worker_starts_do_not_end_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare = workers._prepare_worker
+    prepare = workers.prepare_worker
 
-    def late(watch: workers._Watch, number: int) -> None:
+    def late(watch: workers.Watch, number: int) -> None:
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             os.kill(os.getpid(), one)
         prepare(watch, number)
 
-    monkeypatch.setattr(workers, "_prepare_worker", late)
+    monkeypatch.setattr(workers, "prepare_worker", late)
     found = list(training(index, 2, stop=6))
     assert len(found) == 6
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
@@ -170,10 +223,10 @@ HANDED_OVER = """
 import multiprocessing, os, signal, sys, time
 from multiprocessing.connection import SocketClient
 from multiprocessing.reduction import DupFd
-from imgkit.data import workers
+from imgkit.data.worker_process import Watch, prepare_worker
 
 def worker(pipe):
-    workers._prepare_worker(workers._Watch(1), 0)
+    prepare_worker(Watch(1, "fork"), 0)
     pipe.send(DupFd(os.pipe()[0])._id)  # as torch hands a batch over
     time.sleep(2)
 

@@ -26,7 +26,7 @@ from pictures import square
 
 import imgkit
 from imgkit import checkpoint, run
-from imgkit.data import workers
+from imgkit.data import worker_process, workers
 from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import eval_batches, train_batches, train_places
 from imgkit.data.index import Index, PathTable
@@ -288,8 +288,8 @@ def test_paths_take_no_objects_of_their_own() -> None:
 
 def test_a_bus_error_is_told_with_the_shared_memory_and_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """30."""
-    monkeypatch.setattr(workers, "_SHARED", Path("/"))  # a mount, whatever the machine
-    watch = workers._Watch(2)
+    monkeypatch.setattr(worker_process, "_SHARED", Path("/"))  # a mount, whatever the machine
+    watch = workers.Watch(2, "fork")
     error = workers._worker_died(watch, -signal.SIGBUS, 5, lambda row: Path("cells") / f"{row}.png")
     assert "one of the 2 loader processes was killed (SIGBUS) while it read cells/5.png" in error.message
     assert "shared memory (/ has " in error.message

@@ -64,7 +64,9 @@ def faulty(index: Index, fault: str, mark: Path | None = None) -> Faulty:
     return Faulty(*(getattr(index, one.name) for one in fields(index)), fault=fault, bad=BAD, mark=mark)
 
 
-def epochs(index: Index, count: int, warn: Callable[[str], object] = pytest.fail) -> Iterator[Batch]:
+def epochs(
+    index: Index, count: int, warn: Callable[[str], object] = pytest.fail, *, in_turn: bool = False
+) -> Iterator[Batch]:
     """Two epochs of six batches."""
     return train_batches(
         index,
@@ -78,6 +80,7 @@ def epochs(index: Index, count: int, warn: Callable[[str], object] = pytest.fail
         stop=12,
         workers=count,
         max_pixels=10_000,
+        in_turn=in_turn,
         warn=warn,
     )
 
@@ -89,7 +92,13 @@ def digest(found: Iterator[Batch]) -> str:
     return seen.hexdigest()
 
 
-def outcome(index: Index, count: int = 2, watched: Callable[[Iterator[Batch]], Iterator[Batch]] = iter) -> Any:  # noqa: ANN401
+def outcome(
+    index: Index,
+    count: int = 2,
+    watched: Callable[[Iterator[Batch]], Iterator[Batch]] = iter,
+    *,
+    in_turn: bool = False,
+) -> Any:  # noqa: ANN401
     """What two epochs end with, in a process of their own: {"bits", "said", "error", "left"}; None: with nothing.
 
     "left" counts the loader processes that live on.
@@ -98,7 +107,7 @@ def outcome(index: Index, count: int = 2, watched: Callable[[Iterator[Batch]], I
 
     def work() -> int:
         try:
-            out["bits"] = digest(watched(epochs(index, count, out["said"].append)))
+            out["bits"] = digest(watched(epochs(index, count, out["said"].append, in_turn=in_turn)))
         except ImgkitError as error:
             out["error"] = error.message
         except Exception as error:
@@ -136,6 +145,8 @@ ENDINGS = [name for name in FAULTS if name not in ("a bug", "no end")]
 CASES = [f"{name} {often} by fork" for name in ENDINGS for often in ("once", "each time")]
 CASES += [f"{name} by spawn" for name in ("a crash once", "a crash each time", "SIGKILL once", "an exit each time")]
 CASES += ["no end each time by fork"]
+CASES += [f"{case} in turn" for case in CASES if "by fork" in case]
+QUICK |= {"SIGKILL once by fork in turn", "no end each time by fork in turn"}
 
 
 @pytest.mark.parametrize("case", share(CASES, QUICK))
@@ -148,7 +159,8 @@ def test_a_file_that_ends_or_holds_its_process(
     monkeypatch: pytest.MonkeyPatch,
     impatient: Callable[[], None],
 ) -> None:
-    words, _, method = case.rpartition(" by ")
+    words, _, how = case.rpartition(" by ")
+    method, in_turn = how.removesuffix(" in turn"), how.endswith(" in turn")
     once = words.endswith(" once")
     if method == "spawn":  # each process imports torch first
         monkeypatch.setattr(workers, "start_method", lambda: method)
@@ -156,7 +168,7 @@ def test_a_file_that_ends_or_holds_its_process(
     fault = words.removesuffix(" once").removesuffix(" each time")
     if fault == "no end":
         impatient()
-    found = outcome(faulty(index, fault, tmp_path / "done" if once else None))
+    found = outcome(faulty(index, fault, tmp_path / "done" if once else None), in_turn=in_turn)
     assert problems(found, index, "bits" if once else "named", bits) == [], found
     if fault == "no end":
         assert found["error"].endswith("its reading has not ended within 3 s")
@@ -172,8 +184,11 @@ def test_a_bug_keeps_its_traceback(index: Index, tally: Tally) -> None:
     tally.count(FAMILY, faults=1, hangs=0, unnamed=0, other=0)
 
 
+@pytest.mark.parametrize("in_turn", [False, True])
 @pytest.mark.parametrize("count", [1, 3])
-def test_processes_killed_from_outside(index: Index, bits: str, tally: Tally, whole: bool, count: int) -> None:
+def test_processes_killed_from_outside(
+    index: Index, bits: str, tally: Tally, whole: bool, count: int, in_turn: bool
+) -> None:
     for number in range(12 if whole else 2):
         draw = random.Random(number)
         at = draw.randrange(4)  # later, all batches are ready or in other hands, and nobody misses the process
@@ -184,7 +199,7 @@ def test_processes_killed_from_outside(index: Index, bits: str, tally: Tally, wh
                     os.kill(draw.choice(multiprocessing.active_children()).pid or 0, signal.SIGKILL)
                 yield batch
 
-        found = outcome(index, count, killing)
+        found = outcome(index, count, killing, in_turn=in_turn)
         assert found["bits"] == bits, found
         assert found["left"] == 0
         assert len(found["said"]) == 1
@@ -193,21 +208,23 @@ def test_processes_killed_from_outside(index: Index, bits: str, tally: Tally, wh
     tally.count(FAMILY, faults=12 if whole else 2, hangs=0, unnamed=0, other=0)
 
 
-def test_processes_that_die_again_and_again_end_the_run(index: Index, tally: Tally) -> None:
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_processes_that_die_again_and_again_end_the_run(index: Index, tally: Tally, in_turn: bool) -> None:
     def killing(found: Iterator[Batch]) -> Iterator[Batch]:
         for batch in found:
             for child in multiprocessing.active_children():
                 child.kill()
             yield batch
 
-    found = outcome(index, 2, killing)
+    found = outcome(index, 2, killing, in_turn=in_turn)
     assert found["error"].startswith("one of the 2 loader processes was killed (SIGKILL)")
     assert "most often for lack of memory or of shared memory" in found["error"]
     assert len(found["said"]) == workers._RESTARTS
     tally.count(FAMILY, faults=1, hangs=0, unnamed=0, other=0)
 
 
-def test_a_process_that_is_stopped(index: Index, tally: Tally, impatient: Callable[[], None]) -> None:
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_process_that_is_stopped(index: Index, tally: Tally, impatient: Callable[[], None], in_turn: bool) -> None:
     impatient()
 
     def stopping(found: Iterator[Batch]) -> Iterator[Batch]:
@@ -216,7 +233,7 @@ def test_a_process_that_is_stopped(index: Index, tally: Tally, impatient: Callab
                 os.kill(child.pid or 0, signal.SIGSTOP)
             yield batch
 
-    found = outcome(index, 1, stopping)
+    found = outcome(index, 1, stopping, in_turn=in_turn)
     assert "within 3 s" in found["error"]
     assert found["left"] == 0
     tally.count(FAMILY, faults=1, hangs=0, unnamed=0, other=0)
