@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from imgkit.data.workers import start_method
 from imgkit.depthwise import quick_depthwise
 from imgkit.errors import DeviceError, UsageError, ran_out
 
 _KINDS = ("cpu", "cuda", "mps")
 _OTHER_DEVICE = "Use --device cpu, or install a driver that fits this torch."
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_MANY = 8  # loader processes: handing over costs a millisecond for each, measured
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -50,27 +52,33 @@ def choose_device(wanted: str, hint: str = _OTHER_DEVICE) -> torch.device:
 
 
 def choose_workers(asked: int | None, device: torch.device, sharing: int = 1) -> int:
-    """How many processes load images: as asked, else as many as there are cores, up to 16 on a CPU and 8 for a GPU.
+    """How many processes load images, if not as asked.
 
-    The cores are those of this machine's, where so many trainings are `sharing` them. A CPU of one core reads itself.
+    For a GPU of CUDA, and where they take turns with the network, as many as there are cores, up to 8; elsewhere two at
+    most, which leave it a core. The cores are those of this machine's, where so many trainings are `sharing` them.
     """
     if asked is not None:
         return asked
-    cores = max(1, (os.cpu_count() or 1) // sharing)
-    if device.type == "cpu":
-        return min(16, cores) if cores > 1 else 0
-    return min(8, cores)
+    cores = _cores(sharing)
+    many = min(_MANY, cores)
+    return many if device.type == "cuda" or in_turn(device, many, sharing) else min(2, cores - 1)
 
 
 def in_turn(device: torch.device, workers: int, sharing: int = 1) -> bool:
     """Whether so many processes read while the network waits for a batch, and not while it computes.
 
-    So it is where each core has one, and a thread of the network (or every second core: a processor may count each of its
-    cores twice). Each thread has a share of a layer, and all wait for the one whose core a loader has. Measured on two
-    cores with tf_efficientnet_lite0: 1.05 times the updates of one process that reads ahead, 1.10 times the answers.
+    So it is where both have all cores: each thread of the network has a share of a layer, and all wait for the one
+    whose core a loader has. Half as many threads as cores are all, since a processor may count each core twice.
+    Measured on two cores with tf_efficientnet_lite0: 1.05 times the updates of one process that reads ahead, 1.10 times
+    the answers. Where processes are not forked it was not measured, and they read ahead.
     """
-    cores = (os.cpu_count() or 1) // sharing
-    return device.type == "cpu" and workers >= cores <= 2 * torch.get_num_threads()
+    cores, threads = _cores(sharing), torch.get_num_threads()
+    has_all = threads > 1 and cores <= 2 * threads
+    return device.type == "cpu" and start_method() == "fork" and has_all and workers >= min(_MANY, cores)
+
+
+def _cores(sharing: int) -> int:
+    return max(1, (os.cpu_count() or 1) // sharing)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from imgkit.weight_packages import installed_networks
 Verdict = Literal["ok", "warn", "fail"]
 _ROOM = 2 * 2**30  # bytes below which a disk is too full; two checkpoints of a ResNet-50 with AdamW take 0.6 GiB
 _MEMORY = 2 * 2**30  # bytes; importing torch takes 0.5, a small network at 224 px another one
-_SHARED = 128 * 2**20  # bytes: two workers with two batches each of 32 pictures at 224 px take 20 MB
+_SHARED = 128 * 2**20  # bytes: three batches of 32 pictures at 224 px take 15 MB, and a GPU's 16 in hand 77
 _SLOW_SYNC_S = 0.5  # for 1 MiB; a disk over the network may take that
 _STEPS = 3
 _ELSEWHERE = "Write runs elsewhere:  --out FOLDER"

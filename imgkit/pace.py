@@ -38,7 +38,7 @@ def with_loaders(setup: Setup, screen: Screen) -> Setup:
 
     As many as keep up with the network and a quarter more, by a measurement, up to the number of cores; said where
     they are more. Their number changes no bit of a run. `run.workers` is taken as it is, a deterministic run does not
-    measure, and one of few pictures would not gain what that takes. On a CPU each core has a loader as it is.
+    measure, and one of few pictures would not gain what that takes. On a CPU the rule stays.
     """
     recipe, plan, least = setup.recipe, setup.plan, setup.workers
     most = 0 if setup.device.type == "cpu" else (os.cpu_count() or 1) // ranks_here()

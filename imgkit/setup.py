@@ -175,13 +175,14 @@ class Setup:
         By no more processes than the rule gives, since they stay beside those that a measurement added for training.
         """
         rule = choose_workers(self.recipe.run.workers, self.device, ranks_here())
+        workers = min(self.workers, rule)
         return EvalReader(
             self.index,
             preprocessing=self.preprocessing,
             batch_size=BATCH,
-            workers=min(self.workers, rule),
+            workers=workers,
             max_pixels=self.recipe.data.max_pixels,
-            in_turn=self.in_turn,
+            in_turn=in_turn(self.device, workers, ranks_here()),
             warn=self.warn,
         )
 

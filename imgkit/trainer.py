@@ -241,9 +241,9 @@ class Trainer:
         loss: Tensor = loss_of(logits.float(), targets) * (len(targets) / n)
         scaled = loss if self._loss_scale is None else self._loss_scale.scaled(loss)
         kept = statistics_kept(self.model) if self._recomputes else nullcontext()
-        kept = kept if self._run is None else compiler_told()  # nothing compiled is computed again
+        told = nullcontext() if self._run is None else compiler_told()
         again = synced(world if phase.settings.batch_norm == "sync" and self._recomputes else None)
-        with kept, again, quick_depthwise(self.device, self.autocast):
+        with kept, told, again, quick_depthwise(self.device, self.autocast):
             scaled.backward()
         self._coming.fetch()
         hits = NO_HITS

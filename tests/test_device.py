@@ -34,7 +34,9 @@ def test_a_device_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         (5, "cpu", 2, 5),
         (None, "cpu", 1, 0),
         (None, "cpu", 2, 2),
-        (None, "cpu", 64, 16),
+        (None, "cpu", 8, 8),
+        (None, "cpu", 64, 8),
+        (None, "mps", 8, 2),
         (None, "cuda", 1, 1),
         (None, "cuda", 16, 8),
     ],
@@ -43,7 +45,18 @@ def test_workers_as_asked_or_from_the_cores(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: str, cores: int, expected: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(device, "start_method", lambda: "fork")
     assert device.choose_workers(asked, torch.device(kind)) == expected
+
+
+def test_few_workers_where_they_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    for threads, method, expected in ((8, "fork", 8), (8, "spawn", 2), (3, "fork", 2)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(device, "start_method", lambda method=method: method)
+        assert device.choose_workers(None, torch.device("cpu")) == expected
+        assert device.in_turn(torch.device("cpu"), 8) == (expected == 8)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +67,10 @@ def test_workers_as_asked_or_from_the_cores(
         ("cpu", 8, 4, 8, 1, True),  # four cores that are counted twice
         ("cpu", 8, 3, 8, 1, False),  # there are cores for both
         ("cpu", 8, 2, 4, 2, True),
+        ("cpu", 2, 1, 2, 1, False),  # one thread waits for no other
+        ("cpu", 64, 64, 8, 1, True),
+        ("cpu", 64, 64, 7, 1, False),
+        ("cpu", 1, 2, 1, 4, True),  # more trainings than cores
         ("cuda", 2, 2, 2, 1, False),
     ],
 )
@@ -62,6 +79,7 @@ def test_loaders_take_turns_with_the_network_where_both_have_the_same_cores(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(device, "start_method", lambda: "fork")
     assert device.in_turn(torch.device(kind), workers, sharing) == expected
 
 

@@ -159,6 +159,7 @@ def main() -> None:
     parser = stopwatch.arguments("imgkit.", "train", "frozen", "predict")
     parser.add_argument("--prepared", action="store_true", help="pictures are decoded once, before")
     parser.add_argument("--small", type=stopwatch.Path, help="predict: a few pictures to make the model on")
+    parser.set_defaults(workers=None)  # as many as imgkit takes by itself
     given = parser.parse_args()
     os.environ["IMGKIT_CACHE"] = str(given.scratch / "cache")
     {"train": train, "frozen": frozen, "predict": predict}[given.work](given)

@@ -35,7 +35,7 @@ def arguments(description: str, *works: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--epochs", type=int, default=1 + WARM_UP)
     parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--workers", type=int, help="loader processes")
+    parser.add_argument("--workers", type=int, default=1, help="loader processes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--channels-last", action="store_true")

@@ -150,6 +150,13 @@ def signals_held() -> Iterator[None]:
         hold(signal.SIG_SETMASK, before)
 
 
+def say_over(iterator: object) -> None:
+    """Tell the processes of a DataLoader's iterator that what they have in hand is the last they need read."""
+    done = getattr(iterator, "_workers_done_event", None)
+    if done is not None:
+        done.set()
+
+
 def end(iterator: object) -> None:
     """End the processes of a DataLoader's iterator."""
     if any(worker.exitcode for worker in getattr(iterator, "_workers", ())):

@@ -19,8 +19,10 @@ from imgkit.errors import DeviceError, brief
 from imgkit.signals import HEARD, end_with_parent
 
 T = TypeVar("T", bound=tuple[torch.Tensor, ...])
-NONE = -1  # no row is in hand
+NONE = -1
+"""Instead of a row: none is in hand."""
 FEWER = "Use --workers 0, fewer workers, or give more shared memory (in Docker: --shm-size=2g)."
+"""What helps where memory for batches is short."""
 _LOOK_S = 5
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
 _SHARED = Path("/dev") / "shm"
@@ -32,7 +34,7 @@ class Watch:
     Args:
         workers: how many processes.
         method: how they are started, as multiprocessing names it.
-        in_turn: whether they read as many batches as they are let, at first one each, and not as soon as they can.
+        in_turn: whether they wait for turns, each for a part of a batch; at first everybody has one.
     """
 
     def __init__(self, workers: int, method: str, *, in_turn: bool = False) -> None:
@@ -56,17 +58,17 @@ class Watch:
         return [row for row in map(self.row, range(self.workers)) if row != NONE]
 
     def begin(self) -> None:
-        """A pass over the data begins, when all that they were let has been read but one batch each."""
+        """A pass over the data begins: each process has at least one turn left, and the first one is the next."""
         self._next = 0
 
-    def let(self, batches: int) -> None:
-        """Let so many batches more be read, by one process after the other, as they are handed out."""
-        for _ in range(batches if self._turns else 0):
+    def grant(self, parts: int) -> None:
+        """Let so many parts of batches more be read, by one process after the other, as parts are handed out."""
+        for _ in range(parts if self._turns else 0):
             self._turns[self._next % self.workers].release()
             self._next += 1
 
     def take_up(self, number: int, row: int) -> None:
-        """In a process: have `row` in hand, the first one of a batch when it is its turn; -1: none any more."""
+        """In a process: have `row` in hand, the first one of a batch or part when it is its turn; -1: none any more."""
         if self._turns and row != NONE and self.row(number) == NONE:
             main = parent_process()
             while not self._turns[number].acquire(timeout=_LOOK_S):

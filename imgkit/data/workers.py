@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -18,7 +19,7 @@ from typing import Generic, Self, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from imgkit.data.torch_loader import PREFETCH, Asked, end, kill, loader_of, started
+from imgkit.data.torch_loader import PREFETCH, Asked, end, kill, loader_of, say_over, started
 from imgkit.data.worker_process import FEWER, NONE, Watch, memory_left, prepare_worker
 from imgkit.errors import BadImage, DeviceError, ImgkitError, brief, printable
 from imgkit.signals import signal_name
@@ -55,9 +56,8 @@ class Reader(Generic[P, S, T]):
         workers: processes; 0: this one.
         path: the file of a row.
         warn: told what was done again.
-        join: makes a batch of parts of it. Then all processes read a part of each batch, while it is waited for: where
-            the network has the same cores, it waits for a thread whose core somebody else has. None: each process reads
-            whole batches, ahead.
+        join: makes a batch of its parts. Then each process reads a part of every batch, while the main one waits for
+            it. None: each process reads whole batches, ahead.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Reader(Generic[P, S, T]):
                 count = counts.popleft()
                 yield join([first, *islice(read, count - 1)])
                 if self._running is not None:  # the next one is asked for
-                    self._running[2].let(count)
+                    self._running[2].grant(count)
 
     def _read(self, places: Iterable[list[P]]) -> Generator[T, None, None]:
         """What processes make of `places`, in order."""
@@ -144,8 +144,10 @@ class Reader(Generic[P, S, T]):
     def close(self) -> None:
         """End the processes."""
         if self._running is not None:
-            self._running[2].let(PREFETCH * self._workers)  # so that nobody waits for a turn and hears of nothing
-            end(self._running[1])
+            _, iterator, watch = self._running
+            say_over(iterator)
+            watch.grant(PREFETCH * self._workers)  # so that nobody waits for a turn and hears of nothing
+            end(iterator)
         self._running = None
 
     def _begun(self, places: Iterator[list[P]]) -> "tuple[Iterator[T | ImgkitError], Watch]":
@@ -263,8 +265,10 @@ class _Guard:
 
 def _died(iterator: object, watch: Watch, path: Callable[[int], Path]) -> _Died | None:
     """The error of the first process that has died; None while all live."""
-    for number, worker in enumerate(getattr(iterator, "_workers", ())):
-        worker.join(0.1)  # the broken pipe may be seen before the exit code
+    workers = getattr(iterator, "_workers", ())
+    ended = wait([worker.sentinel for worker in workers], 0.1)  # the broken pipe may be seen before that
+    for number, worker in enumerate(workers):
+        worker.join(1 if worker.sentinel in ended else 0)  # and that before the exit code
         if worker.exitcode not in (None, 0):
             died = _worker_died(watch, worker.exitcode, watch.row(number), path)
             died.row = watch.row(number)

@@ -110,7 +110,8 @@ def test_evaluation_keeps_the_order_of_rows(index: Index, workers: int) -> None:
     assert torch.equal(torch.cat([batch.images for batch in found]), expected)
 
 
-def test_processes_stay_from_one_evaluation_to_the_next(index: Index) -> None:
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_processes_stay_from_one_evaluation_to_the_next(index: Index, in_turn: bool) -> None:
     before, rows = children(), np.array([12, 3, 0, 11, 7])
 
     def read_here(some: Ints) -> list[Batch]:
@@ -119,18 +120,19 @@ def test_processes_stay_from_one_evaluation_to_the_next(index: Index) -> None:
     def equal(found: list[Batch], expected: list[Batch]) -> bool:
         return len(found) == len(expected) and all(map(same, found, expected))
 
-    with closing(EvalReader(index, preprocessing=RULE, batch_size=2, workers=2, max_pixels=10_000)) as reader:
+    reader = EvalReader(index, preprocessing=RULE, batch_size=2, workers=3, max_pixels=10_000, in_turn=in_turn)
+    with closing(reader):
         reader.start()
         first = children() - before
-        assert len(first) == 2
-        for some in (rows, rows, rows[:1], rows[:0], rows):
+        assert len(first) == 3
+        for some in (rows, rows, rows[:1], rows[:0], rows[:3], rows):
             assert equal(list(reader.batches(some)), read_here(some))
             assert children() - before == first
         with closing(reader.batches(rows)) as left_early:
             next(left_early)
         assert children() == before, "batches that are on their way would come in the next pass"
         assert equal(list(reader.batches(rows)), read_here(rows))
-        assert len(children() - before) == 2
+        assert len(children() - before) == 3
     assert children() == before
 
 
@@ -142,15 +144,17 @@ def test_nothing_to_evaluate(index: Index) -> None:
 # What goes wrong
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_file_reaches_the_caller_by_name(index: Index, workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "in_turn"), [(0, False), (2, False), (2, True), (4, True)])
+def test_a_bad_file_reaches_the_caller_by_name(index: Index, workers: int, in_turn: bool, tmp_path: Path) -> None:
+    """The first one of a batch."""
     for i in range(N):
         (tmp_path / f"{i}.png").write_bytes(index.path(i).read_bytes())
-    broken = naive(index, 1).ids[2].item()
-    (tmp_path / f"{broken}.png").write_bytes(b"<html>gone</html>")
+    broken, later = naive(index, 1).ids[1:3].tolist()
+    for one in (broken, later):
+        (tmp_path / f"{one}.png").write_bytes(b"<html>gone</html>")
     moved = replace(index, root=tmp_path)
     before = children()
-    stream = training(moved, workers)
+    stream = training(moved, workers, in_turn=in_turn)
     assert same(next(stream), naive(index, 0))
     with pytest.raises(BadImage) as caught:
         next(stream)
@@ -165,14 +169,17 @@ def test_too_many_pixels(index: Index, workers: int) -> None:
         list(eval_batches(index, ROWS, preprocessing=RULE, batch_size=2, workers=workers, max_pixels=119))
 
 
-def test_closing_ends_the_workers(index: Index) -> None:
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_closing_ends_the_workers(index: Index, in_turn: bool) -> None:
     before, previous = children(), signal.getsignal(signal.SIGCHLD)
-    stream = training(index, 2)
+    stream = training(index, 2, in_turn=in_turn)
     next(stream)
     assert len(children() - before) == 2
     assert signal.getsignal(signal.SIGCHLD) == previous
+    began = time.monotonic()
     with closing(stream):
         pass
+    assert time.monotonic() - began < 4, "torch waits 5 s for a process that does not hear it"
     assert children() == before
     list(training(index, 2))
     assert children() == before

@@ -96,6 +96,7 @@ class Case(NamedTuple):
     batch_size: int
     micro_batch: int
     workers: int
+    in_turn: bool
     start: int
     stop: int
 
@@ -107,13 +108,14 @@ def cases(draw: st.DrawFn) -> Case:
     batch_size = draw(st.integers(1, rows))
     stop = draw(st.integers(0, 2 * -(-rows // batch_size) + 1))
     start = draw(st.integers(0, stop))
-    return Case(rows, batch_size, draw(st.integers(1, batch_size)), draw(st.sampled_from(WORKERS)), start, stop)
+    micro, workers, in_turn = draw(st.integers(1, batch_size)), draw(st.sampled_from(WORKERS)), draw(st.booleans())
+    return Case(rows, batch_size, micro, workers, in_turn, start, stop)
 
 
 def seen(index: Index, case: Case) -> Counter[str]:
     """Samples of a case, and those of them that are not what the definition says, pixel by pixel."""
     rows: Ints = np.random.default_rng(case.rows).permutation(13)[: case.rows].astype(np.int64)
-    found = list(training(index, case.workers, case.start, case.stop, case.batch_size, rows))
+    found = list(training(index, case.workers, case.start, case.stop, case.batch_size, rows, in_turn=case.in_turn))
     wrong = abs(len(found) - (case.stop - case.start))
     for step, batch in enumerate(found, case.start):
         expected = naive(index, step, case.batch_size, rows)
@@ -215,7 +217,7 @@ def test_the_check_notices_what_is_missing(
             return key(seed + (worker.id if worker else 0), *rest)
 
         monkeypatch.setattr(batches, "key", of_worker)
-    found = seen(index, Case(rows=11, batch_size=4, micro_batch=3, workers=2, start=2, stop=5))
+    found = seen(index, Case(rows=11, batch_size=4, micro_batch=3, workers=2, in_turn=True, start=2, stop=5))
     assert found["wrong"] > 0
     tally.count("mutants", caught=1, escaped=0)
 
