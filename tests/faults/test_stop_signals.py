@@ -128,6 +128,6 @@ def test_the_check_notices_signals_that_are_lost(tally: Tally, monkeypatch: pyte
 
 
 def test_the_check_notices_workers_that_stay(tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgkit.data.workers.end_with_parent", lambda number: None)
+    monkeypatch.setattr("imgkit.data.worker_process.end_with_parent", lambda number: None)
     assert send(tmp_path, Moment("step", 1, 0.0, 2), signal.SIGINT, signal.SIGINT, slow=True).orphans
     tally.count("mutants", caught=1, escaped=0)
