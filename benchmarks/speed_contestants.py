@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 DRIVERS = HERE / "drivers"
 WHAT = {"train": 10, "frozen": 3, "predict": 5, "command": 10, "index": 5, "quality": 1, "checkpoint": 5}
 """Scenarios, and their repeats where none are asked for."""
+_OWN = "as many as imgkit takes by itself"
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def common(given: argparse.Namespace, data: Path) -> dict[str, Any]:
         "model": given.model,
         "image_size": given.size,
         "batch_size": given.batch_size,
-        "workers": given.workers if given.workers_of_imgkit is not None else f"{given.workers}, imgkit's by default",
+        "workers": given.workers if given.workers_of_imgkit is not None else f"{given.workers} of peers, {_OWN}",
         "weights": "random",
         "data": speed_pictures.about(data),
     }

@@ -46,7 +46,7 @@ def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chosen:
         (16, "meta", 20.0, 5.0, 5),  # four keep up, one to spare
         (16, "meta", 100.0, 1.0, 16),
         (16, "meta", 0.1, 5.0, 1),
-        (16, "cpu", 900.0, 1.0, 1),  # each core has one as it is
+        (16, "cpu", 900.0, 1.0, 1),  # on a CPU the rule stays
     ],
 )
 def test_as_many_as_keep_up(
