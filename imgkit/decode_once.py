@@ -4,9 +4,9 @@ That pictures are prepared is a definition of their pixels (`data.prepared`), wh
 is a cache of these pixels: a run has the same bits with it, without it, and where it goes in the middle.
 """
 
-import os
 from dataclasses import replace
 
+from imgkit import machine
 from imgkit.data.augment import TrainTransform
 from imgkit.data.index import Ints
 from imgkit.data.keep import Kept, bytes_of, keep_pictures, missing_rows
@@ -93,7 +93,7 @@ def _kept(setup: Setup, rows: Ints, rule: Rule, watched: Watched, split: str) ->
             setup.index,
             rows,
             rule,
-            workers=setup.workers and (os.cpu_count() or 1),  # the network waits meanwhile
+            workers=setup.workers and machine.cores(),  # the network waits meanwhile
             max_pixels=setup.recipe.data.max_pixels,
             progress=progress,
             warn=setup.warn,
@@ -113,7 +113,7 @@ def prepare_pictures(loaded: Loaded, screen: Screen) -> None:
     plan = make_plan(loaded, len(index.rows("train")))
     settings = recipe.model.model_copy(update={"weights": "none"})
     preprocessing = create_model(settings, len(index.classes), recipe.seed).preprocessing
-    side, cores = recipe.data.prepared, os.cpu_count() or 1
+    side, cores = recipe.data.prepared, machine.cores()
     workers = recipe.run.workers if recipe.run.workers is not None else cores if cores > 1 else 0
     rule = side if isinstance(side, int) else needed_side(recipe, plan, preprocessing)
     for split, wanted in (("train", rule), ("val", preprocessing)):

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from imgkit import machine
 from imgkit.data.workers import start_method
 from imgkit.depthwise import quick_depthwise
 from imgkit.errors import DeviceError, UsageError, ran_out
@@ -78,7 +79,7 @@ def in_turn(device: torch.device, workers: int, sharing: int = 1) -> bool:
 
 
 def _cores(sharing: int) -> int:
-    return max(1, (os.cpu_count() or 1) // sharing)
+    return max(1, machine.cores() // sharing)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ cache, shared memory, the hub's door, a process that loads pictures, training st
 written and read.
 """
 
-import os
 import re
 import shutil
 import sys
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from imgkit import checkpoint
+from imgkit import checkpoint, machine
 from imgkit.checkpoint import Checkpoint
 from imgkit.data.builtin import builtin_folder, cache_folder
 from imgkit.data.decode import load_image
@@ -141,31 +140,12 @@ def _together(place: Place) -> Finding:
 
 
 def _memory(place: Place) -> Finding:
-    free, total = memory()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    words = f"{count(cores, 'core')}, {count(torch.get_num_threads(), 'thread')} of torch"
+    free, total = machine.free_memory(), machine.memory()
+    words = f"{count(machine.cores(), 'core')}, {count(torch.get_num_threads(), 'thread')} of torch"
     if free is None or total is None:
         return _ok(f"{words}; this system does not tell its memory")
     words += f" · {about_bytes(free)} of {about_bytes(total)} memory free"
     return _ok(words) if free >= _MEMORY else _warn(words, "Close other programs, or take a small --micro-batch.")
-
-
-def memory() -> tuple[int | None, int | None]:
-    """Bytes of memory that are free and in all, of the container where it has a limit; None where nobody tells."""
-    with suppress(OSError, ValueError, KeyError):
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free, total = (1024 * int(lines[name].split()[0]) for name in ("MemAvailable", "MemTotal"))
-        limit = _container("memory.max")
-        if limit is not None and limit < total:
-            free, total = min(free, limit - (_container("memory.current") or 0)), limit
-        return free, total
-    return None, None
-
-
-def _container(name: str) -> int | None:
-    with suppress(OSError, ValueError):
-        return int((Path("/sys/fs/cgroup") / name).read_text())
-    return None
 
 
 def _device(place: Place) -> Finding:

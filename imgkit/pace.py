@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -10,6 +9,7 @@ from itertools import pairwise
 import torch
 from PIL import Image
 
+from imgkit import machine
 from imgkit.data.augment import TrainTransform
 from imgkit.data.batches import augment_key
 from imgkit.data.decode import load_image
@@ -41,7 +41,7 @@ def with_loaders(setup: Setup, screen: Screen) -> Setup:
     measure, and one of few pictures would not gain what that takes. On a CPU the rule stays.
     """
     recipe, plan, least = setup.recipe, setup.plan, setup.workers
-    most = 0 if setup.device.type == "cpu" else (os.cpu_count() or 1) // ranks_here()
+    most = 0 if setup.device.type == "cpu" else machine.cores() // ranks_here()
     phases = [phase for phase in plan.phases if uses_of(recipe, phase, phase.first_step)]
     used = sum(uses_of(recipe, phase, phase.first_step) for phase in phases)
     if recipe.run.workers is not None or recipe.run.deterministic or most <= least or used < LEAST_USES:
@@ -81,7 +81,7 @@ class Times:
 
     def saved(self, setup: Setup, used: int, missing: int) -> float:
         """Seconds that a run saves by them, `used` pictures being trained on and `missing` to be made."""
-        cores = os.cpu_count() or 1
+        cores = machine.cores()
         if setup.device.type == "cpu":  # loaders and network share the cores
             each = (self.direct - self.prepared) / cores
         else:

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from imgkit import machine
 from imgkit.cells import bare
 from imgkit.data.csv_table import GUESSES, other_table
 from imgkit.data.csv_text import delimiter_of, written_by_imgkit
@@ -196,7 +197,7 @@ def predictions(
             found.append(given if watch is None else replace(given, unlike=next(shares)))
         return found
 
-    threads = max(1, min(_THREADS, (os.cpu_count() or 1) // ranks_here()))
+    threads = max(1, min(_THREADS, machine.cores() // ranks_here()))
     if network.device.type != "cpu":
         decoded = in_order(paths, lambda path: (path, load(path)), threads, 2 * threads + batch_size)
         with closing(decoded):

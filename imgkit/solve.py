@@ -1,17 +1,15 @@
 """The head solved exactly on features: logistic regression, multinomial or one for each label."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from imgkit import machine
 from imgkit.errors import WeightsError
 from imgkit.keys import key, splitmix64
 from imgkit.logistic import Fit, FitEach
@@ -26,7 +24,6 @@ FOLDS = 5
 TOLERANCE = 1e-4  # of the solve, on the gradient; scikit-learn's own
 ROUGH = 1e-3  # of cross-validation: losses within 0.005 where neighbouring C differ by 0.03 or more
 _ROUGH_TIME = 0.4  # share of the time of a fit at TOLERANCE
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 class HeldOut(NamedTuple):
@@ -85,17 +82,8 @@ def fits(images: int, width: int, classes: int, memory: int | None = None) -> bo
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine, or of the container (cgroup) that the process lives in, if that is less.
-
-    Where the system does not say, as on Windows: enough for MAX_BYTES of features.
-    """
-    try:
-        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 6 * MAX_BYTES
-    with suppress(OSError, ValueError):  # "max": no limit
-        whole = min(whole, int(_CGROUP.read_text()))
-    return whole
+    """Bytes of memory of this machine; where the system does not say, enough for MAX_BYTES of features."""
+    return machine.memory() or 6 * MAX_BYTES
 
 
 def not_finite(bad: int, images: int) -> WeightsError:

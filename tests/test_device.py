@@ -44,14 +44,14 @@ def test_a_device_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_as_asked_or_from_the_cores(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: str, cores: int, expected: int
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     monkeypatch.setattr(device, "start_method", lambda: "fork")
     assert device.choose_workers(asked, torch.device(kind)) == expected
 
 
 def test_few_workers_where_they_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: 8)
     for threads, method, expected in ((8, "fork", 8), (8, "spawn", 2), (3, "fork", 2)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         monkeypatch.setattr(device, "start_method", lambda method=method: method)
@@ -77,7 +77,7 @@ def test_few_workers_where_they_read_ahead(monkeypatch: pytest.MonkeyPatch) -> N
 def test_loaders_take_turns_with_the_network_where_both_have_the_same_cores(
     monkeypatch: pytest.MonkeyPatch, kind: str, cores: int, threads: int, workers: int, sharing: int, expected: bool
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(device, "start_method", lambda: "fork")
     assert device.in_turn(torch.device(kind), workers, sharing) == expected

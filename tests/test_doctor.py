@@ -15,10 +15,11 @@ from imgkit.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def sound(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network, and memory enough whatever else runs."""
     monkeypatch.setattr(doctor, "hub_answers", lambda: True)
-    monkeypatch.setattr(doctor, "memory", lambda: (8 * 2**30, 16 * 2**30))
+    monkeypatch.setattr("imgkit.machine.memory", lambda: 16 * 2**30)
+    monkeypatch.setattr("imgkit.machine.free_memory", lambda: 8 * 2**30)
 
 
 def only(name: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> Finding:
@@ -66,9 +67,14 @@ def test_a_device_that_is_not_there_fails_with_a_way_out(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("name", "change", "words", "advice"),
     [
-        ("Machine", ("memory", lambda: (2**29, 2**34)), "512 MiB of 16 GiB memory free", "--micro-batch"),
-        ("Weights", ("hub_answers", lambda: False), "the hub does not answer", "imgkit models --cached"),
-        ("Versions", ("_requirements", lambda: ["torch>=99.1", "numpy>=1"]), "asks for torch>=99.1", "pip install"),
+        ("Machine", ("imgkit.machine.free_memory", lambda: 2**29), "512 MiB of 16 GiB memory free", "--micro-batch"),
+        ("Weights", ("imgkit.doctor.hub_answers", lambda: False), "the hub does not answer", "imgkit models --cached"),
+        (
+            "Versions",
+            ("imgkit.doctor._requirements", lambda: ["torch>=99.1", "numpy>=1"]),
+            "asks for torch>=99.1",
+            "pip install",
+        ),
     ],
 )
 def test_what_is_scarce_is_a_warning(

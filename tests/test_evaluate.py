@@ -95,7 +95,7 @@ def test_the_log_of_a_run_begins_with_what_was_said_before_its_folder(run: imgki
 def test_a_split_is_scored_once_on_a_device_of_its_own(
     run: imgkit.Run, seen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, split: str | None
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: 2)
     step = run.folder.read_json("checkpoints/best.json")["step"]
     place = run.folder.path / "evaluations" / f"{split or 'test'}@{step}"
     shutil.rmtree(place, ignore_errors=True)

@@ -15,6 +15,7 @@ LAYERS = [
     [
         *("errors", "registry", "duration", "quantity", "keys", "signals", "cells", "files", "bounds", "threads"),
         "freed_memory",
+        "machine",
     ],
     ["recipe"],
     [

@@ -68,7 +68,7 @@ def test_1_a_folder_without_images(told: Told) -> None:
     Path("pets").mkdir()
     Path("pets/pets.zip").write_bytes(b"PK")
     assert told(3, "finetune", "resnet50", "--data", "pets").endswith(  # before its missing weights are told
-        "error: No images in pets (looked for .jpg .jpeg .png .webp .bmp .gif .tif .tiff, at any depth). "
+        "error: No images in pets (looked for .jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff, at any depth). "
         "It holds 1 .zip file: unpack pets.zip first."
     )
 

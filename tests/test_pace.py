@@ -28,7 +28,7 @@ def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chosen:
         cores: int, picture: float, update: float, *sets: str, device: str = "meta", least: int = 1, uses: int = 1
     ) -> tuple[Setup, str]:
         setup, _ = decided(tmp_path, monkeypatch, "data.prepared=none", *sets, workers=())
-        monkeypatch.setattr("os.cpu_count", lambda: cores)
+        monkeypatch.setattr("imgkit.machine.cores", lambda: cores)
         monkeypatch.setattr(pace, "LEAST_USES", uses)
         monkeypatch.setattr(pace, "picture_times", lambda *_: Times(picture / 1000, 9.0, 9.0))
         monkeypatch.setattr(pace, "update_seconds", lambda _: update / 1000)
@@ -72,7 +72,7 @@ def test_a_setup_is_measured_in_earnest(tmp_path: Path, monkeypatch: pytest.Monk
     times = pace.picture_times
     setup, _ = decided(tmp_path, monkeypatch, "data.prepared=none", workers=())
     monkeypatch.setattr(pace, "picture_times", times)
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: 8)
     monkeypatch.setattr(pace, "LEAST_USES", 1)
     assert with_loaders(setup, Screen(quiet=True)) is setup, "on a CPU"
     update = pace.update_seconds(setup)
@@ -94,13 +94,13 @@ def test_where_memory_runs_out_the_rule_stays(chosen: Chosen, monkeypatch: pytes
     monkeypatch.setattr("torch.zeros", full)
     assert seconds(setup) is None
     monkeypatch.setattr(pace, "update_seconds", lambda _: None)
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: 16)
     assert with_loaders(setup, Screen(quiet=True)) is setup
     assert Times(9.0, 1.0, 1.0).saved(replace(setup, device=torch.device("meta")), 100, 0) == 0.0
 
 
 def test_a_resume_takes_the_number_on_the_same_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: 2)
     how = {"recipe": write_recipe(tmp_path), "data": "synthetic:3x16", "out": tmp_path / "runs", "name": "run"}
     run = finetune("test_resnet", **how)
     about = run.folder.read_json("run.json")

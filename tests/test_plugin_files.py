@@ -15,10 +15,12 @@ from timm.models import _registry
 
 import imgkit.api
 from imgkit import plugin_files
+from imgkit.data.sources import find_data, read_source
 from imgkit.errors import DataError, UsageError
 from imgkit.plugin import registered, unregister
 from imgkit.plugin_files import load_plugins
 from imgkit.recipe.losses import LOSS_TYPES
+from imgkit.recipe.schema import DataSettings
 from imgkit.run import RunFolder
 from imgkit.screen import Screen
 
@@ -289,11 +291,42 @@ def source_error(lines: str, argument: str = "pics") -> str:
         ("yield Picture('red_0.png', 'red'); {}['col']", "the source 'bad' failed: KeyError: 'col'\n"),
         ("yield Picture('red_9.png', 'red')", "names a file that is not there: red_9.png"),
         ("yield Picture('red_0.png', 'red', 'vali')", "is in split 'vali' (did you mean 'val'?)"),
+        ("yield Picture('red_0.png', 3)", "image 1 of the source 'bad' has a label that is no text: 3"),
     ],
 )
 def test_a_source_that_gives_what_it_should_not(lines: str, message: str, tmp_path: Path) -> None:
     pictures(tmp_path)
     assert message in source_error(lines)
+
+
+def test_pictures_that_lie_elsewhere_are_read_again(tmp_path: Path) -> None:
+    """Outside of the folder that the argument means: their own common folder is the root, and a resume finds them."""
+    pictures(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    for color in ("red", "green"):
+        for file in sorted(Path("pics").glob(f"{color}_*.png"))[:4]:
+            shutil.copy(file, tmp_path / "elsewhere")
+    Path("far.py").write_text(
+        "import pathlib\nfrom imgkit.plugin import *\n"
+        "@register_source('far')\ndef far(x):\n"
+        "    for file in sorted(pathlib.Path('elsewhere').resolve().glob('*.png')):\n"
+        "        yield Picture(str(file), file.name.split('_')[0])\n"
+    )
+    load_plugins("far.py")
+    for argument in ("pics", "", "service://host/cells", "shards/*.tar"):
+        found = read_source(find_data(DataSettings(path=f"far:{argument}")), DataSettings(path=f"far:{argument}"))
+        assert found.root == (tmp_path / "elsewhere").resolve()
+        assert len(found.rows) == len(list((tmp_path / "elsewhere").iterdir()))
+    run = imgkit.scratch(
+        "test_resnet",
+        plugin=["far.py"],
+        data="far:",
+        image_size=32,
+        epochs=1,
+        out=tmp_path / "runs",
+        sets=["data.val=0.5"],
+    )
+    assert Path(run.evaluate(split="train")["folder"]).is_dir()
 
 
 def test_a_loss_without_mean_and_a_factor_above_one_are_told(tmp_path: Path) -> None:

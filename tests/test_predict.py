@@ -86,7 +86,7 @@ def by_hand(loaded: Loaded, path: str) -> torch.Tensor:
 def test_rows_come_in_order_with_errors_in_their_place(
     loaded: Loaded, pictures: Path, monkeypatch: pytest.MonkeyPatch, threads: int, batch_size: int
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: threads)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: threads)
     files = files_of(pictures)
     bad = pictures / "broken.jpg"
     bad.write_bytes(b"not a picture")

@@ -1,6 +1,5 @@
 import tracemalloc
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from imgkit.solve import (
     fits,
     fold_numbers,
     log_loss,
-    machine_memory,
     solve_bytes,
     solve_head,
 )
@@ -63,15 +61,6 @@ def test_what_fits() -> None:
     assert taken == 1000 * (12 * 100 + 24 * 10)
     assert fits(1000, 100, 10, memory=2 * taken)
     assert not fits(1000, 100, 10, memory=2 * taken - 1)
-
-
-def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(subject, "_CGROUP", limit)
-    whole = machine_memory()
-    for told, expected in (("max\n", whole), ("1048576\n", 2**20), (f"{2 * whole}\n", whole)):
-        limit.write_text(told)
-        assert machine_memory() == expected
 
 
 @pytest.mark.parametrize("classes", [2, 5])

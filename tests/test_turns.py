@@ -24,7 +24,7 @@ def test_all_readers_beside_a_network_take_turns(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(batches, "Reader", Noted)
     monkeypatch.setattr(workers, "Reader", Noted)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("imgkit.machine.cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
     def readers() -> int:

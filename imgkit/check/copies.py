@@ -128,8 +128,7 @@ def group_sections(index: Index, names: list[str | None]) -> list[Section]:
         return []
     first: dict[tuple[int, int], int] = {}
     for row, (group, split) in enumerate(zip(index.groups.tolist(), index.splits.tolist(), strict=True)):
-        if group >= 0:
-            first.setdefault((group, split), row)
+        first.setdefault((group, split), row)
     by_group: dict[int, list[int]] = {}
     for group, split in sorted(first):
         by_group.setdefault(group, []).append(first[group, split])

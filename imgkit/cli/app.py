@@ -17,6 +17,7 @@ from imgkit import __version__
 from imgkit.cli import data, doctor, export, labelling, look, lr_find, plot, probe, serve, study, sweep, train
 from imgkit.cli.ranks import check_command, say_and_leave
 from imgkit.errors import DeviceError, DiskError, ImgkitError, UsageError, brief, ran_out
+from imgkit.machine import tell_openmp
 from imgkit.screen import Screen
 from imgkit.signals import ending_cleanly
 
@@ -65,6 +66,7 @@ def main() -> None:
 
     A bug keeps its traceback and exits 1. IMGKIT_DEBUG=1 shows the traceback of the others too.
     """
+    tell_openmp()
     try:
         with ending_cleanly():
             code = _app_for(sys.argv[1:])(prog_name="imgkit", standalone_mode=False)

@@ -71,11 +71,16 @@ def read_saved(root: Path, shown: str, image_col: str | None = None, label_col: 
     with _told(pa, shown):
         parts = _parts(root, shown)
         columns = _columns(parts[0].features, shown, image_col, label_col)
-        names = {} if columns.names is None else {name: code for code, name in enumerate(columns.names)}
+        names: dict[str, int] = {}
         files, splits, found = list[str](), list[int](), list[tuple[int, _Found]]()
         for part in parts:
+            own = _columns(part.features, shown, columns.image, columns.label)  # a split has class names of its own
+            if own.several != columns.several:
+                raise ValueError(
+                    f"column {printable(columns.label)!r} holds one label in some splits, several in others"
+                )
             for file in part.files:
-                found += [(len(files), rows) for rows in _rows(root / file, columns, names, pa, shown)]
+                found += [(len(files), rows) for rows in _rows(root / file, own, names, pa, shown)]
                 files.append(file)
                 splits.append(part.split)
     if not found:
@@ -199,6 +204,8 @@ def _labels(column: Any, columns: _Columns, names: dict[str, int], pa: Any) -> t
         codes = pa.compute.fill_null(column, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         if codes.max(initial=-1) >= len(columns.names):
             raise ValueError(f"a label is {codes.max()}, and there are {count(len(columns.names), 'class', 'classes')}")
+        of = [names.setdefault(name, len(names)) for name in columns.names]
+        codes = np.array([*of, -1], dtype=np.int64)[np.maximum(codes, -1)]  # none is -1, the last one
     else:
         encoded = pa.compute.cast(column, pa.string()).dictionary_encode()
         texts = encoded.dictionary.to_pylist()

@@ -50,7 +50,7 @@ class Status(NamedTuple):
 
 def parse(path: str | os.PathLike[str]) -> ByteRange | None:
     """The part of a file that a path means; None: a file of its own."""
-    text = os.fspath(path)
+    text = _slashed(path)
     match = _FORM.fullmatch(text) if MARK in text else None
     if match is None:
         return None
@@ -59,11 +59,16 @@ def parse(path: str | os.PathLike[str]) -> ByteRange | None:
 
 def url_of(path: str | os.PathLike[str]) -> str:
     """The URL that a path or a text means, `s3://bucket/x.tar` of Path("s3:/bucket/x.tar") too; "" where it is none."""
-    match = _URL.fullmatch(os.fspath(path))
+    match = _URL.fullmatch(_slashed(path))
     if match is None:
         return ""
     scheme = match["scheme"].lower()
     return f"{scheme}:///{match['rest']}" if scheme == "file" else f"{scheme}://{match['rest']}"
+
+
+def _slashed(path: str | os.PathLike[str]) -> str:
+    """A path with the slashes that it was made of: on Windows a `Path` turns them around."""
+    return os.fspath(path).replace(os.sep, "/")
 
 
 def resolved(path: Path) -> str:

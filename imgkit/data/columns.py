@@ -163,7 +163,10 @@ class Rows(Sequence[Row]):
 
     @property
     def group_codes(self) -> Ints | None:
-        """A number for each row, that of its group in the order of their names, (n,); None where there are none."""
+        """A number for each row, that of its group in the order of their names, (n,); None where there are none.
+
+        A row without one, where others have one, is a group of its own, after them.
+        """
         found: npt.NDArray[np.int32] = _whole(self._group_of, np.int32)
         if not len(self._groups.names):
             return None
@@ -172,7 +175,8 @@ class Rows(Sequence[Row]):
             return None
         code_of = np.full(len(self._groups.names), _UNSAID, dtype=np.int64)
         code_of[sorted(held, key=self._groups.names.__getitem__)] = np.arange(len(held))
-        return code_of[found]
+        alone = found == _UNSAID
+        return np.where(alone, len(held) - 1 + np.cumsum(alone), code_of[found])
 
     @property
     def weights(self) -> npt.NDArray[np.float64] | None:

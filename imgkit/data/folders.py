@@ -12,7 +12,7 @@ from imgkit.data.columns import Rows
 from imgkit.data.entries import is_ignored, is_image, leads_inside, sort_out
 from imgkit.data.index import SPLITS
 from imgkit.data.paths import PathTable, merged
-from imgkit.data.rows import EXTENSIONS, Source, count, listed
+from imgkit.data.rows import EXTENSIONS, Source, common_folder, count, listed
 from imgkit.errors import DataError, printable
 
 FOLDER_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -149,7 +149,7 @@ def read_pair(train: Path, val: Path | None, shown: tuple[str, str]) -> Source:
             f"The training folder {shown[0]} and the validation folder {shown[1]} overlap.",
             "Give two folders that lie side by side, or one folder with train/ and val/ inside as --data.",
         )
-    root = Path(os.path.commonpath(pair.values()))
+    root = common_folder(pair.values(), shown)
     source = Source(root, shown[0], Rows())
     for (split, folder), name in zip(pair.items(), shown, strict=False):
         tree = walk(folder)

@@ -1,11 +1,9 @@
 """Several data sets read as one: `--data a/ --data b/`."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from imgkit.data.columns import Rows
-from imgkit.data.rows import Source, listed
+from imgkit.data.rows import Source, common_folder, listed
 from imgkit.errors import DataError, printable
 
 
@@ -28,7 +26,7 @@ def join(sources: Sequence[Source]) -> Source:
                 f"{one} has {what}, and {other} has none, so they cannot be joined.",
                 "Give data sets of one kind; a CSV of all images may have a column for it.",
             )
-    root = _common(sources)
+    root = common_folder([source.root for source in sources], [source.shown for source in sources])
     joined = Source(root, " and ".join(source.shown for source in sources), Rows(), task=sources[0].task)
     first: dict[str, int] = {}
     for number, source in enumerate(sources):
@@ -49,20 +47,6 @@ def join(sources: Sequence[Source]) -> Source:
     joined.notes.extend(_only_in_one(sources))
     joined.rows.sort()
     return joined
-
-
-def _common(sources: Sequence[Source]) -> Path:
-    """The folder that holds the roots of all.
-
-    Raises:
-        DataError: if there is none: two drives.
-    """
-    try:
-        return Path(os.path.commonpath([source.root for source in sources]))
-    except ValueError as error:
-        raise DataError(
-            f"{listed(source.shown for source in sources)} lie on different drives.", "Copy them to one drive."
-        ) from error
 
 
 def _only_in_one(sources: Sequence[Source]) -> list[str]:

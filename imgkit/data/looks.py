@@ -1,6 +1,5 @@
 """Looks at many pictures: in one process a core, remembered by path, size and modification time."""
 
-import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imgkit import machine
 from imgkit.data.apart import Apart
 from imgkit.data.byte_range import Status, status
 from imgkit.data.decode import load_image
@@ -42,7 +42,7 @@ def look_at(
     found: Looks = np.zeros(len(files), dtype=LOOK)
     facts, bad = Facts(len(files)), list[BadImage]()
     left, done = iter(files), 0
-    work, processes = partial(examine, max_pixels=max_pixels, looked=look), _cores()
+    work, processes = partial(examine, max_pixels=max_pixels, looked=look), machine.cores()
     with closing(FactCache()) as cache, ExitStack() as stack:
         beside = [stack.enter_context(Apart(work, crashed, 1)) for _ in range(processes)]
         pool = stack.enter_context(ThreadPoolExecutor(processes))
@@ -84,7 +84,7 @@ def read_whole(files: Iterable[str], looks: Looks, *, max_pixels: int) -> Looks:
         with suppress(OSError, ValueError):
             there[names[row]] = status(names[row])
     hashes = partial(_hash, max_pixels=max_pixels)
-    with closing(FactCache()) as cache, ThreadPoolExecutor(_cores()) as pool:
+    with closing(FactCache()) as cache, ThreadPoolExecutor(machine.cores()) as pool:
         for row, pixels in zip(rows, pool.map(hashes, [names[row] for row in rows]), strict=True):
             if pixels is not None and names[row] in there:
                 changed["pixels"][row] = np.frombuffer(pixels, dtype=np.uint8)
@@ -103,8 +103,3 @@ def _hash(file: str, max_pixels: int) -> bytes | None:
         return pixel_hash(load_image(Path(file), max_pixels=max_pixels))
     except BadImage:
         return None
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

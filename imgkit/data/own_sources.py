@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from imgkit.data.columns import Rows
 from imgkit.data.index import SPLITS
-from imgkit.data.rows import Row, Source, absolute, exists
+from imgkit.data.rows import Row, Source, absolute, common_folder, exists
 from imgkit.errors import DataError, ImgkitError, UsageError, printable, suggestion
 from imgkit.registry import Registry
 
@@ -82,11 +82,14 @@ def read_own(name: str, argument: str, shown: str) -> Source:
                 f"{where} names a file that is not there: {printable(row.path)}",
                 f"Relative paths start at {printable(str(root))}.",
             )
-        path = Path(os.path.relpath(root / row.path, root)).as_posix()
-        rows.append(Row(path, (row.label,), row.split, row.group))
+        if not isinstance(row.label, str):
+            raise DataError(f"{where} has a label that is no text: {row.label!r}.", "Give its name.")
+        rows.append(Row(os.path.normpath(root / row.path), (row.label,), row.split, row.group))
     if not rows:
         raise DataError(f"The source {name!r} gives no image for {printable(argument)!r}.", "See what it looks for.")
-    return Source(root, shown, rows)
+    if not all(Path(path).is_relative_to(root) for path in rows.paths):
+        root = common_folder({os.path.dirname(path) for path in rows.paths}, [shown])
+    return Source(root, shown, Rows(row._replace(path=Path(row.path).relative_to(root).as_posix()) for row in rows))
 
 
 def _given(name: str, argument: str, shown: str) -> Iterator[Picture]:

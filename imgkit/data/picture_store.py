@@ -8,6 +8,7 @@ memory; a picture whose checksum is wrong is not used, and its shard is removed.
 """
 
 import os
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ Hashes = npt.NDArray[np.uint8]
 SHARD_BYTES = 64 << 20
 """What a shard holds before it is written."""
 _HASH_BYTES = 32
+_TELL_S = 3600  # how often a store that is read says so, for `make_room`, which goes by days
 _OPEN = 256  # shards mapped at once by a process
 
 
@@ -63,6 +65,7 @@ class PictureStore:
                     self._files.append((file, file.stat().st_mtime_ns))
                     tables.append(table)
             os.utime(self.folder)  # `make_room` removes what was not used for longest
+        self._told = time.monotonic()
         self._shard = np.repeat(np.arange(len(tables)), [len(table.starts) for table in tables])
         table = _Table(*(np.concatenate(column) for column in zip(_nothing(), *tables, strict=True)))
         # Eight bytes of a hash find a picture, all 32 confirm it: a dict of a million would be copied into each worker.
@@ -88,6 +91,10 @@ class PictureStore:
         row = self._find(digest)
         if row is None:
             return None
+        if time.monotonic() - self._told > _TELL_S:
+            self._told = time.monotonic()
+            with suppress(OSError):
+                os.utime(self.folder)
         shard = int(self._shard[row])
         height, width, channels, *size = self._table.shapes[row].tolist()
         start, length = int(self._table.starts[row]), height * width * channels

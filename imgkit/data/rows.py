@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from imgkit.errors import UsageError, printable
+from imgkit.errors import DataError, UsageError, printable
 
 if TYPE_CHECKING:  # they would bring numpy and pydantic, which `imgkit --help` does without
     from imgkit.data.columns import Rows
     from imgkit.recipe.fields import Task
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class Row(NamedTuple):
@@ -53,7 +53,27 @@ def count(n: int, thing: str, plural: str = "") -> str:
 
 def absolute(path: str | Path) -> Path:
     """`path` from the root of the file system, without `~` and `..`; links stay as they are."""
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    try:
+        home = Path(path).expanduser()
+    except RuntimeError:  # no user is called that: it is the name of a file
+        home = Path(path)
+    return Path(os.path.normpath(home.absolute()))
+
+
+def common_folder(folders: Iterable[str | Path], shown: Iterable[str]) -> Path:
+    """The deepest folder that holds all of `folders`, which are absolute.
+
+    Args:
+        folders: at least one.
+        shown: what lies there, as the user named it.
+
+    Raises:
+        DataError: if there is none: two drives.
+    """
+    try:
+        return Path(os.path.commonpath([os.fspath(folder) for folder in folders]))
+    except ValueError as error:
+        raise DataError(f"{listed(shown)} lie on different drives.", "Copy them to one drive.") from error
 
 
 def exists(path: Path) -> bool:

@@ -70,6 +70,7 @@ def _like_a_whole(facts: Facts, looks: Looks, rows: Ints) -> Ints:
     found = np.zeros(len(facts), dtype=np.bool_)
     for one, start, stop in zip(whole.tolist(), low.tolist(), high.tolist(), strict=True):
         others = partly[start:stop]
+        others = others[(np.abs(looks["mean"][others] - looks["mean"][one]) <= _MEAN_OFF).all(axis=1)]
         off = np.abs(looks["thumb"][others].astype(np.int16) - looks["thumb"][one]).max(axis=(1, 2), initial=0)
         found[others[off <= _THUMB_OFF]] = True
     return np.flatnonzero(found).astype(np.int64)

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imgkit import machine
 from imgkit.data.apart import Apart
 from imgkit.data.builtin import cache_folder
 from imgkit.data.byte_range import opened, status
@@ -42,7 +43,7 @@ def scan(files: Collection[str], *, max_pixels: int, progress: Callable[[int, in
     facts = Facts(len(files))
     bad: list[BadImage] = []
     work = partial(examine, max_pixels=max_pixels)
-    threads = min(_THREADS, os.cpu_count() or 1)
+    threads = min(_THREADS, machine.cores())
     left, done = iter(files), 0
     with closing(FactCache()) as cache, Apart(work, crashed, threads) as apart:
         while chunk := list(islice(left, _CHUNK)):
@@ -73,7 +74,7 @@ def digests(files: Iterable[str]) -> Iterator[str]:
         OSError: at a file that cannot be read; its `filename` says which.
     """
     left = iter(files)
-    with closing(FactCache()) as cache, ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+    with closing(FactCache()) as cache, ThreadPoolExecutor(min(_THREADS, machine.cores())) as pool:
         while chunk := list(islice(left, _CHUNK)):
             known = {file: cache.digest(file) for file in chunk}
             read = [file for file, digest in known.items() if digest is None]

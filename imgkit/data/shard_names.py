@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imgkit.data.byte_range import file_system, remote_status, url_of
 from imgkit.data.folders import FOLDER_SPLITS
-from imgkit.data.rows import absolute, count, is_folder
+from imgkit.data.rows import EXTENSIONS, absolute, count, is_folder
 from imgkit.data.shard_index import Shard
 from imgkit.errors import DataError, brief, printable
 
@@ -120,13 +120,13 @@ def _check_number(found: list[str], shown: str) -> None:
 
 
 def _in_folder(folder: Path) -> list[str]:
-    """Names of the shards in a folder that is one of shards; else none."""
+    """Names of the shards in a folder that is one of shards; else none: where pictures lie beside them, those are."""
     try:
         inside = {entry.name: entry for entry in os.scandir(folder) if not entry.name.startswith(".")}
         own = [name for name, entry in inside.items() if name.endswith(SUFFIX) and entry.is_file()]
         below = [name for name, entry in inside.items() if entry.is_dir()]
         if own:
-            return [] if below else own
+            return [] if below or any(name.lower().endswith(EXTENSIONS) for name in inside) else own
         if not below or any(FOLDER_SPLITS.get(name) is None for name in below):
             return []
         found = [[f"{one}/{name}" for name in _in_folder(folder / one)] for one in below]

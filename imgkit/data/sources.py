@@ -117,7 +117,8 @@ def refuse_inside(
     Raises:
         UsageError: if `out` lies in a data folder; the hint has a place that does not.
     """
-    folders = [place.path, place.val_path, *(other.path for other in place.more)]
+    whole = [one.path for one in (place, *place.more) if one.own is None or one.own[1]]  # "": a plugin asks elsewhere
+    folders = [*whole, place.val_path]
     dealt = place.path is not None and place.path.resolve().is_relative_to(out.resolve())  # a table of folds
     for folder in (*folders, None if root is None or dealt else absolute(root)):
         if folder is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
@@ -240,9 +241,11 @@ def _pair(settings: DataSettings) -> Place:
 
 def _place(text: str, why: str) -> Place:
     shown = printable(text.rstrip("/" + os.sep) or text)
+    own, path = parse_own(text), absolute(text)
+    if own is not None and not exists(path):
+        return Place(absolute(own[1]), shown, why, own=own)
     if "://" in text:
         return Place(Path(text), shown, why, shards=text)
-    path = absolute(text)
     if is_pattern(text) and not path.is_dir():
         return Place(path, shown, why, shards=text)
     if exists(path):
@@ -256,9 +259,6 @@ def _place(text: str, why: str) -> Place:
         return Place(path, shown, why)
     if is_builtin(text):
         return Place(builtin_folder(text), shown, "built in")
-    own = parse_own(text)
-    if own is not None:
-        return Place(absolute(own[1]), shown, why, own=own)
     raise _not_found(path, shown, why.removeprefix("from ") if why.startswith("from --") else "--data")
 
 

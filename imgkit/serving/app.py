@@ -1,7 +1,6 @@
 """The application: what is asked at which path, and how it is answered."""
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from imgkit import __version__
+from imgkit import __version__, machine
 from imgkit.errors import BadImage, DeviceError, ImgkitError
 from imgkit.serving.answers import Health, answer_shape, answers_shape
 from imgkit.serving.bodies import FORM, JSON, Picture, Pictures, Sent, one_picture, several_pictures
@@ -69,7 +68,7 @@ class Desk:
     def __init__(self, served: Served) -> None:
         self.served = served
         self._passes = Passes(served.probabilities)
-        self._decoders = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), "decode")
+        self._decoders = ThreadPoolExecutor(min(_THREADS, machine.cores()), "decode")
 
     async def row(self, sent: Sent, top_k: int) -> dict[str, object]:
         """What the model says of a picture.

@@ -81,6 +81,30 @@ def test_splits_are_folders(tmp_path: Path) -> None:
         read(tmp_path / "d")
 
 
+def test_each_split_has_class_names_of_its_own(tmp_path: Path) -> None:
+    """As where splits were loaded one by one, and a class is missing in one of them."""
+    names = {"train": ["bird", "cat", "dog"], "validation": ["bird", "dog"], "test": ["dog", "cat"]}
+    codes = {"train": [0, 1, 2], "validation": [1, 0, 1], "test": [0, 1]}
+    for split, classes in names.items():
+        pictures: list[bytes | None] = [png(split, row) for row in range(len(codes[split]))]
+        feature = {"names": classes, "_type": "ClassLabel"}
+        saved(tmp_path / "d" / split, pictures, {"label": pa.array(codes[split])}, {"label": feature})
+    (tmp_path / "d" / "dataset_dict.json").write_text(json.dumps({"splits": list(names)}))
+    found = sorted((str(row.split), row.labels[0]) for row in read(tmp_path / "d").rows)
+    expected = [("train", "bird"), ("train", "cat"), ("train", "dog")]
+    expected += [("val", "bird"), ("val", "dog"), ("val", "dog"), ("test", "dog"), ("test", "cat")]
+    assert found == sorted(expected)
+
+
+def test_splits_of_one_label_and_of_several_are_not_one_data_set(tmp_path: Path) -> None:
+    simple(tmp_path / "d" / "train")
+    several = {"label": pa.array([[0], [1, 0]])}
+    saved(tmp_path / "d" / "test", [png(1), png(2)], several, {"label": {"_type": "List", "feature": CLASSES}})
+    (tmp_path / "d" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    with pytest.raises(DataError, match="holds one label in some splits, several in others"):
+        read(tmp_path / "d")
+
+
 def test_they_are_packed(tmp_path: Path) -> None:
     folder, contents = simple(tmp_path / "d")
     assert pack(DataSettings(path=str(folder), val=0.0), tmp_path / "out", 1 << 20).pictures == 10

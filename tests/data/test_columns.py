@@ -28,14 +28,14 @@ LABELS = st.sets(st.sampled_from("abc")).map(lambda names: tuple(sorted(names)))
 def rows(draw: st.DrawFn) -> list[Row]:
     paths = draw(st.lists(NAME, max_size=8, unique=True))
     split = st.none() | st.sampled_from(["train", "val", "test"])
-    groups = draw(st.booleans())
+    groups = draw(st.sampled_from(["", "yx", ["y", "x", None]]))
     weights = draw(st.booleans())
     return [
         Row(
             path,
             draw(LABELS),
             draw(split),
-            draw(st.sampled_from("yx")) if groups else None,
+            draw(st.sampled_from(groups)) if groups else None,
             draw(st.floats(0, 9)) if weights else None,
         )
         for path in paths
@@ -55,7 +55,9 @@ def test_rows_are_a_list(made: list[Row], data: st.DataObject) -> None:
     assert found.held(found.splits == 1) == {label for row in made if row.split == "val" for label in row.labels}
     groups, texts = found.group_codes, [row.group for row in made]
     names = sorted({text for text in texts if text is not None})
-    assert (None if groups is None else groups.tolist()) == ([names.index(text) for text in texts] if names else None)
+    alone = iter(range(len(names), len(names) + len(texts)))
+    expected = [next(alone) if text is None else names.index(text) for text in texts] if names else None
+    assert (None if groups is None else groups.tolist()) == expected
     weights = None if found.weights is None else found.weights.tolist()
     assert weights == ([row.weight for row in made] if made and made[0].weight is not None else None)
     chosen = data.draw(st.lists(st.integers(0, len(made) - 1))) if made else []

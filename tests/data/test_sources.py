@@ -244,7 +244,7 @@ def test_folder_called_like_an_image(tmp_path: Path) -> None:
 
 def test_no_images(tmp_path: Path) -> None:
     touch(tmp_path, "pets.zip", "more.zip", "cat/notes.txt")
-    with pytest.raises(DataError, match=r"No images in .* \(looked for .jpg .jpeg .png .webp") as caught:
+    with pytest.raises(DataError, match=r"No images in .* \(looked for .jpg .jpeg .jpe .jfif .png") as caught:
         read(tmp_path)
     assert caught.value.hint == "It holds 2 .zip files: unpack more.zip first."
     touch(tmp_path, "labels.csv")

@@ -80,6 +80,7 @@ def parallel(
                     x + (0 if place in (0.0, 1.0) else 6),
                     up(place) + above,
                     name,
+                    "over",
                     anchor="middle" if place in (0.0, 1.0) else "start",
                 )
             )
