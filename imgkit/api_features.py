@@ -74,7 +74,7 @@ def learning_curve(model: str, *, recipe: str = "probe", seeds: int = 5, **optio
         curve = measure(setup, screen.progress, seeds=seeds)
         write(curve, out)
         if not draw_growth(curve.growth(setup.about["model"]), out):
-            screen.note("no learning-curve.png: matplotlib is not installed (pip install 'imgkit-timm[plot]')")
+            screen.note('no learning-curve.png: matplotlib is not installed (pip install "imgkit-timm[plot]")')
     return curve
 
 

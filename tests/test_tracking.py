@@ -120,7 +120,7 @@ def test_a_missing_package_is_told_before_anything_slow(
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=f"{name} is not installed") as caught:
         short_run(tmp_path, f'run.track=["{name}"]')
-    assert f"pip install 'imgkit-timm[{name}]'" in caught.value.hint
+    assert f'pip install "imgkit-timm[{name}]"' in caught.value.hint
     assert not (tmp_path / "runs").exists()
 
 

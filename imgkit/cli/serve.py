@@ -49,7 +49,7 @@ def serve(
     """Answer over HTTP as predict does, with a page to try it on."""
     lacking = [one for one in _NEEDED if find_spec(one) is None]
     if lacking:
-        raise UsageError(f"imgkit serve needs {listed(lacking)}.", "Install it:  pip install 'imgkit-timm[serve]'")
+        raise UsageError(f"imgkit serve needs {listed(lacking)}.", 'Install it:  pip install "imgkit-timm[serve]"')
     from imgkit import api
     from imgkit.caution import Wish
     from imgkit.serving.app import Limits, make_app

@@ -39,7 +39,7 @@ def read_parquet(
     except ImportError as error:
         raise DataError(
             f"{shown} is a Parquet file, and pyarrow, which reads it, is not installed.",
-            "Type:  pip install 'imgkit-timm[parquet]'   or save the table as CSV.",
+            'Type:  pip install "imgkit-timm[parquet]"   or save the table as CSV.',
         ) from error
     try:
         opened = parquet.ParquetFile(file)

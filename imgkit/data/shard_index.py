@@ -68,7 +68,7 @@ def arrow(shown: str) -> Any:  # noqa: ANN401
         import pyarrow.parquet
     except ImportError as error:
         raise DataError(
-            f"{shown} needs pyarrow, which is not installed.", "Type:  pip install 'imgkit-timm[parquet]'"
+            f"{shown} needs pyarrow, which is not installed.", 'Type:  pip install "imgkit-timm[parquet]"'
         ) from error
     return pyarrow
 

@@ -58,7 +58,7 @@ def require_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise UsageError(
-            "Plots are drawn by matplotlib, which is not installed.", "Install it:  pip install 'imgkit-timm[plot]'"
+            "Plots are drawn by matplotlib, which is not installed.", 'Install it:  pip install "imgkit-timm[plot]"'
         ) from None
 
 

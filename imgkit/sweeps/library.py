@@ -26,7 +26,7 @@ def require_optuna() -> None:
         import optuna
     except ImportError:
         raise UsageError(
-            "Sweeps are searched by Optuna, which is not installed.", "Install it:  pip install 'imgkit-timm[sweep]'"
+            "Sweeps are searched by Optuna, which is not installed.", 'Install it:  pip install "imgkit-timm[sweep]"'
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # its own lines: what is going on is said by imgkit
 

@@ -252,7 +252,7 @@ def _storage(asked: Asked) -> "BaseStorage":
     except ImportError:
         raise UsageError(
             "PostgreSQL is reached through psycopg, which is not installed.",
-            "Install it:  pip install 'imgkit-timm[sweep]'",
+            'Install it:  pip install "imgkit-timm[sweep]"',
         ) from None
     return optuna.storages.RDBStorage(
         "postgresql+psycopg://" + asked.url.partition("://")[2],

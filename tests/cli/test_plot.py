@@ -72,5 +72,5 @@ def test_without_matplotlib_nothing_is_written(imgkit: Run, monkeypatch: pytest.
     code, _, err = imgkit("plot", "one")
     assert code == 2
     assert "error: Plots are drawn by matplotlib, which is not installed." in err
-    assert "pip install 'imgkit-timm[plot]'" in err
+    assert 'pip install "imgkit-timm[plot]"' in err
     assert not Path("runs/one/plots").exists()

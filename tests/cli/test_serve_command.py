@@ -76,7 +76,7 @@ def test_what_is_not_installed_is_named(imgkit: Run, served: Served, monkeypatch
     code, _, err = imgkit("serve", "one")
     assert code == 2
     assert "imgkit serve needs uvicorn." in err
-    assert "pip install 'imgkit-timm[serve]'" in err
+    assert 'pip install "imgkit-timm[serve]"' in err
 
 
 def test_the_log_of_a_terminal_that_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_a_missing_pyarrow_is_one_line_with_what_to_type(tmp_path: Path, monkeyp
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(DataError, match="is a Parquet file, and pyarrow, which reads it, is not installed") as caught:
         read(tmp_path / "cells.parquet")
-    assert "pip install 'imgkit-timm[parquet]'" in caught.value.hint
+    assert 'pip install "imgkit-timm[parquet]"' in caught.value.hint
     assert "\n" not in caught.value.message
     assert caught.value.exit_code == 3
 

@@ -210,4 +210,4 @@ def test_without_matplotlib_it_is_told_what_to_type(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError) as caught:
         require_matplotlib()
-    assert str(caught.value).endswith("Install it:  pip install 'imgkit-timm[plot]'")
+    assert str(caught.value).endswith('Install it:  pip install "imgkit-timm[plot]"')

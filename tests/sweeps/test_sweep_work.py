@@ -189,4 +189,4 @@ def test_without_optuna_one_line_says_how_it_is_had(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match="not installed") as caught:
         go(asked_in(tmp_path), pretending())
-    assert caught.value.hint == "Install it:  pip install 'imgkit-timm[sweep]'"
+    assert caught.value.hint == 'Install it:  pip install "imgkit-timm[sweep]"'
