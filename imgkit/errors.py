@@ -187,7 +187,7 @@ def memory_told(told: DeviceError) -> Iterator[None]:
         if isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST):
             raise DeviceError(
                 f"The device no longer answers: {brief(error)}",
-                "Nothing was saved after it. A training goes on from its last checkpoint:  imgkit resume",
+                "Nothing was saved after it. A training goes on from its last checkpoint:  imgkit resume latest",
             ) from error
         raise
 

@@ -18,6 +18,7 @@ import csv
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -109,9 +110,10 @@ def write_evaluation(
             beside(temporary, tables.scored)
         put_in_place(temporary, folder)
     except (OSError, SafetensorError) as error:
+        run = shlex.quote(printable(str(folder.parent.parent)))
         failure = DiskError(
             f"Cannot write the evaluation {printable(str(folder))}: {getattr(error, 'strerror', None) or error}.",
-            "Free some space or mend the permissions, then: imgkit resume (a training) or imgkit evaluate",
+            f"Free some space or mend the permissions, then:  imgkit resume {run}   (a training)   or  imgkit evaluate {run}",
         )
         if unwritten is None:
             raise failure from error

@@ -153,7 +153,7 @@ class Setup:
         tried = settings.micro_batch or settings.batch_size
         return DeviceError(
             f"Out of memory while step {step} was saved; updates take {tried} images at once.",
-            "The checkpoints before it are whole. Close other programs, then: imgkit resume\nOr start again with "
+            "The checkpoints before it are whole. Close other programs, then: imgkit resume latest\nOr start again with "
             f"--micro-batch {max(1, tried // 2)}: the same batch of {settings.batch_size} in smaller parts.",
         )
 

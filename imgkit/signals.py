@@ -21,7 +21,7 @@ HEARD: Final = tuple(one for one in (signal.SIGINT, signal.SIGTERM, _HANG_UP, SA
 _ENDS: Final = {128 + one: one for one in HEARD if one != SAVE}  # by exit code
 _AGAIN_S: Final = 0.1  # s, which is outside of what dropped it
 _DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
-_AT_ONCE: Final = b"\nStopped at once: what came after the last checkpoint is lost. imgkit resume goes on from there.\n"
+_AT_ONCE: Final = b"\nStopped at once: what came after the last checkpoint is lost. Go on:  imgkit resume latest\n"
 
 
 class Request:

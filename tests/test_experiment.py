@@ -522,7 +522,7 @@ def test_one_image_a_class_cannot_be_split(tmp_path: Path, make_folders: MakeFol
     assert "two images at least" in caught.value.hint
     with pytest.raises(DataError, match="no validation split") as caught:
         short_run(tmp_path, "data.val=0", data=str(make_folders({"cat": 4, "dog": 4}, name="more")))
-    assert caught.value.hint == "Give a share: --set data.val=0.2"
+    assert caught.value.hint == "Give a share:  --val 0.2"
 
 
 def test_a_test_split_that_was_never_made(tmp_path: Path) -> None:

@@ -324,6 +324,6 @@ def test_a_test_that_is_held_back_is_scored_by_evaluate_alone(tmp_path: Path) ->
     run = short_run(tmp_path, *sets)
     assert {name.partition("@")[0] for name in run.metrics} == {"val"}
     assert "Test is held back, as asked for. Of the run" in (run.folder.path / "log.txt").read_text()
-    assert "The test images wait: imgkit evaluate scores them." in (run.folder.path / "report.html").read_text()
+    assert "The test images wait: imgkit evaluate NAME scores them." in (run.folder.path / "report.html").read_text()
     assert run.evaluate()["split"] == "test"
     assert {name.partition("@")[0] for name in run.metrics} == {"val", "test"}

@@ -398,7 +398,7 @@ def test_wrapping_keeps_every_word(text: str, width: int) -> None:
     assert "".join("".join(lines).removeprefix("-").split(" ")) == text.replace(" ", "")
     for line in lines:
         typed = line[2:].strip()
-        assert cell_len(line) <= width or " " not in typed or typed.startswith(("imgkit ", "pip ", "--"))
+        assert cell_len(line) <= width or " " not in typed or typed.startswith(("imgkit ", "pip ", "mkdir ", "--"))
 
 
 def test_a_flag_that_a_message_is_about_is_nothing_to_type() -> None:
@@ -414,6 +414,8 @@ COMMANDS = (
     ["imgkit", "predict", "20261122-104210-123-finetune-resnet50-cells-3f9a", "PHOTOS/", "--plugin", "my  losses.py"],
     ["imgkit", "finetune", "resnet50", "--data", "x\" y", "--data", "it's here", "--set", "phases.all.lr=3e-4"],
     ["python", "runs/20261122-104210-123-finetune-resnet50-cells-3f9a/exports/onnx/predict_onnx.py", "PHOTOS/"],
+    ["torchrun", "--nproc-per-node", "2", "-m", "imgkit", "finetune", "MODEL", "--name", "NAME", "--resume", "auto"],
+    ["mkdir", "-p", "/some where/that/is/written/at/length/and/has/a/space"],
     ["pip", "install", "imgkit-timm[parquet]", "and-another-package-of-a-long-name", "and-one-more-package"],
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ def test_the_second_control_c_says_what_is_lost() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, "2\n")
     assert done.stderr == (
-        "\nStopped at once: what came after the last checkpoint is lost. imgkit resume goes on from there.\n"
+        "\nStopped at once: what came after the last checkpoint is lost. Go on:  imgkit resume latest\n"
     )
 
 

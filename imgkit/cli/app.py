@@ -180,8 +180,23 @@ def _usage_hint(error: typer.TyperException) -> str:
         return f"The file of that name is  {shlex.quote(f'./{word}')}\nHelp:  {path} --help"
     if (there := _elsewhere(message)) is not None:
         return f"It is  {there}\nHelp:  {there} --help"
-    newest = f"The newest run is called latest:  {path} latest\n" if "argument 'NAME'" in message else ""
-    return f"{newest}Help:  {path} --help"
+    form = ""
+    if context is not None and message.startswith("Missing "):
+        latest = "argument 'NAME'" in message
+        form = f"{'The newest run is called latest' if latest else 'Type'}:  {_form(context)}\n"
+    return f"{form}Help:  {path} --help"
+
+
+def _form(context: typer.Context) -> str:
+    """All that a command must be given: `imgkit export latest --to onnx`."""
+    words = [context.command_path]
+    for param in context.command.get_params(context):
+        record = param.get_help_record(context) if param.required else None
+        if record is not None:
+            flag, _, kind = record[0].partition(" ")
+            value = kind.strip("<>").partition("|")[0]  # the first of several choices
+            words.append(f"{flag} {value}" if flag.startswith("-") else {"NAME": "latest"}.get(flag, flag))
+    return " ".join(words)
 
 
 def _elsewhere(message: str) -> str | None:

@@ -62,6 +62,7 @@ def label(
     """
     from imgkit.labelling.answers import Answers
     from imgkit.labelling.candidates import images_of
+    from imgkit.weight_packages import installed_networks
     from imgkit.labelling.server import labelling
 
     limit, screen = pixels(max_pixels), Screen()
@@ -77,11 +78,14 @@ def label(
     model = None if run is None else _opened(run, runs, plugin or [], screen)
     session = _session(root, images, named, answers, model, (order or "margin", device or "auto", limit), screen)
     shown = printable(_shown(answers.file))
-    network = "MODEL" if model is None else model.folder.read_json("run.json")["model"]
-    again = shlex.join(["imgkit", "finetune", network, "--data", shown, "--root", printable(folder)])
+    network = next(iter(installed_networks()), "resnet50")  # one whose weights are here, if there is one
+    if model is not None:
+        network = model.folder.read_json("run.json")["model"]
+    again = ["imgkit", "finetune", network, "--data", shown, "--root", printable(folder)]
+    again += [word for file in plugin or [] for word in ("--plugin", printable(str(file)))]
     if session is None:
         screen.fact("Done", f"all {count(len(images), 'image')} have an answer in {shown}")
-        screen.fact("Next", again)
+        screen.fact("Next", shlex.join(again))
         return
     screen.fact("Images", f"{len(images):,}, {len(images) - session.left:,} of them answered in {shown}")
     try:
@@ -97,7 +101,7 @@ def label(
         screen.line(f"Nothing was answered; {count(session.left, 'image is', 'images are')} left.")
         return
     screen.fact("Wrote", f"{shown} ({count(len(answers.rows), 'answer')}, {session.left:,} left)")
-    screen.fact("Next", again)
+    screen.fact("Next", shlex.join(again))
 
 
 def _refuse_idle(run: str | None, given: Mapping[str, object]) -> None:

@@ -195,7 +195,8 @@ def weakest_classes(file: Path) -> list[dict[str, str]]:
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DiskError(
             f"{printable(str(file))} cannot be read: {error}.",
-            f"Remove {printable(str(file.parent))} and score again: imgkit evaluate",
+            f"Remove {printable(str(file.parent))} and score again: imgkit evaluate "
+            f"{shlex.quote(printable(str(file.parent.parent.parent)))}",
         ) from error
 
 

@@ -28,6 +28,7 @@ def pack_command() -> Callable[..., None]:
     def packing(**given: Any) -> None:  # noqa: ANN401
         use_given_plugins(given)
         from imgkit.data.pack import pack
+        from imgkit.data.shard_index import arrow
         from imgkit.data.split_file import command
         from imgkit.recipe.load import Flag, load_recipe
         from imgkit.weight_packages import installed_networks
@@ -39,6 +40,7 @@ def pack_command() -> Callable[..., None]:
             size = parse_bytes(given["shard_size"])
         except ValueError as error:
             raise UsageError(f"--shard-size: {error}.", "Type:  --shard-size 256MiB") from None
+        arrow("imgkit data pack")  # before anything is read: the index is written at the end
         flags = {key: Flag(flag, value) for key, (flag, value) in recipe_flags(given).items()}
         none = {"data.val": Flag("pack", 0.0), "data.test": Flag("pack", 0.0)}  # nothing is held out
         settings = load_recipe("finetune", flags={**flags, **none}).recipe.data

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from imgkit.cli import complete
 from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.data.rows import listed
 from imgkit.errors import UsageError, printable
@@ -23,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A run under --runs, a path, or: latest")],
+    name: Annotated[str, complete.RUN],
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Its port (0: any that is free).")] = 8000,
     max_body: Annotated[str, typer.Option(metavar="SIZE", help="Of a request, such as 5MB.")] = "20MB",

@@ -127,7 +127,8 @@ def read_folder(root: Path, shown: str, *, training: bool) -> Source:
         within = f"{shown}/train" if splits else shown
         raise DataError(
             f"{shown} holds {count(len(tree.images), 'image')}, but none is in a class folder.",
-            f"imgkit expects   {within}/CLASS/*.jpg   or a CSV file.",
+            f"imgkit expects   {within}/CLASS/*.jpg   or a CSV file.\n"
+            f"To give the images labels:  imgkit label {shlex.quote(shown)} --classes A,B",
         )
     return source  # its rows are sorted: images are, and so are classes and split folders
 

@@ -136,14 +136,14 @@ def _refuse_unused_splitting(source: Source, settings: DataSettings) -> None:
         if split in given and split in settings.model_fields_set and share > 0:
             raise UsageError(
                 f"data.{split} = {share:g} is not used: {source.shown} has a {split} split of its own.",
-                "Leave it out; or give the training images alone (--train FOLDER, or a table of them), and imgkit "
+                f"Leave out {'--val' if split == 'val' else 'data.test'}; or give the training images alone (--train FOLDER, or a table of them), and imgkit "
                 "splits them.",
             )
     made = any(split not in given and getattr(settings, split) > 0 for split in ("val", "test"))
     if "split_seed" in settings.model_fields_set and not made:
         raise UsageError(
             f"data.split_seed = {settings.split_seed} is not used: imgkit makes no split of {source.shown}.",
-            "Leave it out." if "test" in given else "Leave it out; or hold a part out, such as  --set data.test=0.2",
+            "Leave out --split-seed." + ("" if "test" in given else " A training may hold a part out:  --set data.test=0.2"),
         )
 
 
@@ -297,4 +297,4 @@ def no_validation(index: Index) -> DataError:
     message = "There is no validation split, and validation chooses the weights."
     if int(index.counts("train").max(initial=0)) < 2:
         return DataError(message, "Give each class two images at least: one to train, one to validate.")
-    return DataError(message, "Give a share: --set data.val=0.2")
+    return DataError(message, "Give a share:  --val 0.2")

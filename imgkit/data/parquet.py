@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgkit.data.csv_text import Line, refuse_twins
-from imgkit.errors import DataError, printable
+from imgkit.errors import DataError, UsageError, printable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -30,14 +30,15 @@ def read_parquet(
             hold lists only where it is not needed.
 
     Raises:
-        DataError: if pyarrow is missing, the file is no Parquet file, two columns have one name, a needed column
+        UsageError: if pyarrow is missing.
+        DataError: if the file is no Parquet file, two columns have one name, a needed column
             holds something else, or a label of a list holds the delimiter.
     """
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise DataError(
+        raise UsageError(
             f"{shown} is a Parquet file, and pyarrow, which reads it, is not installed.",
             'Type:  pip install "imgkit-timm[parquet]"   or save the table as CSV.',
         ) from error

@@ -22,7 +22,7 @@ from imgkit.data.paths import Ints
 from imgkit.data.range_paths import RangePaths
 from imgkit.data.samples import Label, Sample, is_text
 from imgkit.data.spill import zeros
-from imgkit.errors import DataError, brief, printable
+from imgkit.errors import DataError, UsageError, brief, printable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -60,14 +60,14 @@ def arrow(shown: str) -> Any:  # noqa: ANN401
     """The module pyarrow.
 
     Raises:
-        DataError: if it is not installed.
+        UsageError: if it is not installed.
     """
     try:
         import pyarrow
         import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(
+        raise UsageError(
             f"{shown} needs pyarrow, which is not installed.", 'Type:  pip install "imgkit-timm[parquet]"'
         ) from error
     return pyarrow
@@ -158,7 +158,7 @@ def index_writer(file: Path, shown: str) -> Iterator[IndexWriter]:
     """A writer of the index `file`, which is whole at the end of the block; at an error it has to be removed.
 
     Raises:
-        DataError: if pyarrow is not installed.
+        UsageError: if pyarrow is not installed.
         OSError: if the disk says no.
     """
     pa = arrow(shown)

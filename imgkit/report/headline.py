@@ -135,9 +135,9 @@ def _chosen(metrics: Mapping[str, Any], split: str, monitor: str, early_stop: in
     were = "were" if "the thresholds" in parts else "was"
     fitted = f", and on which {' and '.join(parts)} {were} fitted" if parts else ""
     better = (
-        "The test images wait: imgkit evaluate scores them."
+        "The test images wait: imgkit evaluate NAME scores them."
         if held
-        else "Hold out a test with --set data.test=0.2, or score other data with imgkit evaluate --data."
+        else "Hold out a test with --set data.test=0.2, or score other data with imgkit evaluate NAME --data OTHER."
     )
     return [
         f"There is no test score. These are the validation images, which chose the weights{stopped} by {monitor}"

@@ -67,8 +67,9 @@ def by_name(*, most: int = 100) -> Person:
 
 
 def test_label_train_label_again(
-    imgkit: Run, sit: Callable[[Person], None], tmp_path: Path, tree_hash: TreeHash
+    imgkit: Run, sit: Callable[[Person], None], tmp_path: Path, tree_hash: TreeHash, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("imgkit.weight_packages.installed_networks", lambda: [])
     names = [f"{letter}{number}.png" for number in range(10) for letter in "cd"]
     before = tree_hash(photos(tmp_path, names))
     sit(by_name(most=14))
@@ -77,7 +78,7 @@ def test_label_train_label_again(
     assert "Images  20, 0 of them answered in labels.csv\n" in err
     assert re.search(r"Open    http://127\.0\.0\.1:\d+/[\w-]{32}/  \(Ctrl-C ends\)\n", err)
     assert "Wrote   labels.csv (14 answers, 6 left)\n" in err
-    assert err.endswith("Next    imgkit finetune MODEL --data labels.csv --root photos\n")
+    assert err.endswith("Next    imgkit finetune resnet50 --data labels.csv --root photos\n")
 
     network = ("test_resnet", "--image-size", "32", "--epochs", "2", "--workers", "0", "--name", "first")
     code, _, err = imgkit("scratch", *network, "--data", "labels.csv", "--root", "photos")

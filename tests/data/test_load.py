@@ -399,7 +399,7 @@ def test_a_seed_of_splits_that_the_data_make_useless_is_refused(make_folders: Ma
     whole = make_folders({"train/a": 6, "val/a": 2, "test/a": 2}, "whole")
     with pytest.raises(UsageError, match=r"data\.split_seed = 3 is not used") as told:
         load(whole, split_seed=3)
-    assert told.value.hint == "Leave it out.", "a test split of its own leaves nothing to be held out"
+    assert told.value.hint == "Leave out --split-seed.", "a test split of its own leaves nothing to be held out"
 
 
 @pytest.mark.parametrize("inner", [("cat", "dog"), ("train/cat", "val/cat")])

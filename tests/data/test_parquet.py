@@ -9,7 +9,7 @@ from published import touch, write
 
 from imgkit.data.rows import Source
 from imgkit.data.sources import find_data, read_source
-from imgkit.errors import DataError
+from imgkit.errors import DataError, UsageError
 from imgkit.predict import expand_inputs
 from imgkit.recipe.schema import DataSettings
 
@@ -37,11 +37,11 @@ def test_a_missing_pyarrow_is_one_line_with_what_to_type(tmp_path: Path, monkeyp
         return real(name, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DataError, match="is a Parquet file, and pyarrow, which reads it, is not installed") as caught:
+    with pytest.raises(UsageError, match="is a Parquet file, and pyarrow, which reads it, is not installed") as caught:
         read(tmp_path / "cells.parquet")
     assert 'pip install "imgkit-timm[parquet]"' in caught.value.hint
     assert "\n" not in caught.value.message
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == 2
 
 
 def test_the_same_rows_as_a_csv_of_the_same_cells(tmp_path: Path) -> None:

@@ -259,8 +259,9 @@ def test_no_images(tmp_path: Path) -> None:
 
 def test_no_class_folders(tmp_path: Path) -> None:
     touch(tmp_path, "flat/1.jpg", "split/train/1.jpg", "split/val/2.jpg")
-    with pytest.raises(DataError, match="flat holds 1 image, but none is in a class folder"):
+    with pytest.raises(DataError, match="flat holds 1 image, but none is in a class folder") as caught:
         read(tmp_path / "flat")
+    assert f"imgkit label {tmp_path}/flat --classes A,B" in caught.value.hint
     with pytest.raises(DataError, match="split holds 2 images, but none is in a class folder") as caught:
         read(tmp_path / "split")
     assert "split/train/CLASS" in caught.value.hint
