@@ -189,6 +189,16 @@ def test_every_source_file_is_on_the_design_page() -> None:
         assert known, f"docs/design.md does not say what {file.relative_to(ROOT)} is for"
 
 
+def test_every_variable_that_is_read_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "environment.md").read_text()
+    sources = "\n".join(file.read_text() for file in (ROOT / "imgkit").rglob("*.py"))
+    own = set(re.findall(r"\bIMGKIT_[A-Z_]+\b", sources))
+    read = re.findall(r"environ(?:\.get\(|\.setdefault\(|\[)\"([A-Z_]+)\"", sources)
+    elsewhere = {"DISPLAY", "WAYLAND_DISPLAY", "XDG_CACHE_HOME", "WANDB_ERROR_REPORTING", "_IMGKIT_COMPLETE"}
+    assert own == set(re.findall(r"\bIMGKIT_[A-Z_]+\b", page))
+    assert {name for name in read if f"`{name}`" not in page} <= elsewhere
+
+
 def commands(page: Path) -> set[str]:
     """The command lines of a page: in its blocks, and in words such as `imgkit report runs/`."""
     text = page.read_text()

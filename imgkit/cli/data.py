@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for runs.")] = Path("runs"),
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps only.")] = False,
 ) -> None:
     """See a training from end to end, without a download."""

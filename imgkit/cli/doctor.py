@@ -19,8 +19,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(
-    out: Annotated[Path, typer.Option("--out", help="The folder that runs are to go to.")] = Path("runs"),
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder that runs are to go to.")] = Path("runs"),
+    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
     """Try in seconds what a run needs of this machine. Its text is for a bug report, too."""
     from imgkit.doctor import Place, examine, worst

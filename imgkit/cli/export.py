@@ -33,17 +33,17 @@ def export(
         float | None, typer.Option(metavar="X", help="How far a logit may be from the run's (0.001).")
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(metavar="POINTS", help="Of macro F1, that int8 may cost (1).")
+        float | None, typer.Option(metavar="POINTS", help="Points of macro F1 that int8 may cost (1).")
     ] = None,
     calibration: Annotated[
         int | None, typer.Option(metavar="N", help="Training images that tell int8 its ranges (128).")
     ] = None,
     max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Of the file: 100MB, or none (else the run's).")
+        str | None, typer.Option(metavar="SIZE", help="Largest file allowed: 100MB, or none (else the run's limit).")
     ] = None,
     root: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where the run's own data were moved to.")] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Write a run's network for other programs, once it answers as the run's does."""
     from imgkit import api
@@ -75,7 +75,7 @@ def push(
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A model repository of the hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository that only you see.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Send; else it is only shown what would be sent.")] = False,
-    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Send a verified export for timm to the Hugging Face hub, with its model card."""
     from imgkit.exports.push import check_repo, described, parcel_of, send

@@ -35,15 +35,15 @@ def predict(
         list[str],
         typer.Argument(metavar="INPUTS", help="Images, folders, a CSV of images, or - for paths on stdin."),
     ],
-    out: Annotated[Path | None, typer.Option(help="Write to this file, .csv, .jsonl or .zip (else stdout).")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to this file, .csv, .jsonl or .zip (else stdout).")] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="So many classes, the most likely ones, for each image.")
+        int | None, typer.Option(metavar="N", min=1, help="So many classes, the most likely ones, for each image.")
     ] = None,
-    image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
-    root: Annotated[str | None, typer.Option(help="Where relative paths of a CSV start.")] = None,
+    image_col: Annotated[str | None, typer.Option(metavar="COLUMN", help="CSV column with the image paths.")] = None,
+    root: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where relative paths of a CSV start.")] = None,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(metavar="TYPE", help="auto, float32, bfloat16 or float16.")] = "auto",
     form: Annotated[Format | None, typer.Option("--format", help="The form, whatever the file is called.")] = None,
     also: Annotated[
         list[str] | None,
@@ -57,26 +57,26 @@ def predict(
     class_order: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names in the order of indices (else data/classes.txt).")
     ] = None,
-    template: Annotated[Path | None, typer.Option(help="A CSV to fill: one column names images.")] = None,
-    label_col: Annotated[str | None, typer.Option(help="The column of --template to fill.")] = None,
-    fill: Annotated[str | None, typer.Option(metavar="VALUE", help="Where there is no readable image.")] = None,
+    template: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV to fill: one column names images.")] = None,
+    label_col: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of --template to fill.")] = None,
+    fill: Annotated[str | None, typer.Option(metavar="VALUE", help="Written where an image is missing or unreadable.")] = None,
     grid: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="A sheet of the first 120 pictures and answers.")
     ] = None,
     reject_at: Annotated[
-        float | None, typer.Option(metavar="P", help="Leave answers below this probability open.")
+        float | None, typer.Option(metavar="P", help="Decline answers below this probability.")
     ] = None,
     target_accuracy: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Leave open what keeps the others from this accuracy.")
+        float | None, typer.Option(metavar="SHARE", help="Decline the least sure answers so that the rest reach this accuracy.")
     ] = None,
     unlike: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Leave images open that are unlike those of the training.")
+        float | None, typer.Option(metavar="SHARE", help="Decline images that are unlike those of the training.")
     ] = None,
     conformal: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Sets that hold the true class for this share of images.")
     ] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Label new images."""
     from imgkit import api

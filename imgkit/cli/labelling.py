@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def label(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Of the images, at any depth.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder of the images, at any depth.")],
     run: Annotated[
         str | None,
         typer.Option(
@@ -44,17 +44,17 @@ def label(
     ] = None,
     classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="The classes, or more than the run's.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help=f"The CSV of answers; one that is there is gone on with (else {_OUT}).")
+        Path | None, typer.Option(metavar="FILE", help=f"The CSV of answers; one that is there is continued (else {_OUT}).")
     ] = None,
     order: Annotated[
         Order | None, typer.Option(help="What comes first (else margin with --run: where it wavers).")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page's address (0: any that is free).")] = 0,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the page (0: any that is free).")] = 0,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address alone, and open no browser.")] = False,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
-    device: Annotated[str | None, typer.Option(help="Of the run: auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="Device of the run: auto, cpu, cuda, cuda:N or mps.")] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Label images by keys, in the browser, the most informative first.
 

@@ -41,22 +41,22 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     name: Annotated[str, complete.RUN],
     data: Annotated[
-        str | None, typer.Option(help="Other data: a folder or CSV (else the run's own).", autocompletion=complete.data)
+        str | None, typer.Option(metavar="PATH", help="Other data: a folder or CSV (else the run's own).", autocompletion=complete.data)
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test (else test, or val without test).")] = None,
-    image_col: Annotated[str | None, typer.Option(help="CSV column with the image paths.")] = None,
-    label_col: Annotated[list[str] | None, typer.Option(help="CSV column with the labels. Repeatable.")] = None,
-    label_delimiter: Annotated[str | None, typer.Option(help="Between the labels of a cell.")] = None,
-    split_col: Annotated[str | None, typer.Option(help="CSV column with train, val or test.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="SPLIT", help="train, val or test (else test, or val without test).")] = None,
+    image_col: Annotated[str | None, typer.Option(metavar="COLUMN", help="CSV column with the image paths.")] = None,
+    label_col: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="CSV column with the labels. Repeatable.")] = None,
+    label_delimiter: Annotated[str | None, typer.Option(metavar="TEXT", help="What separates the labels of a cell.")] = None,
+    split_col: Annotated[str | None, typer.Option(metavar="COLUMN", help="CSV column with train, val or test.")] = None,
     root: Annotated[
-        str | None, typer.Option(help="Where paths of the CSV start; or its own data were moved to.")
+        str | None, typer.Option(metavar="FOLDER", help="Where paths of the CSV start; or its own data were moved to.")
     ] = None,
     on_bad: Annotated[OnBad | None, typer.Option(help="What to do about files that do not open.")] = None,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     no_images: Annotated[bool, typer.Option("--no-images", help="Store no pictures beside the scores.")] = False,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Measure a trained run on a split or on other data."""
     from imgkit import api

@@ -24,7 +24,7 @@ class Option:
         text: the line in --help.
         panel: the group in --help.
         default: the value where it is not given; None for every recipe value.
-        metavar: how the value is called in --help; None: from the type.
+        metavar: how the value is called in --help; None: from the type, of which a choice is listed.
     """
 
     flag: str
@@ -47,7 +47,7 @@ class Option:
             self.flag,
             help=self.text,
             rich_help_panel=self.panel,
-            metavar=self.metavar,
+            metavar=self.metavar or _METAVARS.get(self.kind),
             show_default=bool(self.default),
             autocompletion=complete.BY_FLAG.get(self.flag),
         )
@@ -57,75 +57,68 @@ class Option:
         )
 
 
+_METAVARS = {int: "N", float: "X", Path: "PATH", list[str]: "PATH"}
 _PRESETS = Literal["none", "light", "medium", "strong"]
 PLUGIN = typer.Option("--plugin", metavar="FILE", help="A plugin that the run was made with. Repeatable.")
 """The option of the commands that take a run."""
 MAX_PIXELS = typer.Option("--max-pixels", metavar="N", help="Larger images are refused, such as 300M.")
 """The option of the commands that read other pictures than those of a training."""
 
+_EXACT = "Cut each batch into N parts: any number of processes that divides N gives identical weights."
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
 OPTIONS = (
     Option("--data", "data.path", list[str], "Folder or CSV (else $IMGKIT_DATA, ./data). Repeatable: joined.", _DATA),
-    Option("--train", "data.train", str, "Folder of class folders to train on; goes with --val.", _DATA),
-    Option("--val", "data.val_path", str, "Validation folder; or a share of train, such as 0.2.", _DATA),
+    Option("--train", "data.train", str, "Folder of class folders to train on; with --val.", _DATA, metavar="FOLDER"),
+    Option("--val", "data.val_path", str, "Validation folder; or a share of train, such as 0.2.", _DATA, metavar="X"),
     Option("--image-col", "data.image_col", str, "CSV column with the image paths.", _DATA, metavar="COLUMN"),
     Option(
         "--label-col", "data.label_col", list[str], "CSV column with the labels. Repeatable.", _DATA, metavar="COLUMN"
     ),
-    Option("--label-delimiter", "data.label_delimiter", str, "Between the labels of a cell.", _DATA, metavar="TEXT"),
+    Option("--label-delimiter", "data.label_delimiter", str, "What separates a cell's labels.", _DATA, metavar="TEXT"),
     Option("--task", "data.task", Literal["auto", "single", "multilabel"], "One label an image, or any number.", _DATA),
     Option("--split-col", "data.split_col", str, "CSV column with train, val or test.", _DATA, metavar="COLUMN"),
-    Option("--group-col", "data.group_col", str, "CSV column of what must not be split.", _DATA, metavar="COLUMN"),
-    Option("--split-seed", "data.split_seed", int, "Of the splits that imgkit makes.", _DATA),
+    Option("--group-col", "data.group_col", str, "CSV column of groups (such as patient); a group stays in one split.", _DATA, metavar="COLUMN"),
+    Option("--split-seed", "data.split_seed", int, "Seed of the splits that imgkit makes.", _DATA),
     Option("--weight-col", "data.weight_col", str, "CSV column of --sampler weighted.", _DATA, metavar="COLUMN"),
     Option("--root", "data.root", str, "Where relative paths of a CSV start.", _DATA, metavar="FOLDER"),
     Option("--classes", "data.classes", int, "Number of classes, checked against the data.", _DATA),
     Option("--on-bad", "data.on_bad", Literal["stop", "skip"], "What to do about files that do not open.", _DATA),
     Option("--max-pixels", "data.max_pixels", str, "Larger images are refused, such as 300M.", _DATA, metavar="N"),
-    Option(
-        "--plugin",
-        "",
-        list[Path],
-        "A Python file of your own losses, networks, …  Repeatable.",
-        _RECIPE,
-        metavar="FILE",
-    ),
-    Option("--recipe", "", str, "A shipped recipe (imgkit recipes) or a TOML file.", _RECIPE),
+    Option("--plugin", "", list[Path], "A Python file of your own losses, … Repeatable.", _RECIPE, metavar="FILE"),
+    Option("--recipe", "", str, "A shipped recipe (imgkit recipes) or a TOML file.", _RECIPE, metavar="RECIPE"),
     Option("--set", "", list[str], "Any recipe value: --set phases.all.lr=3e-4. Repeatable.", _RECIPE, metavar="KEY=X"),
     Option("--epochs", "epochs", int, "Epochs of the phase that has them.", _RECIPE),
     Option("--batch-size", "train.batch_size", int, "Images per update.", _RECIPE),
     Option("--micro-batch", "train.micro_batch", int, "Images per forward pass; less memory.", _RECIPE),
-    Option("--exact-world", "train.exact_world", int, "Processes whose divisors give the same bits.", _RECIPE),
-    Option("--sampler", "train.sampler", str, "uniform, balanced, sqrt or weighted draws.", _RECIPE),
+    Option("--exact-world", "train.exact_world", int, _EXACT, _RECIPE),
+    Option("--sampler", "train.sampler", str, "uniform, balanced, sqrt or weighted draws.", _RECIPE, metavar="DRAWS"),
     Option("--image-size", "model.image_size", int, "Side of the images, in pixels.", _RECIPE),
     Option("--fit", "model.fit", Literal["crop", "squash", "letterbox"], "How pictures are made to fit it.", _RECIPE),
     Option("--augment", "augment.preset", _PRESETS, "How much training pictures are changed.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
-    Option("--seed", "seed", int, "Of order, augmentation, dropout and new weights.", _RECIPE),
-    Option("--weights", "model.weights", str, "auto, none, FILE, part:FILE, package:NAME, hub:ID.", _RECIPE),
-    Option(
-        "--from", "model.weights", str, "Start from a checkpoint of another run: NAME@EPOCH.", _RECIPE, metavar="RUN"
-    ),
+    Option("--seed", "seed", int, "Seed of image order, augmentation, dropout and new weights.", _RECIPE),
+    Option("--weights", "model.weights", str, "auto, none, FILE, part:FILE, package:NAME, hub:ID.", _RECIPE, metavar="FROM"),
+    Option("--from", "model.weights", str, "Start from a checkpoint of a run: NAME@EPOCH.", _RECIPE, metavar="RUN"),
     Option("--head", "model.head", str, "linear, mlp:1000, mlp:1000:relu or pool5-mlp:4096.", _RECIPE, metavar="HEAD"),
-    Option("--max-size", "budget.size", str, "Of the network: 100MB, 95MiB or none.", _RECIPE, metavar="SIZE"),
-    Option("--max-params", "budget.params", str, "Its parameters, such as 25M.", _RECIPE, metavar="N"),
-    Option("--max-latency", "budget.latency", str, "Of one image on the device: 20ms.", _RECIPE, metavar="TIME"),
+    Option("--max-size", "budget.size", str, "Largest network allowed: 100MB, 95MiB or none.", _RECIPE, metavar="SIZE"),
+    Option("--max-params", "budget.params", str, "Most parameters allowed, such as 25M.", _RECIPE, metavar="N"),
+    Option("--max-latency", "budget.latency", str, "Longest time for an image, such as 20ms.", _RECIPE, metavar="TIME"),
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),
     Option(
         "--time", "time_limit", str, "Stop training in time, such as 10m, and end as usual.", _RECIPE, metavar="TIME"
     ),
-    Option("--device", "run.device", str, "auto, cpu, cuda, cuda:N or mps.", _MACHINE),
+    Option("--device", "run.device", str, "auto, cpu, cuda, cuda:N or mps.", _MACHINE, metavar="DEVICE"),
     Option("--workers", "run.workers", int, "Processes that load images.", _MACHINE),
     Option("--no-feature-cache", "run.feature_cache", bool, "Keep no features, and take none that are kept.", _MACHINE),
-    Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs")),
-    Option("--name", "", str, "Name of the run's folder (else from time, model, data).", _RUN),
+    Option("--out", "", Path, "Folder for runs.", _RUN, Path("runs"), metavar="FOLDER"),
+    Option("--name", "", str, "Name of the run's folder (else from time, model, data).", _RUN, metavar="NAME"),
     Option("--resume", "", Literal["auto"], "With --name: begin the run, or go on with it.", _RUN),
     Option(
         "--folds", "", int, "Cross-validate: K trainings, each scored on the part it did not see.", _RUN, metavar="K"
     ),
-    Option("--track", "run.track", list[str], "Tell tensorboard, mlflow or wandb. Repeatable.", _RUN, metavar="NAME"),
+    Option("--track", "run.track", list[str], "Send metrics to tensorboard, mlflow or wandb. Repeatable.", _RUN, metavar="NAME"),
     Option("--dry-run", "", bool, "Show the plan and stop: nothing is trained.", _RUN, False),
     Option("--print-recipe", "", bool, "Print the full recipe as TOML and stop.", _RUN, False),
     Option("--smoke", "", bool, "Run everything for a few steps, to see whether it works.", _RUN, False),
@@ -140,7 +133,7 @@ _OF_CHECK = (
     Option("--html", "", Path, "Write all findings as one page, with pictures.", _RUN, metavar="FILE"),
 )
 _OF_PREVIEW = (
-    Option("--rows", "", int, "Pictures, of each class in turn (8); or classes (50).", _RUN),
+    Option("--rows", "", int, "Number of pictures (8); with --by-class, of classes (50).", _RUN),
     Option("--by-class", "", bool, "Samples of each class instead, train beside val.", _RUN, False),
     Option("--out", "", Path, "The PNG to write.", _RUN, Path("preview.png")),
 )

@@ -18,7 +18,7 @@ _SHARED = (
 )
 _OWN = (
     Option("--out", "", Path, "The folder to write; new, or empty.", "The shards", metavar="FOLDER"),
-    Option("--shard-size", "", str, "Of a shard at most.", "The shards", "256MiB", metavar="SIZE"),
+    Option("--shard-size", "", str, "Size of a shard at most.", "The shards", "256MiB", metavar="SIZE"),
 )
 
 

@@ -26,15 +26,15 @@ def plot(
             metavar="NAME", help="A run under --runs, a path, latest; or a FILE.csv.", autocompletion=complete.runs
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder of the plots (else plots/ of the run).")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the plots (else plots/ of the run).")] = None,
     phases: Annotated[
-        str | None, typer.Option(metavar="EPOCHS", help="Of a CSV: last epochs of phases, as 20,30.")
+        str | None, typer.Option(metavar="EPOCHS", help="Last epochs of the phases of a CSV, as 20,30.")
     ] = None,
     columns: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=COL", help="Of a CSV: val/top1=test_acc. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=COL", help="Names of columns of a CSV: val/top1=test_acc. Repeatable.")
     ] = None,
-    unit: Annotated[Unit | None, typer.Option(help="Of the scores in a CSV (else told by their size).")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    unit: Annotated[Unit | None, typer.Option(help="Unit of the scores in a CSV (else told by their size).")] = None,
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Draw loss, scores, rates and mistakes of a run; or the epochs of another tool."""
     from imgkit.plots.drawing import require_matplotlib, write_plots

@@ -1,5 +1,7 @@
 """The reference of the command line, written from the commands themselves: a page of Markdown, and man pages.
 
+The page of recipe keys is written beside that of commands.
+
 python -m imgkit.cli.reference docs/cli.md build/man
 """
 
@@ -15,6 +17,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from imgkit import __version__
+from imgkit.cli import recipe_keys
 from imgkit.cli.app import app
 from imgkit.errors import ImgkitError, Interrupted
 
@@ -57,7 +60,10 @@ def _below(command: Any, context: typer.Context) -> Iterator[Command]:  # noqa: 
     for param in command.get_params(context):
         if record := param.get_help_record(context):  # none: it is hidden
             heading = _heading(param, f"{param.param_type_name.title()}s")
-            options.setdefault(heading, []).append((record[0].removesuffix(" <bool>"), " ".join(record[1].split())))
+            name = record[0].removesuffix(" <bool>")
+            if param.param_type_name == "argument":
+                name = name.partition(" ")[0]  # without a type of Python
+            options.setdefault(heading, []).append((name, " ".join(record[1].split())))
     usage = " ".join(command.get_usage(context).split()).removeprefix("Usage: ")
     yield Command(context.command_path, usage, command.help or "", parts, options)
     for one in below:
@@ -79,7 +85,8 @@ def exit_codes() -> list[Row]:
     kinds = [kind for kind in ImgkitError.__subclasses__() if kind is not Interrupted]
     told = [(str(kind.exit_code), _first(kind.__doc__)) for kind in kinds]
     stopped = ("130", "Stopped by Ctrl-C, after saving; by SIGTERM it is 143, by SIGHUP 129.")
-    return [("0", "All is done."), ("1", "A bug, with its traceback."), *told, stopped]
+    gone = ("141", "Nobody reads the output any more, as where it is piped into head.")
+    return [("0", "All is done."), ("1", "A bug, with its traceback."), *told, stopped, gone]
 
 
 def page(commands: Sequence[Command]) -> str:
@@ -153,9 +160,10 @@ def _roff(words: str) -> str:
 
 
 def main(place: Path, folder: Path) -> None:
-    """Write the page to `place`, and a man page of each command into `folder`."""
+    """Write the page to `place`, recipe-keys.md beside it, and a man page of each command into `folder`."""
     commands = walk()
     place.write_text(page(commands), encoding="utf-8")
+    place.with_name("recipe-keys.md").write_text(recipe_keys.page(), encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     for command in commands:
         file = folder / f"{command.path.replace(' ', '-')}.1"

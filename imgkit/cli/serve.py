@@ -26,26 +26,26 @@ def add_to(app: typer.Typer) -> None:
 def serve(
     name: Annotated[str, complete.RUN],
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port (0: any that is free).")] = 8000,
-    max_body: Annotated[str, typer.Option(metavar="SIZE", help="Of a request, such as 5MB.")] = "20MB",
-    max_images: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
-    queue: Annotated[int, typer.Option(min=1, help="Requests at a time; a further one is told to wait.")] = 32,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen at (0: any that is free).")] = 8000,
+    max_body: Annotated[str, typer.Option(metavar="SIZE", help="Size of a request at most, such as 5MB.")] = "20MB",
+    max_images: Annotated[int, typer.Option(metavar="N", min=1, help="Images in a request at most.")] = 64,
+    queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests at a time; a further one is told to wait.")] = 32,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="In which the network computes.")
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Numbers in which the network computes.")
     ] = "float32",
     reject_at: Annotated[
-        float | None, typer.Option(metavar="P", help="Leave answers below this probability open.")
+        float | None, typer.Option(metavar="P", help="Decline answers below this probability.")
     ] = None,
     target_accuracy: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Leave open what keeps the others from this accuracy.")
+        float | None, typer.Option(metavar="SHARE", help="Decline the least sure answers so that the rest reach this accuracy.")
     ] = None,
     conformal: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Sets that hold the true class for this share of images.")
     ] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
 ) -> None:
     """Answer over HTTP as predict does, with a page to try it on."""
     lacking = [one for one in _NEEDED if find_spec(one) is None]

@@ -134,9 +134,10 @@ def _refuse_unused_splitting(source: Source, settings: DataSettings) -> None:
     for split in ("val", "test"):
         share = getattr(settings, split)
         if split in given and split in settings.model_fields_set and share > 0:
+            said = "--val" if split == "val" else f"data.{split}"
             raise UsageError(
                 f"data.{split} = {share:g} is not used: {source.shown} has a {split} split of its own.",
-                f"Leave out {'--val' if split == 'val' else 'data.test'}; or give the training images alone (--train FOLDER, or a table of them), and imgkit "
+                f"Leave out {said}; or give the training images alone (--train FOLDER, or a table of them), and imgkit "
                 "splits them.",
             )
     made = any(split not in given and getattr(settings, split) > 0 for split in ("val", "test"))

@@ -29,19 +29,19 @@ class AugmentSettings(Strict):
         3 / 4,
         4 / 3,
     )  # aspect ratio of that crop; under another fit than crop, relative to the picture's
-    hflip: Probability = 0.5
-    vflip: Probability = 0.0
+    hflip: Probability = 0.5  # probability of a mirror image
+    vflip: Probability = 0.0  # probability of an image upside down
     rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0  # degrees, at most, either way
     translate: Share = 0.0  # share of each side, at most, either way
     scale: Range | None = None  # times the size, about the centre
     shear: Annotated[float, Field(ge=0.0, lt=90.0)] = 0.0  # degrees, at most, along both sides, either way
     fill: Literal["mean"] | tuple[Byte, Byte, Byte] = "mean"  # colour (RGB) of what is moved in from outside
-    policy: Literal["randaugment", "trivialaugment", "augmix"] | None = None
+    policy: Literal["randaugment", "trivialaugment", "augmix"] | None = None  # a published set of operations
     policy_p: Probability = 1.0  # probability of the policy
     policy_ops: Annotated[int, Field(ge=1, le=14)] = 2  # of randaugment, one after another
     policy_magnitude: Annotated[int, Field(ge=0, le=30)] = 9  # of randaugment; a third of it is augmix's severity
+    jitter: Annotated[tuple[float, float, float, float], AfterValidator(_check_jitter)] | None = None  # at most, of
     # brightness, contrast, saturation, hue
-    jitter: Annotated[tuple[float, float, float, float], AfterValidator(_check_jitter)] | None = None
     jitter_p: Probability = 1.0  # probability of the jitter
     gray: Probability = 0.0  # probability of taking the colour away
     blur: Probability = 0.0  # probability of a Gaussian blur, sigma up to 2 pixels of 224

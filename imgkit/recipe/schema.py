@@ -67,18 +67,18 @@ class DataSettings(Strict):
     train: str | None = None  # a folder of class folders, instead of `path`
     val_path: str | None = None  # the validation folder that goes with `train`
     task: Literal["auto"] | Task = "auto"  # one label an image, or any number; auto: from the label columns of a CSV
-    image_col: str | None = None
+    image_col: str | None = None  # of a table: paths; None: by its name
     label_col: Columns | None = None  # one column, or several of a multi-label task
     label_delimiter: Text | None = None  # what stands between the labels of a cell; None: a cell holds one
-    split_col: str | None = None
-    group_col: str | None = None
+    split_col: str | None = None  # of a table: train, val or test; None: by its name, if there is one
+    group_col: str | None = None  # of a table: images of one group, such as a patient, stay in one split
     weight_col: str | None = None  # how often the sampler "weighted" draws an image
     root: str | None = None  # what relative paths of a CSV start from; None: the CSV's folder
     classes: PositiveInt | None = None  # checked against the data
     val: Share = 0.2  # share of train for validation where the data have no validation split
     test: Share = 0.0  # share held out for one final score where the data have no test split
     split_seed: Seed = 0  # of the splits that imgkit makes, whatever the `seed`: runs of several seeds share them
-    on_bad: Literal["stop", "skip"] = "stop"
+    on_bad: Literal["stop", "skip"] = "stop"  # at files that do not open
     max_pixels: Pixels = 64_000_000  # a larger image is refused before it is decoded
     prepared: Literal["auto"] | PositiveInt | None = "auto"  # shorter side, pixels, that training images are shrunk to
     # once and kept with, in $IMGKIT_CACHE; None: they are decoded in each epoch; auto: what a measurement says
@@ -116,7 +116,7 @@ class TrainSettings(Strict):
     betas: Betas | None = None  # decays of the moments, two or three; None: the optimizer's own
     eps: PositiveFloat | None = None  # added to a denominator; None: the optimizer's own
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05  # not on biases and norms unless decay_all
-    decay_all: bool = False
+    decay_all: bool = False  # biases and norms, too
     clip_norm: PositiveFloat | None = None  # largest norm of the gradient
     batch_norm: Literal["frozen", "train", "sync"] = "frozen"  # statistics; a frozen stage is always frozen; sync: over
     # the images of all processes
@@ -133,13 +133,13 @@ class PhaseSettings(Strict):
     `schedule`, with checked values. `phases.resolve` lays them over the sections.
     """
 
-    name: Annotated[str, AfterValidator(_check_phase_name)]
-    train: Annotated[str, AfterValidator(_check_part)]
+    name: Annotated[str, AfterValidator(_check_phase_name)]  # by which it is addressed: phases.NAME.lr
+    train: Annotated[str, AfterValidator(_check_part)]  # head | last:N groups of layers | all
     solver: Literal["logistic", "sgd"] = "sgd"  # logistic: the head, solved on features computed once
     views: NonNegativeInt = 0  # augmented pictures of each image that the head learns from: a solve besides the
     # evaluation's, epochs in turn; 0: none, or in each epoch a new one
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None
+    epochs: PositiveInt | None = None  # its length; or `steps`
+    steps: PositiveInt | None = None  # its length in updates
     lr: PositiveFloat | None = None  # of the head group, at schedule factor 1
     optimizer_state: Literal["keep", "reset"] = "keep"  # moments of the phase before: go on from them, or start anew
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -177,8 +177,8 @@ class RunSettings(Strict):
 class Recipe(Strict):
     """The whole of one training as values."""
 
-    schema_version: Literal[1] = Field(alias="schema")
-    name: str
+    schema_version: Literal[1] = Field(alias="schema")  # of this form of recipes
+    name: str  # of the recipe
     seed: Seed = 0  # of order, augmentation, dropout and new weights
     monitor: Monitor = "val/f1_macro"  # chooses the best checkpoint and stops early
     early_stop: PositiveInt | None = None  # evaluations (one an epoch) without improvement; None: never

@@ -52,6 +52,7 @@ ASKED = {  # the words before the cursor, the last one begun; what is offered
     ("imgkit", "finetune", "--recipe", "fine"): {"finetune", "finetune-focal-restarts", "finer.toml"},
     ("imgkit", "evaluate", ""): {"latest", "first", "second", "depth/A-seed0"},
     ("imgkit", "predict", "latest", "--with", "s"): {"second"},
+    ("imgkit", "serve", "f"): {"first"},
     ("imgkit", "data", "check", "d"): {"digits", "dishes/", "dogs.csv"},
     ("imgkit", "data", "check", "x"): set(),  # the shell's own completion: files
 }

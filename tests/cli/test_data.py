@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,14 @@ def test_data_alone_shows_its_help(imgkit: Run) -> None:
     code, out, _ = imgkit("data")
     assert code == 2
     assert "check" in out
+
+
+def test_packing_asks_for_pyarrow_before_it_reads(
+    imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr("imgkit.data.pack.pack", lambda *_: pytest.fail("it went on"))
+    code, out, err = imgkit("data", "pack", "digits", "--out", str(tmp_path / "shards"))
+    assert (code, out) == (2, "")
+    assert "imgkit data pack needs pyarrow, which is not installed." in err
+    assert not (tmp_path / "shards").exists()

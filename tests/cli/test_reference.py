@@ -3,13 +3,16 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from imgkit.cli import reference
+from imgkit.cli import recipe_keys, reference
 from imgkit.cli.app import app
+from imgkit.recipe.schema import PhaseSettings, Recipe
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = reference.walk()
@@ -79,3 +82,26 @@ def test_the_page_shows_words_as_they_are() -> None:
     cells = [re.sub(r"</?code>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", html)]
     unescaped = [re.sub(r"&lt;", "<", re.sub(r"&gt;", ">", cell.replace("&#124;", "|"))) for cell in cells]
     assert unescaped[:4] == [part for row in command.options["Odd"] for part in row]
+
+
+def test_the_page_of_recipe_keys_is_what_is_written_now() -> None:
+    assert (ROOT / "docs" / "recipe-keys.md").read_text() == recipe_keys.page(), "make docs writes it anew"
+
+
+def test_every_recipe_key_is_on_its_page_with_its_default_and_a_meaning() -> None:
+    parts = re.split(r"^## (.*)$", recipe_keys.page(), flags=re.MULTILINE)[1:]
+    tables = dict(zip(parts[::2], parts[1::2], strict=True))
+    recipe = Recipe.model_fields
+    sections = {f"[{name}]": type(field.default) for name, field in recipe.items() if isinstance(field.default, BaseModel)}
+    expected = {"Of the whole": set(recipe) - {"phases", "schema_version"} - {name.strip("[]") for name in sections}}
+    expected["Of the whole"] |= {"schema"}
+    expected |= {name: set(kind.model_fields) for name, kind in sections.items() if name not in ("[loss]", "[schedule]")}
+    expected["[[phases]]"] = set(PhaseSettings.model_fields) - {"overrides"}
+    rows = {title: re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", text, re.MULTILINE) for title, text in tables.items()}
+    assert {title: {name for name, _, _ in found} for title, found in rows.items()} == expected
+    for title, kind in sections.items():
+        for name, default, _ in rows.get(title, ()):
+            shown = default.strip("`")
+            value = tomllib.loads(f"x = {shown}")["x"]
+            told = kind.model_validate({name: value}) if value != "none" else kind.model_validate({name: None})
+            assert getattr(told, name) == getattr(kind(), name), (title, name)
