@@ -113,7 +113,8 @@ def write_evaluation(
         run = shlex.quote(printable(str(folder.parent.parent)))
         failure = DiskError(
             f"Cannot write the evaluation {printable(str(folder))}: {getattr(error, 'strerror', None) or error}.",
-            f"Free some space or mend the permissions, then:  imgkit resume {run}   (a training)   or  imgkit evaluate {run}",
+            "Free some space or mend the permissions, then:  "
+            f"imgkit resume {run}   (a training)   or  imgkit evaluate {run}",
         )
         if unwritten is None:
             raise failure from error

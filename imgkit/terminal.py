@@ -15,7 +15,8 @@ _ASCII = str.maketrans(
     {"·": "-", "★": "*", "─": "-", "–": "-", "×": "x", "→": ">", "…": "...", "✔": "+", "✗": "x", "≤": "<="}
 )
 _TYPED = re.compile(  # a command, or a flag without a colon behind it, after two spaces or a colon, up to two spaces
-    r"""(?:^|(?<=[ ]{2})|(?<=:[ ]))(?:(?:imgkit|pip|hf|torchrun)[ ](?=[a-z-])|mkdir[ ]|python[ ](?=[^ ]*[-/])|--[a-z](?![a-z-]*:))"""
+    r"""(?:^|(?<=[ ]{2})|(?<=:[ ]))(?:(?:imgkit|pip|hf|torchrun)[ ](?=[a-z-])|"""
+    r"""mkdir[ ]|python[ ](?=[^ ]*[-/])|--[a-z](?![a-z-]*:))"""
     r"""(?:'[^']*'|"[^"]*"|[^ ]|[ ](?=[^ ]))*"""
 )
 

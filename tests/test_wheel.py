@@ -1,5 +1,6 @@
 """What is built holds all that is needed: the wheel to run, the source archive to build and test it."""
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -47,7 +48,7 @@ def test_the_wheel_names_its_licence_and_extras(wheel: Path) -> None:
 
 
 def test_what_the_wheel_holds_runs_where_the_sources_are_not(wheel: Path, tmp_path: Path) -> None:
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    shutil.unpack_archive(wheel, tmp_path / "site", "zip")
     script = "import sys, imgkit.cli.app as a; sys.argv = ['imgkit', 'recipes']; print(a.__file__); a.main()"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {script}"],

@@ -19,7 +19,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder that runs are to go to.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder that runs are to go to.")] = Path(
+        "runs"
+    ),
     device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
     """Try in seconds what a run needs of this machine. Its text is for a bug report, too."""

@@ -35,7 +35,9 @@ def predict(
         list[str],
         typer.Argument(metavar="INPUTS", help="Images, folders, a CSV of images, or - for paths on stdin."),
     ],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to this file, .csv, .jsonl or .zip (else stdout).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write to this file, .csv, .jsonl or .zip (else stdout).")
+    ] = None,
     top_k: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="So many classes, the most likely ones, for each image.")
     ] = None,
@@ -57,9 +59,13 @@ def predict(
     class_order: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names in the order of indices (else data/classes.txt).")
     ] = None,
-    template: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV to fill: one column names images.")] = None,
+    template: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A CSV to fill: one column names images.")
+    ] = None,
     label_col: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of --template to fill.")] = None,
-    fill: Annotated[str | None, typer.Option(metavar="VALUE", help="Written where an image is missing or unreadable.")] = None,
+    fill: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="Written where an image is missing or unreadable.")
+    ] = None,
     grid: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="A sheet of the first 120 pictures and answers.")
     ] = None,
@@ -67,7 +73,8 @@ def predict(
         float | None, typer.Option(metavar="P", help="Decline answers below this probability.")
     ] = None,
     target_accuracy: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Decline the least sure answers so that the rest reach this accuracy.")
+        float | None,
+        typer.Option(metavar="SHARE", help="Decline the least sure answers so that the rest reach this accuracy."),
     ] = None,
     unlike: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Decline images that are unlike those of the training.")

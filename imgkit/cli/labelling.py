@@ -44,15 +44,20 @@ def label(
     ] = None,
     classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="The classes, or more than the run's.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=f"The CSV of answers; one that is there is continued (else {_OUT}).")
+        Path | None,
+        typer.Option(metavar="FILE", help=f"The CSV of answers; one that is there is continued (else {_OUT})."),
     ] = None,
     order: Annotated[
         Order | None, typer.Option(help="What comes first (else margin with --run: where it wavers).")
     ] = None,
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the page (0: any that is free).")] = 0,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the page (0: any that is free).")
+    ] = 0,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address alone, and open no browser.")] = False,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="Device of the run: auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="Device of the run: auto, cpu, cuda, cuda:N or mps.")
+    ] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
     runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
 ) -> None:
@@ -62,8 +67,8 @@ def label(
     """
     from imgkit.labelling.answers import Answers
     from imgkit.labelling.candidates import images_of
-    from imgkit.weight_packages import installed_networks
     from imgkit.labelling.server import labelling
+    from imgkit.weight_packages import installed_networks
 
     limit, screen = pixels(max_pixels), Screen()
     _refuse_idle(run, {"--order": order, "--device": device, "--plugin": plugin})

@@ -41,12 +41,21 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     name: Annotated[str, complete.RUN],
     data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Other data: a folder or CSV (else the run's own).", autocompletion=complete.data)
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Other data: a folder or CSV (else the run's own).", autocompletion=complete.data
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(metavar="SPLIT", help="train, val or test (else test, or val without test).")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="train, val or test (else test, or val without test).")
+    ] = None,
     image_col: Annotated[str | None, typer.Option(metavar="COLUMN", help="CSV column with the image paths.")] = None,
-    label_col: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="CSV column with the labels. Repeatable.")] = None,
-    label_delimiter: Annotated[str | None, typer.Option(metavar="TEXT", help="What separates the labels of a cell.")] = None,
+    label_col: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="CSV column of labels. Repeatable.")
+    ] = None,
+    label_delimiter: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What separates the labels of a cell.")
+    ] = None,
     split_col: Annotated[str | None, typer.Option(metavar="COLUMN", help="CSV column with train, val or test.")] = None,
     root: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where paths of the CSV start; or its own data were moved to.")

@@ -64,6 +64,7 @@ PLUGIN = typer.Option("--plugin", metavar="FILE", help="A plugin that the run wa
 MAX_PIXELS = typer.Option("--max-pixels", metavar="N", help="Larger images are refused, such as 300M.")
 """The option of the commands that read other pictures than those of a training."""
 
+_GROUP = "CSV column of groups (such as patient); a group stays in one split."
 _EXACT = "Cut each batch into N parts: any number of processes that divides N gives identical weights."
 _DATA, _RECIPE, _MACHINE, _RUN = "The pictures", "The recipe", "The machine", "The run"
 
@@ -72,13 +73,11 @@ OPTIONS = (
     Option("--train", "data.train", str, "Folder of class folders to train on; with --val.", _DATA, metavar="FOLDER"),
     Option("--val", "data.val_path", str, "Validation folder; or a share of train, such as 0.2.", _DATA, metavar="X"),
     Option("--image-col", "data.image_col", str, "CSV column with the image paths.", _DATA, metavar="COLUMN"),
-    Option(
-        "--label-col", "data.label_col", list[str], "CSV column with the labels. Repeatable.", _DATA, metavar="COLUMN"
-    ),
+    Option("--label-col", "data.label_col", list[str], "CSV column of labels. Repeatable.", _DATA, metavar="COLUMN"),
     Option("--label-delimiter", "data.label_delimiter", str, "What separates a cell's labels.", _DATA, metavar="TEXT"),
     Option("--task", "data.task", Literal["auto", "single", "multilabel"], "One label an image, or any number.", _DATA),
     Option("--split-col", "data.split_col", str, "CSV column with train, val or test.", _DATA, metavar="COLUMN"),
-    Option("--group-col", "data.group_col", str, "CSV column of groups (such as patient); a group stays in one split.", _DATA, metavar="COLUMN"),
+    Option("--group-col", "data.group_col", str, _GROUP, _DATA, metavar="COLUMN"),
     Option("--split-seed", "data.split_seed", int, "Seed of the splits that imgkit makes.", _DATA),
     Option("--weight-col", "data.weight_col", str, "CSV column of --sampler weighted.", _DATA, metavar="COLUMN"),
     Option("--root", "data.root", str, "Where relative paths of a CSV start.", _DATA, metavar="FOLDER"),
@@ -98,7 +97,9 @@ OPTIONS = (
     Option("--augment", "augment.preset", _PRESETS, "How much training pictures are changed.", _RECIPE),
     Option("--lr", "lr", float, "Learning rate of the head, at the top of the schedule.", _RECIPE),
     Option("--seed", "seed", int, "Seed of image order, augmentation, dropout and new weights.", _RECIPE),
-    Option("--weights", "model.weights", str, "auto, none, FILE, part:FILE, package:NAME, hub:ID.", _RECIPE, metavar="FROM"),
+    Option(
+        "--weights", "model.weights", str, "auto, none, FILE, part:FILE, package:NAME, hub:ID.", _RECIPE, metavar="FROM"
+    ),
     Option("--from", "model.weights", str, "Start from a checkpoint of a run: NAME@EPOCH.", _RECIPE, metavar="RUN"),
     Option("--head", "model.head", str, "linear, mlp:1000, mlp:1000:relu or pool5-mlp:4096.", _RECIPE, metavar="HEAD"),
     Option("--max-size", "budget.size", str, "Largest network allowed: 100MB, 95MiB or none.", _RECIPE, metavar="SIZE"),
@@ -107,7 +108,7 @@ OPTIONS = (
     Option("--monitor", "monitor", str, "What chooses the best epoch, such as val/top1.", _RECIPE, metavar="METRIC"),
     Option("--early-stop", "early_stop", int, "Stop after so many epochs without a gain.", _RECIPE, metavar="EPOCHS"),
     Option(
-        "--time", "time_limit", str, "Stop training in time, such as 10m, and end as usual.", _RECIPE, metavar="TIME"
+        "--time", "time_limit", str, "Train so long at most, such as 10m, and end as usual.", _RECIPE, metavar="TIME"
     ),
     Option("--device", "run.device", str, "auto, cpu, cuda, cuda:N or mps.", _MACHINE, metavar="DEVICE"),
     Option("--workers", "run.workers", int, "Processes that load images.", _MACHINE),
@@ -118,7 +119,14 @@ OPTIONS = (
     Option(
         "--folds", "", int, "Cross-validate: K trainings, each scored on the part it did not see.", _RUN, metavar="K"
     ),
-    Option("--track", "run.track", list[str], "Send metrics to tensorboard, mlflow or wandb. Repeatable.", _RUN, metavar="NAME"),
+    Option(
+        "--track",
+        "run.track",
+        list[str],
+        "Send metrics to tensorboard, mlflow or wandb. Repeatable.",
+        _RUN,
+        metavar="NAME",
+    ),
     Option("--dry-run", "", bool, "Show the plan and stop: nothing is trained.", _RUN, False),
     Option("--print-recipe", "", bool, "Print the full recipe as TOML and stop.", _RUN, False),
     Option("--smoke", "", bool, "Run everything for a few steps, to see whether it works.", _RUN, False),

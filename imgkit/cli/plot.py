@@ -26,12 +26,15 @@ def plot(
             metavar="NAME", help="A run under --runs, a path, latest; or a FILE.csv.", autocompletion=complete.runs
         ),
     ],
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the plots (else plots/ of the run).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the plots (else plots/ of the run).")
+    ] = None,
     phases: Annotated[
         str | None, typer.Option(metavar="EPOCHS", help="Last epochs of the phases of a CSV, as 20,30.")
     ] = None,
     columns: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=COL", help="Names of columns of a CSV: val/top1=test_acc. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME=COL", help="Names of columns of a CSV: val/top1=test_acc. Repeatable."),
     ] = None,
     unit: Annotated[Unit | None, typer.Option(help="Unit of the scores in a CSV (else told by their size).")] = None,
     runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),

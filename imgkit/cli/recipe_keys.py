@@ -29,8 +29,8 @@ _TABLES: tuple[type[BaseModel], ...] = (
 )
 _HEAD = """# Recipe keys
 
-Every key of a [recipe](recipes.md), its default and what it means; `--set` reaches them all: `--set train.batch_size=64`. "none"
-switches off what can be off. Keys of `[loss]` and `[schedule]` depend on their `name`: [losses](losses.md),
+Every key of a [recipe](recipes.md), its default and what it means; `--set` reaches them all: `--set train.batch_size=64`.
+"none" switches off what can be off. Keys of `[loss]` and `[schedule]` depend on their `name`: [losses](losses.md),
 [schedules](schedules.md). Written by `make docs` from imgkit/recipe/schema.py; do not edit.
 """
 
@@ -46,7 +46,7 @@ def page() -> str:
 
 
 def comments(kind: type[BaseModel]) -> dict[str, str]:
-    """What the comments of a class say of each field: behind it and in the lines that go on, else in the lines before."""
+    """What the comments of a class say of each field: behind it and in lines that go on, else in lines before."""
     source = inspect.getsource(kind)
     said = {
         token.start[0]: (token.string.removeprefix("#").strip(), not token.line[: token.start[1]].strip())
@@ -74,12 +74,16 @@ def _table(kind: type[BaseModel]) -> Iterator[str]:
         if name == "overrides" or (kind is Recipe and name in Recipe.model_fields and _is_table(field)):
             continue
         choices = ", ".join(f"`{one}`" for one in _choices(field.annotation) if isinstance(one, str))
-        words = "; ".join(text for text in (choices, meaning[name]) if text).replace("|", "\\|")
+        words = (
+            "; ".join(text for text in (choices, meaning[name]) if text).replace("|", "\\|").replace("None:", "none:")
+        )
         yield f"| `{field.alias or name}` | {_default(field)} | {words} |"
 
 
 def _is_table(field: FieldInfo) -> bool:
-    return field.alias is None and (isinstance(field.default, BaseModel) or field.annotation == tuple[PhaseSettings, ...])
+    return field.alias is None and (
+        isinstance(field.default, BaseModel) or field.annotation == tuple[PhaseSettings, ...]
+    )
 
 
 def _default(field: FieldInfo) -> str:

@@ -40,7 +40,9 @@ def report(
     serve: Annotated[
         bool, typer.Option("--serve", help="Show it at an address of this machine, until Ctrl-C.")
     ] = False,
-    port: Annotated[int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Port of --serve (else any that is free).")] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Port of --serve (else any that is free).")
+    ] = None,
 ) -> None:
     """Compare runs, or show one: a table here, and a page for a browser.
 

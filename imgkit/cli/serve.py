@@ -26,10 +26,14 @@ def add_to(app: typer.Typer) -> None:
 def serve(
     name: Annotated[str, complete.RUN],
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen at (0: any that is free).")] = 8000,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen at (0: any that is free).")
+    ] = 8000,
     max_body: Annotated[str, typer.Option(metavar="SIZE", help="Size of a request at most, such as 5MB.")] = "20MB",
     max_images: Annotated[int, typer.Option(metavar="N", min=1, help="Images in a request at most.")] = 64,
-    queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests at a time; a further one is told to wait.")] = 32,
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Requests at a time; a further one is told to wait.")
+    ] = 32,
     max_pixels: Annotated[str | None, MAX_PIXELS] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[
@@ -39,7 +43,8 @@ def serve(
         float | None, typer.Option(metavar="P", help="Decline answers below this probability.")
     ] = None,
     target_accuracy: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Decline the least sure answers so that the rest reach this accuracy.")
+        float | None,
+        typer.Option(metavar="SHARE", help="Decline the least sure answers so that the rest reach this accuracy."),
     ] = None,
     conformal: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Sets that hold the true class for this share of images.")

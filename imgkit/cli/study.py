@@ -26,7 +26,8 @@ def study(
         typer.Argument(metavar="STUDY", help="A file, or one that comes with imgkit.", autocompletion=complete.studies),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Folder or CSV, over the study's own.", autocompletion=complete.data)
+        str | None,
+        typer.Option(metavar="PATH", help="Folder or CSV, over the study's own.", autocompletion=complete.data),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=X", help="A recipe value of every run. Repeatable.")
@@ -34,7 +35,9 @@ def study(
     plugin: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="A Python file that its names need. Repeatable.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of its runs (else runs/NAME of the study).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of its runs (else runs/NAME of the study).")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all variants, list the runs and stop.")] = False,
     print_: Annotated[bool, typer.Option("--print", help="Print the study's file and stop.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps a run, to see whether it works.")] = False,

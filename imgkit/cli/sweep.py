@@ -30,19 +30,25 @@ def sweep(
         typer.Argument(metavar="SWEEP", help="A file, or one that comes with imgkit.", autocompletion=complete.sweeps),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Folder or CSV, over the sweep's own.", autocompletion=complete.data)
+        str | None,
+        typer.Option(metavar="PATH", help="Folder or CSV, over the sweep's own.", autocompletion=complete.data),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A network, over the sweep's own.", autocompletion=complete.networks)
+        str | None,
+        typer.Option(metavar="MODEL", help="A network, over the sweep's own.", autocompletion=complete.networks),
     ] = None,
-    trials: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many in all, over the sweep's own.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="How many in all, over the sweep's own.")
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=X", help="A recipe value of every trial. Repeatable.")
     ] = None,
     plugin: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="A Python file that its names need. Repeatable.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of its runs (else runs/NAME of the sweep).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of its runs (else runs/NAME of the sweep).")
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="PostgreSQL that keeps trials (else a file in that folder).")
     ] = None,

@@ -32,7 +32,9 @@ def add_to(app: typer.Typer) -> None:
 def resume(
     name: Annotated[str, complete.RUN],
     runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")] = Path("runs"),
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that load images; any number gives the same.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes that load images; any number gives the same.")
+    ] = None,
     root: Annotated[str | None, typer.Option(metavar="FOLDER", help="The folder that its data were moved to.")] = None,
     plugin: Annotated[list[Path] | None, PLUGIN] = None,
 ) -> None:

@@ -144,7 +144,8 @@ def _refuse_unused_splitting(source: Source, settings: DataSettings) -> None:
     if "split_seed" in settings.model_fields_set and not made:
         raise UsageError(
             f"data.split_seed = {settings.split_seed} is not used: imgkit makes no split of {source.shown}.",
-            "Leave out --split-seed." + ("" if "test" in given else " A training may hold a part out:  --set data.test=0.2"),
+            "Leave out --split-seed."
+            + ("" if "test" in given else " A training may hold a part out:  --set data.test=0.2"),
         )
 
 

@@ -38,9 +38,7 @@ def test_data_alone_shows_its_help(imgkit: Run) -> None:
     assert "check" in out
 
 
-def test_packing_asks_for_pyarrow_before_it_reads(
-    imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packing_asks_for_pyarrow_before_it_reads(imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setattr("imgkit.data.pack.pack", lambda *_: pytest.fail("it went on"))
     code, out, err = imgkit("data", "pack", "digits", "--out", str(tmp_path / "shards"))

@@ -92,12 +92,18 @@ def test_every_recipe_key_is_on_its_page_with_its_default_and_a_meaning() -> Non
     parts = re.split(r"^## (.*)$", recipe_keys.page(), flags=re.MULTILINE)[1:]
     tables = dict(zip(parts[::2], parts[1::2], strict=True))
     recipe = Recipe.model_fields
-    sections = {f"[{name}]": type(field.default) for name, field in recipe.items() if isinstance(field.default, BaseModel)}
+    sections = {
+        f"[{name}]": type(field.default) for name, field in recipe.items() if isinstance(field.default, BaseModel)
+    }
     expected = {"Of the whole": set(recipe) - {"phases", "schema_version"} - {name.strip("[]") for name in sections}}
     expected["Of the whole"] |= {"schema"}
-    expected |= {name: set(kind.model_fields) for name, kind in sections.items() if name not in ("[loss]", "[schedule]")}
+    expected |= {
+        name: set(kind.model_fields) for name, kind in sections.items() if name not in ("[loss]", "[schedule]")
+    }
     expected["[[phases]]"] = set(PhaseSettings.model_fields) - {"overrides"}
-    rows = {title: re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", text, re.MULTILINE) for title, text in tables.items()}
+    rows = {
+        title: re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", text, re.MULTILINE) for title, text in tables.items()
+    }
     assert {title: {name for name, _, _ in found} for title, found in rows.items()} == expected
     for title, kind in sections.items():
         for name, default, _ in rows.get(title, ()):
