@@ -154,7 +154,8 @@ class Setup:
         return DeviceError(
             f"Out of memory while step {step} was saved; updates take {tried} images at once.",
             "The checkpoints before it are whole. Close other programs, then: imgkit resume latest\n"
-            f"Or start again with --micro-batch {max(1, tried // 2)}: the same batch of {settings.batch_size} in smaller parts.",
+            f"Or start again with --micro-batch {max(1, tried // 2)}: the same batch of {settings.batch_size} "
+            "in smaller parts.",
         )
 
     @contextmanager

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -127,8 +126,7 @@ def test_bfloat16_is_near_enough_in_networks_of_all_kinds(name: str) -> None:
 
 def chosen(folder: Path, model: nn.Module, batch: int = 4, *sets: str) -> Format:
     loaded = load_recipe(write_recipe(folder, SHORT), sets=sets) if sets else load_recipe(write_recipe(folder, SHORT))
-    phases: Any = [type("Phase", (), {"settings": type("S", (), {"micro_batch": None, "batch_size": batch})})]
-    return choose_format(phases, loaded.recipe, model, CPU, (8, 8), smoke=False)
+    return choose_format(batch, loaded.recipe, model, CPU, (8, 8), smoke=False)
 
 
 SHORT = 'schema = 1\nname = "x"\n[[phases]]\nname = "all"\ntrain = "all"\nepochs = 1\nlr = 1e-3\n'
