@@ -31,7 +31,7 @@ _HEAD = """# Recipe keys
 
 Every key of a [recipe](recipes.md), its default and what it means. `--set` reaches them all, such as
 `--set train.batch_size=64`; "none" switches off what can be off. Keys of `[loss]` and `[schedule]` depend on their
-`name`: [losses](losses.md), [schedules](schedules.md). Written by `make docs` from imgkit/recipe/schema.py; do not edit.
+`name`: [losses](losses.md), [schedules](schedules.md). Written by `make docs` from the schema; do not edit.
 """
 
 

@@ -183,7 +183,7 @@ class Recipe(Strict):
     monitor: Monitor = "val/f1_macro"  # chooses the best checkpoint and stops early
     early_stop: PositiveInt | None = None  # evaluations (one an epoch) without improvement; None: never
     time_limit: Annotated[str, AfterValidator(_check_time)] | None = None  # of training, such as "10m"; None: no limit
-    score_test: bool = True  # test is scored once, at the end; false: it is held back, for `imgkit evaluate`
+    score_test: bool = True  # test is scored once, at the end; false: it is held back, for `imgkit evaluate NAME`
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
