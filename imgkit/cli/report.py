@@ -41,7 +41,7 @@ def report(
         bool, typer.Option("--serve", help="Show it at an address of this machine, until Ctrl-C.")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Port of --serve (else any that is free).")
+        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Port of that address (else any that is free).")
     ] = None,
 ) -> None:
     """Compare runs, or show one: a table here, and a page for a browser.
