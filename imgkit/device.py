@@ -149,7 +149,7 @@ def check_memory(
 
 
 def give_back_memory(device: torch.device) -> None:
-    """Give a GPU back what torch keeps of freed memory: after a trial, since others allocate there too, as NCCL does."""
+    """Give a GPU back what torch keeps of freed memory, after a trial: others allocate there too, as NCCL does."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
