@@ -143,8 +143,15 @@ def check_memory(
     fits = tried = micro_batch or batch
     while device.type != "cpu" and fits > 0 and not _fits(model, device, (fits, channels, *image_size), autocast):
         fits //= 2
+    give_back_memory(device)
     if fits < tried:
         raise out_of_memory(device, image_size, batch, micro_batch, fits)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Give a GPU back what torch keeps of freed memory, after a trial: others allocate there too, as NCCL does."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def out_of_memory(
@@ -215,9 +222,6 @@ def _fits(model: nn.Module, device: torch.device, shape: tuple[int, ...], autoca
         if not ran_out(error):
             raise
         return False
-    finally:
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
     return True
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from imgkit.data.builtin import cache_folder
-from imgkit.device import describe, has_half, memory_format, step_seconds, versions
+from imgkit.device import describe, give_back_memory, has_half, memory_format, step_seconds, versions
 from imgkit.errors import ran_out
 from imgkit.files import replace_bytes
 from imgkit.recipe.schema import Recipe
@@ -90,6 +90,7 @@ def measure_format(model: nn.Module, device: torch.device, shape: tuple[int, ...
     trial = _remembered(file)
     while trial is None:
         trial = _trial(model, device, (tried, *rest), half)
+        give_back_memory(device)
         if trial is not None:
             _remember(file, trial)
         elif tried == 2:
@@ -133,10 +134,6 @@ def _trial(model: nn.Module, device: torch.device, shape: tuple[int, ...], half:
         if not ran_out(error):
             raise
         return None
-    finally:
-        if device.type == "cuda":
-            del trial, images
-            torch.cuda.empty_cache()  # others allocate there, too: NCCL, the next trial at its full size
     return _Trial(slow, fast, len(images), f"{datetime.now(UTC):%Y-%m-%d}")
 
 

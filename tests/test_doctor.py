@@ -93,7 +93,7 @@ def test_what_is_scarce_is_a_warning(
     words: str,
     advice: str,
 ) -> None:
-    monkeypatch.setattr(doctor, *change)
+    monkeypatch.setattr(*change)
     found = only(name, Place(tmp_path), monkeypatch)
     assert (found.verdict, words in found.words, advice in found.advice) == ("warn", True, True), found
 

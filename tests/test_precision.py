@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,7 @@ def test_the_format_is_tried_on_as_many_images_as_an_update_takes(
 
     monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr("torch.cuda.device", nullcontext)
     monkeypatch.setattr(precision, "step_seconds", step)
     monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
     monkeypatch.setattr(precision, "describe", str)
