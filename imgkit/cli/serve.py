@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     name: Annotated[str, complete.RUN],
-    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen at (0: any that is free).")
     ] = 8000,

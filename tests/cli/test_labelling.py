@@ -105,7 +105,7 @@ def test_label_train_label_again(
     (tmp_path / "own.py").touch()
     code, _, err = imgkit("label", "photos", "--run", "first", "--plugin", "own.py")
     assert (code, "Done    all 20 images have an answer in labels.csv\n" in err) == (0, True)
-    assert err.endswith("Next    imgkit finetune test_resnet.r160_in1k --data labels.csv --root photos --plugin own.py\n")
+    assert "Next    imgkit finetune test_resnet.r160_in1k --data labels.csv --root photos --plugin own.py\n" in err
     code, out, _ = imgkit("data", "check", "labels.csv", "--root", "photos")
     assert (code, "20 images · 2 classes" in out) == (0, True)
     assert tree_hash(tmp_path / "photos") == before, "the pictures are never written to"

@@ -32,6 +32,10 @@ def test_the_page_is_what_is_written_now() -> None:
     assert (ROOT / "docs" / "cli.md").read_text() == reference.page(COMMANDS), "make docs writes it anew"
 
 
+def test_values_are_named_for_what_they_are_and_not_by_types_of_python() -> None:
+    assert not re.findall(r"`(\S+ <(?:str|int|float|path|bool|list)\b.*?>)`", reference.page(COMMANDS))
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.path)
 def test_page_and_man_page_have_the_flags_and_commands_of_help(command: reference.Command) -> None:
     words = command.path.split()[1:]
