@@ -149,7 +149,8 @@ def judged(bar: Bar, found: Mapping[str, Any] | None) -> tuple[str, str, str]:
     if scores:
         kept = kept and scores[bar.own] >= scores[bar.other]
     told = "; macro F1 " + " and ".join(f"{score:.3f}" for score in scores.values()) if scores else ""
-    return promised, spread.told(None if bar.most and bar.most > 1 else 2) + told, "yes" if kept else "**no**"
+    once = ", measured once" if spread.n == 1 else ""
+    return promised, spread.told(None if bar.most and bar.most > 1 else 2) + once + told, "yes" if kept else "**no**"
 
 
 def measured(bar: Bar, found: Mapping[str, Any]) -> Spread | None:
@@ -235,14 +236,15 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         "Written by `python benchmarks/speed.py table` from `benchmarks/results/speed/*.json`; do not edit.",
         "",
-        "All contestants of a table took turns on one machine, each in a process of its own, in the other order in"
-        " every other repeat. A ratio is that of one repeat; told are the median and the range. Imports and start-"
-        "up do not count, but for whole commands. In training, imgkit stays and does an epoch in each repeat, and "
-        "the limit some steps, while the others wait. Everybody has the same network with random weights, the same"
-        " batch and image size, random crops from 0.08 of the area and flips, AdamW, and batch norm in training "
-        "mode. timm's scripts run as they are, at their defaults and with the fastest flags that the first repeat "
-        "tried; so do fastai and the plain loop. *No data* is the same network stepping on one synthetic batch, in"
-        " the best of several formats. The pictures are parts of two photographs, as JPEGs.",
+        "All contestants of a table took turns on one machine, each in a process of its own, in the other "
+        "order in every other repeat. A ratio compares two of the same repeat; the median is given, and the "
+        "range where there are several. Imports and start-up do not count, but for whole commands. In "
+        "training, imgkit stays and does an epoch in each repeat, and the limit some steps, while the others "
+        "wait. Everybody has the same network with random weights, the same batch and image size, random "
+        "crops from 0.08 of the area and flips, AdamW, and batch norm in training mode. timm's scripts run as"
+        " they are, at their defaults and with the fastest flags that the first repeat tried; so do fastai "
+        "and the plain loop. *No data* is the same network stepping on one synthetic batch, in the best of "
+        "several formats. The pictures are parts of two photographs, as JPEGs.",
         "",
         "![How many times as fast imgkit is](plots/speed.png)",
         "",

@@ -137,18 +137,18 @@ def test_a_share_and_a_value_have_an_upper_bound(page: ModuleType) -> None:
     runs = [run("imgkit: beside", 0, 0.2), run("imgkit: waited for", 0, 2.5)]
     result = found(runs, "checkpoint", more=False)
     share = page.Bar("checkpoint", "imgkit: beside", "imgkit: waited for", most=0.10)
-    assert page.judged(share, result) == ("≤ 0.1 of imgkit: waited for", "0.08", "yes")
+    assert page.judged(share, result) == ("≤ 0.1 of imgkit: waited for", "0.08, measured once", "yes")
     runs[0]["value"] = 0.3
-    assert page.judged(share, result)[1:] == ("0.12", "**no**")
+    assert page.judged(share, result)[1:] == ("0.12, measured once", "**no**")
     alone = page.Bar("checkpoint", "imgkit: waited for", most=2.4)
-    assert page.judged(alone, result) == ("≤ 2.4", "2.5", "**no**")
+    assert page.judged(alone, result) == ("≤ 2.4", "2.5, measured once", "**no**")
 
 
 def test_a_time_to_a_score_counts_only_with_that_score(page: ModuleType) -> None:
     bar = page.Bar("quality-solar2", "imgkit", "fastai", 15.0)
     runs = [run("imgkit", 0, 60.0, f1_macro=0.81), run("fastai", 0, 1200.0, f1_macro=0.75)]
     told = page.judged(bar, found(runs, "quality-solar2", more=False))
-    assert told[1:] == ("20.00; macro F1 0.810 and 0.750", "yes")
+    assert told[1:] == ("20.00, measured once; macro F1 0.810 and 0.750", "yes")
     runs[0]["f1_macro"] = 0.74
     assert page.judged(bar, found(runs, "quality-solar2", more=False))[2] == "**no**"
 
