@@ -11,6 +11,7 @@ import torch
 from timm.models import split_model_name_tag
 from torch import nn
 
+from imgkit.device import memory_format
 from imgkit.errors import GateError
 from imgkit.models.relatives import Relative, Weight, lighter, weigh
 from imgkit.quantity import BYTES, format_bytes, parse_bytes, parse_count, parse_ms, unit_of
@@ -102,7 +103,7 @@ def forward_seconds(
     In evaluation mode and float32; the model is left in the mode that it was in.
     """
     before = model.training
-    images = torch.zeros(*shape, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.zeros(*shape, device=device).contiguous(memory_format=memory_format(device))
     times = []
     model.eval()
     with torch.inference_mode():

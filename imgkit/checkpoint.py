@@ -26,7 +26,7 @@ from safetensors.torch import load as read_tensors
 from torch import Tensor
 
 from imgkit.bounds import check_header, parse_json, read_bytes, read_json
-from imgkit.errors import DiskError, DivergedError, brief, ran_out
+from imgkit.errors import DiskError, DivergedError, brief, lost, ran_out
 from imgkit.files import check_space, room, sync
 from imgkit.run import replace_text
 from imgkit.tensor_file import file_size, not_finite, parts
@@ -197,6 +197,8 @@ def fitting(folder: Path, step: int) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if ran_out(error):
             raise
+        if (told := lost(error)) is not None:
+            raise told from error
         raise DiskError(
             f"{folder / f'step-{step:08d}'}: of another run or network ({type(error).__name__} as it was taken up).",
             "Remove it; the one before is used then:  imgkit resume",

@@ -16,12 +16,13 @@ from torch import nn
 from imgkit import machine
 from imgkit.data.workers import start_method
 from imgkit.depthwise import quick_depthwise
-from imgkit.errors import DeviceError, UsageError, ran_out
+from imgkit.errors import DeviceError, UsageError, brief, ran_out
 
 _KINDS = ("cpu", "cuda", "mps")
 _OTHER_DEVICE = "Use --device cpu, or install a driver that fits this torch."
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _MANY = 8  # loader processes: handing over costs a millisecond for each, measured
+_NO_KERNEL = "does not have a deterministic implementation"
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -105,10 +106,20 @@ def use_settings(threads: int | None, *, deterministic: bool) -> None:
         os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS is refused without it
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How images and weights lie in memory there: channels last, which convolutions are fastest with.
+
+    On Apple's GPUs channels first: torch's gradients of batch norm and pooling are wrong with the other, or end the
+    process (pytorch issues 175189 and 175190), and those of convolutions are many times as slow (193349).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 def has_half(device: torch.device) -> torch.dtype | None:
     """The format of two bytes that is worth a trial there; float16 on a GPU that only emulates bfloat16."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        with torch.cuda.device(device):  # else it is the first one that is asked
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == "cpu" and _cpu_has_bfloat16() else None
 
 
@@ -126,13 +137,21 @@ def check_memory(
     Not on the CPU, where the system ends a process that takes too much instead of refusing.
 
     Raises:
-        DeviceError: if it does not fit; the hint names the largest part of the batch, by halving, that does.
+        DeviceError: if it does not fit; the hint names the largest part of the batch, by halving, that does. Or if
+            only deterministic kernels are used, and there is none.
     """
     fits = tried = micro_batch or batch
     while device.type != "cpu" and fits > 0 and not _fits(model, device, (fits, channels, *image_size), autocast):
         fits //= 2
+    give_back_memory(device)
     if fits < tried:
         raise out_of_memory(device, image_size, batch, micro_batch, fits)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Give a GPU back what torch keeps of freed memory, after a trial: others allocate there too, as NCCL does."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def out_of_memory(
@@ -188,9 +207,18 @@ def processor() -> str:
 
 def _fits(model: nn.Module, device: torch.device, shape: tuple[int, ...], autocast: torch.dtype | None) -> bool:
     try:
-        images = torch.zeros(*shape, device=device).contiguous(memory_format=torch.channels_last)
-        step_seconds(copy.deepcopy(model).train(), images, autocast)
+        images = torch.zeros(*shape, device=device).contiguous(memory_format=memory_format(device))
+        tried = copy.deepcopy(model).train()
+        if len(images) == 1:  # of which batch norm may have no statistics
+            for module in tried.modules():
+                module.train(not isinstance(module, nn.modules.batchnorm._BatchNorm))
+        step_seconds(tried, images, autocast)
     except Exception as error:
+        if _NO_KERNEL in str(error):
+            raise DeviceError(
+                f"run.deterministic = true, and torch has no such kernel on {device}: {brief(error)}",
+                "Leave out run.deterministic, or take another network or --head.",
+            ) from error
         if not ran_out(error):
             raise
         return False
@@ -205,7 +233,7 @@ def step_seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | No
     with quick_depthwise(images.device, dtype):
         logits.float().sum().backward()
     if images.is_cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(images.device)
     seconds = time.perf_counter() - begin
     model.zero_grad(set_to_none=True)
     return seconds

@@ -26,7 +26,7 @@ from imgkit.checkpoint import Checkpoint
 from imgkit.data.builtin import builtin_folder, cache_folder
 from imgkit.data.decode import load_image
 from imgkit.data.rows import count
-from imgkit.device import choose_device, describe, versions
+from imgkit.device import choose_device, describe, memory_format, versions
 from imgkit.errors import DiskError, ImgkitError, UsageError
 from imgkit.files import sync
 from imgkit.models.weights import hub_answers, hub_cache
@@ -39,6 +39,7 @@ _MEMORY = 2 * 2**30  # bytes; importing torch takes 0.5, a small network at 224 
 _SHARED = 128 * 2**20  # bytes: three batches of 32 pictures at 224 px take 15 MB, and a GPU's 16 in hand 77
 _SLOW_SYNC_S = 0.5  # for 1 MiB; a disk over the network may take that
 _STEPS = 3
+_GRADIENTS = 0.05  # of their size, that those of two kinds of device may differ by: rounding, of TF32 too
 _ELSEWHERE = "Write runs elsewhere:  --out FOLDER"
 _ASIDE = ".imgkit-doctor-"  # what the names of its own folders begin with; they are removed
 
@@ -252,6 +253,10 @@ class _Pictures(torch.utils.data.Dataset[torch.Tensor]):
 def _training(place: Place) -> Finding:
     """The same few steps twice: finite, and the same to the bit, which is what resume rests on."""
     device = choose_device(place.device)
+    away = _away(_gradients(device), _gradients(torch.device("cpu")))
+    if not away <= _GRADIENTS:  # NaN is not
+        told = f"gradients on {device} are not those of the processor, {away:.0%} of their size away"
+        return Finding("", "fail", told, "Try a newer torch, or --device cpu.")
     first, again = _trained(device), _trained(device)
     if not all(torch.isfinite(value).all() for value in first.values()):
         return Finding("", "fail", f"{_STEPS} steps on {device} gave numbers that are not finite", "Try --device cpu.")
@@ -262,17 +267,36 @@ def _training(place: Place) -> Finding:
 
 
 def _trained(device: torch.device) -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(7200, 4))
-        images, labels = torch.rand(8, 3, 32, 32), torch.arange(8) % 4
-    model = layers.to(device).to(memory_format=torch.channels_last)
+    model, loss = _small(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(_STEPS):
-        nn.functional.cross_entropy(model(images.to(device)), labels.to(device)).backward()
+        loss().backward()
         optimizer.step()
         optimizer.zero_grad()
     return {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+def _gradients(device: torch.device) -> torch.Tensor:
+    model, loss = _small(device)
+    loss().backward()
+    return torch.cat([parameter.grad.cpu().flatten() for parameter in model.parameters() if parameter.grad is not None])
+
+
+def _away(found: torch.Tensor, right: torch.Tensor) -> float:
+    return float((found - right).norm() / right.norm())
+
+
+def _small(device: torch.device) -> tuple[nn.Module, Callable[[], torch.Tensor]]:
+    """A network of layers whose gradients were wrong on one kind of device or another, and its loss of a few images."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        convolved = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
+        pooled = nn.AvgPool2d(3, 1, padding=1), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, groups=8)
+        layers = nn.Sequential(nn.Conv2d(3, 3, 1), *convolved, *pooled, nn.Flatten(), nn.Linear(8 * 13 * 13, 4))
+        images, labels = torch.rand(8, 3, 32, 32), torch.arange(8) % 4
+    model = layers.to(device).to(memory_format=memory_format(device))
+    images, labels = images.to(device).contiguous(memory_format=memory_format(device)), labels.to(device)
+    return model, lambda: nn.functional.cross_entropy(model(images), labels)
 
 
 def _saving(place: Place) -> Finding:

@@ -184,12 +184,19 @@ def memory_told(told: DeviceError) -> Iterator[None]:
     except Exception as error:
         if ran_out(error):
             raise told from error
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST):
-            raise DeviceError(
-                f"The device no longer answers: {brief(error)}",
-                "Nothing was saved after it. A training goes on from its last checkpoint:  imgkit resume",
-            ) from error
+        if (told_lost := lost(error)) is not None:
+            raise told_lost from error
         raise
+
+
+def lost(error: BaseException) -> DeviceError | None:
+    """What to say of an error by which the device no longer answers; None of any other."""
+    if not isinstance(error, RuntimeError) or not any(words in str(error) for words in _LOST):
+        return None
+    return DeviceError(
+        f"The device no longer answers: {brief(error)}",
+        "Nothing was saved after it. A training goes on from its last checkpoint:  imgkit resume",
+    )
 
 
 def printable(text: str) -> str:

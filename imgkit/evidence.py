@@ -25,6 +25,7 @@ from imgkit.cells import visible
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index
 from imgkit.data.preprocessing import Preprocessing
+from imgkit.device import memory_format
 from imgkit.errors import BadImage, printable
 from imgkit.evidence_rows import MOST, Pick, choose_rows
 from imgkit.metrics import Scored
@@ -118,7 +119,7 @@ class Images:
         try:
             with torch.no_grad():
                 images = self.preprocessing.normalise(torch.stack([one.pixels for one in shown]).to(device))
-                images = images.contiguous(memory_format=torch.channels_last)
+                images = images.contiguous(memory_format=memory_format(device))
             return list(grad_cam(self.model, images, codes).numpy()), ""
         except NoMap as error:
             note = f"this network gives no maps: {error}"

@@ -10,6 +10,7 @@ from torch import nn
 from imgkit.ahead import Ahead
 from imgkit.data.batches import Batch
 from imgkit.data.preprocessing import Preprocessing
+from imgkit.device import memory_format
 from imgkit.errors import UsageError
 from imgkit.models.freeze import classifier_names
 from imgkit.recipe.heads import by_sgd
@@ -59,10 +60,13 @@ def extract(
 
 
 def filled(images: torch.Tensor) -> torch.Tensor:
-    """At most `BATCH` images (B, C, H, W) as just so many, channels last: the last one again where there are fewer."""
+    """At most `BATCH` images (B, C, H, W) as just so many: the last one again where there are fewer.
+
+    In the device's memory format.
+    """
     if len(images) < BATCH:
         images = torch.cat([images, images[-1:].expand(BATCH - len(images), -1, -1, -1)])
-    return images.contiguous(memory_format=torch.channels_last)
+    return images.contiguous(memory_format=memory_format(images.device))
 
 
 def digest(model: nn.Module) -> str:
@@ -98,7 +102,7 @@ def answer(
     Images go through `run`, if it is given: the model, compiled.
     """
     if images.dim() == 4:
-        logits: torch.Tensor = (run or model)(images.contiguous(memory_format=torch.channels_last))
+        logits: torch.Tensor = (run or model)(images.contiguous(memory_format=memory_format(images.device)))
         return logits
     head = head_layer(model)
     shaped = images if isinstance(head, nn.Linear) else images[:, :, None, None]

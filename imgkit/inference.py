@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from imgkit.device import has_half
+from imgkit.device import has_half, memory_format
 from imgkit.errors import UsageError, ran_out, suggestion
 from imgkit.metrics import check_finite
 from imgkit.models.fold import fold_batch_norms
@@ -79,7 +79,7 @@ class Network:
     ) -> None:
         check_precision(precision)
         self.loaded, self.device, self._told = loaded, device, told
-        loaded.model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        loaded.model.to(device, memory_format=memory_format(device)).eval()  # type: ignore[call-overload]
         self._model, self._autocast = loaded.model, FORMATS.get(precision)
         self._seen, self.quick = 0, False
         self._open, self._to_fold = precision == "auto", self._autocast is not None
@@ -135,7 +135,7 @@ class Network:
 
     def _input(self, batch: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> float32, what the network reads."""
-        return self.loaded.preprocessing.normalise(batch).contiguous(memory_format=torch.channels_last)
+        return self.loaded.preprocessing.normalise(batch).contiguous(memory_format=memory_format(self.device))
 
     def _answers(self, model: nn.Module, batch: torch.Tensor, autocast: torch.dtype | None) -> Probabilities:
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):

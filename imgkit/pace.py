@@ -16,6 +16,7 @@ from imgkit.data.decode import load_image
 from imgkit.data.index import Ints
 from imgkit.data.prepared import prepare
 from imgkit.depthwise import quick_depthwise
+from imgkit.device import memory_format
 from imgkit.errors import ran_out
 from imgkit.models.freeze import set_trainable
 from imgkit.recipe.plan import PhasePlan
@@ -116,17 +117,23 @@ def picture_times(setup: Setup, rows: Ints, side: int) -> Times:
     return Times(*(sum(times) / len(times) for times in (direct, prepared, make)))
 
 
+def images_at_once(phase: PhasePlan) -> int:
+    """Images of a forward pass of an update, in this process."""
+    own = phase.settings.batch_size // ranks()
+    return min(phase.settings.micro_batch or own, own)
+
+
 def update_seconds(setup: Setup) -> float | None:
     """Seconds of an update a picture: the fastest of some on a copy of the network; None where memory runs out."""
     phases = [phase for phase in setup.plan.phases if uses_of(setup.recipe, phase, phase.first_step)]
     phase = phases[-1]
-    images = max(2, phase.settings.micro_batch or phase.settings.batch_size // ranks())  # batch norm wants two
+    images = max(2, images_at_once(phase))  # batch norm wants two
     shape = images, setup.preprocessing.channels, *setup.preprocessing.size
     taken = []
     try:
         model = copy.deepcopy(setup.model).train()
         set_trainable(model, phase.train)
-        batch = torch.zeros(shape, device=setup.device).contiguous(memory_format=torch.channels_last)
+        batch = torch.zeros(shape, device=setup.device).contiguous(memory_format=memory_format(setup.device))
         for _ in range(_STEPS):
             began = time.perf_counter()
             with torch.autocast(setup.device.type, dtype=setup.autocast, enabled=setup.autocast is not None):

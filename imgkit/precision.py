@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +13,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from imgkit.data.builtin import cache_folder
-from imgkit.device import describe, has_half, step_seconds, versions
+from imgkit.device import describe, give_back_memory, has_half, memory_format, step_seconds, versions
 from imgkit.errors import ran_out
 from imgkit.files import replace_bytes
-from imgkit.recipe.plan import PhasePlan
 from imgkit.recipe.schema import Recipe
 
 FORMATS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -48,7 +46,7 @@ def format_name(autocast: torch.dtype | None) -> str:
 
 
 def choose_format(
-    phases: Sequence[PhasePlan],
+    images: int,
     recipe: Recipe,
     model: nn.Module,
     device: torch.device,
@@ -59,7 +57,7 @@ def choose_format(
     """The number format of updates, decided once; a `smoke` run is too short to measure for.
 
     Times are remembered in the cache folder, by machine, threads, versions, network and size of the images.
-    `phases` are those whose updates go through the network.
+    `images` are the most of a forward pass of an update; 0 where no update goes through the network.
     """
     asked = recipe.train.precision
     if asked != "auto":
@@ -69,10 +67,9 @@ def choose_format(
         return Format(None, "float32: deterministic runs do not choose by a measurement")
     if smoke:
         return Format(None, "float32: a smoke run does not choose by a measurement")
-    batches = [phase.settings.micro_batch or phase.settings.batch_size for phase in phases]
-    if not batches:
+    if not images:
         return Format(None, "float32: no update goes through the network")
-    return measure_format(model, device, (max(batches), recipe.model.in_chans, *image_size))
+    return measure_format(model, device, (images, recipe.model.in_chans, *image_size))
 
 
 def measure_format(model: nn.Module, device: torch.device, shape: tuple[int, ...]) -> Format:
@@ -93,6 +90,7 @@ def measure_format(model: nn.Module, device: torch.device, shape: tuple[int, ...
     trial = _remembered(file)
     while trial is None:
         trial = _trial(model, device, (tried, *rest), half)
+        give_back_memory(device)
         if trial is not None:
             _remember(file, trial)
         elif tried == 2:
@@ -120,7 +118,7 @@ class _Trial(NamedTuple):
 
 def _images(device: torch.device, shape: tuple[int, ...]) -> torch.Tensor:
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return noise.to(device).contiguous(memory_format=torch.channels_last)
+    return noise.to(device).contiguous(memory_format=memory_format(device))
 
 
 def _trial(model: nn.Module, device: torch.device, shape: tuple[int, ...], half: torch.dtype) -> _Trial | None:

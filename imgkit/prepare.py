@@ -21,14 +21,7 @@ from imgkit.data.load import LoadedData, list_data, load_data, no_validation
 from imgkit.data.preprocessing import Preprocessing
 from imgkit.data.sources import find_data, tables_of
 from imgkit.decode_once import decided
-from imgkit.device import (
-    check_memory,
-    choose_device,
-    choose_workers,
-    describe,
-    use_settings,
-    versions,
-)
+from imgkit.device import check_memory, choose_device, choose_workers, describe, memory_format, use_settings, versions
 from imgkit.errors import BadImage, DataError, DiskError, WeightsError, disk_told, printable
 from imgkit.evaluate import check_files, read_index
 from imgkit.features import check_solvable, left_by_a_solve
@@ -39,7 +32,7 @@ from imgkit.models.freeze import learns_statistics, set_trainable
 from imgkit.models.recompute import set_grad_checkpointing
 from imgkit.models.weights import WeightSource
 from imgkit.optimizers import check_optimizer, make_optimizer
-from imgkit.pace import with_loaders
+from imgkit.pace import images_at_once, with_loaders
 from imgkit.plugin_files import keep, plugin_words
 from imgkit.precision import FORMATS, choose_format, format_name
 from imgkit.recipe.adapt import adapt
@@ -108,7 +101,7 @@ def prepare(
     created = create_model(recipe.model, len(index.classes), recipe.seed, weights)
     for text in created.notes:
         screen.note(text)
-    model = created.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = created.model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     limits = measure(model, loaded, size=created.preprocessing.size, device=device, machine=describe(device))
     check(limits, name=created.name, loaded=loaded, classes=len(index.classes))
     workers = choose_workers(recipe.run.workers, device, ranks_here())
@@ -165,12 +158,13 @@ def _with_format(setup: Setup, smoke: bool) -> Setup:
     """The setup of a new run with the number format of the updates that go through its network."""
     gradients = [phase for phase in setup.plan.phases if phase.lr is not None]
     through = [phase for phase in gradients if whole_network(setup, phase) is not None]
-    size = setup.preprocessing.size
-    found = choose_format(through, setup.recipe, setup.model, setup.device, size, smoke=smoke)
+    most = max(map(images_at_once, through), default=0)
+    found = choose_format(most, setup.recipe, setup.model, setup.device, setup.preprocessing.size, smoke=smoke)
     name = format_name(found.autocast)
     if found.measured:  # so that repeating the run repeats it
         setup = setup.with_chosen("train", "precision", name, found.why.removeprefix(f"{name}: "))
-    about = {"precision": name, "why": found.why, "memory": "channels_last", "measured": found.measured}
+    memory = str(memory_format(setup.device)).removeprefix("torch.")
+    about = {"precision": name, "why": found.why, "memory": memory, "measured": found.measured}
     return replace(setup, autocast=found.autocast, about={**setup.about, "format": about})
 
 
@@ -197,8 +191,9 @@ def _check_phases(setup: Setup, screen: Screen) -> None:
             make_optimizer(model, settings, phase.lr)
             if random and settings.batch_norm == "frozen" and learns_statistics(model):
                 unnormalised.append(phase.name)
-            given = settings.batch_size // ranks()
-            check_memory(model, setup.device, size, given, settings.micro_batch, setup.autocast, channels)
+            if whole_network(setup, phase) is not None:
+                at_once = settings.batch_size, images_at_once(phase)
+                check_memory(model, setup.device, size, *at_once, setup.autocast, channels)
         else:
             check_solvable(model, torch.randn(2, channels, *size).to(setup.device))
             if left := left_by_a_solve(model):
@@ -308,7 +303,7 @@ def reopen(folder: RunFolder, *, fresh: bool, workers: int | None, screen: Scree
         loaded=loaded,
         index=index,
         plan=plan,
-        model=created.model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        model=created.model.to(device, memory_format=memory_format(device)),  # type: ignore[call-overload]
         preprocessing=Preprocessing.from_dict(about["preprocessing"]),
         device=device,
         autocast=FORMATS[about["format"]["precision"]],

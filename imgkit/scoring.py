@@ -70,14 +70,15 @@ def score(
         coming = Ahead(batches, device)
         for batch in coming:
             assert batch.ids.tolist() == list(islice(asked, len(batch.ids))), "rows come once, in order"
-            given = time.perf_counter()
+            given, clock = time.perf_counter(), _Clock(device)
             images = filled(reader.preprocessing.normalise(batch.images.to(device, non_blocking=True)))
             answered = model(images)[: len(batch.ids)].float()
+            clock.stop()
             asked_for = time.perf_counter()
             coming.fetch()
             given += time.perf_counter() - asked_for  # waiting for pictures is no work of the network
             found = answered.cpu()  # device sync
-            at_work += time.perf_counter() - given
+            at_work += clock.seconds(time.perf_counter() - given)
             meter.look()
             yield found
 
@@ -93,6 +94,24 @@ def score(
     seconds = time.perf_counter() - began
     cost = cost_of(len(rows), seconds=seconds, network_seconds=at_work, device=device, joules=meter.joules)
     return Scores(torch.cat(logits).numpy(), index.select(rows).targets(), rows, cost if world is None else None)
+
+
+class _Clock:
+    """How long a GPU is at work on what it is told until `stop`: it works while this process waits for pictures."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._ends = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
+        if self._ends:
+            self._stream = torch.cuda.current_stream(device)
+            self._ends[0].record(self._stream)
+
+    def stop(self) -> None:
+        if self._ends:
+            self._ends[1].record(self._stream)
+
+    def seconds(self, elsewhere: float) -> float:
+        """Its time, once the answers are there; `elsewhere` on a device that is waited for."""
+        return self._ends[0].elapsed_time(self._ends[1]) / 1000 if self._ends else elsewhere
 
 
 def of_model(model: nn.Module) -> dict[str, torch.Tensor]:

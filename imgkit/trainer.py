@@ -331,18 +331,18 @@ class Trainer:
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if name in self._slots:
                     optimizer.state[parameter] = {
-                        slot: _placed(value, parameter, group) for slot, value in self._slots[name].items()
+                        slot: _placed(slot, value, parameter, group) for slot, value in self._slots[name].items()
                     }
 
 
-def _placed(value: object, parameter: Tensor, group: Mapping[str, Any]) -> object:
+def _placed(slot: str, value: object, parameter: Tensor, group: Mapping[str, Any]) -> object:
     """A moment as the optimizer of a group keeps it: on the parameter's device and in its memory layout.
 
-    A count of updates stays where it is, but for a fused optimizer, whose kernel reads it.
+    A count of updates, `step`, stays where it is, but for a fused optimizer, whose kernel reads it.
     """
     if not isinstance(value, Tensor):
         return value
-    if value.dim() == 0:
+    if slot == "step":
         return value.to(parameter.device) if group.get("fused") else value
     like = parameter if value.shape == parameter.shape else value.to(parameter.device)
     return torch.empty_like(like, dtype=value.dtype).copy_(value)

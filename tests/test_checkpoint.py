@@ -10,7 +10,7 @@ from checkpoints import same, sample, silent
 
 from imgkit import checkpoint
 from imgkit.checkpoint import Checkpoint
-from imgkit.errors import DiskError, DivergedError
+from imgkit.errors import DeviceError, DiskError, DivergedError
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
@@ -18,6 +18,11 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     found = checkpoint.load(tmp_path, silent)
     assert found is not None
     assert same(found, sample(7))
+
+
+def test_a_device_that_is_lost_is_no_fault_of_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="no longer answers: CUDA error"), checkpoint.fitting(tmp_path, 2):
+        raise RuntimeError("CUDA error: unspecified launch failure")
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:

@@ -83,6 +83,27 @@ def test_loaders_take_turns_with_the_network_where_both_have_the_same_cores(
     assert device.in_turn(torch.device(kind), workers, sharing) == expected
 
 
+def test_channels_lie_last_but_where_gradients_would_be_wrong() -> None:
+    found = {kind: device.memory_format(torch.device(kind)) for kind in ("cpu", "cuda", "mps")}
+    assert found == {"cpu": torch.channels_last, "cuda": torch.channels_last, "mps": torch.contiguous_format}
+
+
+def test_one_image_is_tried_without_its_own_statistics() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten())
+    assert device._fits(model, torch.device("cpu"), (1, 3, 1, 1), None)
+    assert model[1].training
+
+
+def test_a_kernel_that_is_not_deterministic_is_told_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> float:
+        raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but")
+
+    monkeypatch.setattr(device, "step_seconds", refused)
+    with pytest.raises(DeviceError, match="no such kernel on meta: adaptive_avg_pool2d_backward_cuda") as caught:
+        device.check_memory(nn.Flatten(), torch.device("meta"), (8, 8), 4, None, None)
+    assert "run.deterministic" in caught.value.hint
+
+
 @pytest.mark.parametrize(("room", "hint"), [(64, ""), (20, "--micro-batch 16"), (1, "--micro-batch 1"), (0, "smaller")])
 def test_what_fits_is_tried_before_the_first_step(monkeypatch: pytest.MonkeyPatch, room: int, hint: str) -> None:
     def step(model: nn.Module, images: torch.Tensor, dtype: torch.dtype | None) -> float:

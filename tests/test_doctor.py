@@ -57,6 +57,14 @@ def test_no_such_device(tmp_path: Path) -> None:
         list(examine(Place(tmp_path, "tpu")))
 
 
+def test_gradients_that_are_wrong_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])])
+    monkeypatch.setattr(doctor, "_gradients", lambda _: next(answers))
+    found = only("Training", Place(tmp_path), monkeypatch)
+    assert (found.verdict, "71% of their size away" in found.words) == ("fail", True)
+    assert "--device cpu" in found.advice
+
+
 def test_a_device_that_is_not_there_fails_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     found = only("Device", Place(tmp_path, "cuda:99"), monkeypatch)
@@ -85,7 +93,7 @@ def test_what_is_scarce_is_a_warning(
     words: str,
     advice: str,
 ) -> None:
-    monkeypatch.setattr(doctor, *change)
+    monkeypatch.setattr(*change)
     found = only(name, Place(tmp_path), monkeypatch)
     assert (found.verdict, words in found.words, advice in found.advice) == ("warn", True, True), found
 

@@ -49,6 +49,13 @@ def test_a_run_is_resumed_scored_and_asked(head: str, tmp_path: Path) -> None:
     assert again.folder.read_json("run.json")["weights"]["kind"] == "file"
 
 
+def test_a_phase_on_features_asks_for_no_room_for_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr("imgkit.prepare.check_memory", lambda *given: tried.append(given[3]))
+    short_run(tmp_path / "both", *BY_SGD, "phases.head.batch_size=16", "phases.head.views=2")
+    assert set(tried) == {8}, "of the other phases alone"
+
+
 def test_the_whole_head_trains_alone_and_the_last_layer_is_not_solved(
     imgkit: Command, tmp_path: Path, make_folders: MakeFolders
 ) -> None:

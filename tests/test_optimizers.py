@@ -242,6 +242,14 @@ def test_layer_decay_of_a_model_that_does_not_know_its_layers() -> None:
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_count_of_updates_lies_where_the_kernel_reads_it(fused: bool) -> None:
     elsewhere = nn.Parameter(torch.empty(3, device="meta"))
-    count = _placed(torch.tensor(7.0), elsewhere, {"fused": fused})
+    count = _placed("step", torch.tensor(7.0), elsewhere, {"fused": fused})
     assert isinstance(count, Tensor)
     assert count.device.type == ("meta" if fused else "cpu")
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_a_moment_of_one_number_lies_where_its_parameter_does(shape: tuple[int, ...]) -> None:
+    """Of nvnovograd, or of a parameter of one number."""
+    moment = _placed("exp_avg_sq", torch.tensor(7.0), nn.Parameter(torch.empty(shape, device="meta")), {})
+    assert isinstance(moment, Tensor)
+    assert (moment.device.type, moment.shape) == ("meta", ())

@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +85,17 @@ def test_a_setup_is_measured_in_earnest(tmp_path: Path, monkeypatch: pytest.Monk
     assert 0 < about["picture_s"] < 1
     assert 0 < about["update_s"] == update < 1
     assert found.workers == about["workers"] == min(8, max(1, math.ceil(1.25 * about["picture_s"] / update)))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "micro", "images"), [(1, None, 64), (1, 16, 16), (1, 128, 64), (8, None, 8), (8, 16, 8), (8, 4, 4)]
+)
+def test_images_of_a_pass_are_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, micro: int | None, images: int
+) -> None:
+    monkeypatch.setattr(pace, "ranks", lambda: ranks)
+    phase: Any = SimpleNamespace(settings=SimpleNamespace(batch_size=64, micro_batch=micro))
+    assert pace.images_at_once(phase) == images
 
 
 def test_where_memory_runs_out_the_rule_stays(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,14 +313,14 @@ def test_pictures_that_lie_elsewhere_are_read_again(tmp_path: Path) -> None:
         "        yield Picture(str(file), file.name.split('_')[0])\n"
     )
     load_plugins("far.py")
-    for argument in ("pics", "", "service://host/cells", "shards/*.tar"):
+    for argument, root in (("pics", "elsewhere"), ("", "."), ("service://host/cells", "."), ("shards/*.tar", ".")):
         found = read_source(find_data(DataSettings(path=f"far:{argument}")), DataSettings(path=f"far:{argument}"))
-        assert found.root == (tmp_path / "elsewhere").resolve()
+        assert found.root == (tmp_path / root).resolve()
         assert len(found.rows) == len(list((tmp_path / "elsewhere").iterdir()))
     run = imgkit.scratch(
         "test_resnet",
         plugin=["far.py"],
-        data="far:",
+        data="far:pics",
         image_size=32,
         epochs=1,
         out=tmp_path / "runs",

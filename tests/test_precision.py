@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -79,6 +79,7 @@ def test_the_format_is_tried_on_as_many_images_as_an_update_takes(
 
     monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr("torch.cuda.device", nullcontext)
     monkeypatch.setattr(precision, "step_seconds", step)
     monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
     monkeypatch.setattr(precision, "describe", str)
@@ -127,8 +128,7 @@ def test_bfloat16_is_near_enough_in_networks_of_all_kinds(name: str) -> None:
 
 def chosen(folder: Path, model: nn.Module, batch: int = 4, *sets: str) -> Format:
     loaded = load_recipe(write_recipe(folder, SHORT), sets=sets) if sets else load_recipe(write_recipe(folder, SHORT))
-    phases: Any = [type("Phase", (), {"settings": type("S", (), {"micro_batch": None, "batch_size": batch})})]
-    return choose_format(phases, loaded.recipe, model, CPU, (8, 8), smoke=False)
+    return choose_format(batch, loaded.recipe, model, CPU, (8, 8), smoke=False)
 
 
 SHORT = 'schema = 1\nname = "x"\n[[phases]]\nname = "all"\ntrain = "all"\nepochs = 1\nlr = 1e-3\n'

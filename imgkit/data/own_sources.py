@@ -88,7 +88,7 @@ def read_own(name: str, argument: str, shown: str) -> Source:
     if not rows:
         raise DataError(f"The source {name!r} gives no image for {printable(argument)!r}.", "See what it looks for.")
     if not all(Path(path).is_relative_to(root) for path in rows.paths):
-        root = common_folder({os.path.dirname(path) for path in rows.paths}, [shown])
+        root = common_folder({Path(path).parent for path in rows.paths}, [shown])
     return Source(root, shown, Rows(row._replace(path=Path(row.path).relative_to(root).as_posix()) for row in rows))
 
 

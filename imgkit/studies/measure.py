@@ -13,7 +13,7 @@ from torch import nn
 from imgkit.budget import forward_seconds
 from imgkit.data.batches import EvalReader
 from imgkit.data.sources import find_data, refuse_inside
-from imgkit.device import choose_device, choose_workers, describe, in_turn, no_room, settings_kept
+from imgkit.device import choose_device, choose_workers, describe, in_turn, memory_format, no_room, settings_kept
 from imgkit.errors import memory_told
 from imgkit.evaluate import check_files, evaluate_run, load_run_model, read_index
 from imgkit.features import BATCH, head_layer
@@ -109,7 +109,7 @@ def measure_run(
         size_bytes, trainable = weigh(found.model).size_bytes, _trainable(found.model, recipe)
         shape = (inference["batch_size"], found.preprocessing.channels, *found.preprocessing.size)
         with memory_told(no_room(device, inference["batch_size"])):
-            model = found.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = found.model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
             times = {key: inference[key] for key in ("warm_up", "passes")}
             seconds = forward_seconds(model, shape, device, **times)
     return {

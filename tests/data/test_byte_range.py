@@ -25,6 +25,13 @@ def test_a_path_says_what_it_means(offset: int, size: int, name: str) -> None:
     assert parse(f"s3:/bucket/b.tar#{offset:012d}+{size}/{name}") == ByteRange("s3://bucket/b.tar", offset, size, name)
 
 
+def test_a_windows_path_has_its_slashes_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgkit.data.byte_range.os.sep", "\\")
+    found = parse(r"C:\data\s.tar#000000000512+70\cat\x.png")
+    assert found == ByteRange("C:/data/s.tar", 512, 70, "cat/x.png")
+    assert url_of(r"s3:\bucket\s.tar") == "s3://bucket/s.tar"
+
+
 @pytest.mark.parametrize(
     "text", ["/a/b.jpg", "/a#b.jpg", "/a/b.tar#1+2/c.jpg", "/a/b.zip#000000000001+2/c", "", "C:/a"]
 )

@@ -193,3 +193,14 @@ def test_a_limit_that_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_room_is_made_in_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     assert make_room(tmp_path / "new" / "pictures" / "rule", 10, 1_000) == ""
+
+
+def test_a_store_that_is_read_for_days_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would count as unused, and make room for another one, while a phase still reads it."""
+    store = filled(slice(0, 3))
+    os.utime(store.folder, (1, 1))
+    assert store.get(HASHES[0]) is not None
+    assert store.folder.stat().st_mtime == 1, "not at every picture"
+    monkeypatch.setattr(picture_store, "_TELL_S", -1)
+    assert store.get(HASHES[0]) is not None
+    assert time.time() - store.folder.stat().st_mtime < 60

@@ -105,6 +105,14 @@ def test_which_folders_are_of_shards(tmp_path: Path) -> None:
     ] * 3
 
 
+def test_pictures_beside_a_tar_are_the_pictures(tmp_path: Path) -> None:
+    """Such as the archive that they came in: it is left out, and not read in their place."""
+    tar(tmp_path / "photos.tar", [("cat/0.png", png(0))])
+    (tmp_path / "one.JPG").write_bytes(png(1))
+    assert not has_shards(tmp_path)
+    assert [Path(one.file).name for one in expand_inputs([tmp_path])] == ["one.JPG"]
+
+
 def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shards(tmp_path / "s")
     first = rows(read(folder))

@@ -237,6 +237,18 @@ def test_names_that_are_not_utf8_or_odd(tmp_path: Path) -> None:
     assert {row.path for row in read(tmp_path).rows} == {f"cat/{name}" for name in names}
 
 
+def test_jpegs_as_browsers_save_them(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/1.jfif", "dog/2.JPE")
+    assert [row.path for row in read(tmp_path).rows] == ["cat/1.jfif", "dog/2.JPE"]
+
+
+def test_a_name_with_a_tilde_that_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "~no-such-user", "cat/1.jpg", "dog/1.jpg")
+    found = read(Path("~no-such-user"))
+    assert found.root == tmp_path / "~no-such-user"
+
+
 def test_folder_called_like_an_image(tmp_path: Path) -> None:
     touch(tmp_path, "cat/x.jpg/1.jpg", "dog/2.jpg")
     assert [row.path for row in read(tmp_path).rows] == ["cat/x.jpg/1.jpg", "dog/2.jpg"]
