@@ -137,7 +137,7 @@ class Caution:
             given = replace(given, in_set=tuple(self.classes[code] for code in likely))
         if given.unlike is not None and given.unlike >= self.bound:
             return replace(given, label="", labels=(), rejected="unlike")
-        if given.prob < self.threshold:
+        if not given.prob >= self.threshold:  # NaN is sure of nothing
             return replace(given, label="", labels=(), rejected="unsure")
         return given
 

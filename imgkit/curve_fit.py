@@ -102,17 +102,17 @@ def extrapolate(
     of these, pooled over all sizes: five seeds alone, drawn with replacement, make intervals that are too short.
 
     Args:
-        sizes: images of each subset (J,), ascending; the last one is all of them.
+        sizes: images of each subset (J,), ascending; the last one is all of them. Equal ones are the same subsets.
         scores: of each size and seed, (J, S), equal in the last row.
         drawn: the same on draws of the held-out images, (B, J, S).
         images: held-out ones.
         factor: how many times as many images, above 1.
         seed: of the draws.
     """
-    if len(np.unique(sizes)) < LEAST_SIZES or scores.shape[1] < 2:
-        return (
-            f"it takes {LEAST_SIZES} sizes and two seeds, and there are {len(np.unique(sizes))} and {scores.shape[1]}"
-        )
+    sizes, kept = np.unique(sizes, return_index=True)  # shares of few images may be the same ones
+    scores, drawn = scores[kept], drawn[:, kept]
+    if len(sizes) < LEAST_SIZES or scores.shape[1] < 2:
+        return f"it takes {LEAST_SIZES} sizes and two seeds, and there are {len(sizes)} and {scores.shape[1]}"
     rng, (draws, _, seeds) = np.random.default_rng(seed), drawn.shape
     spread = _spread(sizes, scores)
     # One image more or less cannot be told: without it a size at which all seeds agree would decide alone.

@@ -11,6 +11,7 @@ from torch import nn
 
 from imgkit.device import has_half, memory_format
 from imgkit.errors import UsageError, ran_out, suggestion
+from imgkit.metrics import check_finite
 from imgkit.models.fold import fold_batch_norms
 from imgkit.precision import FORMATS, format_name
 
@@ -50,7 +51,8 @@ class Network:
     "float32" is the network as `evaluate` has it, always. "bfloat16" and "float16" are autocast, batch norms folded,
     unchecked. "auto" begins as float32. After `FEW` images it folds batch norms, and computes in half precision where
     that is measured to be faster, and asks for pictures that torch resized; each only if a batch has the answers that
-    float32 gave, `WITHIN` its probabilities. Once it has chosen, several threads may ask it at once.
+    float32 gave, `WITHIN` its probabilities. Once it has chosen, several threads may ask it at once. In each a picture
+    whose answer is not finite, as where float16 overflows, is asked again as float32.
 
     Attributes:
         loaded: as given.
@@ -94,6 +96,9 @@ class Network:
         """Images, each uint8 (C, H, W) -> probabilities (B, K).
 
         `again` makes the same images by `Preprocessing.quick`, or says why one is gone.
+
+        Raises:
+            DivergedError: if an answer is not finite in float32 either.
         """
         if not images:
             return np.empty((0, len(self.loaded.classes)))
@@ -101,6 +106,10 @@ class Network:
         if self._to_fold:
             self._to_fold, self._model = False, self._folded(batch)
         answers = self._answers(self._model, batch, self._autocast)
+        lost = ~np.isfinite(answers).all(axis=1)
+        if lost.any() and (self._model is not self.loaded.model or self._autocast is not None):
+            answers[lost] = self._answers(self.loaded.model, batch[torch.from_numpy(lost)], None)
+        check_finite(answers)
         self._seen += len(images)
         if self._open and self._seen >= FEW:
             self._open = False

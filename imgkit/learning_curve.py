@@ -252,7 +252,7 @@ def write(curve: Curve, out: Path) -> None:
                     told = (f"{float(one[place, seed]):.6f}" for one in scores)
                     sheet.writerow((fraction, int(curve.sizes[place]), seed, curve.strengths[place], *told))
         with whole_file(out / SUMMARY) as stream:
-            stream.write(json.dumps(summary(curve), indent=1, sort_keys=True) + "\n")
+            stream.write(json.dumps(summary(curve), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def summary(curve: Curve) -> dict[str, Any]:

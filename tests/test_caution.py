@@ -122,6 +122,10 @@ def test_answers_are_left_open_and_counted() -> None:
     ]
 
 
+def test_what_is_no_number_is_sure_of_nothing() -> None:
+    assert Caution(CLASSES, 0.7, None, rejects=True).apply(answer(float("nan"), 0.1, 0.1)).rejected == "unsure"
+
+
 def test_without_a_threshold_nothing_is_left_open() -> None:
     said: list[str] = []
     caution = Caution(CLASSES, 0.0, Conformal(0.9, 50, 0.6), rejects=False)

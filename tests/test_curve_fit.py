@@ -79,6 +79,12 @@ def test_what_does_not_hold_is_refused(scores: Floats, why: str) -> None:
     assert why in extrapolated(scores[:, None] + noise).refused
 
 
+def test_sizes_that_come_twice_count_once() -> None:
+    scores, _ = drawn_curve(LAW, 0)
+    drawn, twice = np.broadcast_to(scores, (60, *scores.shape)), [0, 0, 1, 2, 3, 4, 5, 5]
+    assert extrapolate(SIZES[twice], scores[twice], drawn[:, twice], images=5000) == extrapolated(scores)
+
+
 def test_too_little_to_fit() -> None:
     few = extrapolate(SIZES[:3], np.full((3, 5), 0.5), np.full((1, 3, 5), 0.5), images=100)
     assert few == "it takes 4 sizes and two seeds, and there are 3 and 5"

@@ -12,7 +12,7 @@ from torch import nn
 from imgkit import inference
 from imgkit.calibration import Calibration
 from imgkit.data.preprocessing import Preprocessing
-from imgkit.errors import UsageError
+from imgkit.errors import DivergedError, UsageError
 from imgkit.inference import FEW, Network, Precision
 
 torch.set_num_threads(1)
@@ -44,6 +44,16 @@ class Steps(nn.Module):
         off = self.half_off if torch.is_autocast_enabled("cpu") else 0.0
         off += self.folded_off * isinstance(self.norm, nn.Identity)
         return logits + off * torch.tensor([1.0, -1.0, 0.0])
+
+
+class Overflowing(Steps):
+    """The same, but for red pictures in half precision: there a logit is too great."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        if torch.is_autocast_enabled("cpu"):
+            logits[images.mean((2, 3)).argmax(1) == 0, 0] = torch.inf
+        return logits
 
 
 def batches(n: int = 3) -> list[list[torch.Tensor]]:
@@ -216,3 +226,31 @@ def test_few_images_are_all_exact_and_none_need_no_network() -> None:
 def test_a_precision_that_is_none() -> None:
     with pytest.raises(UsageError, match=r"--precision 'bfloat' is not known \(did you mean 'bfloat16'\?\)\.\nUse one"):
         Network(Loaded(Steps()), CPU, "bfloat")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("faster")
+@pytest.mark.parametrize("thresholds", [None, dict.fromkeys("abc", 0.5)])
+@pytest.mark.parametrize("precision", ["auto", "float16"])
+def test_a_picture_that_overflows_is_asked_again_in_float32(
+    precision: Precision, thresholds: dict[str, float] | None
+) -> None:
+    model, (pictures,) = Overflowing(), batches(1)
+    loaded = Loaded(model, calibration=Calibration(1.0, thresholds, "val", 100))
+    network = Network(loaded, CPU, precision)  # type: ignore[arg-type]
+    for _ in range(3):
+        network([*pictures[1::3], *pictures[2::3]] * 2)  # none is red, so half precision is taken
+    assert network._autocast is not None
+    found = network(pictures)
+    exact = Network(loaded, CPU, "float32")  # type: ignore[arg-type]
+    assert np.array_equal(found[::3], exact(pictures[::3]))
+    assert np.abs(found - exact(pictures)).max() < 0.02
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "float16"])
+def test_what_is_not_finite_in_float32_either_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    model = Steps()
+    monkeypatch.setattr(model, "forward", lambda images: torch.full((len(images), 3), torch.nan))
+    with pytest.raises(DivergedError, match="not finite"):
+        Network(Loaded(model), CPU, precision)(batches()[0])  # type: ignore[arg-type]

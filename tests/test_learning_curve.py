@@ -17,7 +17,7 @@ from test_trunk import Told
 from imgkit.api_features import learning_curve
 from imgkit.curve_fit import Extrapolation, PowerLaw
 from imgkit.errors import UsageError
-from imgkit.learning_curve import FRACTIONS, Curve, Probes, nested, sentence, trace
+from imgkit.learning_curve import FRACTIONS, Curve, Probes, nested, sentence, trace, write
 
 SETS = ["model.weights=none", "model.image_size=32", "run.workers=0", "data.val=0.3"]
 
@@ -101,6 +101,16 @@ def test_files_tell_what_the_curve_does(tmp_path: Path) -> None:
     assert content["images"] == curve.sizes.tolist()
     assert content["held_out"] == 36
     assert content["scores"]["top1"]["mean"] == pytest.approx(curve.scores("top1").mean(axis=1), abs=1e-6)
+
+
+def test_few_images_whose_shares_are_the_same_ones(tmp_path: Path) -> None:
+    few = trace(clouds(12, 0), clouds(400, 1), classes=3, seed=0, seeds=3, watched=silent)
+    assert few.sizes.tolist() == [3, 3, 6, 9, 12, 12]
+    found = few.extrapolated["f1_macro"]
+    assert isinstance(found, Extrapolation)
+    assert np.isfinite([found.gain, *found.interval, found.law.a, found.law.b, found.law.c]).all()
+    write(few, tmp_path)
+    json.loads((tmp_path / "learning-curve.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_sentences() -> None:

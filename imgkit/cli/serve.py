@@ -61,7 +61,7 @@ def serve(
     from imgkit.serving.app import Limits, make_app
     from imgkit.serving.gate import OWN, is_loopback
     from imgkit.serving.served import Served
-    from imgkit.serving.server import address_of, listen, server_of
+    from imgkit.serving.server import address_of, host_of, listen, server_of
 
     screen, wish = Screen(), Wish(reject_at, target_accuracy, None, conformal)
     wish.check()
@@ -70,7 +70,8 @@ def serve(
     with listen(host, port) as listening:  # before the model is read, so that a port that is taken is told at once
         served = Served.of(run.folder, device=device, precision=precision, max_pixels=limit, wish=wish, screen=screen)
         alone = is_loopback(host)
-        app = make_app(served, limits=limits, hosts=OWN if alone else None, tell=_log)
+        own = OWN | {host_of(listening)} if alone else None
+        app = make_app(served, limits=limits, hosts=own, tell=_log)
         about = served.health()
         screen.fact("Run", f"{about['run']} · {about['model']} · {about['classes']:,} classes · {about['device']}")
         if not alone:

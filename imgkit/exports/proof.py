@@ -2,10 +2,11 @@
 
 import os
 import runpy
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import torch
 from torch import nn
 
 from imgkit.data.batches import eval_batches
+from imgkit.data.byte_range import opened, parse
 from imgkit.data.decode import load_image
 from imgkit.data.index import Index
-from imgkit.errors import GateError, printable
+from imgkit.errors import BadImage, GateError, printable
 from imgkit.exports.formats import MAX_DROP, TOLERANCE, Wish
 from imgkit.features import BATCH, filled
 from imgkit.models.folder import LoadedModel
@@ -63,8 +65,8 @@ def ask_both(
 ) -> Answers:
     """Have the run's network and the exported one answer rows of the index, on this machine's processor.
 
-    The source gets full batches, as when it is scored; the export those of the images that are left at the end, and a
-    batch of one for each file, so that its batches are of several sizes.
+    The source gets full batches, as when it is scored; the export those of the images that are left at the end, whose
+    last one comes alone, so that its batches are of several sizes whatever the number of images.
 
     Raises:
         BadImage: at a file that cannot be read.
@@ -79,7 +81,8 @@ def ask_both(
         for batch in batches:
             pixels = np.ascontiguousarray(batch.images.numpy())
             source.append(model(filled(loaded.preprocessing.normalise(batch.images)))[: len(pixels)].float().numpy())
-            other.append(exported(pixels))
+            last = len(pixels) - 1 if sum(map(len, source)) == len(rows) else 0
+            other += [exported(part) for part in (pixels[:last], pixels[last:]) if len(part)]
             for row, mine in zip(batch.ids.tolist() if one_file else (), pixels, strict=False):
                 assert one_file is not None
                 theirs, logits = one_file(os.fspath(index.path(row)))
@@ -104,10 +107,36 @@ def by_the_script(folder: Path, threads: int) -> OneFile:
     model = runpy.run_path(os.fspath(folder / "predict_onnx.py"))["Model"](folder, threads)
 
     def one(path: str) -> tuple[Pixels, Logits]:
-        pixels = model.pixels(path)
+        with _as_file(path, folder) as file:
+            try:
+                pixels = model.pixels(file)
+            except OSError as error:  # else it is told as one of the disk that is written to
+                raise BadImage(path, error.strerror or str(error)) from error
         return pixels[0], model.logits(pixels)[0]
 
     return one
+
+
+@contextmanager
+def _as_file(path: str, folder: Path) -> Iterator[str]:
+    """A picture as a file of its own while inside: a part of a shard is written into one below `folder`.
+
+    Raises:
+        BadImage: if a part cannot be read.
+        OSError: if it cannot be written.
+    """
+    part = parse(path)
+    if part is None:
+        yield path
+        return
+    try:
+        content = opened(path).read()
+    except OSError as error:
+        raise BadImage(path, error.strerror or str(error)) from error
+    with TemporaryDirectory(dir=folder) as name:
+        file = Path(name, f"picture{Path(part.name).suffix}")
+        file.write_bytes(content)
+        yield os.fspath(file)
 
 
 def by_timm(network: nn.Module, max_pixels: int, min_side: int) -> OneFile:

@@ -1,11 +1,13 @@
 """Pages over HTTP, for this machine alone: read-only, whole at every request, and nothing but pages of runs."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from imgkit.errors import UsageError
@@ -21,6 +23,13 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Of every answer: no other page may use it."""
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as socketserver has it
+        """Print the traceback of what went wrong, but where a browser has dropped its request."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 @contextmanager
@@ -59,7 +68,7 @@ def listening(handler: type["Local"], port: int = 0) -> Iterator[str]:
         UsageError: if the port is taken or may not be used.
     """
     try:
-        server = ThreadingHTTPServer((HOST, port), handler)  # binds; nothing is answered before serve_forever
+        server = _Server((HOST, port), handler)  # binds; nothing is answered before serve_forever
         handler.hosts = frozenset(f"{name}:{server.server_port}" for name in (HOST, "localhost"))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error

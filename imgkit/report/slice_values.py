@@ -18,7 +18,7 @@ from imgkit.errors import DataError, UsageError, printable
 from imgkit.recipe.load import load_recipe
 from imgkit.recipe.schema import DataSettings
 from imgkit.report.leaks import read_indexed
-from imgkit.report.slices import bins, names_of
+from imgkit.report.slices import bins, exactly, names_of
 from imgkit.report.stored import Stored, rows_below
 from imgkit.run import RunFolder
 
@@ -56,7 +56,7 @@ def columns_of(
             pictures = pictures or _pictures(folder, about, settings, stored, names, progress)
             values = pictures[name]
             few = len(np.unique(values)) <= 12
-            found[name] = [f"{value:g}" for value in values.tolist()] if few else bins(values)
+            found[name] = list(map(exactly, values.tolist())) if few else bins(values.tolist())
         else:
             raise _no_column(folder, name, cells, settings, tables)
     return found

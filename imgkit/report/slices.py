@@ -7,9 +7,9 @@ lie in `slice_values.csv` of the evaluation, so that every number here can be co
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ MOST = 50
 """Values of a column of text that are slices."""
 _LEVEL = 0.05  # of p, corrected
 _AS_THEY_ARE = 12  # different numbers up to which each is a slice
+_EMPTY = "(empty)"
+_EXACT = 2**53  # below it all whole numbers are floats
 _BINS = 4  # else, of nearly as many images each
 _HEADER = (
     *("by", "slice", "n", "right", "score", "low", "high", "rest_n", "rest_right"),
@@ -80,7 +82,7 @@ class Slice:
         """95 % of the difference, from Wilson's intervals of both (Newcombe 1998, method 10)."""
         rest = self.rest_right / self.rest_n
         (low, high), (rest_low, rest_high) = self.interval, wilson(self.rest_right, self.rest_n)
-        below, above = hypot(self.score - low, rest_high - rest), hypot(high - self.score, rest - rest_low)
+        below, above = math.hypot(self.score - low, rest_high - rest), math.hypot(high - self.score, rest - rest_low)
         return self.difference - below, self.difference + above
 
     @property
@@ -179,13 +181,16 @@ def names_of(by: str, cells: Sequence[str]) -> list[str]:
     """The slice of each cell of a column: its text, or the bin of its number where there are many.
 
     Bins are quarters of the images by number; what is equal is in one bin, which is named by its least and greatest.
+    Cells without a number, empty or NaN, are a slice of their own.
 
     Raises:
         DataError: if the column has too many different texts.
     """
-    texts = [cell.strip() or "(empty)" for cell in cells]
+    texts = [cell.strip() or _EMPTY for cell in cells]
     numbers = _numbers(texts)
-    distinct = set(texts)
+    if numbers is not None:
+        texts = [_EMPTY if number is None else text for number, text in zip(numbers, texts, strict=True)]
+    distinct = set(texts) - {_EMPTY}
     if len(distinct) <= _AS_THEY_ARE or (numbers is None and len(distinct) <= MOST):
         return texts
     if numbers is None:
@@ -194,18 +199,27 @@ def names_of(by: str, cells: Sequence[str]) -> list[str]:
             f"slices are of {MOST} at most.",
             "Name a column of fewer, or of numbers: these are taken in four bins.",
         )
-    return bins(numbers)
+    names = iter(bins([number for number in numbers if number is not None]))
+    return [_EMPTY if number is None else next(names) for number in numbers]
 
 
-def bins(numbers: npt.NDArray[np.float64]) -> list[str]:
-    """`LOW to HIGH` for each of N numbers: the least and the greatest of its bin."""
-    edges = np.unique(np.quantile(numbers, np.arange(1, _BINS) / _BINS))
-    place = np.searchsorted(edges, numbers, side="left")  # what equals an edge is below it
-    name = {
-        code: f"{numbers[place == code].min():.6g} to {numbers[place == code].max():.6g}"
-        for code in np.unique(place).tolist()
-    }
-    return [name[code] for code in place.tolist()]
+def bins(numbers: Sequence[float]) -> list[str]:
+    """`LOW to HIGH` for each of N numbers: the least and the greatest of its bin, exactly."""
+    values = np.array(numbers, dtype=np.float64)
+    edges = np.unique(np.quantile(values, np.arange(1, _BINS) / _BINS))
+    place = np.searchsorted(edges, values, side="left").tolist()  # what equals an edge is below it
+    held: dict[int, list[float]] = {code: [] for code in place}
+    for code, number in zip(place, numbers, strict=True):
+        held[code].append(number)
+    name = {code: f"{exactly(min(own))} to {exactly(max(own))}" for code, own in held.items()}
+    return [name[code] for code in place]
+
+
+def exactly(number: float) -> str:
+    """A number in the fewest digits that tell it from any other, a whole one without a point."""
+    if isinstance(number, int) or (number.is_integer() and abs(number) < _EXACT):
+        return str(int(number))
+    return repr(float(number))
 
 
 def write_slices(stored: Stored, columns: Mapping[str, Sequence[str]], *, grouped: bool) -> Slices:
@@ -258,13 +272,26 @@ def _slices(stored: Stored, columns: Mapping[str, Sequence[str]], *, grouped: bo
     return Slices(slices_of(answers.right, columns), what, stored.split, grouped)
 
 
-def _numbers(texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
-    """The texts as numbers; None where one is none."""
+def _numbers(texts: Sequence[str]) -> list[float | None] | None:
+    """The texts as numbers, whole ones as they are; None where one is none, and of those that are empty or NaN."""
+    found: list[float | None] = []
+    for text in texts:
+        try:
+            value = math.nan if text == _EMPTY else float(text)
+        except ValueError:
+            return None
+        if math.isinf(value):
+            return None
+        found.append(None if math.isnan(value) else _whole(text, value))
+    return None if found.count(None) == len(found) else found
+
+
+def _whole(text: str, value: float) -> float:
+    """The number of a text as an int where it is one: a float holds 53 bits of it."""
     try:
-        found = np.array([float(text) for text in texts])
+        return int(text)
     except ValueError:
-        return None
-    return found if np.isfinite(found).all() else None
+        return value
 
 
 def _place(name: str) -> tuple[bool, float, str]:

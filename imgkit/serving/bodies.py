@@ -49,7 +49,7 @@ async def one_picture(request: "Request", most_bytes: int) -> Sent:
     """The picture of a request for one.
 
     Raises:
-        Refused: 408, 413, 415 or 422.
+        Refused: 400, 408, 413, 415 or 422.
     """
     body, kind = await _body(request, most_bytes)
     if kind == JSON:
@@ -62,7 +62,7 @@ async def several_pictures(request: "Request", most_bytes: int, most: int) -> li
     """The pictures of a request for up to `most`.
 
     Raises:
-        Refused: 408, 413, 415 or 422.
+        Refused: 400, 408, 413, 415 or 422.
     """
     body, kind = await _body(request, most_bytes)
     if kind == FORM:
@@ -74,6 +74,8 @@ async def several_pictures(request: "Request", most_bytes: int, most: int) -> li
 
 async def _body(request: "Request", most: int) -> tuple[bytes, str]:
     """The body and its type; refused before it is read where its head says that it is too long, else while it is."""
+    from starlette.requests import ClientDisconnect
+
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in (JSON, FORM):
         said = f"not {brief(kind)}" if kind else "and this request names no type"
@@ -98,6 +100,8 @@ async def _body(request: "Request", most: int) -> tuple[bytes, str]:
                     raise too_long
     except TimeoutError:
         raise Refused(408, f"The request was not complete after {BODY_S:g} s.", "Send it again.", CLOSE) from None
+    except ClientDisconnect:  # nobody hears it: for the log
+        raise Refused(400, "The client left before its request was complete.", "Send it again.", CLOSE) from None
     return bytes(found), kind
 
 

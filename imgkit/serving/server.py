@@ -41,8 +41,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 def address_of(listening: socket.socket) -> str:
     """`http://127.0.0.1:8000`."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{host_of(listening)}:{listening.getsockname()[1]}"
+
+
+def host_of(listening: socket.socket) -> str:
+    """`127.0.0.1`, or `[::1]`: what the Host of a request says before the port."""
+    host: str = listening.getsockname()[0]
+    return f"[{host}]" if ":" in host else host
 
 
 def server_of(app: "ASGIApp") -> "uvicorn.Server":

@@ -46,6 +46,13 @@ def test_it_says_where_it_is_and_only_this_machine_is_answered(imgkit: Run, serv
     assert served.apps[0]._hosts == {"127.0.0.1", "localhost", "[::1]"}
 
 
+def test_another_address_of_this_machine_alone_is_answered(imgkit: Run, served: Served) -> None:
+    code, _, err = imgkit("serve", "one", "--port", "0", "--host", "127.0.0.2")
+    assert code == 0
+    assert re.search(r"Open +http://127\.0\.0\.2:\d+/ ", err)
+    assert served.apps[0]._hosts == {"127.0.0.1", "localhost", "[::1]", "127.0.0.2"}
+
+
 def test_an_address_for_others_is_warned_of(imgkit: Run, served: Served) -> None:
     code, _, err = imgkit("serve", "one", "--port", "0", "--host", "0.0.0.0")  # noqa: S104
     assert code == 0

@@ -22,7 +22,9 @@ import imgkit
 from imgkit.errors import DataError, DiskError, GateError, UsageError, WeightsError
 from imgkit.exports import export, graph
 from imgkit.exports.export import drawn
+from imgkit.exports.proof import ask_both
 from imgkit.models.folder import load_model_folder
+from imgkit.screen import Screen
 
 ONNX = {"model.json", "model.onnx", "predict_onnx.py", "verify.json"}
 
@@ -258,6 +260,24 @@ def test_images_are_drawn_by_key(run: imgkit.Run) -> None:
     assert not np.array_equal(some, drawn(index, "train", 7, 4))
     with pytest.raises(UsageError, match="has no test images"):
         drawn(index, "test", 7, 3)
+
+
+def test_the_export_is_asked_in_batches_of_several_sizes(run: imgkit.Run) -> None:
+    from imgkit.evaluate import read_index
+
+    loaded = load_model_folder(run.folder.path / "model")
+    index, sizes = read_index(run.folder, run.folder.read_json("run.json")), list[int]()
+
+    def exported(pixels: np.ndarray) -> np.ndarray:
+        sizes.append(len(pixels))
+        with torch.no_grad():
+            return loaded.model(loaded.preprocessing.normalise(torch.from_numpy(pixels))).numpy()
+
+    for images, expected in ((32, [31, 1]), (35, [32, 2, 1]), (33, [32, 1])):
+        sizes.clear()
+        found = ask_both(loaded, exported, index, np.arange(images), 10**6, Screen(quiet=True))
+        assert sizes == expected
+        assert np.allclose(found.exported, found.source, atol=1e-4)
 
 
 def test_greys_are_exported_as_greys(run: imgkit.Run, tmp_path: Path) -> None:

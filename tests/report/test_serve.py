@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from imgkit.errors import UsageError
-from imgkit.report.serve import serving
+from imgkit.report.serve import Local, listening, serving
 
 
 @pytest.fixture
@@ -158,3 +158,18 @@ def test_a_taken_port_is_told_and_a_served_one_is_free_afterwards(page: Path) ->
 def test_it_listens_on_one_address_alone(port: int) -> None:
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), timeout=10):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(BrokenPipeError, False), (ConnectionResetError, False), (ZeroDivisionError, True)]
+)
+def test_a_browser_that_drops_its_request_is_no_bug(
+    capsys: pytest.CaptureFixture[str], error: type[Exception], told: bool
+) -> None:
+    class Failing(Local):
+        def do_GET(self) -> None:  # noqa: N802 - the name in http.server
+            raise error
+
+    with listening(Failing) as address, pytest.raises(http.client.RemoteDisconnected):
+        ask(urlsplit(address).port or 0)
+    assert (error.__name__ in capsys.readouterr().err) is told

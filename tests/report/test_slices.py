@@ -1,6 +1,7 @@
 """Slices: numbers against naive ones, a planted bad slice is found, and none is where there is none."""
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -91,23 +92,42 @@ def test_the_interval_of_a_difference_is_newcombes() -> None:
     assert one.ends == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(13, 200), st.sampled_from([15, 1000]), st.integers(0, 2**32))
-def test_bins_hold_what_their_names_say(n: int, most: int, seed: int) -> None:
-    numbers = np.random.default_rng(seed).integers(0, most, n).tolist()
-    names = bins(np.array(numbers, dtype=np.float64))
-    assert 1 <= len(set(names)) <= 4
-    for number, name in zip(numbers, names, strict=True):
-        low, high = map(float, name.split(" to "))
-        assert low <= number <= high
-    if len(set(numbers)) == len(numbers):
-        assert max(map(names.count, set(names))) - min(map(names.count, set(names))) <= 2
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(13, 200),
+    st.sampled_from(
+        [(0, 15), (-500, 500), (20_240_101, 20_241_231), (1_700_000_000, 1_700_900_000), (10**18, 10**18 + 9999)]
+    ),
+    st.sampled_from([1, 0.1, 1 / 3]),
+    st.integers(0, 2**32),
+)
+def test_bins_hold_what_their_names_say(n: int, ends: tuple[int, int], unit: float, seed: int) -> None:
+    numbers = [unit * number for number in np.random.default_rng(seed).integers(*ends, n).tolist()]
+    names = bins(numbers)
+    held = {name: [number for number, own in zip(numbers, names, strict=True) if own == name] for name in names}
+    spans = []
+    for name, own in held.items():
+        low, high = (type(unit)(end) for end in name.split(" to "))
+        assert (low, high) == (min(own), max(own))
+        spans.append((low, high))
+    spans.sort()
+    assert 1 <= len(spans) <= 4
+    assert all(high < low for (_, high), (low, _) in pairwise(spans))
+    if len(set(numbers)) == n and max(map(abs, numbers)) < 2**53:
+        counts = [len(own) for own in held.values()]
+        assert max(counts) - min(counts) <= 2
+    if len(set(numbers)) > 12:
+        cells = [*(repr(number) for number in numbers), " ", "nan"]
+        assert names_of("taken", cells) == [*names, "(empty)", "(empty)"]
 
 
 def test_which_cells_are_slices() -> None:
     assert names_of("site", ["b", " a ", ""]) == ["b", "a", "(empty)"]
     assert names_of("year", [str(2000 + row % 12) for row in range(40)])[:2] == ["2000", "2001"]
     assert names_of("weight", [str(row) for row in range(40)])[0] == "0 to 9"
+    assert names_of("day", [str(20240101 + row) for row in range(40)])[0] == "20240101 to 20240110"
+    assert names_of("year", [*(str(2000 + row) for row in range(12)), "", "NaN"])[-3:] == ["2011", "(empty)", "(empty)"]
+    assert names_of("note", ["nan", "b"]) == ["nan", "b"]
     with pytest.raises(DataError) as error:
         names_of("file", [f"a{row}" for row in range(60)])
     assert (

@@ -200,6 +200,19 @@ def test_a_slow_body_is_not_waited_for(client: httpx.Client, monkeypatch: pytest
     assert told.startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_client_that_leaves_amid_its_body_is_a_line_and_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    with answering(colours(), tell=told.append) as client:
+        with socket.create_connection(("127.0.0.1", httpx.URL(str(client.base_url)).port), timeout=20) as connection:
+            connection.sendall(head.encode())
+        until = time.monotonic() + 20
+        while not told and time.monotonic() < until:
+            time.sleep(0.01)
+    assert told[0].split()[2:5] == ["POST", "/predict", "400"]
+    assert caplog.text == ""
+
+
 def test_too_many_at_once_are_told_to_come_again() -> None:
     served = colours()
     held = Held(served.network)

@@ -20,7 +20,7 @@ from served_models import colours
 
 from imgkit.errors import UsageError
 from imgkit.serving.app import make_app
-from imgkit.serving.server import address_of, listen, server_of
+from imgkit.serving.server import address_of, host_of, listen, server_of
 from imgkit.signals import ending_cleanly
 
 PICTURE = encoded(square(0, code=1), "PNG")
@@ -107,6 +107,7 @@ def test_addresses() -> None:
             pytest.skip("this machine has no IPv6")
         with listening:
             assert address_of(listening).startswith("http://[::1]:")
+            assert host_of(listening) == "[::1]"
 
 
 def test_a_server_in_a_thread_ends_when_it_is_asked_to() -> None:
