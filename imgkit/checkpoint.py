@@ -125,7 +125,7 @@ def save(
             raise  # such as that memory ran out
         raise DiskError(
             f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {_reason(error, folder, size)}.",
-            "The newest checkpoint and the best one are untouched. Free some space, then: imgkit resume",
+            "The newest checkpoint and the best one are untouched. Free some space, then: imgkit resume latest",
         ) from error
     try:
         reached("after rename")
@@ -201,7 +201,7 @@ def fitting(folder: Path, step: int) -> Iterator[None]:
             raise told from error
         raise DiskError(
             f"{folder / f'step-{step:08d}'}: of another run or network ({type(error).__name__} as it was taken up).",
-            "Remove it; the one before is used then:  imgkit resume",
+            "Remove it; the one before is used then:  imgkit resume latest",
         ) from error
 
 
