@@ -5,6 +5,7 @@ cache, shared memory, the hub's door, a process that loads pictures, training st
 written and read.
 """
 
+import os
 import re
 import shutil
 import sys
@@ -185,8 +186,15 @@ def _disk(folder: Path, advice: str) -> Finding:
 
 
 def _there(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
+    """The folder, or the nearest one above it that is there.
+
+    Raises:
+        NotADirectoryError: if that is a file.
+    """
+    found = next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
+    if not found.is_dir():
+        raise NotADirectoryError(f"{found} is no folder")
+    return found
 
 
 @contextmanager

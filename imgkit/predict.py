@@ -19,7 +19,7 @@ from imgkit.data.csv_text import delimiter_of, written_by_imgkit
 from imgkit.data.index import SPLITS
 from imgkit.data.rows import EXTENSIONS, absolute, listed
 from imgkit.data.sources import TABLES, holds_pictures, pictures_in
-from imgkit.data.table_paths import Paths
+from imgkit.data.table_paths import Paths, inside_hint
 from imgkit.errors import BadImage, DataError, memory_told, printable, suggestion
 from imgkit.threads import in_order
 
@@ -292,7 +292,7 @@ def _below(start: Path, cells: Iterable[str], shown: str) -> Iterator[Input]:
         if inside is None:
             raise DataError(
                 f"{shown} leads out of {printable(paths.root)}: {printable(cell)}",
-                "Give the folder that holds all images with --root.",
+                inside_hint(cell),
             )
         yield Input(cell, os.fspath(start / inside) if cell else "")
 

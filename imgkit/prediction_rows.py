@@ -1,11 +1,16 @@
 """Predictions as rows, CSV or lines of JSON, of either task: written as they come, and passed on."""
 
+import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 from imgkit.cells import Rows, guarded, joined
 from imgkit.predict import Prediction
+
+_LINE = 1 << 20  # bytes of a first line that are looked at
 
 
 def write_csv(
@@ -109,3 +114,15 @@ def json_sets_row(given: Prediction, labels: Sequence[str]) -> dict[str, object]
 
 def _top_json(given: Prediction) -> list[dict[str, str | float]]:
     return [{"label": label, "prob": round(prob, 6)} for label, prob in given.top]
+
+
+def holds_answers(file: Path) -> bool:
+    """Whether a file is empty or begins like what is written here, so that it may be written anew."""
+    with file.open("rb") as stream:
+        first = stream.readline(_LINE).decode("utf-8", "replace")
+    with suppress(ValueError, RecursionError):
+        row = json.loads(first)
+        return isinstance(row, dict) and {"path", "top", "error"} <= row.keys()
+    names = next(csv.reader([first]), [])
+    of_model = names[:3] == ["path", "label", "prob"] or names[:2] == ["path", "labels"]
+    return not names or (of_model and names[-1] == "error")

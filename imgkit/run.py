@@ -34,6 +34,7 @@ SCHEMA = 1
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessing.json", "calibration.json")
 DAMAGED = "Files of a run are written by imgkit alone: put back a copy, or remove the run's folder."
 _DRAWS = 9  # of a hundred names of one instant two are alike every 14th time, so that another is drawn
+_TAKEN = frozenset({"latest", "report.html", "report.md", "leaderboard.csv"})  # files beside runs
 _ELSEWHERE = "Choose another folder: --out"
 
 
@@ -250,6 +251,11 @@ def check_place(out: Path, name: str | None) -> None:
         UsageError: if `name` is taken or cannot be a folder's name.
         DiskError: if `out` is a file, or nothing may be written there.
     """
+    if name in _TAKEN:
+        raise UsageError(
+            f"--name {name!r} cannot be the name of a folder: imgkit has a file of that name beside runs.",
+            "Choose another name.",
+        )
     if name is not None and (name != Path(name).name or name.startswith((".", "-")) or not _fits_a_line(name)):
         raise UsageError(f"--name {printable(name)!r} cannot be the name of a folder.", "Use letters, digits, - and _.")
     above = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
@@ -264,8 +270,7 @@ def check_place(out: Path, name: str | None) -> None:
 
 
 def _fits_a_line(name: str) -> bool:
-    taken = {"latest", "report.html", "report.md", "leaderboard.csv"}
-    return 0 < len(os.fsencode(name)) <= 200 and name.isprintable() and name not in taken
+    return 0 < len(os.fsencode(name)) <= 200 and name.isprintable()
 
 
 @contextmanager

@@ -57,6 +57,13 @@ def test_no_such_device(tmp_path: Path) -> None:
         list(examine(Place(tmp_path, "tpu")))
 
 
+@pytest.mark.parametrize("below", [".", "runs"])
+def test_a_file_is_no_folder_for_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str) -> None:
+    (tmp_path / "file").write_text("")
+    found = only("Runs", Place(tmp_path / "file" / below), monkeypatch)
+    assert (found.verdict, "cannot be written to" in found.words) == ("fail", True)
+
+
 def test_gradients_that_are_wrong_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])])
     monkeypatch.setattr(doctor, "_gradients", lambda _: next(answers))

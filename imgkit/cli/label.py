@@ -128,6 +128,7 @@ def predict(
         _refuse_columns({"--image-col": image_col, "--root": root}, inputs)
         about = run.folder.read_json("run.json")
         lines = None if form is None else lines_of(form, run.folder, given)  # may refuse, so before any note
+        _refuse_other(out if form is not None and lines is None else None)
         told = _classes_told(top_k, form, len(about["classes"]))
         answers = _begun(run.predict(inputs, top_k=told, image_col=image_col, root=root, **asked))
         answers = pictures.watched(_spared(answers, {"--out": out, "--grid": grid}))
@@ -194,6 +195,21 @@ def _refuse_inputs(out: Path | None, inputs: Sequence[str], flag: str = "--out")
                 f"{flag} {printable(str(out))} lies inside {printable(given)}, which is never written to.",
                 f"Put it beside the pictures:  {flag} {out.name}",
             )
+
+
+def _refuse_other(out: Path | None) -> None:
+    """Answers are written over answers, and not over another file, such as a table of labels.
+
+    Raises:
+        UsageError: if `out` is another file.
+    """
+    from imgkit.prediction_rows import holds_answers
+
+    if out is not None and out.is_file() and not holds_answers(out):
+        raise UsageError(
+            f"--out {printable(str(out))} is there already, and holds something else than answers of a model.",
+            "Write to another file, or remove it first.",
+        )
 
 
 def _spared(answers: Iterable["Prediction"], written: Mapping[str, Path | None]) -> Iterator["Prediction"]:

@@ -75,7 +75,10 @@ def label(
     named = _class_names(classes)
     if run is None and len(named) < 2:
         raise UsageError(
-            "There are no classes to choose from.", "Name them:  --classes cat,dog   or a run:  --run latest"
+            "There are no classes to choose from."
+            if not named
+            else f"--classes names one class, {printable(named[0])}, and there is nothing to choose.",
+            "Name them:  --classes cat,dog   or a run:  --run latest",
         )
     root = absolute(folder)
     answers = Answers(_destination(out, root))

@@ -34,6 +34,8 @@ def join(sources: Sequence[Source]) -> Source:
         for row in source.rows:
             path = prefix + row.path
             if first.setdefault(path, number) != number:
+                if sources[first[path]].shown == source.shown:
+                    raise DataError(f"{source.shown} is given twice.", "Give it once.")
                 raise DataError(
                     f"{printable(path)} is in {sources[first[path]].shown} and in {source.shown}.",
                     "Give data sets that share no file.",

@@ -10,6 +10,13 @@ from imgkit.errors import DataError, printable
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/ is a drive
 
 
+def inside_hint(cell: str) -> str:
+    """What to do about a cell that leads out of the root."""
+    if re.match(r"\.\.[/\\]", cell):
+        return "Write paths from the folder that holds all images on, without .. before them, and name it with --root."
+    return "Give the folder that holds all images with --root."
+
+
 class Paths:
     """Cells of the image column to paths below a root.
 
@@ -40,7 +47,7 @@ class Paths:
         if inside is None:
             raise DataError(
                 f"{self.shown}: row {row:,} leads out of {printable(self.root)}: {printable(cell)}",
-                "Give the folder that holds all images with --root.",
+                inside_hint(cell),
             )
         return inside
 

@@ -18,6 +18,7 @@ pytest_plugins = ["cli_fixture"]
 
 ASKED: dict[str, object] = {}
 """What `Run.predict` was asked besides, the last time."""
+OLD = "path,label,prob,error\n"
 TOP = (("birman", 0.91), ("ragdoll", 0.07), ("siamese", 0.001))
 
 
@@ -117,20 +118,47 @@ def test_an_input_is_never_written_over(imgkit: Run, tmp_path: Path, out: str) -
 def test_answers_take_the_place_of_old_ones_at_the_end(
     imgkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "p.csv").write_text("old")
+    (tmp_path / "p.csv").write_text(OLD)
 
     def answers(_: object, inputs: Iterable[str], **options: object) -> Iterator[Prediction]:
         yield Prediction("a.jpg", "birman", 0.91, TOP[:1])
-        assert (tmp_path / "p.csv").read_text() == "old"
+        assert (tmp_path / "p.csv").read_text() == OLD
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("imgkit.api.Run.predict", answers)
         assert imgkit("predict", "one", "a.jpg", "--out", "p.csv")[0] == 130
-    assert (tmp_path / "p.csv").read_text() == "old"
+    assert (tmp_path / "p.csv").read_text() == OLD
     assert not list(tmp_path.glob(".*"))
     assert imgkit("predict", "one", "bad.jpg", "--out", "p.csv")[0] == 3
     assert "cut short" in (tmp_path / "p.csv").read_text(), "rows that say why are kept"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", "image,label\na.jpg,birman\n"),
+        ("p.csv", "path,label,suggested,prob,run\na.jpg,birman,,,\n"),
+        ("p.csv", "path,label,split,group,size,sha256\n"),
+        ("p.jsonl", '{"image": "a.jpg", "label": "birman"}\n'),
+        ("p.jsonl", "\0\1"),
+    ],
+)
+def test_answers_are_not_written_over_another_file(imgkit: Run, tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    code, _, err = imgkit("predict", "one", "a.jpg", "--out", name)
+    assert code == 2
+    assert f"--out {name} is there already, and holds something else than answers of a model." in " ".join(err.split())
+    assert (tmp_path / name).read_text() == content
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.ndjson"])
+@pytest.mark.parametrize("top", ["1", "2"])
+def test_answers_are_written_over_answers(imgkit: Run, tmp_path: Path, name: str, top: str) -> None:
+    (tmp_path / name).write_text("")
+    for _ in range(2):
+        assert imgkit("predict", "one", "a.jpg", "bad.jpg", "--top-k", top, "--out", name)[0] == 0
+    assert (tmp_path / name).read_text().count("a.jpg") == 1
 
 
 def test_a_place_that_cannot_be_written_exits_7(imgkit: Run) -> None:
@@ -218,9 +246,9 @@ def test_a_run_without_a_model_leaves_the_old_answers_alone(
         yield  # a generator, as the real one is
 
     monkeypatch.setattr("imgkit.api.Run.predict", unfinished)
-    (tmp_path / "old.csv").write_text("answers of yesterday")
+    (tmp_path / "old.csv").write_text(OLD)
     assert imgkit("predict", "one", "a.jpg", "--out", "old.csv")[0] == 2
-    assert (tmp_path / "old.csv").read_text() == "answers of yesterday"
+    assert (tmp_path / "old.csv").read_text() == OLD
     code, out, _ = imgkit("predict", "one", "a.jpg")
     assert (code, out) == (2, ""), "no header without a row"
 

@@ -133,7 +133,7 @@ def test_a_kill_between_answers_loses_none_of_them(tmp_path: Path) -> None:
     ("args", "told"),
     [
         (["photos"], "There are no classes to choose from.\n  Name them:  --classes cat,dog   or a run:  --run latest"),
-        (["photos", "--classes", "cat"], "There are no classes to choose from."),
+        (["photos", "--classes", "cat"], "--classes names one class, cat, and there is nothing to choose."),
         (["photos", "--classes", "cat,,dog"], "--classes: name 2 is empty."),
         (["photos", "--classes", "cat,dog,cat"], "--classes: 'cat' is there twice."),
         (["photos", "--classes", "cat,d\x07g"], "--classes: name 2 has characters that cannot be seen."),

@@ -66,7 +66,7 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_in_two_data_sets_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "one/cat/1.jpg", "one/sub/dog/1.jpg")
-    with pytest.raises(DataError, match=r"1\.jpg is in .*one and in .*one"):
+    with pytest.raises(DataError, match="one is given twice"):
         read(tmp_path / "one", tmp_path / "one")
     with pytest.raises(DataError, match=r"dog/1.jpg is in .*one and in .*sub"):
         read(tmp_path / "one", tmp_path / "one" / "sub")

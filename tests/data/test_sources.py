@@ -591,3 +591,11 @@ def test_a_table_without_labels_is_told_so(tmp_path: Path) -> None:
         read(table(tmp_path, "image,what\na.jpg,cat\n"))
     assert message(caught).endswith(f"{looked}Columns: image, what\nGive --label-col.")
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(("cell", "hint"), [("../x/a.jpg", "without .. before them"), ("/x/a.jpg", "Give the folder")])
+def test_what_to_do_about_paths_that_lead_out(tmp_path: Path, cell: str, hint: str) -> None:
+    """A root cannot help where each path begins with a way up."""
+    with pytest.raises(DataError, match="row 2 leads out of") as caught:
+        read(table(tmp_path / "t", f"path,label\n{cell},cat\n"))
+    assert hint in caught.value.hint
