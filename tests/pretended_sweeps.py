@@ -140,6 +140,8 @@ def in_a_fork(job: Callable[[], object]) -> int:
         try:
             job()
             code = 0
+        except BaseException:
+            traceback.print_exc()  # a test that fails shows it
         finally:
             os._exit(code)
     return pid
