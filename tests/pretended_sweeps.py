@@ -4,6 +4,7 @@ import io
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
