@@ -214,8 +214,8 @@ def test_a_target_that_cannot_be_promised_leaves_the_file_alone(
 ) -> None:
     monkeypatch.chdir(run.folder.path.parents[1])
     file = tmp_path / "answers.csv"
-    file.write_text("before")
+    file.write_text("path,label,prob,error\n")
     code, _, err = imgkit("predict", "run", *pictures, "--target-accuracy", "0.999", "--out", str(file))
     assert code == 2
     assert "Accuracy 99.9 % cannot be promised from " in " ".join(err.split())
-    assert file.read_text() == "before"
+    assert file.read_text() == "path,label,prob,error\n"
