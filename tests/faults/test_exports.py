@@ -165,7 +165,7 @@ SHOWN: dict[str, tuple[int, tuple[str, ...]]] = {
     "models": (2, ("models", EVIL)),
     "recipes": (2, ("recipes", EVIL)),
     "--plugin": (2, ("models", "--plugin", f"{ACTS[0]}.py")),
-    "doctor": (0, ("doctor", "--out", f"mine/evil.csv/{EVIL}")),
+    "doctor": (8, ("doctor", "--out", f"mine/evil.csv/{EVIL}")),
 }
 
 
