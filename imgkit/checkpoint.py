@@ -26,7 +26,7 @@ from safetensors.torch import load as read_tensors
 from torch import Tensor
 
 from imgkit.bounds import check_header, parse_json, read_bytes, read_json
-from imgkit.errors import DiskError, DivergedError, brief, lost, ran_out
+from imgkit.errors import DiskError, DivergedError, brief, lost, ran_out, typed
 from imgkit.files import check_space, room, sync
 from imgkit.run import replace_text
 from imgkit.tensor_file import file_size, not_finite, parts
@@ -125,7 +125,8 @@ def save(
             raise  # such as that memory ran out
         raise DiskError(
             f"Cannot write the checkpoint of step {checkpoint.step} in {folder}: {_reason(error, folder, size)}.",
-            "The newest checkpoint and the best one are untouched. Free some space, then: imgkit resume latest",
+            "The newest checkpoint and the best one are untouched. Free some space, then:  "
+            f"imgkit resume {typed(folder.parent)}",
         ) from error
     try:
         reached("after rename")
@@ -201,7 +202,7 @@ def fitting(folder: Path, step: int) -> Iterator[None]:
             raise told from error
         raise DiskError(
             f"{folder / f'step-{step:08d}'}: of another run or network ({type(error).__name__} as it was taken up).",
-            "Remove it; the one before is used then:  imgkit resume latest",
+            f"Remove it; the one before is used then:  imgkit resume {typed(folder.parent)}",
         ) from error
 
 

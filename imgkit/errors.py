@@ -140,7 +140,7 @@ def disk_told(place: Path) -> Iterator[None]:
 def _disk_hint(error: OSError, place: Path) -> str:
     """What to do about it: more room helps against nothing but a want of room."""
     if error.errno == errno.ENOENT:
-        return f"Make its folder first:  mkdir -p {shlex.quote(printable(str(place.parent)))}"
+        return f"Make its folder first:  mkdir -p {typed(place.parent)}"
     if error.errno == errno.EISDIR:
         return "It is a folder: name a file in it."
     if error.errno in {errno.EEXIST, errno.ENOTDIR}:
@@ -197,6 +197,11 @@ def lost(error: BaseException) -> DeviceError | None:
         f"The device no longer answers: {brief(error)}",
         "Nothing was saved after it. A training goes on from its last checkpoint:  imgkit resume latest",
     )
+
+
+def typed(text: str | Path) -> str:
+    """A name or a path as one word of a command that is to be typed."""
+    return shlex.quote(printable(str(text)))
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,6 @@ import csv
 import json
 import os
 import secrets
-import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +32,7 @@ from safetensors.numpy import load_file, save_file
 from imgkit.bounds import check_tensors
 from imgkit.calibration import Calibration
 from imgkit.cells import visible
-from imgkit.errors import DiskError, DivergedError, printable
+from imgkit.errors import DiskError, DivergedError, printable, typed
 from imgkit.evaluation_tables import tables_of
 from imgkit.files import put_back, put_in_place, sweep
 from imgkit.metrics import Ints, Scored
@@ -110,7 +109,7 @@ def write_evaluation(
             beside(temporary, tables.scored)
         put_in_place(temporary, folder)
     except (OSError, SafetensorError) as error:
-        run = shlex.quote(printable(str(folder.parent.parent)))
+        run = typed(folder.parent.parent)
         failure = DiskError(
             f"Cannot write the evaluation {printable(str(folder))}: {getattr(error, 'strerror', None) or error}.",
             "Free some space or mend the permissions, then:  "

@@ -123,6 +123,9 @@ def holds_answers(file: Path) -> bool:
     with suppress(ValueError, RecursionError):
         row = json.loads(first)
         return isinstance(row, dict) and {"path", "top", "error"} <= row.keys()
-    names = next(csv.reader([first]), [])
+    try:
+        names = next(csv.reader([first]), [])
+    except csv.Error:  # no text: such as a picture
+        return False
     of_model = names[:3] == ["path", "label", "prob"] or names[:2] == ["path", "labels"]
     return not names or (of_model and names[-1] == "error")

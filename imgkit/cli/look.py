@@ -19,7 +19,7 @@ from imgkit.cli.options import MAX_PIXELS, PLUGIN, pixels
 from imgkit.cli.ranks import led
 from imgkit.cli.report import report
 from imgkit.data.rows import count
-from imgkit.errors import DiskError, UsageError, printable, suggestion
+from imgkit.errors import DiskError, UsageError, printable, suggestion, typed
 from imgkit.screen import Screen
 from imgkit.terminal import make_console, percent, print_columns
 
@@ -204,8 +204,7 @@ def weakest_classes(file: Path) -> list[dict[str, str]]:
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DiskError(
             f"{printable(str(file))} cannot be read: {error}.",
-            f"Remove {printable(str(file.parent))} and score again: imgkit evaluate "
-            f"{shlex.quote(printable(str(file.parent.parent.parent)))}",
+            f"Remove {printable(str(file.parent))} and score again: imgkit evaluate {typed(file.parent.parent.parent)}",
         ) from error
 
 

@@ -12,7 +12,7 @@ from imgkit.data.columns import Rows
 from imgkit.data.folders import FOLDER_SPLITS
 from imgkit.data.index import SPLITS, Index
 from imgkit.data.rows import Source, absolute, count, listed
-from imgkit.errors import DataError, printable
+from imgkit.errors import DataError, printable, typed
 from imgkit.recipe.schema import DataSettings
 
 _MISSING = {"nan", "null", "n/a", "<na>"}  # what programs write for an empty cell; "none" and "na" are often meant
@@ -188,7 +188,7 @@ def _only_outside_train(split: str, unknown: Sequence[str], names: Collection[st
     folders = {FOLDER_SPLITS.get(name.lower()): f"{source.shown}/{name}" for name in below}
     if {"train", split} <= folders.keys():
         rename = f"Rename {it} in {printable(folders[split])}/"
-        train = shlex.quote(printable(folders["train"]))
+        train = typed(folders["train"])
     return DataError(
         f"{split} has {what} that train does not have: {listed(unknown)}{_same_but(unknown, names)}",
         f"{rename}, or leave out the rows of {split}, and imgkit takes a share of train."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from imgkit.cells import SEPARATOR, parted
 from imgkit.data.csv_text import Line, filled, written_by_imgkit
 from imgkit.data.rows import Source, count, listed
-from imgkit.errors import DataError, UsageError, printable
+from imgkit.errors import DataError, UsageError, printable, typed
 from imgkit.recipe.schema import DataSettings
 from imgkit.recipe.task import task_of
 
@@ -201,7 +201,7 @@ def _one_name_a_cell(found: LabelColumns, header: Sequence[str], lines: Sequence
     assert at is not None, "a column of names has one"
     number, cells = lines[at]
     flags = [flag for flag in flag_columns(header, lines) if flag != name]
-    more = " ".join(f"--label-col {shlex.quote(printable(flag))}" for flag in (name, *(flags or ["COLUMN"])))
+    more = " ".join(f"--label-col {typed(flag)}" for flag in (name, *(flags or ["COLUMN"])))
     return DataError(
         f"{shown}: its one label column {printable(name)!r} holds names (row {number:,}: "
         f"{printable(cells[column].strip())!r}), and nothing says how several stand in a cell.",

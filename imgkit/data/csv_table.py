@@ -2,7 +2,6 @@
 
 import math
 import re
-import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from imgkit.data.parquet import SUFFIX, read_parquet
 from imgkit.data.path_list import read_list
 from imgkit.data.rows import EXTENSIONS, Row, Source, absolute, count, exists, listed
 from imgkit.data.table_paths import Paths
-from imgkit.errors import DataError, did_you_mean, printable
+from imgkit.errors import DataError, did_you_mean, printable, typed
 from imgkit.recipe.schema import DataSettings
 from imgkit.recipe.task import task_of
 
@@ -168,7 +167,7 @@ def _say_unused(header: Sequence[str], columns: Mapping[str, Sequence[int]], sou
     if likely is not None and "group" not in columns and "split" not in columns:
         source.warnings.append(
             f"Column {printable(likely)!r} is not used. If its images belong together, keep them in one split:  "
-            f"--group-col {shlex.quote(printable(likely))}"
+            f"--group-col {typed(likely)}"
         )
 
 
@@ -214,7 +213,7 @@ def _flags_hint(header: Sequence[str], lines: Sequence[Line]) -> str:
     """What to type for a table of which some columns look like labels of a multi-label task."""
     flags = flag_columns(header, lines)
     more = " ..." * (len(flags) > _FLAGS_SHOWN)
-    columns = " ".join(f"--label-col {shlex.quote(printable(name))}" for name in flags[:_FLAGS_SHOWN])
+    columns = " ".join(f"--label-col {typed(name)}" for name in flags[:_FLAGS_SHOWN])
     return f"\nColumns of 0 and 1, of which each may be a label:  {columns}{more}" if flags else ""
 
 

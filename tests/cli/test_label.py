@@ -142,6 +142,7 @@ def test_answers_take_the_place_of_old_ones_at_the_end(
         ("p.csv", "path,label,split,group,size,sha256\n"),
         ("p.jsonl", '{"image": "a.jpg", "label": "birman"}\n'),
         ("p.jsonl", "\0\1"),
+        ("p.csv", "\0" * 2**20),
     ],
 )
 def test_answers_are_not_written_over_another_file(imgkit: Run, tmp_path: Path, name: str, content: str) -> None:

@@ -244,7 +244,7 @@ RUNS: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str, str]] = {
             damage,
             ("resume", "run"),
             r"runs/run/checkpoints/step-0000\d+: of another run or network \(\w+ as it was taken up\)\.",
-            "Remove it; the one before is used then:  imgkit resume",
+            "Remove it; the one before is used then:  imgkit resume runs/run",
         )
         for what, damage in (
             ("network", replaced(model=sample(1).model)),
